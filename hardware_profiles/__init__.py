@@ -1,0 +1,1 @@
+"""Hardware profiles, one file a device, and the operator lists of known networks."""

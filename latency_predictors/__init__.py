@@ -1,0 +1,1 @@
+"""Latency predictors, one file each, and their fitted coefficients."""

@@ -1,0 +1,79 @@
+"""What can go wrong, and the exit code that goes with it.
+
+Every message has one form: ``<where>: <what is wrong>, got <value!r>. Expected … / Did you mean …? / Do this: …``.
+The command line prints the message as one line and exits with `exit_code`; a traceback is shown only with ``--debug``.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class NasError(Exception):
+    """A stated failure: the request was understood and cannot be met."""
+
+    exit_code = 1
+
+
+class UsageError(NasError):
+    """The request itself is wrong: an unknown name, a malformed value, a contradiction."""
+
+    exit_code = 2
+
+
+class UnknownNameError(UsageError):
+    """A name that no registry entry has.
+
+    Args:
+        kind: What was looked up, in the singular ("device", "space", …).
+        name: What was asked for.
+        known: The names that exist.
+        remedy: Where to create it.
+    """
+
+    def __init__(self, kind: str, name: str, known: Iterable[str], remedy: str = "") -> None:
+        self.kind, self.name, self.known = kind, name, tuple(sorted(known))
+        super().__init__(f"{kind}: unknown name, got {name!r}.{did_you_mean(name, self.known)}{remedy and ' ' + remedy}")
+
+
+class GraphError(NasError):
+    """A graph that breaks the specification of its operators, or a file that no graph can be read from."""
+
+
+class UnpricedOperatorError(NasError):
+    """An operator for which a predictor has no price. It is never priced at zero."""
+
+
+class InfeasibleError(NasError):
+    """No candidate can meet the budget; the message names the nearest miss."""
+
+
+class ArtifactError(NasError):
+    """A file (weights, run directory, exported model) that is missing, damaged, foreign or of another version."""
+
+
+class DataError(NasError):
+    """A data set that cannot be used as it is."""
+
+
+class TrainingError(NasError):
+    """Training that diverged, collapsed or cannot fit into memory."""
+
+
+class MeasurementError(NasError):
+    """A device or a runner that gave no usable timing."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return `` Did you mean 'x'?`` for the closest known name, or the list of known names where none is close.
+
+    Returns:
+        A sentence with a leading blank, or the empty string where nothing is known.
+    """
+    names = sorted(known)
+    close = get_close_matches(name, names, n=3, cutoff=0.5)
+    if close:
+        return f" Did you mean {' or '.join(repr(n) for n in close)}?"
+    if not names:
+        return ""
+    shown = ", ".join(names[:12]) + (f", … ({len(names)} in all)" if len(names) > 12 else "")
+    return f" Expected one of: {shown}."

@@ -1,0 +1,1 @@
+"""What graphs are made from: traced modules and ONNX files."""

@@ -1,0 +1,211 @@
+"""The contract of a hardware profile: facts of a device from one TOML file, every number with its unit and its source.
+
+Profiles are found in ``hardware_profiles/``, in the user's configuration folder (``$NAS_CONFIG_HOME/devices``, else
+``~/.config/nas/devices``), at a path, or in another distribution's entry point ``nas.devices`` (a folder of files).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tomllib
+from collections.abc import Mapping
+from functools import cached_property
+from importlib.metadata import entry_points
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from nas.errors import NasError, UnknownNameError, UsageError, did_you_mean
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Percent = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Origin(_Strict):
+    """Where numbers come from: who measured, which release, which licence, which command made the fit."""
+
+    title: str
+    reference: str = ""
+    licence: str = ""
+    retrieved: str = ""
+    command: str = ""
+
+
+class FitQuality(_Strict):
+    """How a fit did on networks that it had not seen; the protocol says how they were held out."""
+
+    protocol: str
+    networks: int
+    mean_error_pct: Percent
+    median_error_pct: Percent
+    within_10_pct: Percent
+    within_25_pct: Percent
+    coverage_pct: Percent | None = None
+    spearman: float | None = None
+
+
+class PrecisionProfile(_Strict):
+    """What a device does at one precision.
+
+    Attributes:
+        predictor: Name of the latency predictor; empty where nothing is fitted.
+        artifact: File of fitted coefficients in ``latency_predictors/artifacts/``, or next to the profile.
+        peak_gmacs: Vendor's or measured peak, in 10⁹ multiply-adds a second.
+        bandwidth_gb_s: Memory bandwidth in 10⁹ bytes a second.
+        launch_us: Cost of starting one operator, in microseconds.
+        runtime_version: SDK or driver the timings were made with.
+        held_out: Errors on held-out networks.
+        repeats_within_pct: Median spread of repeated measurements: no fit can be better.
+        timings_ms: The device's own timings by reference network (``basis: measured``).
+        unsupported_ops: Operators that this precision cannot run on the device.
+        notes: What a user must know before trusting a number.
+    """
+
+    predictor: str = ""
+    artifact: str = ""
+    peak_gmacs: Positive | None = None
+    bandwidth_gb_s: Positive | None = None
+    launch_us: Positive | None = None
+    runtime_version: str = ""
+    held_out: FitQuality | None = None
+    repeats_within_pct: Percent | None = None
+    timings_ms: Mapping[str, Positive] = Field(default_factory=dict)
+    unsupported_ops: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class Profile(_Strict):
+    """A device.
+
+    Attributes:
+        name: File stem; lower case, digits and hyphens.
+        title: As its vendor writes it.
+        kind: What computes.
+        family: Devices of one family share a prior (``hexagon``, ``nvidia``, ``cortex-a``).
+        generation: Generation within the family (``v68``).
+        aliases: Other names of the same data; never on both sides of a split.
+        quantity: ``latency``, or ``reciprocal_throughput`` (milliseconds a frame at full load: not a latency).
+        batch: Images a run.
+        runtime: What executed the networks (``qnn``, ``tflite``, ``onnxruntime-cpu``, ``tensorrt``).
+        compiled: Whether the runtime removes dead code and fuses; eager runtimes follow the graph as written.
+        threads: CPU threads where that matters.
+        on_chip_memory_mb: In 10⁶ bytes.
+        default_precision: Used where the user names none.
+        precisions: What the device can run.
+        origin: Where the facts come from.
+        notes: What a user must know.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")]
+    title: str
+    kind: Literal["npu", "gpu", "cpu", "dsp", "tpu", "fpga", "asic"]
+    family: str = ""
+    generation: str = ""
+    aliases: tuple[str, ...] = ()
+    quantity: Literal["latency", "reciprocal_throughput"] = "latency"
+    batch: Annotated[int, Field(ge=1)] = 1
+    runtime: str
+    compiled: bool = True
+    threads: Annotated[int, Field(ge=1)] | None = None
+    on_chip_memory_mb: Positive | None = None
+    default_precision: Literal["fp32", "fp16", "w8a16", "w8a8"]
+    precisions: Mapping[Literal["fp32", "fp16", "w8a16", "w8a8"], PrecisionProfile]
+    origin: Origin
+    notes: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _default_exists(self) -> Profile:
+        if self.default_precision not in self.precisions:
+            raise ValueError(f"default_precision {self.default_precision!r} is not among the precisions {sorted(self.precisions)}")
+        return self
+
+    def at(self, precision: str | None) -> PrecisionProfile:
+        """Return what the device does at `precision` (default: its own default).
+
+        Raises:
+            UsageError: The device does not have it.
+        """
+        wanted = precision or self.default_precision
+        for name, found in self.precisions.items():
+            if name == wanted:
+                return found
+        raise UsageError(f"device {self.name}: has no precision {wanted!r}.{did_you_mean(wanted, self.precisions)}")
+
+    @cached_property
+    def hash(self) -> str:
+        """16 hex digits over everything in the profile; a run records it."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
+
+
+def config_home() -> Path:
+    """Return the user's configuration folder."""
+    return Path(os.environ.get("NAS_CONFIG_HOME") or Path.home() / ".config" / "nas")
+
+
+def profile_files() -> dict[str, Path]:
+    """Return every profile's file by device name, without reading any.
+
+    Raises:
+        NasError: Two files have one name.
+    """
+    spec = find_spec("hardware_profiles")
+    rooms = [Path(root) for root in (spec.submodule_search_locations if spec else None) or ()]
+    rooms += [Path(str(point.load())) for point in entry_points(group="nas.devices")]
+    rooms.append(config_home() / "devices")
+    found: dict[str, Path] = {}
+    for room in rooms:
+        for path in sorted(room.glob("*.toml")):
+            if path.stem in found:
+                raise NasError(f"device: a name is taken twice, got {path.stem!r} from {found[path.stem]} and {path}.")
+            found[path.stem] = path
+    return found
+
+
+def load_profile(device: str | Path) -> Profile:
+    """Return the profile of a device by name or by the path of its file.
+
+    Raises:
+        UnknownNameError: No such device.
+        UsageError: The file breaks the schema; every fault is named in one line.
+    """
+    text = str(device)
+    if text.endswith(".toml") or os.sep in text:
+        return read_profile(Path(text))
+    files = profile_files()
+    if text.lower() not in files:
+        raise UnknownNameError("device", text, files, "A new device is one file: nas devices add, or hardware_profiles/NAME.toml.")
+    return read_profile(files[text.lower()])
+
+
+def read_profile(path: Path) -> Profile:
+    """Read and validate one file.
+
+    Raises:
+        UsageError: Missing, not TOML, an unknown key, a value out of range.
+    """
+    try:
+        data: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(f"profile {path}: no such file.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"profile {path}: not TOML ({error}).") from None
+    try:
+        return Profile.model_validate({"name": path.stem, **data})
+    except ValidationError as error:
+        faults = "; ".join(_fault(dict(fault)) for fault in error.errors())
+        raise UsageError(f"profile {path}: {faults}.") from None
+
+
+def _fault(fault: Mapping[str, Any]) -> str:
+    where = ".".join(map(str, fault["loc"])) or "profile"
+    if fault["type"] == "extra_forbidden":
+        known = {*Profile.model_fields, *PrecisionProfile.model_fields, *FitQuality.model_fields, *Origin.model_fields}
+        return f"{where}: unknown key.{did_you_mean(str(fault['loc'][-1]), known)}"
+    return f"{where}: {fault['msg'].lower()}, got {fault['input']!r}"

@@ -1,0 +1,109 @@
+"""The contract of an operator family: token mixers, channel mixers and reparameterised blocks.
+
+A family is one file holding a frozen dataclass of knobs. The dataclass *is* the request: it lowers itself to a graph in
+its deploy form, and it builds a module in its training form. A search space offers instances of it as genes.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
+
+from nas.graph import GraphBuilder
+from nas.registry import Registry
+from nas.space import Resolution
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Grade = Literal["green", "amber", "red"]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where an operator comes from.
+
+    Attributes:
+        title: Title of the paper.
+        reference: arXiv number, venue or repository.
+        differs: What this implementation does otherwise; empty where nothing.
+    """
+
+    title: str
+    reference: str
+    differs: str = ""
+
+
+@dataclass(frozen=True)
+class OperatorFamily(ABC):
+    """A map (n, c, h, w) -> (n, c, h, w) with knobs: no residual, no outer normalisation; the block adds both.
+
+    Attributes:
+        npu_grade: ``green`` plain and dominated by convolutions and matrix products; ``amber`` plain, yet heavy in
+            layout, normalisation or softmax; ``red`` needs operators that NPUs lack.
+        source: The paper.
+    """
+
+    npu_grade: ClassVar[Grade]
+    source: ClassVar[Source]
+
+    @classmethod
+    @abstractmethod
+    def choices(cls) -> Mapping[str, tuple[Any, ...]]:
+        """Return, for each knob that can be searched, the values that make sense; every combination must be valid."""
+
+    @abstractmethod
+    def lower(self, builder: GraphBuilder, x: str) -> str:
+        """Write the deploy form to `builder` and return the output's name; channels and size are those of `x`.
+
+        Raises:
+            UsageError: This operator cannot take that number of channels or that size.
+        """
+
+    @abstractmethod
+    def build(self, channels: int, resolution: Resolution) -> nn.Module:
+        """Return the training form with fresh weights for inputs (n, channels, *resolution).
+
+        A module with a deploy form of its own has ``fuse()`` (see `Fusible`), and so may any of its children.
+        Parameters whose leading axis stacks several equal parts (fused q, k and v) name the number of parts in a class
+        or instance attribute ``elastic_parts: dict[str, int]``, so that a narrower member slices each part.
+
+        Raises:
+            UsageError: As `lower`.
+        """
+
+
+@runtime_checkable
+class Fusible(Protocol):
+    """A module whose training form has an equal, smaller deploy form."""
+
+    def fuse(self) -> nn.Module:
+        """Return the deploy form as a new module, computed in float64; `self` is left as it is.
+
+        Raises:
+            UsageError: The module is in training mode.
+        """
+
+
+mixers: Registry[type[OperatorFamily]] = Registry("mixers", "search_spaces.mixers")
+"""Token mixers by name."""
+
+channel_mixers: Registry[type[OperatorFamily]] = Registry("channel_mixers", "search_spaces.channel_mixers")
+"""Channel mixers by name."""
+
+
+def fuse(module: nn.Module) -> nn.Module:
+    """Return a copy of `module` in evaluation mode with every `Fusible` part replaced by its deploy form.
+
+    Parts are replaced from the outside in, so a block that fuses its children together does so first.
+    """
+    import copy
+
+    clone = copy.deepcopy(module).eval()
+    if isinstance(clone, Fusible):
+        return clone.fuse().eval()
+    for name, child in clone.named_children():
+        clone.register_module(name, fuse(child))
+    return clone

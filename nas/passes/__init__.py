@@ -1,0 +1,1 @@
+"""Graph passes: what a runtime's compiler does before it runs a network."""

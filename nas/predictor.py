@@ -1,0 +1,176 @@
+"""The contract of a latency predictor: an estimate is a model's word, has an interval, and names what it cannot price."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from nas.errors import UsageError
+from nas.graph import Graph, join
+from nas.hardware import Profile
+from nas.registry import Registry
+
+Basis = Literal["measured", "estimated"]
+Floats = npt.NDArray[np.float64]
+Segments = Sequence[tuple[str, Graph]]
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorLatency:
+    """The share of one operator (after the runtime's fusions) in an estimate."""
+
+    name: str
+    op: str
+    latency_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A latency with its interval.
+
+    Attributes:
+        latency_ms: Central value.
+        lower_ms: Lower end of the interval.
+        upper_ms: Upper end; budgets are judged by it.
+        confidence: Nominal coverage of the interval.
+        basis: ``measured`` only where the numbers are a device's own timing.
+        unsupported: Operators that the device or the predictor cannot run or price; the estimate leaves them out, so a
+            search treats such a graph as infeasible and a person is told.
+        extrapolated: What lies outside the calibrated range, in words; empty where nothing does.
+        operators: Breakdown; sums to `latency_ms` where the predictor is additive.
+    """
+
+    latency_ms: float
+    lower_ms: float
+    upper_ms: float
+    confidence: float = 0.9
+    basis: Basis = "estimated"
+    unsupported: tuple[str, ...] = ()
+    extrapolated: tuple[str, ...] = ()
+    operators: tuple[OperatorLatency, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.lower_ms <= self.latency_ms <= self.upper_ms < float("inf"):
+            raise ValueError(f"estimate: not an interval, got {self.lower_ms} ≤ {self.latency_ms} ≤ {self.upper_ms} ms.")
+
+
+@dataclass(frozen=True, slots=True)
+class Estimates:
+    """Many estimates as arrays of shape (n,); `usable` is false where an operator is unsupported."""
+
+    latency_ms: Floats
+    lower_ms: Floats
+    upper_ms: Floats
+    usable: npt.NDArray[np.bool_]
+    extrapolated: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One timing: what a predictor is fitted to.
+
+    Attributes:
+        graph: What ran.
+        precision: One of `nas.units.PRECISIONS`.
+        latency_ms: The device's word.
+        name: Network, for messages and for leaving networks out.
+        device: Profile name.
+        family: Networks of one family are left out together.
+        weight: Relative trust (1.0 where nothing speaks against it).
+    """
+
+    graph: Graph
+    precision: str
+    latency_ms: float
+    name: str
+    device: str = ""
+    family: str = ""
+    weight: float = 1.0
+
+
+class Predictor(ABC):
+    """Estimates the latency of a graph on the device of a profile; sees nothing but these two."""
+
+    @abstractmethod
+    def fit(self, samples: Sequence[Sample], profiles: Sequence[Profile]) -> Predictor:
+        """Return a predictor fitted to `samples`; `self` is left as it is.
+
+        Raises:
+            UsageError: Too few or contradictory samples, with the reason.
+        """
+
+    @abstractmethod
+    def estimate(self, graph: Graph, profile: Profile, precision: str, confidence: float = 0.9) -> Estimate:
+        """Estimate one graph, with a breakdown.
+
+        Raises:
+            UsageError: The profile lacks the precision or was not fitted.
+        """
+
+    def estimate_batch(self, candidates: Sequence[Segments], profile: Profile, precision: str, confidence: float = 0.9) -> Estimates:
+        """Estimate many candidates, each given as its chained segments; the numbers equal those of `estimate` on the whole.
+
+        An additive predictor overrides this: it prices each distinct segment once and sums.
+        """
+        graphs = [parts[0][1] if len(parts) == 1 else join(parts) for parts in candidates]
+        found = [self.estimate(graph, profile, precision, confidence) for graph in graphs]
+        return Estimates(
+            latency_ms=np.array([e.latency_ms for e in found]),
+            lower_ms=np.array([e.lower_ms for e in found]),
+            upper_ms=np.array([e.upper_ms for e in found]),
+            usable=np.array([not e.unsupported for e in found], dtype=bool),
+            extrapolated=np.array([bool(e.extrapolated) for e in found], dtype=bool),
+        )
+
+    @abstractmethod
+    def save(self, path: Path) -> None:
+        """Write the fitted state as JSON, npz without objects, or safetensors; never pickle."""
+
+    @classmethod
+    @abstractmethod
+    def load(cls, path: Path) -> Predictor:
+        """Read what `save` wrote.
+
+        Raises:
+            ArtifactError: Missing, damaged, or of another version.
+        """
+
+
+predictors: Registry[type[Predictor]] = Registry("predictors", "latency_predictors")
+"""Latency predictors by name."""
+
+
+_loaded: dict[tuple[str, Path], Predictor] = {}
+
+
+def load_predictor(profile: Profile, precision: str | None = None, folder: Path | None = None) -> Predictor:
+    """Return the fitted predictor that a profile names for a precision.
+
+    Args:
+        profile: The device.
+        precision: Default: the profile's own default.
+        folder: Where the profile's file is, searched for the artifact before ``latency_predictors/artifacts/``.
+
+    Raises:
+        UsageError: Nothing is fitted for that precision.
+        ArtifactError: The artifact is missing or damaged.
+    """
+    found = profile.at(precision)
+    if not found.predictor:
+        remedy = f"Do this: nas devices calibrate {profile.name} --from timings.csv."
+        raise UsageError(f"device {profile.name}: no latency predictor is fitted for {precision or profile.default_precision}. {remedy}")
+    spec = find_spec("latency_predictors")
+    rooms = [Path(root) / "artifacts" for root in (spec.submodule_search_locations if spec else None) or ()]
+    candidates = [room / found.artifact for room in ([folder] if folder else []) + rooms]
+    path = next((p for p in candidates if p.is_file()), candidates[-1])
+    key = (found.predictor, path)
+    if key not in _loaded:
+        _loaded[key] = predictors.get(found.predictor).load(path)
+    return _loaded[key]

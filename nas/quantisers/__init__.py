@@ -1,0 +1,1 @@
+"""Post-training quantisation methods, one file each."""

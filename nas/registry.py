@@ -1,0 +1,107 @@
+"""Registries: one file, one name.
+
+A plug-in is a file in its kind's room, or an entry point in the group ``nas.<kind>`` of another distribution. Names are
+listed without importing anything; a plug-in is imported when it is asked for. There is no second list to edit.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Generic, TypeVar, cast
+
+from nas.errors import NasError, UnknownNameError
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """The plug-ins of one kind.
+
+    The name of a plug-in is its file's stem with ``_`` written as ``-``. A file may hold a family: it registers one
+    object under its own name, and presets are asked for as ``family-preset`` and resolved by the kind's own module.
+
+    Args:
+        kind: Singular noun used in messages and in the entry-point group (``nas.<kind>``).
+        room: Dotted package whose modules are the plug-ins.
+
+    Source:
+        The file scan follows tinygrad's ``device.py`` (a backend is a file); the collision rule follows fvcore's
+        ``Registry`` (a clash raises).
+    """
+
+    def __init__(self, kind: str, room: str) -> None:
+        self.kind, self.room = kind, room
+        self._found: dict[str, T] = {}
+
+    @cached_property
+    def _files(self) -> dict[str, Path]:
+        spec = find_spec(self.room)
+        roots = spec.submodule_search_locations if spec else None
+        return {
+            path.stem.replace("_", "-"): path
+            for root in roots or ()
+            for path in sorted(Path(root).glob("*.py"))
+            if not path.stem.startswith("_")
+        }
+
+    @cached_property
+    def _foreign(self) -> dict[str, EntryPoint]:
+        return {point.name: point for point in entry_points(group=f"nas.{self.kind}")}
+
+    def names(self) -> tuple[str, ...]:
+        """Return every name, sorted, without importing a plug-in.
+
+        Raises:
+            NasError: A name is provided by a file and by another distribution.
+        """
+        if clash := self._files.keys() & self._foreign.keys():
+            owner = self._foreign[min(clash)].value
+            raise NasError(f"{self.kind}: a name is taken twice, got {min(clash)!r} from {self.room} and from {owner}.")
+        return tuple(sorted({*self._files, *self._foreign, *self._found}))
+
+    def register(self, name: str) -> Callable[[T], T]:
+        """Return a decorator that files an object under `name`; a module of the room must use its own file's name.
+
+        Raises:
+            NasError: The name is taken by another object.
+        """
+
+        def file(plugin: T) -> T:
+            holder = self._found.setdefault(name, plugin)
+            if holder is not plugin and _origin(holder) != _origin(plugin):
+                raise NasError(f"{self.kind}: a name is taken twice, got {name!r} from {_origin(holder)} and {_origin(plugin)}.")
+            self._found[name] = plugin
+            return plugin
+
+        return file
+
+    def get(self, name: str) -> T:
+        """Return the plug-in filed under `name`, importing its file if need be.
+
+        Raises:
+            UnknownNameError: There is none; the message says which name is near and where to create one.
+            NasError: The file exists and does not register its own name.
+        """
+        if name in self._found:
+            return self._found[name]
+        if name not in self.names():
+            raise UnknownNameError(self.kind, name, self.names(), f"A new {self.kind} is one file in {self.room.replace('.', '/')}/.")
+        if name in self._foreign:
+            return self._found.setdefault(name, cast(T, self._foreign[name].load()))
+        module = f"{self.room}.{self._files[name].stem}"
+        import_module(module)
+        if name not in self._found:
+            raise NasError(f"{self.kind}: {module} does not register its own name, expected {name!r}.")
+        return self._found[name]
+
+    def items(self) -> Iterator[tuple[str, T]]:
+        """Yield every name with its plug-in, importing all of them."""
+        for name in self.names():
+            yield name, self.get(name)
+
+
+def _origin(plugin: object) -> str:
+    return f"{getattr(plugin, '__module__', type(plugin).__module__)}.{getattr(plugin, '__qualname__', type(plugin).__qualname__)}"

@@ -1,0 +1,91 @@
+"""The contract of a searcher: ask for an architecture, tell what became of it.
+
+A searcher's only randomness is the generator of (run seed, trial number). It keeps whatever state it likes, as long as
+the state follows from the trials told so far in the order of their numbers; resuming is telling them again.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from nas.arch import Architecture
+from nas.objective import Goal
+from nas.registry import Registry
+from nas.space import SearchSpace
+
+TrialState = Literal["complete", "infeasible", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A finished proposal.
+
+    Attributes:
+        number: Position in the study.
+        architecture: What was proposed.
+        state: ``complete`` evaluated; ``infeasible`` ruled out by a count or an estimate before any evaluation;
+            ``failed`` the evaluation raised (see `message`).
+        values: Objective values by name; empty unless complete (cheap ones, such as latency, may be there always).
+        violations: By budget name; ≤ 0 where it holds.
+        message: Why it failed.
+    """
+
+    number: int
+    architecture: Architecture
+    state: TrialState
+    values: Mapping[str, float] = field(default_factory=dict)
+    violations: Mapping[str, float] = field(default_factory=dict)
+    message: str = ""
+
+    @property
+    def evaluated(self) -> bool:
+        """Whether an accuracy was computed; others never enter a front and do not count as evaluations."""
+        return self.state == "complete"
+
+    @property
+    def feasible(self) -> bool:
+        """Whether every budget holds."""
+        return all(violation <= 0 for violation in self.violations.values())
+
+
+class Prescreen(ABC):
+    """What a searcher may ask before it proposes: cheap values and violations, without an evaluation."""
+
+    @abstractmethod
+    def judge(self, architectures: list[Architecture]) -> list[tuple[Mapping[str, float], Mapping[str, float]]]:
+        """Return (cheap objective values by name, violations by budget name) of each architecture."""
+
+
+class Searcher(ABC):
+    """Proposes architectures of a space for a goal.
+
+    Args:
+        space: What to choose from.
+        goal: What to optimise within which budgets.
+        seed: The run's seed.
+        prescreen: Cheap judgements; None where a searcher is to learn from violations alone.
+    """
+
+    def __init__(self, space: SearchSpace, goal: Goal, seed: int, prescreen: Prescreen | None = None) -> None:
+        self.space, self.goal, self.seed, self.prescreen = space, goal, seed, prescreen
+
+    def rng(self, number: int) -> np.random.Generator:
+        """Return the generator of one trial."""
+        return np.random.default_rng([self.seed, number])
+
+    @abstractmethod
+    def ask(self, number: int) -> Architecture | None:
+        """Propose the architecture of trial `number`; None where the space has been seen whole."""
+
+    @abstractmethod
+    def tell(self, trial: Trial) -> None:
+        """Take note of a finished trial."""
+
+
+searchers: Registry[type[Searcher]] = Registry("searchers", "nas.searchers")
+"""Searchers by name."""

@@ -1,0 +1,215 @@
+"""The contract of a search space: a flat, fixed-length list of choices, and what a choice of each means.
+
+A space is a file in ``search_spaces/`` that registers a class; its presets are asked for as ``name-preset``
+(``hybrid-s``). Samplers see only `SearchSpace.choices`; everything that depends on another gene is settled by
+`SearchSpace.canonical`, so that two encodings of one network are one architecture.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from math import prod
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from nas.arch import Architecture, Gene
+from nas.errors import UnknownNameError, UsageError, did_you_mean
+from nas.graph import Graph, join
+from nas.registry import Registry
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Resolution = tuple[int, int]
+Codes = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One gene.
+
+    Attributes:
+        name: Unique in its space (``stage2.block1.mixer``).
+        values: What it can be, in an order that means something where there is one (widths ascend).
+        ordered: Whether neighbours in `values` are alike (a width is, a mixer is not).
+    """
+
+    name: str
+    values: tuple[Gene, ...]
+    ordered: bool = False
+
+
+class SearchSpace(ABC):
+    """A set of architectures.
+
+    Attributes:
+        name: As registered, preset included.
+        version: Raised when an encoding changes its meaning; older architectures are then refused.
+        choices: The genes, in order.
+        presets: Presets of this family (``("s", "m", "l")``); empty where the family's name is the space's.
+    """
+
+    version: ClassVar[int] = 1
+    presets: ClassVar[tuple[str, ...]] = ()
+    name: str
+    choices: tuple[Choice, ...]
+
+    @classmethod
+    @abstractmethod
+    def make(cls, preset: str = "", **options: Any) -> SearchSpace:
+        """Return the space of a preset.
+
+        Raises:
+            UsageError: An option that the space does not know.
+        """
+
+    @abstractmethod
+    def segments(self, architecture: Architecture, resolution: Resolution | None = None) -> tuple[tuple[str, Graph], ...]:
+        """Return the deploy form at batch 1 as named graphs to be chained; `resolution` defaults to the architecture's own.
+
+        A large space cuts at block borders and returns cached objects, so that a predictor prices each block once
+        and a candidate is a sum. A space without such borders returns one segment.
+        """
+
+    def lower(self, architecture: Architecture, resolution: Resolution | None = None) -> Graph:
+        """Return the deploy-form graph at batch 1."""
+        parts = self.segments(architecture, resolution)
+        return parts[0][1] if len(parts) == 1 else join(parts, architecture.key)
+
+    @abstractmethod
+    def build(self, architecture: Architecture, *, num_classes: int | None = None, resolution: Resolution | None = None) -> nn.Module:
+        """Return the architecture as a module of its own with fresh weights, (n, 3, h, w) -> (n, num_classes).
+
+        Raises:
+            UsageError: The space can only be looked up, not built.
+        """
+
+    def canonical(self, genes: tuple[Gene, ...]) -> tuple[Gene, ...]:
+        """Return the one spelling of a network: genes that have no effect take their choice's first value."""
+        return genes
+
+    def admits(self, genes: tuple[Gene, ...]) -> bool:  # noqa: ARG002
+        """Return whether a canonical spelling is a member; a space with forbidden combinations overrides this."""
+        return True
+
+    def architecture(self, genes: Sequence[Gene]) -> Architecture:
+        """Return the canonical architecture of `genes`.
+
+        Raises:
+            UsageError: A gene has a value that its choice does not offer.
+        """
+        architecture = Architecture(self.name, self.version, self.canonical(tuple(genes)))
+        self.validate(architecture)
+        return architecture
+
+    def validate(self, architecture: Architecture) -> None:
+        """Check that an architecture is a canonical member of this space.
+
+        Raises:
+            UsageError: It is not; the message names the gene.
+        """
+        where = f"architecture {architecture.key}"
+        if (architecture.space, architecture.version) != (self.name, self.version):
+            got = f"{architecture.space!r} version {architecture.version}"
+            raise UsageError(f"{where}: of another space, got {got}. Expected {self.name!r} version {self.version}.")
+        if len(architecture.genes) != len(self.choices):
+            raise UsageError(f"{where}: wrong number of genes, got {len(architecture.genes)}. Expected {len(self.choices)}.")
+        for choice, gene in zip(self.choices, architecture.genes, strict=True):
+            if gene not in choice.values:
+                hint = did_you_mean(str(gene), map(str, choice.values))
+                raise UsageError(f"{where}: {choice.name} cannot be {gene!r}.{hint}")
+        if architecture.genes != self.canonical(architecture.genes):
+            raise UsageError(f"{where}: not in canonical form. Do this: space.architecture(genes).")
+        if not self.admits(architecture.genes):
+            raise UsageError(f"{where}: a combination of genes that the space excludes.")
+
+    def encode(self, architecture: Architecture) -> Codes:
+        """Return the index of each gene's value in its choice, shape (len(choices),)."""
+        return np.array([choice.values.index(gene) for choice, gene in zip(self.choices, architecture.genes, strict=True)])
+
+    def decode(self, codes: Sequence[int] | Codes) -> Architecture:
+        """Return the canonical architecture of an encoding.
+
+        Raises:
+            UsageError: An index out of range, or a combination that the space excludes.
+        """
+        bad = [c.name for c, code in zip(self.choices, codes, strict=True) if not 0 <= code < len(c.values)]
+        if bad:
+            raise UsageError(f"space {self.name}: an index out of range for {bad[0]}.")
+        return self.architecture([choice.values[code] for choice, code in zip(self.choices, codes, strict=True)])
+
+    def sample(self, rng: np.random.Generator) -> Architecture:
+        """Return a member drawn with every gene uniform and independent (so not uniform over networks)."""
+        while True:
+            genes = self.canonical(tuple(choice.values[rng.integers(len(choice.values))] for choice in self.choices))
+            if self.admits(genes):
+                return Architecture(self.name, self.version, genes)
+
+    def mutate(self, architecture: Architecture, rng: np.random.Generator) -> Architecture:
+        """Return a different member that differs in one gene and what depends on it.
+
+        Raises:
+            UsageError: The space has one member only.
+        """
+        free = [i for i, choice in enumerate(self.choices) if len(choice.values) > 1]
+        if not free:
+            raise UsageError(f"space {self.name}: has a single member, nothing to mutate.")
+        while True:
+            i = free[rng.integers(len(free))]
+            others = [value for value in self.choices[i].values if value != architecture.genes[i]]
+            genes = list(architecture.genes)
+            genes[i] = others[rng.integers(len(others))]
+            child = self.canonical(tuple(genes))
+            if child != architecture.genes and self.admits(child):
+                return Architecture(self.name, self.version, child)
+
+    def crossover(self, a: Architecture, b: Architecture, rng: np.random.Generator) -> Architecture:
+        """Return a member that takes each gene from one of two parents with equal chance (uniform crossover)."""
+        for _ in range(100):
+            takes = rng.integers(2, size=len(self.choices))
+            child = self.canonical(tuple(pair[t] for pair, t in zip(zip(a.genes, b.genes, strict=True), takes, strict=True)))
+            if self.admits(child):
+                return Architecture(self.name, self.version, child)
+        return a
+
+    def enumerate(self) -> Iterator[Architecture]:
+        """Yield every member once, in the order of the encoding. Only for spaces that can be walked."""
+        seen: set[tuple[Gene, ...]] = set()
+        for genes in product(*(choice.values for choice in self.choices)):
+            spelling = self.canonical(genes)
+            if spelling not in seen and self.admits(spelling):
+                seen.add(spelling)
+                yield Architecture(self.name, self.version, spelling)
+
+    def size(self) -> int:
+        """Return the number of encodings, an upper bound on the number of networks; exact spaces override this."""
+        return prod(len(choice.values) for choice in self.choices)
+
+    def describe(self, architecture: Architecture) -> Mapping[str, Gene]:
+        """Return gene values by name."""
+        return {choice.name: gene for choice, gene in zip(self.choices, architecture.genes, strict=True)}
+
+
+spaces: Registry[type[SearchSpace]] = Registry("spaces", "search_spaces")
+"""Search spaces by family name."""
+
+
+def get_space(name: str, **options: Any) -> SearchSpace:
+    """Return the space called `name`: a family (``zoo``) or a family with a preset (``hybrid-s``).
+
+    Raises:
+        UnknownNameError: No family of that name, or no such preset.
+    """
+    families = spaces.names()
+    family = max((f for f in families if name == f or name.startswith(f"{f}-")), key=len, default=None)
+    if family is None:
+        raise UnknownNameError("space", name, families, "A new space is one file in search_spaces/.")
+    kind, preset = spaces.get(family), name[len(family) + 1 :]
+    if preset not in (kind.presets or ("",)):
+        raise UnknownNameError("space", name, [f"{family}-{p}" for p in kind.presets])
+    return kind.make(preset, **options)

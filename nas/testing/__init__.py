@@ -1,0 +1,1 @@
+"""Contract suites, importable by third parties."""

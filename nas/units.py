@@ -1,0 +1,98 @@
+"""Quantities with their units: what a user writes (``5ms``, ``20MB``, ``1.2GMACs``) and what the engine counts in.
+
+Internally every quantity has one unit, and the name of every variable says it: milliseconds, bytes, MACs, parameters,
+frames a second.
+"""
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from nas.errors import UsageError, did_you_mean
+
+Quantity = Literal["latency", "throughput", "size", "macs", "params", "memory"]
+
+# unit as written (lower case) -> (quantity, factor to the engine's unit)
+_UNITS: dict[str, tuple[Quantity, float]] = {
+    "us": ("latency", 1e-3),
+    "µs": ("latency", 1e-3),
+    "ms": ("latency", 1.0),
+    "s": ("latency", 1e3),
+    "fps": ("throughput", 1.0),
+    "b": ("size", 1.0),
+    "kb": ("size", 1e3),
+    "mb": ("size", 1e6),
+    "gb": ("size", 1e9),
+    "kib": ("size", 2.0**10),
+    "mib": ("size", 2.0**20),
+    "gib": ("size", 2.0**30),
+    "kmacs": ("macs", 1e3),
+    "mmacs": ("macs", 1e6),
+    "gmacs": ("macs", 1e9),
+    "macs": ("macs", 1.0),
+    "params": ("params", 1.0),
+    "kparams": ("params", 1e3),
+    "mparams": ("params", 1e6),
+    "mb-peak": ("memory", 1e6),
+    "mib-peak": ("memory", 2.0**20),
+}
+_SHOWN = "5ms, 800us, 200fps, 20MB, 1.2GMACs, 5Mparams, 64MB-peak"
+_NUMBER = re.compile(r"\s*([-+]?[0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)\s*([A-Za-zµ-]*)\s*")
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """An upper bound on a quantity (a lower bound for throughput), in the engine's unit.
+
+    Attributes:
+        quantity: What is bounded.
+        value: In ms, fps, bytes, MACs or parameters.
+        text: As the user wrote it.
+    """
+
+    quantity: Quantity
+    value: float
+    text: str
+
+
+def parse_limit(text: str) -> Limit:
+    """Read a budget such as ``5ms`` or ``20MB``.
+
+    Raises:
+        UsageError: No number, no known unit, or a value that is not positive and finite.
+    """
+    match = _NUMBER.fullmatch(text)
+    if match is None:
+        raise UsageError(f"budget: cannot be read, got {text!r}. Expected a number with a unit: {_SHOWN}.")
+    number, unit = float(match[1]), match[2].lower()
+    if unit not in _UNITS:
+        hint = did_you_mean(unit, _UNITS) if unit else ""
+        raise UsageError(f"budget: unknown unit {match[2]!r}, got {text!r}.{hint} Expected a number with a unit: {_SHOWN}.")
+    if not math.isfinite(number) or number <= 0:
+        raise UsageError(f"budget: must be positive, got {text!r}.")
+    quantity, factor = _UNITS[unit]
+    return Limit(quantity, number * factor, text.strip())
+
+
+def parse_resolution(text: str) -> tuple[int, int]:
+    """Read ``224`` or ``192x256`` as (height, width) in pixels.
+
+    Raises:
+        UsageError: Not one or two positive integers.
+    """
+    parts = re.split("[x×X]", text.strip())
+    if len(parts) not in (1, 2) or not all(part.strip().isdigit() and int(part) > 0 for part in parts):
+        raise UsageError(f"resolution: cannot be read, got {text!r}. Expected 224 or 192x256 (height x width).")
+    height = int(parts[0])
+    return height, int(parts[-1])
+
+
+PRECISIONS = ("fp32", "fp16", "w8a16", "w8a8")
+"""Precisions that a profile may offer, most precise first; ``wXaY`` has X-bit weights and Y-bit activations."""
+
+WEIGHT_BYTES = {"fp32": 4.0, "fp16": 2.0, "w8a16": 1.0, "w8a8": 1.0}
+"""Bytes a weight in the exported file."""
+
+ACTIVATION_BYTES = {"fp32": 4.0, "fp16": 2.0, "w8a16": 2.0, "w8a8": 1.0}
+"""Bytes an activation element in memory."""

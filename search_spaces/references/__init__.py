@@ -1,0 +1,1 @@
+"""Published networks as named architectures, one system a file."""

@@ -1,0 +1,1 @@
+"""Structural reparameterisation: blocks with a training form and an equal, smaller deploy form."""
