@@ -1,7 +1,8 @@
 """The contract of a hardware profile: facts of a device from one TOML file, every number with its unit and its source.
 
 Profiles are found in ``hardware_profiles/``, in the user's configuration folder (``$NAS_CONFIG_HOME/devices``, else
-``~/.config/nas/devices``), at a path, or in another distribution's entry point ``nas.devices`` (a folder of files).
+``~/.config/nas/devices``), at a path, or in another distribution's package of files, named by an entry point in the
+group ``nas.devices``.
 """
 
 from __future__ import annotations
@@ -157,7 +158,7 @@ def profile_files() -> dict[str, Path]:
     """
     spec = find_spec("hardware_profiles")
     rooms = [Path(root) for root in (spec.submodule_search_locations if spec else None) or ()]
-    rooms += [Path(str(point.load())) for point in entry_points(group="nas.devices")]
+    rooms += [Path(root) for point in entry_points(group="nas.devices") for root in point.load().__path__]
     rooms.append(config_home() / "devices")
     found: dict[str, Path] = {}
     for room in rooms:
