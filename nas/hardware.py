@@ -176,13 +176,22 @@ def load_profile(device: str | Path) -> Profile:
         UnknownNameError: No such device.
         UsageError: The file breaks the schema; every fault is named in one line.
     """
+    return read_profile(find_profile(device))
+
+
+def find_profile(device: str | Path) -> Path:
+    """Return the file of a device by name or path; a fitted artifact may lie next to it.
+
+    Raises:
+        UnknownNameError: No such device.
+    """
     text = str(device)
     if text.endswith(".toml") or os.sep in text:
-        return read_profile(Path(text))
+        return Path(text)
     files = profile_files()
     if text.lower() not in files:
         raise UnknownNameError("device", text, files, "A new device is one file: nas devices add, or hardware_profiles/NAME.toml.")
-    return read_profile(files[text.lower()])
+    return files[text.lower()]
 
 
 def read_profile(path: Path) -> Profile:

@@ -1,7 +1,8 @@
 """The command line: one file per command, found by its name.
 
 ``predict.py`` is ``nas predict``; ``devices_list.py`` is ``nas devices list``. Each file defines a function ``command``
-whose signature is the interface and whose docstring is the help; heavy imports belong inside it.
+whose signature is the interface and whose docstring is the help; heavy imports belong inside it. Arguments that
+several commands share are in ``_options.py``.
 """
 
 from __future__ import annotations
@@ -25,10 +26,9 @@ def build_app() -> typer.Typer:
     """Return the application with every command file of this folder."""
     import typer
 
-    app = typer.Typer(
-        name="nas", help="Find the vision backbone that a chip runs within a budget.", no_args_is_help=True, add_completion=False
-    )
-    groups = {name: typer.Typer(help=text, no_args_is_help=True) for name, text in GROUPS.items()}
+    summary = "Find the vision backbone that a chip runs within a budget. Add --debug to any command for a traceback."
+    app = typer.Typer(name="nas", help=summary, add_completion=False, no_args_is_help=True, rich_markup_mode=None)
+    groups = {name: typer.Typer(help=text, no_args_is_help=True, rich_markup_mode=None) for name, text in GROUPS.items()}
     for name, group in groups.items():
         app.add_typer(group, name=name)
     for path in sorted(Path(__file__).parent.glob("[a-z]*.py")):
@@ -40,20 +40,44 @@ def build_app() -> typer.Typer:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 1 a stated failure, 2 wrong usage; a traceback only with ``--debug``."""
-    from nas.errors import NasError
-
     words = sys.argv[1:] if arguments is None else list(arguments)
     debug = "--debug" in words
-    words = [word for word in words if word != "--debug"]
     try:
-        build_app()(words, standalone_mode=True)
-    except NasError as error:
-        if debug:
+        code = build_app()([word for word in words if word != "--debug"], prog_name="nas", standalone_mode=False)
+    except (Exception, KeyboardInterrupt) as error:
+        if debug and not isinstance(error, KeyboardInterrupt):
             raise
-        sys.stderr.write(f"nas: {' '.join(str(error).split())}\n")
-        raise SystemExit(error.exit_code) from None
-    except KeyboardInterrupt:
-        sys.stderr.write("nas: interrupted.\n")
-        raise SystemExit(1) from None
-    except BrokenPipeError:
-        raise SystemExit(0) from None
+        raise SystemExit(_report(error)) from None
+    raise SystemExit(code or 0)
+
+
+def _report(error: BaseException) -> int:
+    """Write the one line that says what is wrong; return the exit code."""
+    from nas.errors import NasError
+
+    if isinstance(error, BrokenPipeError):  # the reader of our output has seen enough
+        sys.stdout = None
+        return 0
+    code = 1
+    if isinstance(error, NasError):
+        code, message = error.exit_code, str(error)
+    elif isinstance(error, KeyboardInterrupt):
+        message = "interrupted."
+    elif hasattr(error, "format_message"):  # typer's own: an unknown option, a missing argument
+        code, message = error.exit_code, error.format_message()  # type: ignore[attr-defined]
+        if type(error).__name__ == "NoArgsIsHelpError":
+            sys.stderr.write(f"{message}\n")
+            return int(code)
+        message = f"{message.rstrip('.')}. Do this: nas {_command_of(error)}--help."
+    elif isinstance(error, OSError):
+        message = f"{error.filename or 'file system'}: {error.strerror or error}."
+    else:
+        message = f"internal error: {type(error).__name__}: {error}. Do this: run it again with --debug and report the traceback."
+    sys.stderr.write(f"nas: {' '.join(message.split())}\n")
+    return int(code)
+
+
+def _command_of(error: BaseException) -> str:
+    context = getattr(error, "ctx", None)
+    words = context.command_path.split()[1:] if context is not None else []
+    return "".join(f"{word} " for word in words)

@@ -1,0 +1,41 @@
+"""Arguments that several commands share; not a command itself."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+import typer
+
+Format = Annotated[Literal["table", "json"], typer.Option("--format", help="How the result is printed.")]
+Devices = Annotated[
+    list[str],
+    typer.Option("--device", "--profile", help="Device name or the path of a profile; may be given several times.", metavar="D"),
+]
+Device = Annotated[str, typer.Option("--device", "--profile", help="Device name or the path of a profile.", metavar="D")]
+Precision = Annotated[str | None, typer.Option("--precision", help="fp32, fp16, w8a16 or w8a8; default: the device's own.", metavar="P")]
+Confidence = Annotated[float, typer.Option("--confidence", help="Nominal coverage of the interval, between 0.5 and 0.99.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="All randomness comes from it.")]
+
+
+def write(result: Any, form: str, render: Callable[[Any], None]) -> None:
+    """Print a result to stdout: as JSON, or as `render` shows it."""
+    if form == "json":
+        sys.stdout.write(json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    else:
+        render(result)
+
+
+def checked_confidence(value: float) -> float:
+    """Return `value`.
+
+    Raises:
+        UsageError: It is no sensible coverage.
+    """
+    from nas.errors import UsageError
+
+    if not 0.5 <= value <= 0.99:
+        raise UsageError(f"confidence: out of range, got {value}. Expected 0.5 to 0.99.")
+    return value

@@ -1,0 +1,56 @@
+"""``nas devices show``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from nas.cli._options import Format, write
+
+
+def command(
+    device: Annotated[str, typer.Argument(help="Device name or the path of a profile.", metavar="D")], form: Format = "table"
+) -> None:
+    """Show everything that is known of one device, with sources and errors."""
+    from nas.hardware import load_profile
+
+    profile = load_profile(device)
+    write({**profile.model_dump(mode="json"), "hash": profile.hash}, form, _render)
+
+
+def _render(profile: dict[str, Any]) -> None:
+    from nas.report.tables import print_lines, print_table
+
+    facts = [
+        "title",
+        "kind",
+        "family",
+        "generation",
+        "runtime",
+        "quantity",
+        "batch",
+        "threads",
+        "on_chip_memory_mb",
+        "default_precision",
+        "hash",
+    ]
+    print_lines([f"{profile['name']}"])
+    print_lines(f"  {key:20} {profile[key]}" for key in facts if profile[key] not in (None, ""))
+    print_lines(f"  {'source: ' + key:20} {value}" for key, value in profile["origin"].items() if value)
+    print_lines(f"  note: {note}" for note in profile["notes"])
+    rows = []
+    for name, found in profile["precisions"].items():
+        held_out = found["held_out"] or {}
+        shown = [held_out.get(key) for key in ("networks", "mean_error_pct", "within_25_pct", "coverage_pct")]
+        facts_of = [found[key] for key in ("peak_gmacs", "bandwidth_gb_s", "launch_us")]
+        numbers = ["" if value is None else f"{value:g}" for value in (*facts_of, *shown)]
+        rows.append([name, found["predictor"] or "none fitted", found["runtime_version"], *numbers, str(len(found["timings_ms"]))])
+    columns = ["precision", "predictor", "runtime version", "peak GMACs/s", "GB/s", "launch µs", "networks", "mean error %", "within 25 %"]
+    print_table("", [*columns, "coverage %", "timed networks"], rows)
+    for name, found in profile["precisions"].items():
+        if found["held_out"]:
+            print_lines([f"  {name}: errors by {found['held_out']['protocol']}"])
+        if found["unsupported_ops"]:
+            print_lines([f"  {name}: cannot run {', '.join(found['unsupported_ops'])}"])
+        print_lines(f"  {name}: {note}" for note in found["notes"])

@@ -1,0 +1,54 @@
+"""``nas spaces sample``."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from nas.cli._options import Format, Seed, write
+
+
+def command(
+    space: Annotated[str, typer.Argument(help="Name of a space, preset included.", metavar="S")],
+    count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many architectures.")] = 1,
+    seed: Seed = 0,
+    resolution: Annotated[str | None, typer.Option("--resolution", help="224 or 192x256; default: the architecture's own.")] = None,
+    form: Format = "table",
+) -> None:
+    """Draw architectures; as JSON, a single one can be saved and given to ``nas predict`` and ``nas export``."""
+    import numpy as np
+
+    from nas.space import get_space
+    from nas.units import parse_resolution
+
+    found = get_space(space)
+    size = parse_resolution(resolution) if resolution else None
+    rng = np.random.default_rng(seed)
+    rows: list[dict[str, Any]] = []
+    for _ in range(count):
+        architecture = found.sample(rng)
+        graph = found.lower(architecture, size)
+        height, width = graph.inputs[0].shape[-2:]
+        cost = graph.cost
+        rows.append(
+            {
+                "architecture": json.loads(architecture.to_json()),
+                "key": architecture.key,
+                "macs": cost.macs,
+                "params": cost.params,
+                "resolution": f"{height}x{width}",
+            }
+        )
+    write(rows[0]["architecture"] if count == 1 and form == "json" else rows, form, _render)
+
+
+def _render(rows: list[dict[str, Any]]) -> None:
+    from nas.report.tables import print_table
+
+    body = [
+        [row["key"], f"{row['macs'] / 1e6:,.0f}", f"{row['params'] / 1e6:.2f}", row["resolution"], json.dumps(row["architecture"]["genes"])]
+        for row in rows
+    ]
+    print_table("", ["key", "MMACs", "Mparams", "resolution", "genes"], body)
