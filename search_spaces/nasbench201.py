@@ -1,0 +1,245 @@
+"""NAS-Bench-201: a cell of four nodes and six edges, five operations an edge, 15,625 cells in one fixed network.
+
+The graph is written as PyTorch runs it eagerly: a ``none`` edge multiplies by zero, and operators that feed nothing are
+there. What a compiler leaves of it says `nas.passes.dead_code.remove_dead_code`; which cells become one network says
+`cell_key`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache, lru_cache
+from itertools import chain, permutations, product
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nas.arch import Architecture, Gene
+from nas.errors import UsageError
+from nas.graph import Graph, GraphBuilder, Weight
+from nas.space import Choice, Resolution, SearchSpace, spaces
+
+if TYPE_CHECKING:
+    from torch import nn
+
+OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
+EDGES = ((1, 0), (2, 0), (2, 1), (3, 0), (3, 1), (3, 2))
+"""(to, from), in the order of the benchmark's strings."""
+
+_STAGES = ((16, 1), (32, 2), (64, 4))  # (channels, size divisor)
+_CELLS = 5
+
+
+@spaces.register("nasbench201")
+class NasBench201(SearchSpace):
+    """The cell space of NAS-Bench-201 in its CIFAR network: stem of 16 channels, three times five cells, 32 × 32 images.
+
+    Args:
+        num_classes: Size of the classifier; CIFAR-10's by default.
+
+    Source:
+        Dong & Yang, "NAS-Bench-201", ICLR 2020, arXiv:2001.00326: macro skeleton, ReLU-Conv-BN order, residual reduction.
+    """
+
+    name = "nasbench201"
+    choices = tuple(Choice(f"edge{source}{target}", OPERATIONS) for target, source in EDGES)
+
+    def __init__(self, num_classes: int = 10) -> None:
+        self.num_classes = num_classes
+
+    @classmethod
+    def make(cls, preset: str = "", **options: Any) -> NasBench201:  # noqa: ARG003
+        """Return the space; the one option is `num_classes`."""
+        if unknown := options.keys() - {"num_classes"}:
+            raise UsageError(f"space nasbench201: has no option {min(unknown)!r}. Expected 'num_classes'.")
+        return cls(**options)
+
+    def parse(self, text: str) -> Architecture:
+        """Return the architecture of a benchmark string: ``|op~0|+|op~0|op~1|+|op~0|op~1|op~2|``.
+
+        Raises:
+            UsageError: Not such a string.
+        """
+        nodes = [[edge.partition("~") for edge in part.strip("|").split("|")] for part in text.split("+")]
+        if [[source for _, _, source in node] for node in nodes] != [["0"], ["0", "1"], ["0", "1", "2"]]:
+            raise UsageError(f"space nasbench201: not a cell, got {text!r}. Expected |op~0|+|op~0|op~1|+|op~0|op~1|op~2|.")
+        return self.architecture([op for node in nodes for op, _, _ in node])
+
+    def write(self, architecture: Architecture) -> str:
+        """Return the benchmark's string of an architecture."""
+        e = [f"{op}~{source}" for op, (_, source) in zip(architecture.genes, EDGES, strict=True)]
+        return f"|{e[0]}|+|{e[1]}|{e[2]}|+|{e[3]}|{e[4]}|{e[5]}|"
+
+    def segments(self, architecture: Architecture, resolution: Resolution | None = None) -> tuple[tuple[str, Graph], ...]:
+        """Return stem, cells, reductions and head; the five cells of a stage are one object."""
+        height, width = resolution or (32, 32)
+        if height % 4 or width % 4:
+            raise UsageError(f"space nasbench201: the resolution must be a multiple of 4, got {height}x{width}.")
+        parts = [("stem", _stem(height, width))]
+        for stage, (channels, divisor) in enumerate(_STAGES, 1):
+            if stage > 1:
+                parts.append((f"reduction{stage - 1}", _reduction(channels // 2, 2 * height // divisor, 2 * width // divisor)))
+            cell = _cell(architecture.genes, channels, height // divisor, width // divisor)
+            parts += [(f"stage{stage}.cell{i}", cell) for i in range(1, _CELLS + 1)]
+        return (*parts, ("head", _head(height // 4, width // 4, self.num_classes)))
+
+    def build(self, architecture: Architecture, *, num_classes: int | None = None, resolution: Resolution | None = None) -> nn.Module:  # noqa: ARG002
+        """Return the network with fresh weights, (n, 3, h, w) -> (n, num_classes)."""
+        from search_spaces._tabular_modules import nasbench201_network
+
+        self.validate(architecture)
+        return nasbench201_network([str(gene) for gene in architecture.genes], num_classes or self.num_classes)
+
+
+# Graphs of the pieces, one object each ------------------------------------------------------------------------------
+
+
+@cache
+def _stem(height: int, width: int) -> Graph:
+    b = GraphBuilder()
+    return b.build(b.conv(b.input((1, 3, height, width)), 16, 3, name="conv"))
+
+
+@lru_cache(maxsize=4096)
+def _cell(genes: tuple[Gene, ...], channels: int, height: int, width: int) -> Graph:
+    b = GraphBuilder()
+    nodes = [b.input((1, channels, height, width))]
+    for target in range(1, 4):
+        total = ""
+        for gene, (to, source) in zip(genes, EDGES, strict=True):
+            if to != target:
+                continue
+            with b.scope(f"edge{source}{target}"):
+                value = _edge(b, nodes[source], gene, channels)
+            total = b.binary("Add", total, value, name=f"node{target}") if total else value
+        nodes.append(total)
+    return b.build(nodes[3])
+
+
+def _edge(b: GraphBuilder, x: str, gene: Gene, channels: int) -> str:
+    match gene:
+        case "none":
+            return b.add_operator("Mul", [x], {"constant": 0}, weights=[Weight((1,), parameter=False)], name="zero")
+        case "skip_connect":
+            return x
+        case "avg_pool_3x3":
+            return b.pool("AveragePool", x, 3, stride=1, pads=(1, 1, 1, 1), name="pool")
+        case _:
+            return b.conv(b.unary("Relu", x), channels, 3 if gene == "nor_conv_3x3" else 1, name="conv")
+
+
+@cache
+def _reduction(channels: int, height: int, width: int) -> Graph:
+    """A residual block of stride 2, (1, channels, h, w) -> (1, 2·channels, h/2, w/2)."""
+    b = GraphBuilder()
+    x = b.input((1, channels, height, width))
+    y = b.conv(b.unary("Relu", x), 2 * channels, 3, stride=2, name="conv_a")
+    y = b.conv(b.unary("Relu", y), 2 * channels, 3, name="conv_b")
+    short = b.conv(b.pool("AveragePool", x, 2, name="pool"), 2 * channels, bias=False, name="shortcut")
+    return b.build(b.binary("Add", short, y))
+
+
+@cache
+def _head(height: int, width: int, num_classes: int) -> Graph:
+    b = GraphBuilder()
+    x = b.norm("BatchNormalization", b.input((1, 64, height, width)), 64, name="norm")
+    return b.build(b.gemm(b.flatten(b.global_pool(b.unary("Relu", x))), num_classes, name="classifier"))
+
+
+# Which cells are one network ----------------------------------------------------------------------------------------
+
+
+@cache
+def cell_key(genes: tuple[Gene, ...], *, compiled: bool = True) -> str:
+    """Return a string that two cells share exactly where a runtime executes one and the same graph for both.
+
+    A compiled runtime drops ``none`` edges, whatever hangs on zeros alone or feeds nothing, and identities; it computes
+    the pooling of one tensor once; and it does not see the order of nodes or of terms. Convolutions have weights of
+    their own, so two of them are never merged. An eager runtime executes the cell as written: its key is the cell.
+
+    Args:
+        genes: One operation an edge.
+        compiled: Whether the runtime normalises (see `nas.hardware.Profile.compiled`).
+
+    Returns:
+        An expression of the cell's output; ``"0"`` where the input does not reach it (341 cells).
+
+    Source:
+        Isomorphism as in NAS-Bench-201, section 2.3; unlike its released ``to_unique_str`` a convolution that is read twice is kept
+        apart from two convolutions. A convolution of zeros leaves its bias, which is taken to fold away.
+    """
+    if not compiled:
+        return "|".join(map(str, genes))
+    # a term is (operation, input value); a value is the sorted tuple of its terms' numbers; term 0 is the cell's input
+    terms: list[tuple[str, tuple[int, ...]]] = [("x", ())]
+    nodes: list[tuple[int, ...]] = [(0,)]
+    for target in range(1, 4):
+        total: list[int] = []
+        for gene, (to, source) in zip(genes, EDGES, strict=True):
+            value = nodes[source] if to == target else ()
+            if gene == "none" or not value:
+                continue
+            if gene == "skip_connect":
+                total += value
+            elif gene == "avg_pool_3x3" and ("p", value) in terms:
+                total.append(terms.index(("p", value)))
+            else:
+                terms.append(({"avg_pool_3x3": "p", "nor_conv_1x1": "c", "nor_conv_3x3": "C"}[str(gene)], value))
+                total.append(len(terms) - 1)
+        nodes.append(tuple(sorted(total)))
+    if not nodes[3]:
+        return "0"
+
+    def expression(value: tuple[int, ...], label: dict[int, int]) -> str:
+        return "+".join(sorted(_term(terms[i][0], expression(terms[i][1], label), label.get(i)) for i in value))
+
+    alike: dict[str, list[int]] = {}
+    for i in _reachable(terms, nodes[3]):
+        if terms[i][0] in "cC":
+            alike.setdefault(expression((i,), {}), []).append(i)
+    orders = product(*(permutations(group) for _, group in sorted(alike.items())))
+    return min(expression(nodes[3], {i: k for k, i in enumerate(chain(*order))}) for order in orders)
+
+
+def _term(op: str, argument: str, label: int | None) -> str:
+    if op == "x":
+        return "x"
+    return f"{op}{'' if label is None else label}({argument})"
+
+
+def _reachable(terms: Sequence[tuple[str, tuple[int, ...]]], value: tuple[int, ...]) -> list[int]:
+    found: set[int] = set()
+    stack = list(value)
+    while stack:
+        i = stack.pop()
+        if i not in found:
+            found.add(i)
+            stack += terms[i][1]
+    return sorted(found)
+
+
+@cache
+def equivalence_classes(*, compiled: bool = True) -> npt.NDArray[np.int64]:
+    """Return the class of every cell, shape (15625,), in the order of `NasBench201.enumerate`; classes are numbered as they appear."""
+    numbers: dict[str, int] = {}
+    keys = (cell_key(genes, compiled=compiled) for genes in product(OPERATIONS, repeat=len(EDGES)))
+    classes = np.array([numbers.setdefault(key, len(numbers)) for key in keys])
+    classes.setflags(write=False)
+    return classes
+
+
+def cell_indices(cells: Sequence[str]) -> npt.NDArray[np.int64]:
+    """Return where the cells of a table (benchmark strings) stand in the order of `NasBench201.enumerate`, shape (n,).
+
+    Raises:
+        UsageError: A string is no cell.
+    """
+    number = {op: i for i, op in enumerate(OPERATIONS)}
+    found = np.empty(len(cells), dtype=np.int64)
+    for row, cell in enumerate(cells):
+        edges = [edge.partition("~")[0] for part in str(cell).split("+") for edge in part.strip("|").split("|")]
+        if len(edges) != len(EDGES) or not number.keys() >= set(edges):
+            raise UsageError(f"space nasbench201: not a cell, got {cell!r}.")
+        found[row] = sum(number[op] * len(OPERATIONS) ** (5 - i) for i, op in enumerate(edges))
+    return found
