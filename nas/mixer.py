@@ -49,6 +49,11 @@ class OperatorFamily(ABC):
     npu_grade: ClassVar[Grade]
     source: ClassVar[Source]
 
+    @property
+    def grade(self) -> Grade:
+        """The grade of this setting: the family's, unless a knob rewrites what NPUs lack."""
+        return self.npu_grade
+
     @classmethod
     @abstractmethod
     def choices(cls) -> Mapping[str, tuple[Any, ...]]:
@@ -89,6 +94,9 @@ class Fusible(Protocol):
 
 mixers: Registry[type[OperatorFamily]] = Registry("mixers", "search_spaces.mixers")
 """Token mixers by name."""
+
+reparam: Registry[type[OperatorFamily]] = Registry("reparam", "search_spaces.reparam")
+"""Reparameterised blocks by name: many branches in training, one convolution when deployed."""
 
 channel_mixers: Registry[type[OperatorFamily]] = Registry("channel_mixers", "search_spaces.channel_mixers")
 """Channel mixers by name."""

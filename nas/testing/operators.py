@@ -1,0 +1,263 @@
+"""The contract of an operator family, as checks that take an operator and raise `AssertionError` where it is broken.
+
+A third party runs them over its own families as ``tests/contracts/test_operators.py`` does over the registered ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nas.errors import UsageError
+from nas.graph import Graph, GraphBuilder
+from nas.mixer import OperatorFamily, fuse
+from nas.space import Resolution
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+CHANNELS = 32
+RESOLUTIONS: tuple[Resolution, ...] = ((56, 56), (28, 28), (14, 14), (7, 7), (9, 13))
+
+PLAIN = frozenset(
+    [
+        # the catalogue's own list
+        *("Conv", "Gemm", "MatMul", "Add", "Mul", "Div", "Sub", "Softmax", "Reshape", "Transpose", "Slice", "Concat", "Pad"),
+        *("ReduceMean", "AveragePool", "Sigmoid", "Relu", "HardSwish", "LayerNormalization"),
+        *("Erf", "Gelu"),  # how the catalogue says that GELU is written
+        *("Split", "Identity", "Constant", "Squeeze", "Unsqueeze"),  # a Slice each, or nothing at run time
+        *("GlobalAveragePool", "HardSigmoid"),  # rule R1 of its integer-only section
+    ]
+)
+"""Operators that the catalogue calls plain: those that an operator graded ``green`` may export."""
+
+
+def settings(family: type[OperatorFamily], rng: np.random.Generator, count: int) -> tuple[OperatorFamily, ...]:
+    """Return the default setting and `count` − 1 drawn from ``choices()``, without repetition (fewer where there are fewer)."""
+    choices = family.choices()
+    found = [family()]
+    for _ in range(20 * count):
+        if len(found) >= count:
+            break
+        drawn = family(**{knob: values[rng.integers(len(values))] for knob, values in choices.items()})
+        if drawn not in found:
+            found.append(drawn)
+    return tuple(found)
+
+
+def grid(family: type[OperatorFamily]) -> Iterator[OperatorFamily]:
+    """Yield every combination of ``choices()``."""
+    from itertools import product
+
+    choices = family.choices()
+    for values in product(*choices.values()):
+        yield family(**dict(zip(choices, values, strict=True)))
+
+
+def randomise(module: nn.Module, seed: int) -> nn.Module:
+    """Give every parameter and running statistic a random value of order one, so that nothing passes for being zero.
+
+    Returns:
+        `module` itself.
+    """
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            fan_in = max(1, parameter[0].numel()) if parameter.ndim > 1 else 1
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * fan_in**-0.5)
+        for part in module.modules():
+            if (
+                isinstance(part, torch.nn.BatchNorm2d | torch.nn.BatchNorm1d)
+                and part.running_mean is not None
+                and part.running_var is not None
+            ):
+                part.running_mean.copy_(torch.randn(part.running_mean.shape, generator=generator))
+                part.running_var.copy_(torch.rand(part.running_var.shape, generator=generator) + 0.5)
+    return module
+
+
+def accepts(operator: OperatorFamily, channels: int, resolution: Resolution) -> bool:
+    """Return whether the operator takes that size; `lower` and `build` must agree, and refuse with a `UsageError`."""
+    graph = _refusal(lambda: lower(operator, channels, resolution))
+    module = _refusal(lambda: operator.build(channels, resolution))
+    assert (graph is None) == (module is None), f"{operator}: lower and build disagree on {channels} channels at {resolution}."
+    for text in filter(None, (graph, module)):
+        assert any(str(got) in text for got in (channels, *resolution)), f"{operator}: a refusal that does not say what it got, {text!r}"
+    return graph is None
+
+
+def _refusal(attempt: Callable[[], object]) -> str | None:
+    try:
+        attempt()
+    except UsageError as error:
+        return str(error)
+    return None
+
+
+def lower(operator: OperatorFamily, channels: int, resolution: Resolution) -> Graph:
+    """Return the operator's graph at batch 1."""
+    builder = GraphBuilder(type(operator).__name__)
+    return builder.build(operator.lower(builder, builder.input((1, channels, *resolution))))
+
+
+def count(module: nn.Module, shape: Sequence[int]) -> tuple[int, int]:
+    """Return parameters, and MACs of convolutions and matrix products as PyTorch's own counter sees them."""
+    import torch
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
+        module(torch.zeros(*shape))
+    return sum(p.numel() for p in module.parameters()), counter.get_total_flops() // 2
+
+
+def check_shape_and_counts(operator: OperatorFamily, channels: int = CHANNELS, resolutions: Sequence[Resolution] = RESOLUTIONS) -> None:
+    """Output shape, parameters and MACs of the fused module are those of the graph, at every size that it takes."""
+    import torch
+
+    taken = 0
+    for resolution in resolutions:
+        if not accepts(operator, channels, resolution):
+            continue
+        taken += 1
+        graph = lower(operator, channels, resolution)
+        shape = (1, channels, *resolution)
+        assert graph.values[graph.outputs[0]].shape == shape, f"{operator} at {resolution}: the graph's output has another shape"
+        assert not graph.unknown, f"{operator}: operators outside the vocabulary, {graph.unknown}"
+        module = fuse(operator.build(channels, resolution))
+        with torch.no_grad():
+            assert tuple(module(torch.zeros(2, *shape[1:])).shape) == (2, *shape[1:]), (
+                f"{operator} at {resolution}: the module's output has another shape"
+            )
+        params, macs = count(module, shape)
+        assert (graph.cost.params, graph.cost.macs) == (params, macs), (
+            f"{operator} at {resolution}: graph {graph.cost.params} parameters, {graph.cost.macs} MACs; module {params}, {macs}"
+        )
+    assert taken, f"{operator}: takes none of {resolutions}"
+
+
+def check_fuse(operator: OperatorFamily, channels: int, resolution: Resolution, tolerance: float = 1e-10) -> None:
+    """The deploy form equals the training form in float64, and fusing changes neither the module nor its mode."""
+    import torch
+
+    module = randomise(operator.build(channels, resolution).double(), 1)
+    x = torch.randn(2, channels, *resolution, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    fused = fuse(module)
+    assert module.training, f"{operator}: fusing changed the module's mode"
+    assert before.keys() == module.state_dict().keys(), f"{operator}: fusing changed the module"
+    assert all(torch.equal(before[name], value) for name, value in module.state_dict().items()), f"{operator}: fusing changed the module"
+    with torch.no_grad():
+        expected, got = module.eval()(x), fused(x)
+    error = relative_error(got, expected)
+    assert error <= tolerance, f"{operator}: the deploy form differs by {error:.1e}"
+
+
+def relative_error(got: Tensor, expected: Tensor) -> float:
+    """Return the largest difference by the largest magnitude expected, or by one where that is less."""
+    return float((got - expected).abs().max() / expected.abs().max().clamp(min=1.0))
+
+
+def check_gradients(operator: OperatorFamily, channels: int, resolution: Resolution) -> None:
+    """Every parameter, and the input, receives a gradient that is finite and not all zero."""
+    import torch
+
+    module = randomise(operator.build(channels, resolution), 3).train()
+    generator = torch.Generator().manual_seed(4)
+    x = torch.randn(2, channels, *resolution, generator=generator, requires_grad=True)
+    y = module(x)
+    y.backward(torch.randn(y.shape, generator=generator))
+    for name, parameter in [("input", x), *module.named_parameters()]:
+        assert parameter.grad is not None, f"{operator}: no gradient reaches {name}"
+        assert bool(parameter.grad.isfinite().all()), f"{operator}: the gradient of {name} is not finite"
+        assert bool(parameter.grad.any()), f"{operator}: the gradient of {name} is zero"
+
+
+def check_batch_independence(operator: OperatorFamily, channels: int, resolution: Resolution) -> None:
+    """In evaluation mode, an image's output does not depend on the others of its batch."""
+    import torch
+
+    module = randomise(operator.build(channels, resolution).double(), 5).eval()
+    x = torch.randn(3, channels, *resolution, generator=torch.Generator().manual_seed(6), dtype=torch.float64)
+    with torch.no_grad():
+        error = relative_error(module(x)[1:2], module(x[1:2]))
+    assert error <= 1e-12, f"{operator}: an image's output depends on its batch, by {error:.1e}"
+
+
+def check_elastic(operator: OperatorFamily, channels: int, resolution: Resolution) -> None:
+    """Every parameter of the operator at `channels` is a part of the one of the same name at twice as many."""
+    narrow, wide = operator.build(channels, resolution), operator.build(2 * channels, resolution)
+    small, large = dict(narrow.named_parameters()), dict(wide.named_parameters())
+    assert small.keys() == large.keys(), f"{operator}: other parameters at another width, {sorted(small.keys() ^ large.keys())}"
+    for name, parameter in small.items():
+        assert parameter.ndim == large[name].ndim, f"{operator}: {name} has another rank at another width"
+        assert all(a <= b for a, b in zip(parameter.shape, large[name].shape, strict=True)), (
+            f"{operator}: {name} shrinks as the width grows"
+        )
+    for path, part in wide.named_modules():
+        for name, parts in getattr(part, "elastic_parts", {}).items():
+            stacked = getattr(part, name, None)
+            assert stacked is None or stacked.shape[0] % parts == 0, f"{operator}: {path}.{name} is not {parts} equal parts"
+
+
+def check_onnx(cases: Mapping[str, tuple[OperatorFamily, int, Resolution]], path: Path, tolerance: float = 1e-4) -> None:
+    """Many fused operators, exported together, give the same outputs in ONNX Runtime; green ones export plain operators only.
+
+    Args:
+        cases: Operator, channels and resolution by a label.
+        path: Where the file goes.
+        tolerance: On the largest difference by the largest magnitude.
+    """
+    import onnx
+    import onnxruntime
+    import torch
+
+    generator = torch.Generator().manual_seed(7)
+    shapes = list(dict.fromkeys((channels, *resolution) for _, channels, resolution in cases.values()))
+    inputs = tuple(torch.randn(1, *shape, generator=generator) for shape in shapes)
+    which = [shapes.index((channels, *resolution)) for _, channels, resolution in cases.values()]
+    modules = [fuse(randomise(op.build(channels, resolution), 8 + i)) for i, (op, channels, resolution) in enumerate(cases.values())]
+
+    class Gallery(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.parts = torch.nn.ModuleList(modules)
+
+        def forward(self, *xs: Tensor) -> tuple[Tensor, ...]:
+            return tuple(part(xs[i]) for i, part in zip(which, self.parts, strict=True))
+
+    gallery = Gallery().eval()
+    with torch.no_grad():
+        expected = gallery(*inputs)
+        torch.onnx.export(gallery, inputs, str(path), dynamo=True, opset_version=18, verbose=False, external_data=False)
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    feeds = {entry.name: x.numpy() for entry, x in zip(session.get_inputs(), inputs, strict=True)}
+    faults = [
+        f"{label}: ONNX Runtime differs by {error:.1e}"
+        for label, got, want in zip(cases, session.run(None, feeds), expected, strict=True)
+        if not (error := relative_error(torch.from_numpy(got), want)) <= tolerance
+    ]
+    model = onnx.load(str(path), load_external_data=False)
+    for (label, (operator, _, _)), output in zip(cases.items(), model.graph.output, strict=True):
+        foreign = exported_operators(model.graph, output.name) - PLAIN
+        if operator.grade == "green" and foreign:
+            faults.append(f"{label}: graded green, exports {', '.join(sorted(foreign))}")
+    assert not faults, "\n".join(faults)
+
+
+def exported_operators(graph: object, output: str) -> set[str]:
+    """Return the operator types of an ONNX graph on which one of its outputs depends."""
+    made = {name: node for node in graph.node for name in node.output}  # type: ignore[attr-defined]
+    found, pending, seen = set(), [output], set()
+    while pending:
+        name = pending.pop()
+        if name in made and name not in seen:
+            seen.add(name)
+            found.add(made[name].op_type)
+            pending += made[name].input
+    return found

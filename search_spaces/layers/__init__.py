@@ -1,0 +1,1 @@
+"""What operator families are made of: activations, norms, convolutions with their fusion, channel attention."""

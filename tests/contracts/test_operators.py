@@ -1,0 +1,73 @@
+"""Every registered operator keeps the contract, whoever wrote it."""
+
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nas.errors import UsageError
+from nas.mixer import OperatorFamily, channel_mixers, mixers, reparam
+from nas.space import Resolution
+from nas.testing import operators as contract
+
+KINDS = {"mixer": mixers, "channel-mixer": channel_mixers, "reparam": reparam}
+NAMES = [f"{kind}/{name}" for kind, registry in KINDS.items() for name in registry.names()]
+SIZE: Resolution = (14, 14)
+
+
+def family(name: str) -> type[OperatorFamily]:
+    kind, plain = name.split("/")
+    return KINDS[kind].get(plain)
+
+
+def drawn(name: str, count: int) -> tuple[OperatorFamily, ...]:
+    return contract.settings(family(name), np.random.default_rng(zlib.crc32(name.encode())), count)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_operator(name: str) -> None:
+    for operator in drawn(name, 3):
+        contract.check_shape_and_counts(operator)
+        contract.check_fuse(operator, contract.CHANNELS, SIZE)
+        contract.check_gradients(operator, contract.CHANNELS, SIZE)
+        contract.check_batch_independence(operator, contract.CHANNELS, SIZE)
+        contract.check_elastic(operator, contract.CHANNELS, SIZE)
+        assert hash(operator) == hash(type(operator)(**vars(operator)))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_grade_and_source_are_stated(name: str) -> None:
+    kind = family(name)
+    assert kind.npu_grade in ("green", "amber", "red")
+    assert kind.source.title
+    assert kind.source.reference
+    fields = set(kind.__dataclass_fields__)
+    assert set(kind.choices()) <= fields
+    assert all(len(set(values)) == len(values) > 0 for values in kind.choices().values())
+
+
+def test_exported_operators_agree_with_torch(tmp_path: Path) -> None:
+    cases = {f"{name} {op}": (op, contract.CHANNELS, SIZE) for name in NAMES for op in drawn(name, 2)}
+    contract.check_onnx(cases, tmp_path / "gallery.onnx")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_full_grid(name: str, tmp_path: Path) -> None:
+    grid = list(contract.grid(family(name)))
+    cases = {}
+    for operator in grid:
+        contract.check_shape_and_counts(operator)
+        contract.check_shape_and_counts(operator, 48, ((14, 14),)) if contract.accepts(operator, 48, SIZE) else None
+        contract.check_fuse(operator, contract.CHANNELS, SIZE)
+    for operator in drawn(name, 8):
+        for resolution in contract.RESOLUTIONS:
+            if contract.accepts(operator, contract.CHANNELS, resolution):
+                cases[f"{operator} {resolution}"] = (operator, contract.CHANNELS, resolution)
+    contract.check_onnx(cases, tmp_path / "grid.onnx")
+
+
+def test_too_narrow_an_input_is_refused_in_one_line() -> None:
+    with pytest.raises(UsageError, match="got 4"):
+        mixers.get("inception-next")().build(4, SIZE)
