@@ -1,0 +1,237 @@
+"""The contract of a data set: labelled pictures in three splits that are never confused.
+
+Weights come from ``train``; every choice hangs on ``train`` and ``validation``; ``test`` is read once, by the report.
+A kind of data set is a file in ``nas/data/``; `load_dataset` finds the kind that understands a name or a path.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from nas.errors import DataError, UnknownNameError, UsageError
+from nas.registry import Registry
+from nas.space import Resolution
+
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+Pixels = npt.NDArray[np.uint8]
+Labels = npt.NDArray[np.int64]
+VALIDATION_SHARE = 0.2
+"""Share of train that becomes validation where the user brings none; likewise for test."""
+
+
+class Dataset(ABC):
+    """Pictures as 8-bit RGB arrays with one label each.
+
+    Args:
+        name: For people.
+        classes: Names of the classes; a label is an index into them.
+        labels: Of all pictures, shape (n,).
+        splits: Indices of the pictures of each split, disjoint.
+        content: Hash of the pictures' bytes and labels.
+        resolution: (height, width) of the pictures where all have one size, else None.
+        notices: What a person should know (broken pictures, an invented split).
+
+    Raises:
+        DataError: Fewer than two classes, a label out of range, or an empty split.
+    """
+
+    flips: ClassVar[bool] = True
+    """Whether a mirrored picture is of the same class (false for digits)."""
+
+    def __init__(
+        self,
+        name: str,
+        classes: tuple[str, ...],
+        labels: Labels,
+        splits: Mapping[Split, npt.NDArray[np.int64]],
+        content: str,
+        resolution: Resolution | None,
+        notices: tuple[str, ...] = (),
+    ) -> None:
+        if len(classes) < 2:
+            raise DataError(f"data {name}: a single class, got {list(classes)!r}. Expected two or more.")
+        if len(labels) and not (labels.min() >= 0 and labels.max() < len(classes)):
+            raise DataError(f"data {name}: a label is out of range, got {labels.min()}…{labels.max()}. Expected 0…{len(classes) - 1}.")
+        for split in SPLITS:
+            if not len(splits[split]):
+                raise DataError(f"data {name}: the split {split!r} is empty. Do this: give more pictures.")
+        if lacking := [name for i, name in enumerate(classes) if not np.any(labels[splits["train"]] == i)]:
+            raise DataError(f"data {name}: a class has no picture to train on, got {lacking[0]!r}.")
+        self.name, self.classes, self.resolution = name, classes, resolution
+        self._labels, self._splits, self._content = labels, dict(splits), content
+        self.notices = notices + imbalance(classes, labels[splits["train"]])
+        self._held: dict[tuple[Split, Resolution], Pixels] = {}
+
+    @classmethod
+    @abstractmethod
+    def accepts(cls, source: str) -> bool:
+        """Return whether `source` (a name or a path) is of this kind."""
+
+    @classmethod
+    @abstractmethod
+    def open(cls, source: str, *, seed: int, images: int | None) -> Dataset:
+        """Open `source`.
+
+        Args:
+            source: A name or a path.
+            seed: Of the splits that the user does not bring.
+            images: Keep so many pictures of train and validation together, stratified; None keeps all.
+
+        Raises:
+            DataError: It cannot be used as it is.
+        """
+
+    @abstractmethod
+    def read(self, indices: npt.NDArray[np.int64], resolution: Resolution) -> Pixels:
+        """Return pictures as (n, h, w, 3), no larger than needed for `resolution`.
+
+        Pictures that are larger are scaled to cover it and cropped at the centre; smaller ones of one size stay as they
+        are, since scaling them up is cheaper than keeping them scaled.
+        """
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return len(self.classes)
+
+    @cached_property
+    def key(self) -> str:
+        """16 hex digits over pictures, labels and splits; a run records it."""
+        digest = hashlib.sha256(self._content.encode())
+        for split in SPLITS:
+            digest.update(self._splits[split].astype("<i8").tobytes())
+        return digest.hexdigest()[:16]
+
+    def count(self, split: Split) -> int:
+        """Return the number of pictures of a split."""
+        return len(self._splits[split])
+
+    def labels(self, split: Split) -> Labels:
+        """Return the labels of a split, shape (n,)."""
+        return self._labels[self._splits[split]]
+
+    def pixels(self, split: Split, resolution: Resolution) -> Pixels:
+        """Return the pictures of a split as (n, h, w, 3), in the order of `labels`; see `read` for their size."""
+        native = self.resolution
+        wanted = native if native and native[0] <= resolution[0] and native[1] <= resolution[1] else resolution
+        if (split, wanted) not in self._held:
+            self._held[split, wanted] = self.read(self._splits[split], resolution)
+        return self._held[split, wanted]
+
+    @cached_property
+    def statistics(self) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+        """Mean and standard deviation of each channel, in 0…1, over at most 4,096 training pictures."""
+        few = self._splits["train"][:: -(-self.count("train") // 4096)]
+        values = self.read(few, (32, 32)).reshape(-1, 3).astype(np.float64) / 255
+        mean, std = values.mean(0), values.std(0).clip(min=1e-3)
+        (a, b, c), (d, e, f) = (tuple(round(float(v), 6) for v in row) for row in (mean, std))
+        return (a, b, c), (d, e, f)
+
+
+def imbalance(classes: tuple[str, ...], labels: Labels) -> tuple[str, ...]:
+    """Return a line where the largest class has over 1.5 times the pictures of the smallest."""
+    counts = np.bincount(labels, minlength=len(classes))
+    most, least = int(counts.argmax()), int(counts.argmin())
+    if counts[most] <= 1.5 * counts[least]:
+        return ()
+    ratio = counts[most] / max(counts[least], 1)
+    return (f"classes are imbalanced {ratio:.1f}:1, {classes[most]!r} has {counts[most]} pictures, {classes[least]!r} {counts[least]}",)
+
+
+def stratified(labels: Labels, share: float, seed: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Split positions 0…n−1 in two so that each class gives about `share` (at least one of two or more) to the second part.
+
+    Returns:
+        The positions of both parts, ascending.
+    """
+    rng = np.random.default_rng([seed, 1])
+    taken = []
+    wanted, given = 0.0, 0  # so that roundings do not add up over the classes
+    for label in np.unique(labels):
+        places = rng.permutation(np.flatnonzero(labels == label))
+        wanted += share * len(places)
+        take = min(max(round(wanted - given), 1), len(places) - 1) if len(places) > 1 else 0
+        given += take
+        taken.append(places[:take])
+    second = np.sort(np.concatenate(taken)) if taken else np.zeros(0, np.int64)
+    return np.setdiff1d(np.arange(len(labels)), second), second
+
+
+def complete_splits(
+    labels: Labels, given: Mapping[Split, npt.NDArray[np.int64]], *, seed: int, images: int | None
+) -> tuple[dict[Split, npt.NDArray[np.int64]], tuple[str, ...]]:
+    """Return all three splits from those that the user brings (``train`` at least), and what was invented.
+
+    Raises:
+        DataError: `images` is not positive.
+    """
+    notices: tuple[str, ...] = ()
+    splits = dict(given)
+    if "test" not in splits:
+        rest, test = stratified(labels[splits["train"]], VALIDATION_SHARE, seed)
+        splits["test"], splits["train"] = splits["train"][test], splits["train"][rest]
+        notices += (f"no test split was given: a stratified fifth of train, {len(test)} pictures, is test",)
+    if images is not None:
+        if images < 1:
+            raise DataError(f"data: the number of pictures must be positive, got {images}.")
+        pool = np.concatenate([splits["train"], splits["validation"]]) if "validation" in splits else splits["train"]
+        if images < len(pool):
+            _, kept = stratified(labels[pool], images / len(pool), seed + 1)
+            pool = np.sort(pool[kept])
+            for split in ("train", "validation"):
+                if split in splits:
+                    splits[split] = np.intersect1d(splits[split], pool)
+    if "validation" not in splits:
+        rest, validation = stratified(labels[splits["train"]], VALIDATION_SHARE, seed)
+        splits["validation"], splits["train"] = splits["train"][validation], splits["train"][rest]
+    return splits, notices
+
+
+def cache_home() -> Path:
+    """Return the folder for content-addressed files that can be made again."""
+    return Path(os.environ.get("NAS_CACHE_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nas")
+
+
+def available_memory_bytes() -> int:
+    """Return the memory that can be had without swapping; off Linux, the machine's whole memory."""
+    report = Path("/proc/meminfo")
+    if report.is_file():
+        for line in report.read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+datasets: Registry[type[Dataset]] = Registry("datasets", "nas.data")
+"""Kinds of data sets by name."""
+
+
+def load_dataset(source: str, *, seed: int = 0, images: int | None = None) -> Dataset:
+    """Open a data set by name (``digits``) or path (a folder or archive of pictures, CIFAR-10's binary archive).
+
+    Args:
+        source: What the user wrote.
+        seed: Of the splits that the user does not bring.
+        images: Keep so many pictures of train and validation together, stratified.
+
+    Raises:
+        UnknownNameError: Neither a name nor a path.
+        UsageError: A path that no kind of data set understands.
+        DataError: It cannot be used as it is.
+    """
+    kind = next((kind for name in datasets.names() if (kind := datasets.get(name)).accepts(source)), None)
+    if kind is not None:
+        return kind.open(source, seed=seed, images=images)
+    if Path(source).exists():
+        raise UsageError(f"data: neither a folder nor an archive of pictures, got {source!r}. Expected a folder, .tar or .tar.xz.")
+    raise UnknownNameError("data", source, ["digits"], "Or give a folder, a .tar or a .tar.xz of pictures.")
