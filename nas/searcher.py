@@ -18,7 +18,7 @@ from nas.objective import Goal
 from nas.registry import Registry
 from nas.space import SearchSpace
 
-TrialState = Literal["complete", "infeasible", "failed"]
+TrialState = Literal["complete", "infeasible", "duplicate", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +29,9 @@ class Trial:
         number: Position in the study.
         architecture: What was proposed.
         state: ``complete`` evaluated; ``infeasible`` ruled out by a count or an estimate before any evaluation;
-            ``failed`` the evaluation raised (see `message`).
-        values: Objective values by name; empty unless complete (cheap ones, such as latency, may be there always).
+            ``duplicate`` repeats a network that was evaluated (`values` are that one's) or is under evaluation
+            elsewhere (no values); ``failed`` the evaluation raised (see `message`).
+        values: Objective values by name; only the cheap ones, such as latency, unless complete or duplicate.
         violations: By budget name; ≤ 0 where it holds.
         message: Why it failed.
     """
@@ -85,6 +86,9 @@ class Searcher(ABC):
     @abstractmethod
     def tell(self, trial: Trial) -> None:
         """Take note of a finished trial."""
+
+    def pend(self, architecture: Architecture) -> None:  # noqa: B027
+        """Take note that another worker is evaluating `architecture`, so as not to propose it too."""
 
 
 searchers: Registry[type[Searcher]] = Registry("searchers", "nas.searchers")

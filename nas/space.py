@@ -128,6 +128,13 @@ class SearchSpace(ABC):
         if not self.admits(architecture.genes):
             raise UsageError(f"{where}: a combination of genes that the space excludes.")
 
+    def identity(self, architecture: Architecture) -> str:
+        """Return the name of the network that an architecture stands for; a search evaluates each network once.
+
+        A space whose members may be the same graph in disguise (isomorphic cells) overrides this.
+        """
+        return architecture.key
+
     def encode(self, architecture: Architecture) -> Codes:
         """Return the index of each gene's value in its choice, shape (len(choices),)."""
         return np.array([choice.values.index(gene) for choice, gene in zip(self.choices, architecture.genes, strict=True)])

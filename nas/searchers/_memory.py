@@ -1,0 +1,88 @@
+"""What the searchers of this folder share: they remember what was told, and propose only what is new and within budget."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+
+import numpy as np
+
+from nas.arch import Architecture
+from nas.objective import Goal
+from nas.searcher import Prescreen, Searcher, Trial
+from nas.space import SearchSpace
+
+WALKABLE = 65_536
+"""Spaces up to this many encodings are walked whole when draws bring nothing new."""
+
+
+class RememberingSearcher(Searcher):
+    """A searcher whose state is the trials that it was told.
+
+    Attributes:
+        evaluated: Complete trials in the order told.
+        seen: Identities that are not to be proposed again.
+    """
+
+    def __init__(self, space: SearchSpace, goal: Goal, seed: int, prescreen: Prescreen | None = None) -> None:
+        super().__init__(space, goal, seed, prescreen)
+        self.evaluated: list[Trial] = []
+        self.seen: set[str] = set()
+        self._failed: set[str] = set()
+
+    def tell(self, trial: Trial) -> None:
+        """Take note of a finished trial; a network whose evaluation failed may be proposed once more."""
+        identity = self.space.identity(trial.architecture)
+        if trial.state == "failed" and identity not in self._failed:
+            self._failed.add(identity)
+            self.seen.discard(identity)
+            return
+        self.seen.add(identity)
+        if trial.evaluated:
+            self.evaluated.append(trial)
+            self.learn(trial)
+
+    def learn(self, trial: Trial) -> None:
+        """Take note of an evaluated trial; for searchers that keep more than the list."""
+
+    def pend(self, architecture: Architecture) -> None:
+        """Take note that another worker is evaluating `architecture`."""
+        self.seen.add(self.space.identity(architecture))
+
+    def fresh(self, draw: Callable[[], Architecture], rng: np.random.Generator, *, draws: int = 256) -> Architecture | None:
+        """Return the first of up to `draws` candidates that is new and within every budget.
+
+        Where there is none, the new one that breaks the budgets least; where none is new, an unseen member of a space
+        that can be walked; None where that has been seen whole, and a seen one where it cannot be walked.
+        """
+        nearest: tuple[float, Architecture] | None = None
+        candidate = None
+        tried: set[str] = set()
+        for _ in range(draws):
+            candidate = draw()
+            identity = self.space.identity(candidate)
+            if identity in self.seen or identity in tried:
+                continue
+            tried.add(identity)
+            excess = self.excess([candidate])[0]
+            if excess <= 0:
+                return candidate
+            if nearest is None or excess < nearest[0]:
+                nearest = excess, candidate
+        if nearest is not None:
+            return nearest[1]
+        if self.space.size() > WALKABLE:
+            return candidate
+        unseen = [member for member in self.members if self.space.identity(member) not in self.seen]
+        return unseen[rng.integers(len(unseen))] if unseen else None
+
+    def excess(self, architectures: list[Architecture]) -> list[float]:
+        """Return by how much each breaks the budgets in all, 0 where it keeps them or where nothing can be asked."""
+        if self.prescreen is None or not self.goal.budgets:
+            return [0.0] * len(architectures)
+        return [sum(max(v, 0.0) for v in violations.values()) for _, violations in self.prescreen.judge(architectures)]
+
+    @cached_property
+    def members(self) -> Sequence[Architecture]:
+        """Every member of a space that can be walked."""
+        return tuple(self.space.enumerate())

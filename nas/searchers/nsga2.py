@@ -1,0 +1,83 @@
+"""NSGA-II, steady-state, on the space's own operators, with budgets kept before any evaluation."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from nas.arch import Architecture
+from nas.searcher import Trial, searchers
+from nas.searchers._memory import RememberingSearcher
+
+POPULATION = 40
+MUTATION_ONLY = 0.3
+"""Share of children that have one parent; all others are crossed first."""
+
+
+@searchers.register("nsga2")
+class NSGA2(RememberingSearcher):
+    """Keeps the best `POPULATION` evaluated trials by (front, crowding); a child replaces the worst.
+
+    Source:
+        Deb et al., "A fast and elitist multiobjective genetic algorithm: NSGA-II", 2002; steady-state as in Durillo
+        et al., "On the effect of the steady-state selection scheme in multi-objective genetic algorithms", 2009. Differs:
+        nothing is evaluated that breaks a budget or was evaluated before, so survivors are feasible and distinct.
+    """
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        super().__init__(*args, **kwargs)  # type: ignore[arg-type]
+        self._population: list[Trial] = []
+        self._fitness: list[tuple[int, float]] = []
+
+    def learn(self, trial: Trial) -> None:
+        """Admit a trial to the population."""
+        if not trial.feasible:
+            return
+        pool = [*self._population, trial]
+        fitness = ranks_and_crowding(np.array([self.goal.losses(member.values) for member in pool]))
+        if len(pool) > POPULATION:
+            worst = max(range(len(pool)), key=lambda i: (fitness[i], pool[i].number))
+            del pool[worst], fitness[worst]
+        self._population, self._fitness = pool, fitness
+
+    def ask(self, number: int) -> Architecture | None:
+        """Propose a child of two tournament winners, or a draw while the population is young."""
+        rng = self.rng(number)
+        if len(self._population) < POPULATION // 2:
+            return self.fresh(lambda: self.space.sample(rng), rng)
+        return self.fresh(lambda: self._child(rng), rng)
+
+    def _child(self, rng: np.random.Generator) -> Architecture:
+        child = self._winner(rng)
+        if rng.random() < MUTATION_ONLY:
+            return self.space.mutate(child, rng)
+        child = self.space.crossover(child, self._winner(rng), rng)
+        return self.space.mutate(child, rng) if rng.random() < 0.8 else child
+
+    def _winner(self, rng: np.random.Generator) -> Architecture:
+        a, b = (int(i) for i in rng.integers(len(self._population), size=2))
+        return self._population[a if self._fitness[a] <= self._fitness[b] else b].architecture
+
+
+def ranks_and_crowding(losses: npt.NDArray[np.float64]) -> list[tuple[int, float]]:
+    """Return (front number, minus crowding distance) of each point: smaller is fitter.
+
+    Args:
+        losses: Shape (points, objectives).
+    """
+    dominates = np.all(losses[:, None] <= losses[None], axis=2) & np.any(losses[:, None] < losses[None], axis=2)
+    rank = np.full(len(losses), -1)
+    level = 0
+    while (left := rank < 0).any():
+        rank[left & ~dominates[left].any(axis=0)] = level
+        level += 1
+    distance = np.zeros(len(losses))
+    for k in range(level):
+        members = np.flatnonzero(rank == k)
+        for column in losses[members].T:
+            order = np.argsort(column, kind="stable")
+            span = column[order[-1]] - column[order[0]]
+            distance[members[order[[0, -1]]]] = np.inf
+            if span > 0:
+                distance[members[order[1:-1]]] += (column[order[2:]] - column[order[:-2]]) / span
+    return [(int(r), -float(d)) for r, d in zip(rank, distance, strict=True)]

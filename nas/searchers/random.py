@@ -1,0 +1,19 @@
+"""Random search: every gene uniform and independent, nothing twice, budgets kept."""
+
+from nas.arch import Architecture
+from nas.searcher import searchers
+from nas.searchers._memory import RememberingSearcher
+
+
+@searchers.register("random")
+class RandomSearch(RememberingSearcher):
+    """Draws members until one is new and within budget.
+
+    Source:
+        Li and Talwalkar, "Random search and reproducibility for neural architecture search", UAI 2019.
+    """
+
+    def ask(self, number: int) -> Architecture | None:
+        """Propose a draw."""
+        rng = self.rng(number)
+        return self.fresh(lambda: self.space.sample(rng), rng)

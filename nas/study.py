@@ -1,0 +1,518 @@
+"""A search: proposals, judgements and evaluations, kept in an Optuna study so that it can be resumed, shared and watched.
+
+The state of a search is the storage alone. A searcher is told every finished trial in the order of their numbers, and its
+randomness is that of (run seed, trial number); so a run that is killed at any moment and resumed proposes what the
+unbroken one would have. With several workers (``shared``) each proposes from what it knows, and leases decide who works on what.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from nas.arch import Architecture
+from nas.errors import ArtifactError, NasError, UsageError
+from nas.evaluator import Evaluator
+from nas.events import EventBus, Notice, PhaseAdvanced, PhaseFinished, PhaseStarted
+from nas.objective import Goal
+from nas.pareto import front, hypervolume
+from nas.searcher import Prescreen, Searcher, Trial, searchers
+from nas.space import SearchSpace
+from nas.storage import LEASE_S, Row, TrialStore
+
+logger = logging.getLogger(__name__)
+
+ATTEMPTS = 2
+"""How often a network is evaluated before its failure is believed."""
+
+POLL_S = 0.2
+"""How often a worker without work looks whether there is some."""
+
+
+class Study:
+    """A search of one space for one goal. Use `Study.open`."""
+
+    def __init__(self, store: TrialStore, space: SearchSpace, goal: Goal) -> None:
+        self._store, self.space, self.goal = store, space, goal
+        self._trials: dict[int, Trial] = {}
+        self._open: dict[int, Row] = {}
+        self._holders: dict[str, int] = {}
+        self._failures: Counter[str] = Counter()
+        self._retried: set[int] = set()
+        self._vanished: dict[int, Row] = {}
+        self._evaluations = 0
+        self._front = Front(goal)
+        self._absorb(store.poll())
+
+    @classmethod
+    def open(
+        cls, storage: str, *, name: str, space: SearchSpace, goal: Goal, attributes: Mapping[str, str] | None = None, create: bool = True
+    ) -> Study:
+        """Open a study, creating it where it is absent.
+
+        Args:
+            storage: Path of a journal file, or a URL (``sqlite:///…``, ``postgresql://…``).
+            name: Name of the study.
+            space: What is searched.
+            goal: What for.
+            attributes: Further facts that must be the same whenever it is opened (profile hash, split hash, …).
+            create: Whether an absent study is created.
+
+        Raises:
+            ArtifactError: The storage cannot be opened, or the study is of other facts.
+        """
+        store = TrialStore(storage, name=name, space=space, goal=goal, create=create)
+        study = cls(store, space, goal)
+        study.agree({"space": f"{space.name} version {space.version}", "goal": goal_text(goal), **(attributes or {})})
+        return study
+
+    def agree(self, facts: Mapping[str, str]) -> None:
+        """Store the facts that are new, and refuse those that differ from what is stored.
+
+        Raises:
+            ArtifactError: One differs; the message names it.
+        """
+        stored = self._store.attributes()
+        for key, value in facts.items():
+            if key in stored and stored[key] != value:
+                raise ArtifactError(
+                    f"study {self._store.name}: of another {key}, got {value!r}. Expected {stored[key]!r}, as stored in {self._store.url}. "
+                    "Do this: resume with what it was started with, or start anew elsewhere."
+                )
+        for key, value in facts.items():
+            if key not in stored:
+                self._store.set_attribute(key, value)
+
+    @property
+    def attributes(self) -> Mapping[str, str]:
+        """The facts stored with the study."""
+        return self._store.attributes()
+
+    @property
+    def evaluations(self) -> int:
+        """Number of accuracies computed so far."""
+        return self._evaluations
+
+    @property
+    def proposals(self) -> int:
+        """Number of trials, finished or not."""
+        return len(self._trials) + len(self._open)
+
+    def refresh(self) -> None:
+        """Take note of what other processes have stored since."""
+        self._absorb(self._store.poll())
+
+    def trials(self) -> list[Trial]:
+        """Return the finished trials by number."""
+        return [self._trials[number] for number in sorted(self._trials)]
+
+    def front(self) -> list[Trial]:
+        """Return the evaluated, feasible trials that no other one dominates, best first objective first."""
+        best = [trial for trial in self.trials() if trial.number in self._front.numbers]
+        return sorted(best, key=lambda trial: (self.goal.losses(trial.values), trial.number))
+
+    def hypervolume_history(self, reference: Sequence[float] | None = None) -> list[float]:
+        """Return the hypervolume after each evaluation, in the order of the trials' numbers.
+
+        Args:
+            reference: Worst losses that count, one an objective; by default those of `Front.reference` at the end.
+        """
+        reference = reference or self._front.reference()
+        grown = Front(self.goal)
+        history: list[float] = []
+        for trial in self.trials():
+            if trial.evaluated:
+                changed = grown.add(trial)
+                history.append(hypervolume(grown.losses(), reference) if changed or not history else history[-1])
+        return history
+
+    def run(
+        self,
+        searcher: str | Searcher,
+        evaluator: Evaluator,
+        judge: Prescreen,
+        *,
+        evals: int,
+        seed: int,
+        bus: EventBus | None = None,
+        shared: bool = False,
+        max_proposals: int | None = None,
+    ) -> None:
+        """Search until `evals` accuracies are known, the space has been seen whole, or proposals run out.
+
+        Args:
+            searcher: Name of a searcher, or one that was made for this space, goal and seed.
+            evaluator: Scores what the judge lets through.
+            judge: Gives cheap values and violations before any evaluation.
+            evals: Accuracies to compute in all, those of earlier sessions included.
+            seed: The run's seed.
+            bus: Where to report; nowhere by default.
+            shared: Whether other workers may be at the same study. If not, an open trial is taken up under its own number.
+            max_proposals: Trials in all; by default 100 an evaluation and 1,000 more.
+
+        Raises:
+            UsageError: Not a positive number of evaluations.
+            ArtifactError: The study belongs to another searcher, seed or evaluator, or a living process is at work on it.
+        """
+        if evals < 1:
+            raise UsageError(f"evals: too few, got {evals}. Expected at least 1.")
+        name = searcher if isinstance(searcher, str) else type(searcher).__name__
+        mind = searchers.get(searcher)(self.space, self.goal, seed, judge) if isinstance(searcher, str) else searcher
+        self.agree({"searcher": name, "seed": str(seed), "evaluator": evaluator.key})
+        _Session(self, self._store, mind, evaluator, judge, evals, bus or EventBus(), shared, max_proposals or 100 * evals + 1000).run()
+
+    def _absorb(self, rows: Iterable[Row]) -> list[Trial]:
+        """Take rows into the view; return the trials that they finished, by number."""
+        told = []
+        for row in rows:
+            identity = self.space.identity(row.architecture)
+            if row.retry_of is not None:
+                self._retried.add(row.retry_of)
+                self._vanished.pop(row.retry_of, None)
+            if row.open:
+                self._open[row.number] = row
+                self._hold(identity, row.number)
+                continue
+            self._open.pop(row.number, None)
+            if row.state == "failed":
+                if self._holders.get(identity) == row.number:
+                    del self._holders[identity]
+                self._failures[identity] += 1
+                if row.vanished and row.number not in self._retried:
+                    self._vanished[row.number] = row
+            elif row.state == "complete":
+                self._hold(identity, row.number)
+                self._evaluations += 1
+            message = row.message or ("its worker stopped" if row.state == "failed" else "")
+            trial = Trial(row.number, row.architecture, row.state, row.values or row.cheap, row.violations, message)  # type: ignore[arg-type]
+            self._trials[row.number] = trial
+            if trial.evaluated:
+                self._front.add(trial)
+            told.append(trial)
+        return told
+
+    def _hold(self, identity: str, number: int) -> None:
+        self._holders[identity] = min(number, self._holders.get(identity, number))
+
+    def _holder(self, architecture: Architecture) -> int | None:
+        return self._holders.get(self.space.identity(architecture))
+
+
+class Front:
+    """The trials that no other one dominates, kept as they come.
+
+    Args:
+        goal: Gives the losses.
+    """
+
+    def __init__(self, goal: Goal) -> None:
+        self._goal = goal
+        self._points: dict[int, tuple[float, ...]] = {}
+        self._worst: tuple[float, ...] | None = None
+
+    @property
+    def numbers(self) -> frozenset[int]:
+        """Numbers of the trials on the front."""
+        return frozenset(self._points)
+
+    def losses(self) -> list[tuple[float, ...]]:
+        """Return the losses of the points."""
+        return list(self._points.values())
+
+    def add(self, trial: Trial) -> bool:
+        """Take a trial in; return whether the front changed. An infeasible one, or one that repeats a point, does not count."""
+        if not (trial.evaluated and trial.feasible):
+            return False
+        new = self._goal.losses(trial.values)
+        self._worst = new if self._worst is None else tuple(map(max, self._worst, new))
+        if any(all(a <= b for a, b in zip(old, new, strict=True)) for old in self._points.values()):
+            return False
+        self._points = {n: old for n, old in self._points.items() if not all(a <= b for a, b in zip(new, old, strict=True))}
+        self._points[trial.number] = new
+        return True
+
+    def reference(self) -> tuple[float, ...]:
+        """Return the reference point: the limit where an objective has a budget, 0 % accuracy, else the worst value seen."""
+        limits = {budget.name.replace("latency/", "latency_ms/"): budget.limit.value for budget in self._goal.budgets}
+        worst = self._worst or (0.0,) * len(self._goal.objectives)
+        return tuple(
+            0.0 if objective.direction == "maximize" and loss <= 0 else limits.get(objective.name, loss)
+            for objective, loss in zip(self._goal.objectives, worst, strict=True)
+        )
+
+
+class _Session:
+    """One process at work on a study."""
+
+    def __init__(
+        self,
+        study: Study,
+        store: TrialStore,
+        searcher: Searcher,
+        evaluator: Evaluator,
+        judge: Prescreen,
+        evals: int,
+        bus: EventBus,
+        shared: bool,
+        max_proposals: int,
+    ) -> None:
+        self.study, self.store, self.searcher, self.evaluator, self.judge = study, store, searcher, evaluator, judge
+        self.evals, self.bus, self.shared, self.max_proposals = evals, bus, shared, max_proposals
+        self.pended: set[int] = set()
+        self.progress = _Progress(study, bus, evals)
+
+    def run(self) -> None:
+        study = self.study
+        study.refresh()
+        if not self.shared:
+            self._refuse_the_living()
+        self.progress.start()
+        for trial in study.trials():
+            self.searcher.tell(trial)
+        self._enqueue_vanished()
+        with _Lease(self.store) as lease:
+            while True:
+                if self.shared:
+                    self._tell(self.store.poll())
+                    self._recover()
+                if study.evaluations >= self.evals:
+                    break
+                row = self._take_up()
+                if row is None and self.shared and study.evaluations + len(study._open) >= self.evals:
+                    time.sleep(POLL_S)
+                    continue
+                if row is None:
+                    if study.proposals >= self.max_proposals:
+                        self._notice(f"search: stopped after {study.proposals} proposals with {study.evaluations} evaluations.")
+                        break
+                    architecture = self.searcher.ask(study.proposals)
+                    if architecture is None:
+                        if self.shared and study._open:
+                            time.sleep(POLL_S)
+                            continue
+                        self._notice(f"search: the space has been seen whole after {study.evaluations} evaluations.")
+                        break
+                    row = self._propose(architecture)
+                if row.open:
+                    lease.hold(row)
+                    try:
+                        self._evaluate(row)
+                    finally:
+                        lease.release()
+        self.progress.finish()
+
+    def _refuse_the_living(self) -> None:
+        for row in self.study._open.values():
+            if row.state == "running" and not row.stale:
+                left_s = max(0.0, row.expires_at_s - time.time())
+                raise ArtifactError(
+                    f"study {self.store.name}: trial {row.number} is being worked on by {row.owner!r}. Do this: join it with `nas worker`, "
+                    f"or wait until that process has ended (its lease ends in {left_s:.0f} s unless renewed)."
+                )
+
+    def _tell(self, rows: Iterable[Row]) -> None:
+        for trial in self.study._absorb(rows):
+            self.searcher.tell(trial)
+            self.progress.advance(trial)
+        if self.shared:
+            for number in self.study._open.keys() - self.pended:
+                self.pended.add(number)
+                self.searcher.pend(self.study._open[number].architecture)
+
+    def _recover(self) -> None:
+        """Fail the trials of vanished workers, and enqueue each of them again once."""
+        for row in list(self.study._open.values()):
+            if row.stale and self.store.fail(row, ""):
+                logger.warning("trial %d: its worker %s has vanished", row.number, row.owner)
+                self._tell([replace(row, state="failed", message="")])
+        self._enqueue_vanished()
+
+    def _enqueue_vanished(self) -> None:
+        for row in list(self.study._vanished.values()):
+            if self.study._failures[self.study.space.identity(row.architecture)] > ATTEMPTS:
+                del self.study._vanished[row.number]
+                continue
+            retry = self.store.propose(row.architecture, row.cheap, row.violations, state="waiting", retry_of=row.number)
+            self._tell([retry])
+
+    def _take_up(self) -> Row | None:
+        """Return an open trial that is this process's to finish: its own from before, or one that waits."""
+        for number in sorted(self.study._open):
+            row = self.study._open[number]
+            if row.state == "waiting":
+                claimed = self.store.claim(row)
+                if claimed is None:
+                    continue
+                self._tell([claimed])
+                if self._withdrawn(claimed):
+                    continue
+                return claimed
+            if not self.shared:
+                return self.store.take_over(row)
+        return None
+
+    def _propose(self, architecture: Architecture) -> Row:
+        study = self.study
+        study.space.validate(architecture)
+        cheap, violations = self.judge.judge([architecture])[0]
+        if study.goal.budgets and set(violations) != {budget.name for budget in study.goal.budgets}:
+            raise NasError(
+                f"judge: violations of other budgets, got {sorted(violations)}. Expected {[b.name for b in study.goal.budgets]}."
+            )
+        identity = study.space.identity(architecture)
+        holder = study._holders.get(identity)
+        if any(violation > 0 for violation in violations.values()):
+            row = self.store.propose(architecture, cheap, violations, state="infeasible")
+        elif holder is not None:
+            known = study._trials[holder].values if holder in study._trials else {}
+            row = self.store.propose(
+                architecture, cheap, violations, state="duplicate", duplicate_of=holder, values={**known, **cheap} if known else {}
+            )
+        elif study._failures[identity] >= ATTEMPTS:
+            message = next(t.message for t in study.trials() if t.state == "failed" and study.space.identity(t.architecture) == identity)
+            row = self.store.propose(architecture, cheap, violations, state="failed", message=message)
+        else:
+            row = self.store.propose(architecture, cheap, violations, state="running")
+        if not self.shared:
+            self._tell([row])
+            return row
+        self._tell([other for other in self.store.poll() if other.number != row.number])
+        self._tell([row])
+        if row.open and self._withdrawn(row):
+            return replace(row, state="duplicate")
+        return row
+
+    def _withdrawn(self, row: Row) -> bool:
+        """Give a row up that another one makes superfluous: the numbers decide, so all workers decide alike."""
+        study = self.study
+        holder = study._holder(row.architecture)
+        earlier = sum(number < row.number for number in study._open)
+        if holder is not None and holder < row.number:
+            reason = holder
+        elif study.evaluations + earlier >= self.evals:
+            reason = row.number
+        else:
+            return False
+        if self.store.withdraw(row, reason):
+            self._tell([replace(row, state="duplicate", duplicate_of=reason, values={})])
+        return True
+
+    def _evaluate(self, row: Row) -> None:
+        message = ""
+        values = dict(row.values)
+        if not values:
+            try:
+                metrics = self.evaluator.evaluate(row.architecture)
+            except (NasError, RuntimeError, ValueError, ArithmeticError, MemoryError, OSError) as error:
+                message = " ".join(f"{type(error).__name__}: {error}".split())
+            else:
+                values = {**row.cheap, **metrics.extra, "accuracy_pct": metrics.accuracy_pct}
+                broken = [o.name for o in self.study.goal.objectives if not math.isfinite(values.get(o.name, math.nan))]
+                if broken:
+                    message = f"the evaluation gave no finite {broken[0]}, got {sorted(values)}"
+        if message:
+            kept = self.store.fail(row, message)
+            done = replace(row, state="failed", message=message)
+        else:
+            kept = self.store.complete(row, values)
+            done = replace(row, state="complete", values=values)
+        if kept:
+            self._tell([done])
+        else:
+            self._notice(f"search: trial {row.number} was given to another worker, its result here is dropped.")
+            self.study._open.pop(row.number, None)
+
+    def _notice(self, text: str) -> None:
+        logger.info(text)
+        self.bus.emit(Notice(text))
+
+
+class _Progress:
+    """Says how a search is going: evaluations a second, best so far, front, hypervolume, time left."""
+
+    def __init__(self, study: Study, bus: EventBus, evals: int) -> None:
+        self.study, self.bus, self.evals = study, bus, evals
+        self.started_s = time.monotonic()
+        self.before = 0
+        self.volume, self.size = 0.0, -1
+
+    def start(self) -> None:
+        self.before = self.study.evaluations
+        self.bus.emit(PhaseStarted("search", total=self.evals, done=self.before, detail=f"{self.study.space.name}"))
+
+    def advance(self, trial: Trial) -> None:
+        if not trial.evaluated or not self.bus.listeners:
+            return
+        study, first = self.study, self.study.goal.objectives[0]
+        seconds = time.monotonic() - self.started_s
+        speed = (study.evaluations - self.before) / max(seconds, 1e-9)
+        points = study._front.losses()
+        numbers = {
+            "evaluations_per_s": speed,
+            "proposals": float(study.proposals),
+            "front_size": float(len(points)),
+            "seconds_left": max(self.evals - study.evaluations, 0) / max(speed, 1e-9),
+        }
+        if points:
+            numbers[f"best_{first.name}"] = first.sign * min(point[0] for point in points)
+            if trial.number in study._front.numbers or self.size < 0:
+                self.volume, self.size = hypervolume(points, study._front.reference()), len(points)
+            numbers["hypervolume"] = self.volume
+        self.bus.emit(PhaseAdvanced("search", done=study.evaluations, numbers=numbers))
+
+    def finish(self) -> None:
+        self.bus.emit(PhaseFinished("search", seconds=time.monotonic() - self.started_s))
+
+
+class _Lease:
+    """Renews the lease on the trial at hand from a thread of its own."""
+
+    def __init__(self, store: TrialStore) -> None:
+        self._store = store
+        self._row: Row | None = None
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._renew, name="nas-lease", daemon=True)
+
+    def __enter__(self) -> _Lease:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def hold(self, row: Row) -> None:
+        self._row = row
+
+    def release(self) -> None:
+        self._row = None
+
+    def _renew(self) -> None:
+        from optuna.exceptions import OptunaError
+        from sqlalchemy.exc import SQLAlchemyError
+
+        while not self._over.wait(LEASE_S / 3):
+            row = self._row
+            if row is not None:
+                try:
+                    self._store.renew(row)
+                except (OptunaError, SQLAlchemyError, OSError) as error:
+                    logger.warning("trial %d: its lease could not be renewed (%s)", row.number, error)
+
+
+def goal_text(goal: Goal) -> str:
+    """Return a goal as one line, for people and for comparison."""
+    objectives = ", ".join(f"{objective.direction} {objective.name}" for objective in goal.objectives)
+    budgets = ", ".join(f"{budget.name} within {budget.limit.value:g} ({budget.limit.quantity})" for budget in goal.budgets)
+    return f"{objectives}; {budgets or 'no budget'}"
+
+
+def pareto_front(trials: Sequence[Trial], goal: Goal) -> list[Trial]:
+    """Return the evaluated, feasible trials that no other one dominates, in the order given."""
+    able = [trial for trial in trials if trial.evaluated and trial.feasible]
+    return [able[i] for i in front([goal.losses(trial.values) for trial in able])]

@@ -1,0 +1,91 @@
+"""Every registered searcher against the contract, and a real search killed with `kill -9` and resumed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from nas.searcher import Searcher, searchers
+from nas.study import Study
+from nas.testing import searchers as suite
+
+ROOT = Path(__file__).parents[2]
+NAMES = searchers.names()
+
+
+@pytest.fixture(params=NAMES)
+def make(request: pytest.FixtureRequest) -> type[Searcher]:
+    return searchers.get(request.param)
+
+
+@pytest.mark.parametrize("objectives", [1, 2])
+def test_proposes_members(make: type[Searcher], objectives: int) -> None:
+    suite.check_proposes_members(make, objectives=objectives)
+
+
+@pytest.mark.parametrize("objectives", [1, 2])
+def test_follows_the_seed(make: type[Searcher], objectives: int) -> None:
+    suite.check_follows_the_seed(make, objectives=objectives)
+
+
+@pytest.mark.parametrize("objectives", [1, 2])
+def test_resumes(make: type[Searcher], objectives: int) -> None:
+    suite.check_resumes(make, objectives=objectives)
+
+
+def test_works_without_prescreen(make: type[Searcher]) -> None:
+    suite.check_works_without_prescreen(make)
+
+
+def test_survives_failures(make: type[Searcher]) -> None:
+    suite.check_survives_failures(make)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "exhaustive"])
+def test_beats_the_average(name: str) -> None:
+    suite.check_beats_the_average(searchers.get(name))
+
+
+SEARCH = """
+import sys
+from nas.study import Study
+from nas.testing.searchers import ToyEvaluator, ToyJudge, ToySpace, toy_goal
+storage, searcher, pause = sys.argv[1:]
+
+class Slow(ToyEvaluator):
+    def evaluate(self, architecture):
+        import time
+        time.sleep(float(pause))
+        return super().evaluate(architecture)
+
+goal = toy_goal(objectives=2)
+study = Study.open(storage, name="cut", space=ToySpace(), goal=goal)
+study.run(searcher, Slow(), ToyJudge(goal), evals=45, seed=7)
+"""
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_killed_search_resumes_as_if_unbroken(name: str, tmp_path: Path) -> None:
+    def start(storage: str, pause_s: float) -> subprocess.Popen[bytes]:
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        return subprocess.Popen([sys.executable, "-c", SEARCH, storage, name, str(pause_s)], cwd=ROOT, env=environment)
+
+    def trials(storage: str) -> list[object]:
+        return list(Study.open(storage, name="cut", space=suite.ToySpace(), goal=suite.toy_goal(objectives=2)).trials())
+
+    whole, broken = str(tmp_path / "whole.journal"), tmp_path / "broken.journal"
+    assert start(whole, 0).wait() == 0
+    lines = len(Path(whole).read_bytes().splitlines())
+    for cut in (0.1, 0.3, 0.5, 0.7, 0.9):
+        process = start(str(broken), 0.002)
+        while process.poll() is None and (not broken.exists() or broken.read_bytes().count(b"\n") < cut * lines):
+            time.sleep(0.001)
+        assert process.poll() is None, "the search ended before it could be killed"
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert start(str(broken), 0).wait() == 0
+    assert trials(str(broken)) == trials(whole)

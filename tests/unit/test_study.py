@@ -1,0 +1,235 @@
+import json
+import threading
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from nas.arch import Architecture
+from nas.errors import ArtifactError, NasError, UsageError
+from nas.evaluator import Metrics
+from nas.events import Event, EventBus, Notice, PhaseAdvanced, PhaseStarted
+from nas.searcher import Searcher, Trial
+from nas.storage import TrialStore, alive, worker_name
+from nas.study import Study, pareto_front
+from nas.testing.searchers import ToyEvaluator, ToyJudge, ToySpace, simulate, toy_goal
+
+
+def opened(path: Path, blocks: int = 3, *, objectives: int = 2, **attributes: str) -> Study:
+    goal = toy_goal(objectives=objectives)
+    return Study.open(str(path / "s.journal"), name="toy", space=ToySpace(blocks), goal=goal, attributes=attributes)
+
+
+class Scripted(Searcher):
+    """Proposes what it was given."""
+
+    script: tuple[Architecture, ...] = ()
+
+    def ask(self, number: int) -> Architecture | None:
+        return self.script[number] if number < len(self.script) else None
+
+    def tell(self, trial: Trial) -> None:
+        pass
+
+
+def scripted(space: ToySpace, *genes: tuple[int | str, ...]) -> Scripted:
+    searcher = Scripted(space, toy_goal(), 0)
+    searcher.script = tuple(space.architecture(g) for g in genes)
+    return searcher
+
+
+def run(
+    study: Study, searcher: str | Searcher = "random", *, evals: int = 20, evaluator: ToyEvaluator | None = None, **options: object
+) -> None:
+    study.run(searcher, evaluator or ToyEvaluator(), ToyJudge(study.goal), evals=evals, seed=0, **options)  # type: ignore[arg-type]
+
+
+def test_a_study_reads_back_what_it_stored(tmp_path: Path) -> None:
+    study = opened(tmp_path)
+    run(study)
+    again = opened(tmp_path)
+    assert again.trials() == study.trials()
+    assert again.evaluations == 20
+    assert again.front() == study.front()
+
+
+def test_front_is_feasible_and_undominated(tmp_path: Path) -> None:
+    study = opened(tmp_path)
+    run(study, evals=40)
+    assert [t.number for t in study.front()] == [
+        t.number for t in sorted(pareto_front(study.trials(), study.goal), key=lambda t: (study.goal.losses(t.values), t.number))
+    ]
+    assert all(t.feasible and t.evaluated for t in study.front())
+    history = study.hypervolume_history()
+    assert len(history) == 40
+    assert history == sorted(history)
+    assert history[-1] > history[0] > 0
+
+
+def test_other_facts_are_refused(tmp_path: Path) -> None:
+    opened(tmp_path, profile="abc")
+    with pytest.raises(ArtifactError, match=r"another profile, got 'xyz'\. Expected 'abc'"):
+        opened(tmp_path, profile="xyz")
+    with pytest.raises(ArtifactError, match="another space"):
+        opened(tmp_path, blocks=4)
+    study = opened(tmp_path)
+    run(study, evals=3)
+    with pytest.raises(ArtifactError, match="another searcher, got 'nsga2'"):
+        run(opened(tmp_path), "nsga2")
+
+
+def test_what_breaks_a_budget_is_not_evaluated(tmp_path: Path) -> None:
+    study, evaluator = opened(tmp_path, 1), ToyEvaluator()
+    dear, cheap = (32, "attention"), (8, "conv")
+    study = Study.open(str(tmp_path / "tight"), name="t", space=ToySpace(1), goal=toy_goal(budget="1ms"))
+    run(study, scripted(ToySpace(1), dear, cheap), evaluator=evaluator)
+    assert [t.state for t in study.trials()] == ["infeasible", "complete"]
+    assert [a.genes for a in evaluator.evaluated] == [cheap]
+    assert study.trials()[0].violations["latency/toy"] > 0
+    assert [t.number for t in study.front()] == [1]
+
+
+def test_a_network_is_evaluated_once(tmp_path: Path) -> None:
+    study, evaluator = opened(tmp_path, 1), ToyEvaluator()
+    run(study, scripted(ToySpace(1), (8, "mlp"), (8, "mlp"), (0, "conv"), (8, "mlp")), evaluator=evaluator)
+    assert [t.state for t in study.trials()] == ["complete", "duplicate", "complete", "duplicate"]
+    assert study.trials()[1].values == study.trials()[0].values
+    assert len(evaluator.evaluated) == study.evaluations == 2
+
+
+def test_a_failure_is_recorded_and_tried_once_more(tmp_path: Path) -> None:
+    study, evaluator = opened(tmp_path, 1), ToyEvaluator(frozenset([(8, "mlp")]))
+    run(study, scripted(ToySpace(1), *[(8, "mlp")] * 4, (8, "conv")), evaluator=evaluator)
+    assert [t.state for t in study.trials()] == ["failed"] * 4 + ["complete"]
+    assert len(evaluator.evaluated) == 3
+    assert all("toy: broken on purpose." in t.message for t in study.trials()[:4])
+    assert opened(tmp_path, 1).trials() == study.trials()
+
+
+def test_a_value_that_is_not_finite_is_a_failure(tmp_path: Path) -> None:
+    class Nan(ToyEvaluator):
+        def evaluate(self, architecture: Architecture) -> Metrics:
+            return Metrics(float("nan"), "validation")
+
+    study = opened(tmp_path, 1)
+    run(study, scripted(ToySpace(1), (8, "conv")), evaluator=Nan())
+    assert "no finite accuracy_pct" in study.trials()[0].message
+
+
+@pytest.mark.parametrize("searcher", ["random", "exhaustive", "evolution", "nsga2"])
+def test_a_small_space_ends_when_it_has_been_seen(tmp_path: Path, searcher: str) -> None:
+    study, said = opened(tmp_path, 1), list[Event]()
+    run(study, searcher, evals=100, bus=EventBus([said.append]))
+    judge = ToyJudge(study.goal)
+    able = [a for a in ToySpace(1).enumerate() if judge.judge([a])[0][1]["latency/toy"] <= 0]
+    assert {t.architecture for t in study.trials() if t.evaluated} == set(able)
+    assert any("seen whole" in event.text for event in said if isinstance(event, Notice))
+
+
+def test_proposals_are_capped(tmp_path: Path) -> None:
+    study = opened(tmp_path, 1)
+    run(study, scripted(ToySpace(1), *[(8, "conv")] * 50), max_proposals=10)
+    assert study.proposals == 10
+
+
+def test_events_tell_how_it_goes(tmp_path: Path) -> None:
+    study, said = opened(tmp_path), list[Event]()
+    run(study, evals=10, bus=EventBus([said.append]))
+    run(study, evals=15, bus=EventBus([said.append]))
+    starts = [e for e in said if isinstance(e, PhaseStarted)]
+    steps = [e for e in said if isinstance(e, PhaseAdvanced)]
+    assert [(e.done, e.total) for e in starts] == [(0, 10), (10, 15)]
+    assert [e.done for e in steps] == list(range(1, 16))
+    assert steps[-1].numbers.keys() >= {
+        "evaluations_per_s",
+        "best_accuracy_pct",
+        "front_size",
+        "hypervolume",
+        "seconds_left",
+    }
+    assert steps[9].numbers["best_accuracy_pct"] == max(t.values["accuracy_pct"] for t in study.trials()[:10] if t.feasible)
+
+
+def test_a_search_at_work_elsewhere_is_refused(tmp_path: Path) -> None:
+    study = opened(tmp_path)
+    space = ToySpace()
+    store = TrialStore(str(tmp_path / "s.journal"), name="toy", space=space, goal=study.goal)
+    store.propose(space.architecture([8, "conv"] * 3), {}, {"latency/toy": 0.0}, state="running")
+    with pytest.raises(ArtifactError, match="is being worked on by"):
+        run(opened(tmp_path))
+
+
+def test_owners_are_known_to_live_or_not() -> None:
+    assert alive(worker_name()) is True
+    head, _, start = worker_name().rpartition(" ")
+    assert alive(f"{head} {int(start) + 1}") is False
+    assert alive(f"elsewhere {worker_name()}") is None
+    assert alive("") is None
+
+
+def test_a_torn_last_line_is_cut(tmp_path: Path) -> None:
+    run(opened(tmp_path), evals=5)
+    path = tmp_path / "s.journal"
+    before = opened(tmp_path).trials()
+    path.write_bytes(path.read_bytes() + b'{"op_code": 4, "wor')
+    assert opened(tmp_path).trials() == before
+    run(opened(tmp_path), evals=8)
+    assert all(json.loads(line) for line in path.read_bytes().splitlines())
+
+
+def test_damage_and_absence_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / "s.journal").write_text("no journal\nat all\n")
+    with pytest.raises(ArtifactError, match="not a journal"):
+        opened(tmp_path)
+    with pytest.raises(ArtifactError, match="no such file"):
+        Study.open(str(tmp_path / "none"), name="x", space=ToySpace(), goal=toy_goal(), create=False)
+    with pytest.raises(UsageError, match="evals: too few"):
+        run(opened(tmp_path / "new"), evals=0)
+
+
+def test_workers_share_a_journal(tmp_path: Path) -> None:
+    opened(tmp_path, 4)
+    evaluators = [ToyEvaluator() for _ in range(3)]
+
+    def work(evaluator: ToyEvaluator) -> None:
+        run(opened(tmp_path, 4), evals=60, evaluator=evaluator, shared=True)
+
+    threads = [threading.Thread(target=work, args=(evaluator,)) for evaluator in evaluators]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    done = Counter(a for evaluator in evaluators for a in evaluator.evaluated)
+    study = opened(tmp_path, 4)
+    assert study.evaluations == 60 == len(done)
+    assert set(done.values()) == {1}
+    assert not [t for t in study.trials() if t.state == "failed"]
+
+
+def test_a_vanished_worker_is_made_good_for_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study, space = opened(tmp_path), ToySpace()
+    store = TrialStore(str(tmp_path / "s.journal"), name="toy", space=space, goal=study.goal)
+    lost = space.architecture([8, "conv"] * 3)
+    head, _, start = worker_name().rpartition(" ")
+    with monkeypatch.context() as patch:
+        patch.setattr("nas.storage.worker_name", lambda: f"{head} {int(start) + 1}")
+        store.propose(lost, {"latency_ms/toy": 1.0}, {"latency/toy": -0.5}, state="running")
+    run(opened(tmp_path), evals=10, shared=True)
+    trials = [t for t in opened(tmp_path).trials() if t.architecture == lost]
+    assert [(t.state, t.message) for t in trials] == [("failed", "its worker stopped"), ("complete", "")]
+
+
+def test_simulation_matches_the_study(tmp_path: Path) -> None:
+    """The contract suite's loop without a storage proposes what a stored search does."""
+    from nas.searcher import searchers
+
+    study = opened(tmp_path)
+    run(study, "nsga2", evals=30)
+    searcher = searchers.get("nsga2")(study.space, study.goal, 0, ToyJudge(study.goal))
+    assert simulate(searcher, study.goal, len(study.trials())) == study.trials()
+
+
+def test_a_judge_of_other_budgets_is_refused(tmp_path: Path) -> None:
+    study = opened(tmp_path)
+    with pytest.raises(NasError, match="violations of other budgets"):
+        study.run("random", ToyEvaluator(), ToyJudge(toy_goal(budget="")), evals=3, seed=0)
