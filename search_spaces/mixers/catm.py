@@ -68,7 +68,7 @@ class Catm(OperatorFamily):
             x = builder.binary("Mul", x, builder.unary(_OPERATORS[self.gate], s))
         return x
 
-    def build(self, channels: int, resolution: Resolution) -> AdditiveAttention:  # noqa: ARG002 - fits any resolution
+    def build(self, channels: int, resolution: Resolution) -> AdditiveAttention:
         """Return the training form."""
         return AdditiveAttention(channels, self)
 
@@ -90,8 +90,7 @@ class AdditiveAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = self.qkv(x).chunk(3, dim=1)
-        y: Tensor = self.project(self.context(self.gate_q(q) + self.gate_k(k)) * v)
-        return y
+        return self.project(self.context(self.gate_q(q) + self.gate_k(k)) * v)
 
 
 class SpatialGate(nn.Module):
@@ -104,8 +103,7 @@ class SpatialGate(nn.Module):
         self.gate = _MODULES[gate]()
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = x * self.gate(self.map(torch.relu(self.depthwise(x))))
-        return y
+        return x * self.gate(self.map(torch.relu(self.depthwise(x))))
 
 
 class ChannelGate(nn.Module):
@@ -117,8 +115,7 @@ class ChannelGate(nn.Module):
         self.gate = _MODULES[gate]()
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = x * self.gate(self.project(x.mean((2, 3), keepdim=True)))
-        return y
+        return x * self.gate(self.project(x.mean((2, 3), keepdim=True)))
 
 
 def _gates(channels: int, knobs: Catm) -> nn.Sequential:

@@ -60,7 +60,7 @@ class SpatialReduction(OperatorFamily):
             k, v = builder.split(builder.conv(y, 2 * c, name="key_value"), (c, c))
         return builder.conv(lower_attend(builder, q, k, v, heads), c, name="project")
 
-    def build(self, channels: int, resolution: Resolution) -> nn.Module:  # noqa: ARG002 - fits any resolution
+    def build(self, channels: int, resolution: Resolution) -> nn.Module:
         """Return the training form."""
         heads = heads_of(channels, self.head_dim)
         return SelfAttention(channels, heads) if self.reduction == 1 else ReducedAttention(channels, heads, self)
@@ -92,8 +92,8 @@ class SelfAttention(nn.Module):
         self.project = nn.Conv2d(channels, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.project(attend(*self.qkv(x).chunk(3, dim=1), self.heads))
-        return y
+        q, k, v = self.qkv(x).chunk(3, dim=1)
+        return self.project(attend(q, k, v, self.heads))
 
 
 class ReducedAttention(nn.Module):
@@ -110,5 +110,4 @@ class ReducedAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         k, v = self.key_value(self.reduce(x)).chunk(2, dim=1)
-        y: Tensor = self.project(attend(self.query(x), k, v, self.heads))
-        return y
+        return self.project(attend(self.query(x), k, v, self.heads))

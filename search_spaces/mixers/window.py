@@ -250,8 +250,7 @@ class ChannelsLast(nn.Module):
         self.body = body
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.body(x.permute(0, 2, 3, 1))
-        return y.permute(0, 3, 1, 2)
+        return self.body(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 def lower_cut(builder: GraphBuilder, x: str, tiling: Tiling) -> str:
