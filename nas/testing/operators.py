@@ -112,7 +112,7 @@ def count(module: nn.Module, shape: Sequence[int]) -> tuple[int, int]:
     from torch.utils.flop_counter import FlopCounterMode
 
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
-        module(torch.zeros(*shape))
+        module(torch.zeros(*shape, device=next((p.device for p in module.parameters()), None)))
     return sum(p.numel() for p in module.parameters()), counter.get_total_flops() // 2
 
 

@@ -1,0 +1,31 @@
+"""The contract of a reference system: every variant, built, has the integers that its entry states."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nas import reference
+from nas.mixer import fuse
+from nas.reference import Variant
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def build_without_weights(name: str) -> nn.Module:
+    """Return a variant on the meta device: shapes and counts, no numbers."""
+    import torch
+
+    with torch.device("meta"):
+        return reference.build(name).eval()
+
+
+def check_counts(variant: Variant) -> None:
+    """Parameters of both forms and MACs of the deploy form are those of the entry, to the last."""
+    from nas.testing.operators import count
+
+    module = build_without_weights(variant.name)
+    train = sum(p.numel() for p in module.parameters())
+    assert train == (variant.train_params or variant.params), f"{variant.name}: the training form has {train} parameters"
+    params, macs = count(fuse(module), (1, 3, *variant.resolution))
+    assert (params, macs) == (variant.params, variant.macs), f"{variant.name}: the deploy form has {params} parameters, {macs} MACs"

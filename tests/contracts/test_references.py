@@ -1,0 +1,63 @@
+"""Published networks have their published integers, and timm's outputs with timm's weights."""
+
+import csv
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from nas import reference
+from nas.errors import UnknownNameError
+from nas.testing import references as contract
+from nas.testing.operators import relative_error
+
+VARIANTS = dict(reference.variants())
+COUNTED = Path(__file__).parents[2] / "../shared/catalogue/reference_models.csv"
+HEAVY = 30_000_000
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if v.params > HEAVY else ()) for name, v in VARIANTS.items()])
+def test_counts(name: str) -> None:
+    contract.check_counts(VARIANTS[name])
+
+
+def test_entries_are_well_formed() -> None:
+    for name, variant in VARIANTS.items():
+        assert name == variant.name
+        assert variant.timm_name in ("", name)
+        assert variant.train_params is None or variant.train_params > variant.params
+    assert len({v.timm_name for v in VARIANTS.values() if v.timm_name}) == sum(bool(v.timm_name) for v in VARIANTS.values())
+
+
+def test_unknown_name_is_one_line() -> None:
+    with pytest.raises(UnknownNameError, match="Did you mean"):
+        reference.build("repvgg_a00")
+
+
+@pytest.mark.skipif(not COUNTED.exists(), reason="the catalogue's counted table is not beside the repository")
+def test_entries_agree_with_the_counted_table() -> None:
+    rows = list(csv.DictReader(COUNTED.open()))
+    disagreeing = []
+    for variant in VARIANTS.values():
+        mine = [r for r in rows if variant.timm_name and r["timm_name"] == variant.timm_name and r["params_M"]]
+        for row in mine:
+            params = variant.train_params if "train form" in row["variant"] else variant.params
+            if round((params or variant.params) / 1e6, 3) != float(row["params_M"]):
+                disagreeing.append((variant.name, params, row["params_M"]))
+    assert not disagreeing
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name, v in VARIANTS.items() if v.timm_name])
+def test_timm_agrees(name: str) -> None:
+    import torch
+
+    timm = pytest.importorskip("timm", reason="timm is not installed")
+    torch.manual_seed(0)
+    theirs = timm.create_model(name, num_classes=1000).eval()
+    ours = reference.build(name).eval()
+    assert Counter(tuple(p.shape) for p in ours.parameters()) == Counter(tuple(p.shape) for p in theirs.parameters())
+    ours.load_state_dict(dict(zip(ours.state_dict(), theirs.state_dict().values(), strict=True)))
+    x = torch.randn(1, 3, *VARIANTS[name].resolution, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        assert relative_error(ours(x), theirs(x)) <= 1e-4
