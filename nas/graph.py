@@ -36,6 +36,7 @@ DTYPE_BYTES = {
     "int8": 1,
     "uint8": 1,
     "bool": 1,
+    "complex64": 8,
 }
 _FLOATS = {"fp64", "fp32", "fp16", "bf16"}
 
@@ -68,11 +69,19 @@ class Weight:
         shape: Sizes; convolutions (c_out, c_in / groups, *kernel), `Gemm` (n, k), vectors (c,).
         dtype: A key of `DTYPE_BYTES`.
         parameter: Whether it counts as a parameter (false for running statistics, index tables, baked constants).
+        trainable: Trainable parameters behind it where that is not its number of elements: a position table that is
+            gathered when the network is built, a second use of a shared weight (0).
     """
 
     shape: Shape
     dtype: str = "fp32"
     parameter: bool = True
+    trainable: int | None = None
+
+    @property
+    def params(self) -> int:
+        """Trainable parameters that it counts for."""
+        return 0 if not self.parameter else self.elements if self.trainable is None else self.trainable
 
     @property
     def elements(self) -> int:
@@ -196,7 +205,7 @@ class Graph:
 
     @cached_property
     def cost(self) -> Cost:
-        """Count MACs, parameters, elements, bytes and operators. A parameter shared by two operators counts twice."""
+        """Count MACs, parameters, elements, bytes and operators."""
         moved, elements = 0.0, 0
         for op in self.operators:
             moved += sum(_bytes(self.values[name]) for name in op.inputs) + sum(map(_bytes, op.outputs)) + sum(map(_bytes, op.weights))
@@ -204,7 +213,7 @@ class Graph:
                 elements += sum(value.elements for value in op.outputs)
         return Cost(
             macs=sum(map(self.macs_of, self.operators)),
-            params=sum(w.elements for op in self.operators for w in op.weights if w.parameter),
+            params=sum(w.params for op in self.operators for w in op.weights),
             activation_elements=elements,
             bytes_moved=moved,
             operators=len(self.operators),
@@ -277,7 +286,7 @@ class Graph:
                     op.op,
                     list(op.inputs),
                     [[v.name, v.shape, v.dtype] for v in op.outputs],
-                    [[w.shape, w.dtype, int(w.parameter)] for w in op.weights],
+                    [[w.shape, w.dtype, int(w.parameter), *([] if w.trainable is None else [w.trainable])] for w in op.weights],
                     dict(op.attributes),
                     op.precision,
                 ]
@@ -301,7 +310,7 @@ class Graph:
                     op,
                     tuple(inputs),
                     tuple(_value(v) for v in outputs),
-                    tuple(Weight(tuple(s), d, bool(p)) for s, d, p in weights),
+                    tuple(Weight(tuple(s), d, bool(p), *t) for s, d, p, *t in weights),
                     freeze(attributes),
                     precision,
                 )

@@ -164,6 +164,10 @@ def _reshape(inputs: Sequence[Shape], _weights: Sequence[Shape], attributes: Att
     return shape
 
 
+def _constant(_inputs: Sequence[Shape], weights: Sequence[Shape], _: Attributes) -> Shape:
+    return weights[0]
+
+
 def _conv_macs(_inputs: Sequence[Shape], weights: Sequence[Shape], out: Shape, _: Attributes) -> int:
     return prod(out) * prod(weights[0][1:])
 
@@ -251,6 +255,7 @@ _SPECS = [
     OpSpec("Concat", "layout", _concat, None, ("axis",)),
     *(OpSpec(n, "layout") for n in ("Split", "Slice", "Pad", "Expand", "Tile", "Gather", "DepthToSpace", "SpaceToDepth", "Cast", "Roll")),
     OpSpec("Identity", "layout", _same),
+    OpSpec("Constant", "layout", _constant),
     OpSpec("Resize", "resize"),
     OpSpec("LSTM", "recurrent", None, _lstm_macs),
     OpSpec("QuantizeLinear", "quantize", _same),

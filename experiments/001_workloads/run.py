@@ -1,0 +1,144 @@
+"""Trace reference networks from timm and torchvision into the committed graphs of ``hardware_profiles/workloads/``.
+
+Run it beside a CPU build of PyTorch with timm 1.0.31 and torchvision 0.28 (torchvision needs the schema shim that the data
+folder's owner provides as ``torchvision_cpu``, where its compiled operators cannot load):
+
+    PYTHONPATH=.:../shared/tools python experiments/001_workloads/run.py --data ../shared/data
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import importlib
+import json
+import logging
+import lzma
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from nas.errors import GraphError
+from nas.frontends.torch_module import trace_module
+from nas.passes import normalise
+from nas.workloads import folder, pack
+
+MAX_PARAMS = 105e6
+
+
+def build(model: str, library: str, size: int) -> nn.Module:
+    """Build a network in evaluation mode, reparameterised, on the meta device where its code allows it: no weight is made."""
+    try:
+        with torch.device("meta"):
+            return _created(model, library, size)
+    except (RuntimeError, NotImplementedError):  # reads values while it is built
+        return _created(model, library, size)
+
+
+def _created(model: str, library: str, size: int) -> nn.Module:
+    if library == "torchvision":
+        import torchvision
+
+        room, _, name = model.rpartition(".")
+        home = importlib.import_module(f"torchvision.models.{room}") if room else torchvision.models
+        extra = {"aux_logits": False, "init_weights": False} if name in {"googlenet", "inception_v3"} else {}
+        extra |= {"aux_loss": False, "weights_backbone": None} if room == "segmentation" else {}
+        created: nn.Module = getattr(home, name)(weights=None, **extra)
+        return created.eval()
+    import timm
+    from timm.utils.model import reparameterize_model
+
+    cfg = timm.models.get_pretrained_cfg(model)
+    resized = cfg is not None and cfg.fixed_input_size and cfg.input_size[-1] != size
+    module = timm.create_model(model, num_classes=1000, **({"img_size": size} if resized else {}))
+    reparameterised: nn.Module = reparameterize_model(module.eval())
+    return reparameterised
+
+
+def family_of(module: nn.Module) -> str:
+    """Return the file of the library that defines the network."""
+    parts = type(module).__module__.split(".")
+    rooms = [part for part in parts if part in {"video", "segmentation"}]
+    return "_".join(dict.fromkeys([*rooms, parts[-1].strip("_")]))
+
+
+def wanted(data: Path) -> dict[str, tuple[str, str, tuple[int, ...]]]:
+    """Return name -> (model, library, input shape)."""
+    import timm
+
+    found: dict[str, tuple[str, str, tuple[int, ...]]] = {}
+
+    def add(model: str, shape: tuple[int, ...]) -> None:
+        cfg = timm.models.get_pretrained_cfg(model)
+        native = cfg is not None and cfg.input_size[-1] == shape[-1]
+        found[model if native else f"{model}@{shape[-1]}"] = (model, "timm", (1, *shape))
+
+    for row in csv.DictReader((data / "aihub_models.csv").open()):
+        if row["rebuild"].startswith("none"):
+            continue
+        shape = tuple(map(int, row["input_size"].split("x")))
+        if row["rebuild"].startswith("timm"):
+            add(row["timm_name"], shape)
+        elif row["torchvision_name"]:
+            found[row["torchvision_name"].rpartition(".")[2]] = (row["torchvision_name"], "torchvision", (1, *shape))
+    known = set(timm.list_models())
+    for row in csv.DictReader((data / "timm" / "results-imagenet.csv").open()):
+        model, size = row["model"].partition(".")[0], int(row["img_size"])
+        if model in known and float(row["param_count"].replace(",", "")) * 1e6 <= MAX_PARAMS:
+            add(model, (3, size, size))
+    return found
+
+
+def main() -> None:
+    """Trace what is wanted and missing, and write the families' files."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--only", nargs="*", help="names to trace; default all")
+    parser.add_argument("--limit", type=int, help="trace at most this many")
+    args = parser.parse_args()
+    try:
+        importlib.import_module("torchvision_cpu")
+    except ModuleNotFoundError:
+        logging.warning("no torchvision_cpu on the path: going on without it")
+    lines: dict[str, dict[str, str]] = defaultdict(dict)
+    index: dict[str, list[object]] = {}
+    failures: dict[str, str] = {}
+    start = time.perf_counter()
+    todo = wanted(args.data)
+    for i, (name, (model, library, shape)) in enumerate(todo.items()):
+        if (args.only and name not in args.only) or (args.limit and len(index) >= args.limit):
+            continue
+        try:
+            module = build(model, library, shape[-1])
+            graph = trace_module(module, shape, name)
+            deployed = normalise(graph)
+        except (GraphError, RuntimeError, TypeError, ValueError, AssertionError, AttributeError, NotImplementedError) as error:
+            failures[name] = str(error).splitlines()[0] if str(error) else type(error).__name__
+            print("failed", name, failures[name], flush=True)
+            continue
+        family = family_of(module)
+        index[name] = [model, library, family, list(shape), graph.cost.params, graph.cost.macs]
+        lines[family][name] = pack(deployed)
+        if i % 50 == 0:
+            print(f"{i}/{len(todo)} {name} {time.perf_counter() - start:.0f} s", flush=True)
+    out = folder()
+    out.mkdir(exist_ok=True)
+    for family, networks in lines.items():
+        text = "".join(f"{name}\t{networks[name]}\n" for name in sorted(networks))
+        (out / f"{family}.xz").write_bytes(lzma.compress(text.encode(), preset=9 | lzma.PRESET_EXTREME))
+    (out / "index.json").write_text(
+        "{\n" + ",\n".join(f'"{n}": {json.dumps(index[n], separators=(",", ":"))}' for n in sorted(index)) + "\n}\n"
+    )
+    results = Path(__file__).parent / "results"
+    results.mkdir(exist_ok=True)
+    versions = {name: importlib.import_module(name).__version__ for name in ("torch", "timm", "torchvision")}
+    report = {"networks": len(index), "bytes": sum(p.stat().st_size for p in out.iterdir()), "versions": versions, "failures": failures}
+    (results / "results.json").write_text(json.dumps(report, indent=1) + "\n")
+    print(report)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""Reference networks load fast, are what the index says, and need neither timm nor torchvision."""
+
+import subprocess
+import sys
+
+import pytest
+
+from nas import workloads
+from nas.errors import ArtifactError, UnknownNameError
+
+
+@pytest.mark.parametrize("name", workloads.names())
+def test_graph_is_what_the_index_says(name: str) -> None:
+    graph, facts = workloads.load(name), workloads.describe(name)
+    assert graph.name == name
+    assert tuple(graph.inputs[0].shape) == facts.input
+    assert graph.cost.macs == facts.macs
+    assert graph.cost.params <= facts.params + 2 * sum(op.outputs[0].shape[1] for op in graph.operators if op.op == "Conv")
+
+
+def test_packing_round_trips() -> None:
+    graph = workloads.load("resnet18")
+    assert workloads.unpack("resnet18", workloads.pack(graph)) == graph
+
+
+def test_published_numbers() -> None:
+    assert workloads.describe("resnet50").params == 25_557_032
+    assert workloads.describe("resnet50").macs == 4_089_184_256
+
+
+def test_unknown_name_says_did_you_mean() -> None:
+    with pytest.raises(UnknownNameError, match="'resnet18'"):
+        workloads.load("resnet1")
+
+
+def test_damaged_line_is_refused() -> None:
+    with pytest.raises(ArtifactError, match="damaged"):
+        workloads.unpack("x", "[[],[[1]],[]]")
+
+
+def test_loading_needs_no_torch() -> None:
+    code = "import sys; from nas import workloads; workloads.load('resnet18'); print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "False"
