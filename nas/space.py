@@ -52,9 +52,11 @@ class SearchSpace(ABC):
         version: Raised when an encoding changes its meaning; older architectures are then refused.
         choices: The genes, in order.
         presets: Presets of this family (``("s", "m", "l")``); empty where the family's name is the space's.
+        evaluator: Name of the evaluator that scores members by default.
     """
 
     version: ClassVar[int] = 1
+    evaluator: ClassVar[str] = "supernet"
     presets: ClassVar[tuple[str, ...]] = ()
     name: str
     choices: tuple[Choice, ...]
@@ -88,6 +90,14 @@ class SearchSpace(ABC):
         Raises:
             UsageError: The space can only be looked up, not built.
         """
+
+    def facts(self, architecture: Architecture) -> Mapping[str, str]:  # noqa: ARG002
+        """Return what a report must show beside the numbers of an architecture; nothing for most spaces."""
+        return {}
+
+    def timed_as(self, architecture: Architecture, resolution: Resolution | None = None) -> str:  # noqa: ARG002
+        """Return the name under which profiles time this very network at this resolution; empty where it has none."""
+        return ""
 
     def canonical(self, genes: tuple[Gene, ...]) -> tuple[Gene, ...]:
         """Return the one spelling of a network: genes that have no effect take their choice's first value."""

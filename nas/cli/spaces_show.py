@@ -19,7 +19,7 @@ def command(space: Annotated[str, typer.Argument(help="Name of a space, preset i
         "version": found.version,
         "size": str(found.size()),
         "choices": [{"name": choice.name, "values": list(choice.values), "ordered": choice.ordered} for choice in found.choices],
-        "about": " ".join((type(found).__doc__ or "").split()),
+        "about": " ".join((type(found).__doc__ or "").partition("\n\n")[0].split()),
     }
     write(result, form, _render)
 

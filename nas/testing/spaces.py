@@ -21,7 +21,7 @@ SAMPLES = 6
 def instances() -> Iterator[str]:
     """Yield the name of every registered space, presets included."""
     for family, kind in spaces.items():
-        yield from [f"{family}-{preset}" for preset in kind.presets] or [family]
+        yield from [f"{family}-{preset}" if preset else family for preset in kind.presets or ("",)]
 
 
 def samples(space: SearchSpace, count: int = SAMPLES, seed: int = 0) -> list[Architecture]:

@@ -1,0 +1,25 @@
+"""``nas resume``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nas.cli._options import Format, write
+
+
+def command(run: Annotated[Path, typer.Argument(help="Run directory.", metavar="DIR")], form: Format = "table") -> None:
+    """Continue a run where it stopped; print the result of a finished one."""
+    from nas.events import EventBus
+    from nas.pipeline import resume
+    from nas.report.progress import ProgressReport
+    from nas.report.results import print_result
+
+    progress = ProgressReport()
+    try:
+        result = resume(run, EventBus([progress]))
+    finally:
+        progress.close()
+    write(result, form, print_result)

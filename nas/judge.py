@@ -1,0 +1,264 @@
+"""Budgets before accuracy: counts and latency estimates of candidates, and by how much they break each budget."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from nas.arch import Architecture
+from nas.errors import UsageError
+from nas.graph import Graph
+from nas.hardware import Profile, find_profile, load_profile
+from nas.objective import Budget, Goal, Objective
+from nas.predictor import Estimate, Predictor, Segments, load_predictor
+from nas.searcher import Prescreen
+from nas.space import Resolution, SearchSpace
+from nas.units import PRECISIONS, Limit, parse_limit
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A device at one precision, with the model that prices networks on it.
+
+    Attributes:
+        profile: The device.
+        precision: One of `nas.units.PRECISIONS`.
+        predictor: Fitted for that precision.
+    """
+
+    profile: Profile
+    precision: str
+    predictor: Predictor
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What is known of an architecture before its accuracy.
+
+    Attributes:
+        values: Cheap objective values by name (``latency_ms/<device>``, ``macs``, ``params``).
+        violations: By budget name; ≤ 0 where it holds.
+        estimates: By device; breakdowns are left out, `Judge.estimates` has them.
+        precisions: By device.
+    """
+
+    values: Mapping[str, float]
+    violations: Mapping[str, float]
+    estimates: Mapping[str, Estimate]
+    precisions: Mapping[str, str]
+
+    @property
+    def feasible(self) -> bool:
+        """Whether every budget holds."""
+        return all(violation <= 0 for violation in self.violations.values())
+
+
+def load_targets(devices: Sequence[str], precision: str | None = None) -> list[Target]:
+    """Return the targets that a user means by device names and a precision (``any``: all that each device has a model for).
+
+    Raises:
+        UsageError: An unknown device, a device given twice, a precision that a device lacks or has no latency model for.
+    """
+    targets: list[Target] = []
+    for device in devices:
+        profile, folder = load_profile(device), find_profile(device).parent
+        if profile.name in {target.profile.name for target in targets}:
+            raise UsageError(f"device {profile.name}: given twice.")
+        if precision == "any":
+            names = [name for name in PRECISIONS if name in profile.precisions and profile.at(name).predictor]
+        else:
+            names = [precision or profile.default_precision]
+        targets += [Target(profile, name, load_predictor(profile, name, folder)) for name in names or [profile.default_precision]]
+    return targets
+
+
+def make_goal(targets: Sequence[Target], budgets: Sequence[str], *, batch: int | None = None) -> Goal:
+    """Return the goal of a search: accuracy against each device's latency, within budgets as a user writes them.
+
+    Args:
+        targets: The devices.
+        budgets: ``5ms``, ``20MB`` or ``device:8ms``. One without a device bounds every device that has none of its own.
+        batch: Images a run, where the user gave it.
+
+    Raises:
+        UsageError: A budget that cannot be read, of a device that is not searched for, given twice, or in milliseconds
+            for a device whose profile states throughput.
+    """
+    profiles = {target.profile.name: target.profile for target in targets}
+    objectives = [Objective("accuracy_pct", "maximize"), *(Objective(f"latency_ms/{name}", "minimize") for name in profiles)]
+    found: dict[str, Budget] = {}
+    general: dict[str, Limit] = {}
+    for text in budgets:
+        device, colon, rest = text.rpartition(":")
+        limit = parse_limit(rest if colon else text)
+        if colon and device not in profiles:
+            raise UsageError(
+                f"budget: {text!r} is for a device that is not asked for, got {device!r}. Expected one of: {', '.join(profiles)}."
+            )
+        if colon and limit.quantity not in ("latency", "throughput"):
+            raise UsageError(f"budget: a budget of {limit.quantity} belongs to no device, got {text!r}. Do this: --budget {limit.text}.")
+        name = f"{limit.quantity}/{device}" if colon else limit.quantity
+        if name in found or name in general:
+            raise UsageError(f"budget: two budgets of one kind, got {text!r}. Do this: keep one of them.")
+        if colon:
+            found[name] = Budget(name, limit, device)
+        else:
+            general[name] = limit
+    for name, limit in general.items():
+        if limit.quantity in ("latency", "throughput"):
+            own = {b.device for b in found.values() if b.limit.quantity == limit.quantity}
+            found |= {f"{name}/{device}": Budget(f"{name}/{device}", limit, device) for device in profiles if device not in own}
+        else:
+            found[name] = Budget(name, limit)
+    for budget in found.values():
+        profile = profiles.get(budget.device)
+        if profile is None or profile.quantity == "latency" or budget.limit.quantity != "latency" or batch:
+            continue
+        if f"throughput/{budget.device}" not in found:
+            remedy = "Do this: give a budget such as 200fps, or --batch N for the time of N images at full load."
+            raise UsageError(f"budget: {budget.device} states throughput, not latency, got {budget.limit.text!r}. {remedy}")
+    return Goal(tuple(objectives), tuple(sorted(found.values(), key=lambda budget: budget.name)))
+
+
+@dataclass
+class Judge(Prescreen):
+    """Prices architectures on every device and compares them with the budgets; accuracy plays no part.
+
+    Several targets of one device (``--precision any``) are alternatives: an architecture takes the most precise one
+    within the budgets, else the fastest.
+
+    Args:
+        space: Lowers the architectures.
+        goal: Its budgets are judged.
+        targets: Devices at their precisions.
+        confidence: Nominal coverage of the intervals; budgets are judged by the upper end.
+        resolution: Deployment resolution; None for each architecture's own.
+        batch: Images a run, where the user gave it; only read for profiles that state throughput.
+    """
+
+    space: SearchSpace
+    goal: Goal
+    targets: Sequence[Target]
+    confidence: float = 0.9
+    resolution: Resolution | None = None
+    batch: int | None = None
+    _known: dict[str, Verdict] = field(default_factory=dict, init=False, repr=False)
+    _sizes: dict[tuple[int, str, str], tuple[Graph, float]] = field(default_factory=dict, init=False, repr=False)
+
+    def judge(self, architectures: list[Architecture]) -> list[tuple[Mapping[str, float], Mapping[str, float]]]:
+        """Return (cheap objective values, violations by budget name) of each architecture."""
+        return [(verdict.values, verdict.violations) for verdict in self.verdicts(architectures)]
+
+    def verdicts(self, architectures: Sequence[Architecture]) -> list[Verdict]:
+        """Return everything that is known of each architecture without an evaluation; what was asked before is remembered."""
+        fresh = list({a.key: a for a in architectures if a.key not in self._known}.values())
+        if fresh:
+            segments = [self.space.segments(a, self.resolution) for a in fresh]
+            by_device: dict[str, list[tuple[Target, list[Estimate]]]] = {}
+            for target in self.targets:
+                found = self._estimate(fresh, segments, target)
+                by_device.setdefault(target.profile.name, []).append((target, found))
+            for i, (architecture, parts) in enumerate(zip(fresh, segments, strict=True)):
+                chosen = {device: self._choose(alternatives, i, parts) for device, alternatives in by_device.items()}
+                self._known[architecture.key] = self._verdict(parts, chosen)
+        return [self._known[a.key] for a in architectures]
+
+    def estimates(self, architecture: Architecture) -> dict[str, Estimate]:
+        """Return the estimate on each device with its breakdown and the names of operators that it cannot run."""
+        verdict = self.verdicts([architecture])[0]
+        graph = self.space.lower(architecture, self.resolution)
+        found = {}
+        for target in self.targets:
+            name = target.profile.name
+            if verdict.precisions[name] == target.precision:
+                full = target.predictor.estimate(graph, target.profile, target.precision, self.confidence)
+                known = verdict.estimates[name]
+                found[name] = full if known.basis == "estimated" else replace(known, operators=full.operators)
+        return found
+
+    def budget_of(self, device: str) -> Budget | None:
+        """Return the latency budget of a device, if it has one."""
+        return next((b for b in self.goal.budgets if b.device == device and b.limit.quantity == "latency"), None)
+
+    def _estimate(self, architectures: Sequence[Architecture], segments: Sequence[Segments], target: Target) -> list[Estimate]:
+        batch = target.predictor.estimate_batch(segments, target.profile, target.precision, self.confidence)
+        at = target.profile.at(target.precision)
+        found = []
+        for i, architecture in enumerate(architectures):
+            measured_ms = at.timings_ms.get(self.space.timed_as(architecture, self.resolution))
+            if measured_ms is not None:
+                spread = 1 + (at.repeats_within_pct or 0.0) / 100
+                found.append(Estimate(measured_ms, measured_ms / spread, measured_ms * spread, self.confidence, "measured"))
+                continue
+            found.append(
+                Estimate(
+                    float(batch.latency_ms[i]),
+                    float(batch.lower_ms[i]),
+                    float(batch.upper_ms[i]),
+                    self.confidence,
+                    unsupported=() if batch.usable[i] else ("an operator that the device or its latency model lacks",),
+                    extrapolated=("outside the calibrated range",) if batch.extrapolated[i] else (),
+                )
+            )
+        return found
+
+    def _choose(self, alternatives: Sequence[tuple[Target, list[Estimate]]], i: int, parts: Segments) -> tuple[Target, Estimate]:
+        options = [(target, found[i]) for target, found in alternatives]
+        for option in options:
+            if all(violation <= 0 for violation in self._violations(parts, {option[0].profile.name: option}).values()):
+                return option
+        return min(options, key=lambda option: (bool(option[1].unsupported), option[1].upper_ms))
+
+    def _verdict(self, parts: Segments, chosen: Mapping[str, tuple[Target, Estimate]]) -> Verdict:
+        values = {f"latency_ms/{device}": estimate.latency_ms for device, (_, estimate) in chosen.items()}
+        values |= {"macs": float(sum(g.cost.macs for _, g in parts)), "params": float(sum(g.cost.params for _, g in parts))}
+        return Verdict(
+            values,
+            self._violations(parts, chosen),
+            {device: estimate for device, (_, estimate) in chosen.items()},
+            {device: target.precision for device, (target, _) in chosen.items()},
+        )
+
+    def _violations(self, parts: Segments, chosen: Mapping[str, tuple[Target, Estimate]]) -> dict[str, float]:
+        """Return the violations of the budgets that concern the `chosen` devices; ≤ 0 where a budget holds.
+
+        An estimate that leaves an operator out says nothing, so it breaks every budget.
+        """
+        violations: dict[str, float] = {}
+        unsupported = any(estimate.unsupported for _, estimate in chosen.values())
+        precision = next(iter(chosen.values()))[0].precision
+        for budget in self.goal.budgets:
+            quantity = budget.limit.quantity
+            if budget.device:
+                if budget.device not in chosen:
+                    continue
+                target, estimate = chosen[budget.device]
+                images = self.batch or 1
+                value = estimate.upper_ms * (images if target.profile.quantity == "reciprocal_throughput" else 1)
+                if quantity == "throughput":
+                    images = 1 if target.profile.quantity == "reciprocal_throughput" else target.profile.batch
+                    value = 1e3 * images / max(estimate.upper_ms, 1e-9)
+            elif quantity == "macs":
+                value = float(sum(graph.cost.macs for _, graph in parts))
+            elif quantity == "params":
+                value = float(sum(graph.cost.params for _, graph in parts))
+            elif quantity == "size":
+                value = sum(self._bytes(graph, "size", precision) for _, graph in parts)
+            else:
+                value = max(self._bytes(graph, "memory", precision) for _, graph in parts)
+            violations[budget.name] = max(budget.violation(value), 1.0) if unsupported else budget.violation(value)
+        if not self.goal.budgets:
+            violations["supported"] = float(unsupported)
+        return violations
+
+    def _bytes(self, graph: Graph, what: str, precision: str) -> float:
+        # segments are cached objects: identity is the key, and the graph is kept so that an id is never used again
+        key = (id(graph), what, precision)
+        if key not in self._sizes:
+            self._sizes[key] = graph, graph.size_bytes(precision) if what == "size" else graph.peak_memory_bytes(precision)
+        return self._sizes[key][1]

@@ -1,0 +1,102 @@
+"""A run's result as a person reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from nas.report.tables import print_lines, print_table, stdout_console
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+Point = Mapping[str, Any]
+
+
+def result_text(result: Mapping[str, Any]) -> str:
+    """Return what `print_result` prints."""
+    import io
+
+    from rich.console import Console
+
+    buffer = io.StringIO()
+    print_result(result, Console(file=buffer, width=200, highlight=False))
+    return buffer.getvalue()
+
+
+def print_result(result: Mapping[str, Any], console: Console | None = None) -> None:
+    """Print status, front, choice, margin and what stands in the way of more."""
+    console = console or stdout_console()
+    front, chosen = result["front"], result["chosen"]
+    if result["status"] != "finished":
+        _print_status(result, console)
+    if front:
+        _print_points("The front: nothing else within the budgets is both faster and more accurate", front, chosen, console)
+    if result["zoo"] and result["zoo"] != front:
+        _print_points("Published networks within the same budgets (their authors' weights, ImageNet-1k)", result["zoo"], None, console)
+    if chosen:
+        print_lines(_choice(result), console)
+    for part in (result.get("why_not_more") or {}).get("lines", ()):
+        print_lines([part], console)
+    for verified in result.get("verified") or ():
+        print_lines([verified["line"]], console)
+    if result["model"]:
+        print_lines([f"model: {result['model']}"], console)
+    elif result.get("model_reason"):
+        print_lines([f"no model file: {result['model_reason']}"], console)
+    spent = ", ".join(f"{phase} {seconds:.1f} s" for phase, seconds in result["seconds"].items() if seconds)
+    print_lines(
+        [f"{result['evaluations']} evaluations, {result['proposals']} proposals; {spent}. Run directory: {result['run_dir']}"], console
+    )
+
+
+def _print_status(result: Mapping[str, Any], console: Console) -> None:
+    done, total = result.get("done"), result.get("total")
+    progress = f", {done}" + (f" of {total}" if total else "") if done is not None else ""
+    eta = result.get("eta_s")
+    remaining = f", about {eta:.0f} s to go in this phase" if eta is not None else ""
+    volume = result.get("hypervolume")
+    front = f"; front of {len(result['front'])}" + (f", hypervolume {volume:.4g}" if volume is not None else "")
+    print_lines([f"{result['status']}: {result.get('phase', '?')}{progress}{remaining}{front}"], console)
+
+
+def _print_points(title: str, points: Sequence[Point], chosen: Point | None, console: Console) -> None:
+    devices = list(points[0]["devices"]) if points else []
+    facts = [key for key in ("network", "weights", "pretraining", "distilled") if any(key in p for p in points)]
+    columns = ["", *(facts or ["architecture"]), "top-1 %"]
+    if not facts:
+        columns += ["validation %"]
+    columns += [f"{device} ms" for device in devices] + ["interval ms", "basis", "precision", "MMACs", "Mparams", "px"]
+    rows = []
+    for p in sorted(points, key=lambda point: point["latency_ms"]):
+        row = ["→" if p == chosen else ""]
+        row += [str(p.get(key, "")) for key in facts] or [p["key"]]
+        row.append(_percent(p["accuracy_pct"]))
+        if not facts:
+            row.append(_percent(p["supernet_accuracy_pct"]))
+        row += [f"{p['devices'][device]['latency_ms']:.3g}" for device in devices]
+        row.append(f"{p['lower_ms']:.3g}–{p['upper_ms']:.3g}")
+        row.append(p["devices"][devices[0]]["basis"])
+        row += [p["precision"], f"{p['macs'] / 1e6:,.0f}", f"{p['params'] / 1e6:.1f}", str(p["resolution"])]
+        rows.append(row)
+    print_table(title, columns, rows, console)
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
+
+
+def _choice(result: Mapping[str, Any]) -> list[str]:
+    chosen = result["chosen"]
+    name = f"{chosen['network']} ({chosen['weights']}, {chosen['pretraining']})" if "network" in chosen else f"{chosen['key']}"
+    lines = [f"choice: {name}: {result.get('why', '')}".rstrip(": ")]
+    for device, found in chosen["devices"].items():
+        spread = f"{found['lower_ms']:.3g}–{found['upper_ms']:.3g} ms"
+        margin = found.get("margin_ms")
+        held = (
+            f"; {margin:.3g} ms ({100 * margin / found['budget_ms']:.1f} %) inside the budget of {found['budget_ms']:g} ms"
+            if margin is not None
+            else ""
+        )
+        lines.append(f"  {device} {found['precision']}: {found['latency_ms']:.3g} ms {found['basis']}, {spread}{held}")
+    return lines

@@ -1,0 +1,276 @@
+"""The directory of a run: what was asked, what it has done, and what came out.
+
+========================  =====================================================================================
+``manifest.json``         request, versions, hashes of profiles and data; written once
+``status.json``           phase and progress, replaced after every step; `nas show` reads it
+``lock``                  held (by the kernel) while a process works on the run
+``study.journal``         the search
+``results.json``          the result, as ``--format json`` prints it; written when the run ends
+========================  =====================================================================================
+
+Files are replaced in one step, so a reader never sees half of one, and a kill leaves the old one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import nas
+from nas.errors import ArtifactError, UsageError
+from nas.events import Event, Notice, PhaseAdvanced, PhaseFinished, PhaseStarted
+
+FORMAT = 1
+"""Version of the directory's layout; raised when an older run cannot be continued."""
+
+_PACKAGES = ("torch", "optuna", "onnx", "onnxruntime", "numpy")
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """A run on disk. Use `RunDirectory.create` or `RunDirectory.open`."""
+
+    path: Path
+
+    @classmethod
+    def create(cls, path: Path | None, label: str, request: Mapping[str, Any], facts: Mapping[str, Any]) -> RunDirectory:
+        """Make a new directory; nothing is ever overwritten.
+
+        Args:
+            path: Where; None for ``runs/<time>-<label>``.
+            label: Part of the default name.
+            request: What the user asked for; enough to do it again.
+            facts: Hashes of what the run believes (profiles, data).
+
+        Raises:
+            UsageError: The path exists.
+            ArtifactError: It cannot be made.
+        """
+        stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+        target = path or _unused(Path("runs") / f"{stamp}-{label}")
+        try:
+            target.mkdir(parents=True, exist_ok=False)
+        except FileExistsError:
+            remedy = (
+                f"Do this: nas resume {target}, or give another --out."
+                if (target / "manifest.json").is_file()
+                else "Do this: give another --out."
+            )
+            raise UsageError(f"--out {target}: exists already. {remedy}") from None
+        except OSError as error:
+            raise ArtifactError(f"--out {target}: cannot be made ({error.strerror}).") from None
+        run = cls(target)
+        run.write(
+            "manifest.json",
+            {
+                "format": FORMAT,
+                "nas": nas.__version__,
+                "created": datetime.now(UTC).isoformat(timespec="seconds"),
+                "argv": sys.argv,
+                "python": sys.version.split()[0],
+                "packages": _versions(),
+                "request": dict(request),
+                "facts": dict(facts),
+            },
+        )
+        return run
+
+    @classmethod
+    def open(cls, path: Path) -> RunDirectory:
+        """Open an existing run.
+
+        Raises:
+            ArtifactError: No run, a damaged one, or one of another version.
+        """
+        run = cls(path)
+        manifest = run.read("manifest.json")
+        if manifest is None:
+            raise ArtifactError(f"run {path}: not a run directory, it has no manifest.json. Expected what nas search has made.")
+        if manifest.get("format") != FORMAT:
+            made = manifest.get("nas", "unknown")
+            raise ArtifactError(
+                f"run {path}: of another version, got format {manifest.get('format')!r} (nas {made}). Expected {FORMAT} (nas {nas.__version__})."
+            )
+        return run
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """What was asked, and with which versions."""
+        return self.read("manifest.json") or {}
+
+    @property
+    def results(self) -> dict[str, Any] | None:
+        """The result of a finished run."""
+        return self.read("results.json")
+
+    @property
+    def status(self) -> dict[str, Any]:
+        """Phase and progress, as last written."""
+        return self.read("status.json") or {"phase": "start", "seconds": {}}
+
+    @property
+    def storage(self) -> str:
+        """Where the search keeps its trials."""
+        return str(self.manifest["request"].get("storage") or self.path / "study.journal")
+
+    def read(self, name: str) -> dict[str, Any] | None:
+        """Return a JSON file of the run; None where it is absent.
+
+        Raises:
+            ArtifactError: It is damaged.
+        """
+        try:
+            data = json.loads((self.path / name).read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise ArtifactError(f"run {self.path}: {name} is damaged ({error}).") from None
+        if not isinstance(data, dict):
+            raise ArtifactError(f"run {self.path}: {name} is damaged, got {type(data).__name__}. Expected an object.")
+        return data
+
+    def write(self, name: str, data: Mapping[str, Any]) -> None:
+        """Replace a JSON file of the run in one step.
+
+        Raises:
+            ArtifactError: The file cannot be written; the run can be resumed when it can.
+        """
+        self.write_text(name, json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+    def write_text(self, name: str, text: str) -> None:
+        """Replace a text file of the run in one step.
+
+        Raises:
+            ArtifactError: The file cannot be written; the run can be resumed when it can.
+        """
+        part = self.path / f".{name}.part"
+        try:
+            part.write_text(text, encoding="utf-8")
+            os.replace(part, self.path / name)
+        except OSError as error:
+            raise ArtifactError(
+                f"run {self.path}: {name} cannot be written ({error.strerror}). Do this: make room, then nas resume {self.path}."
+            ) from None
+
+    def discard(self) -> None:
+        """Remove a run that has found out nothing, so that its name can be used again."""
+        for name in ("manifest.json", "status.json", "lock"):
+            (self.path / name).unlink(missing_ok=True)
+        self.path.rmdir()
+
+    def living(self) -> bool:
+        """Return whether a process is at work on this run."""
+        import fcntl
+
+        try:
+            with (self.path / "lock").open("r") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        return False
+
+    @contextmanager
+    def work(self) -> Iterator[None]:
+        """Hold the run; the kernel lets go of it whenever this process ends, killed or not.
+
+        Raises:
+            ArtifactError: A living process holds it.
+        """
+        import fcntl
+
+        with (self.path / "lock").open("a+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                owner = file.read().strip() or "unknown"
+                raise ArtifactError(
+                    f"run {self.path}: in use by a living process, got pid {owner}. Do this: nas show {self.path}."
+                ) from None
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
+            yield
+
+
+class StatusFile:
+    """A listener that keeps a run's ``status.json`` up to date, so that another terminal can follow it.
+
+    Args:
+        run: Whose status.
+    """
+
+    def __init__(self, run: RunDirectory) -> None:
+        self.run = run
+        before = run.status
+        self.seconds: dict[str, float] = dict(before.get("seconds", {}))
+        self.notices: list[str] = list(before.get("notices", []))
+        self._state: dict[str, Any] = {"phase": before.get("phase", "start")}
+        self._began_s = time.monotonic()
+
+    def __call__(self, event: Event) -> None:
+        """Take note of an event."""
+        if isinstance(event, PhaseStarted):
+            self._began_s = time.monotonic()
+            self._state = {
+                "phase": event.phase,
+                "total": event.total,
+                "done": event.done,
+                "first": event.done,
+                "detail": event.detail,
+                "numbers": {},
+            }
+        elif isinstance(event, PhaseAdvanced):
+            self._state |= {"done": event.done, "numbers": {**self._state.get("numbers", {}), **event.numbers}}
+        elif isinstance(event, PhaseFinished):
+            self.seconds[event.phase] = self.seconds.get(event.phase, 0.0) + event.seconds
+        elif isinstance(event, Notice) and event.text not in self.notices:
+            self.notices.append(event.text)
+        self.save()
+
+    def fail(self, message: str) -> None:
+        """Note why the run stopped; resuming clears it."""
+        from contextlib import suppress
+
+        self._state["error"] = message
+        with suppress(ArtifactError):  # the disk may be what failed; the first error is the one to tell
+            self.save()
+
+    def save(self) -> None:
+        """Write the file."""
+        elapsed_s = time.monotonic() - self._began_s
+        self.run.write("status.json", {**self._state, "elapsed_s": round(elapsed_s, 3), "seconds": self.seconds, "notices": self.notices})
+
+
+def eta_s(status: Mapping[str, Any]) -> float | None:
+    """Return the seconds that the present phase still takes at its pace so far; None where nothing is known yet."""
+    total, done, first = status.get("total"), status.get("done", 0), status.get("first", 0)
+    if not total or done <= first:
+        return None
+    return float(status["elapsed_s"] / (done - first) * (total - done))
+
+
+def _unused(path: Path) -> Path:
+    names = [path, *(path.with_name(f"{path.name}-{i}") for i in range(2, 1000))]
+    return next(name for name in names if not name.exists())
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found

@@ -1,0 +1,162 @@
+"""Published networks as search points: nothing is trained, the accuracy is the one that their authors' weights have."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from nas import workloads
+from nas.arch import Architecture
+from nas.errors import NasError, UsageError
+from nas.evaluator import Metrics
+from nas.graph import Graph
+from nas.space import Choice, Resolution, SearchSpace, spaces
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedWeights:
+    """A network with the weights that someone has published for it.
+
+    Attributes:
+        network: timm's name where timm has it.
+        workload: Name of its graph.
+        weights: timm's tag of the weights.
+        resolution: Side of the square image at which the accuracy holds, in pixels.
+        top1_pct: ImageNet-1k validation top-1 in percent.
+        pretraining: Images that the weights have seen besides those of ImageNet-1k, else ``ImageNet-1k``.
+        distilled: Whether a larger network was the teacher, as far as the tag says.
+        source: Who measured the accuracy.
+    """
+
+    network: str
+    workload: str
+    weights: str
+    resolution: int
+    top1_pct: float
+    pretraining: str
+    distilled: bool
+    source: str
+
+    @property
+    def gene(self) -> str:
+        """The name of the point: ``network@weights``."""
+        return f"{self.network}@{self.weights}" if self.weights else self.network
+
+
+@cache
+def published() -> Mapping[str, PublishedWeights]:
+    """Return all published weights by gene.
+
+    Source:
+        timm's ``results-imagenet.csv`` by way of ``experiments/002_zoo_facts/run.py``, which names the licence.
+    """
+    with Path(__file__).with_suffix(".csv").open(encoding="utf-8", newline="") as file:
+        rows = [
+            PublishedWeights(
+                row["network"],
+                row["workload"],
+                row["weights"],
+                int(row["resolution"]),
+                float(row["top1_pct"]),
+                row["pretraining"],
+                row["distilled"] == "1",
+                row["source"],
+            )
+            for row in csv.DictReader(file)
+        ]
+    return {row.gene: row for row in rows}
+
+
+@spaces.register("zoo")
+class Zoo(SearchSpace):
+    """Published networks with the ImageNet-1k accuracy of their authors' weights (zoo-in1k: trained on nothing else).
+
+    Args:
+        preset: ``in1k`` keeps weights that were trained on ImageNet-1k alone, whether distilled or not.
+        resolution: Keeps weights whose accuracy was measured at this resolution; None keeps all.
+    """
+
+    presets: ClassVar[tuple[str, ...]] = ("", "in1k")
+    evaluator: ClassVar[str] = "published"
+
+    def __init__(self, preset: str = "", resolution: Resolution | None = None) -> None:
+        self.name = f"zoo-{preset}" if preset else "zoo"
+        kept = {
+            gene: row
+            for gene, row in published().items()
+            if (preset != "in1k" or row.pretraining == "ImageNet-1k") and (resolution is None or resolution == (row.resolution,) * 2)
+        }
+        if not kept:
+            raise UsageError(
+                f"space {self.name}: no published accuracy at this resolution, got {resolution}. Do this: leave --resolution out."
+            )
+        self._rows = kept
+        self.choices = (Choice("network", tuple(kept)),)
+
+    @classmethod
+    def make(cls, preset: str = "", **options: Any) -> Zoo:
+        """Return the space; the one option is `resolution`."""
+        if unknown := options.keys() - {"resolution"}:
+            raise UsageError(f"space zoo: has no option {min(unknown)!r}. Expected 'resolution'.")
+        return cls(preset, **options)
+
+    def row(self, architecture: Architecture) -> PublishedWeights:
+        """Return what is known of a point."""
+        return self._rows[str(architecture.genes[0])]
+
+    def published(self, architecture: Architecture) -> Metrics:
+        """Return the published accuracy."""
+        return Metrics(self.row(architecture).top1_pct, "published")
+
+    def facts(self, architecture: Architecture) -> Mapping[str, str]:
+        """Return what a table must show beside the numbers, so that unlike training is not compared unknowingly."""
+        row = self.row(architecture)
+        return {
+            "network": row.network,
+            "weights": row.weights,
+            "pretraining": row.pretraining,
+            "distilled": "yes" if row.distilled else "no",
+            "source": row.source,
+        }
+
+    def segments(self, architecture: Architecture, resolution: Resolution | None = None) -> tuple[tuple[str, Graph], ...]:
+        """Return the whole network as one segment, always at the resolution of its published accuracy."""
+        row = self.row(architecture)
+        if resolution not in (None, (row.resolution,) * 2):
+            raise UsageError(f"space zoo: {row.gene} has no published accuracy at {resolution}. Expected {row.resolution}.")
+        return ((row.network, workloads.load(row.workload)),)
+
+    def timed_as(self, architecture: Architecture, resolution: Resolution | None = None) -> str:  # noqa: ARG002
+        """Return the name of the network's graph."""
+        return self.row(architecture).workload
+
+    def build(self, architecture: Architecture, *, num_classes: int | None = None, resolution: Resolution | None = None) -> nn.Module:  # noqa: ARG002
+        """Return the network with its published weights, built by timm where the user has it; they are fetched by timm.
+
+        Raises:
+            UsageError: timm is not installed; the message says how to build the network.
+        """
+        row = self.row(architecture)
+        try:
+            import timm
+        except ImportError:
+            raise UsageError(f"export: needs timm, which is not installed. Do this: {self.recipe(architecture)}") from None
+        options = {} if num_classes is None else {"num_classes": num_classes}
+        try:
+            module: nn.Module = timm.create_model(row.network + (f".{row.weights}" if row.weights else ""), pretrained=True, **options)
+        except (OSError, RuntimeError, ValueError) as error:
+            raise NasError(f"export: timm cannot give the weights of {row.gene} ({' '.join(str(error).split())[:200]}).") from None
+        return module
+
+    def recipe(self, architecture: Architecture) -> str:
+        """Return one line that says how to get the network where timm is absent."""
+        row = self.row(architecture)
+        name = f"{row.network}.{row.weights}" if row.weights else row.network
+        return f"pip install timm, then nas export, or timm.create_model({name!r}, pretrained=True) at {row.resolution}x{row.resolution}."
