@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nas.graph import GraphBuilder
@@ -115,7 +116,7 @@ class ChannelGate(nn.Module):
         self.gate = _MODULES[gate]()
 
     def forward(self, x: Tensor) -> Tensor:
-        return x * self.gate(self.project(x.mean((2, 3), keepdim=True)))
+        return x * self.gate(self.project(F.adaptive_avg_pool2d(x, 1)))
 
 
 def _gates(channels: int, knobs: Catm) -> nn.Sequential:
