@@ -40,7 +40,7 @@ class OpSpec:
     """What the engine knows of one operator.
 
     Attributes:
-        name: ONNX name; `Attention` and `SqueezeExcite` are composites made by the passes.
+        name: ONNX name; `Attention` also stands for the same thing written out.
         category: The class under which predictors price it.
         infer: Output shape from (input shapes, weight shapes, attributes); None where the importer must supply it.
         macs: Multiply-adds from (input shapes, weight shapes, output shape, attributes); None means none.
@@ -119,8 +119,10 @@ def _matmul(inputs: Sequence[Shape], weights: Sequence[Shape], attributes: Attri
     return (*_broadcast([a[:-2], b[:-2]], (), attributes), a[-2], b[-1])
 
 
-def _attention(inputs: Sequence[Shape], _weights: Sequence[Shape], _: Attributes) -> Shape:
-    q, k, v = inputs[:3]  # (…, n, d), (…, m, d), (…, m, e)
+def _attention(inputs: Sequence[Shape], _weights: Sequence[Shape], attributes: Attributes) -> Shape:
+    q, k, v = inputs[:3]  # (…, n, d), (…, m, d) or with key_transposed (…, d, m), (…, m, e)
+    if attributes.get("key_transposed"):
+        k = (*k[:-2], k[-1], k[-2])
     if q[-1] != k[-1] or k[-2] != v[-2]:
         raise GraphError(f"q, k and v disagree, got {q}, {k}, {v}")
     return (*q[:-1], v[-1])
@@ -185,8 +187,8 @@ def _matmul_macs(inputs: Sequence[Shape], _weights: Sequence[Shape], out: Shape,
 
 
 def _attention_macs(inputs: Sequence[Shape], _weights: Sequence[Shape], out: Shape, _: Attributes) -> int:
-    q, k, v = inputs[:3]
-    return prod(out[:-1]) * k[-2] * (q[-1] + v[-1])
+    q, v = inputs[0], inputs[2]
+    return prod(out[:-1]) * v[-2] * (q[-1] + v[-1])
 
 
 def _lstm_macs(inputs: Sequence[Shape], weights: Sequence[Shape], _out: Shape, _: Attributes) -> int:

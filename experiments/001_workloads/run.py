@@ -23,10 +23,15 @@ from torch import nn
 
 from nas.errors import GraphError
 from nas.frontends.torch_module import trace_module
+from nas.graph import Graph
 from nas.passes import normalise
-from nas.workloads import folder, pack
+from nas.workloads import folder, pack, unpack
 
 MAX_PARAMS = 105e6
+TORCHVISION_ONLY = (  # timed by ncnn and Hailo, and not in timm
+    *("alexnet", "squeezenet1_0", "shufflenet_v2_x1_0", "shufflenet_v2_x1_5", "shufflenet_v2_x2_0"),
+    *("regnet_y_400mf", "regnet_x_400mf", "mobilenet_v3_large", "mnasnet1_0"),
+)
 
 
 def build(model: str, library: str, size: int) -> nn.Module:
@@ -84,12 +89,28 @@ def wanted(data: Path) -> dict[str, tuple[str, str, tuple[int, ...]]]:
             add(row["timm_name"], shape)
         elif row["torchvision_name"]:
             found[row["torchvision_name"].rpartition(".")[2]] = (row["torchvision_name"], "torchvision", (1, *shape))
+    for model in TORCHVISION_ONLY:
+        found[model] = (model, "torchvision", (1, 3, 224, 224))
     known = set(timm.list_models())
-    for row in csv.DictReader((data / "timm" / "results-imagenet.csv").open()):
-        model, size = row["model"].partition(".")[0], int(row["img_size"])
-        if model in known and float(row["param_count"].replace(",", "")) * 1e6 <= MAX_PARAMS:
-            add(model, (3, size, size))
+    for path in sorted((data / "timm").glob("*.csv"), reverse=True):  # published accuracies, then the timings
+        for row in csv.DictReader(path.open()):
+            model, size = row["model"].partition(".")[0], int(row.get("img_size") or row["infer_img_size"])
+            if model in known and float(row["param_count"].replace(",", "")) * 1e6 <= MAX_PARAMS:
+                add(model, (3, size, size))
     return found
+
+
+def traced(name: str, model: str, library: str, shape: tuple[int, ...], cache: Path | None) -> tuple[str, Graph]:
+    """Return family and raw graph, from the cache of an earlier run where there is one."""
+    path = cache / f"{name}.txt" if cache else None
+    if path is not None and path.is_file():
+        family, line = path.read_text().split("\n", 1)
+        return family, unpack(name, line)
+    module = build(model, library, shape[-1])
+    family, graph = family_of(module), trace_module(module, shape, name)
+    if path is not None:
+        path.write_text(f"{family}\n{pack(graph)}")
+    return family, graph
 
 
 def main() -> None:
@@ -98,6 +119,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--only", nargs="*", help="names to trace; default all")
     parser.add_argument("--limit", type=int, help="trace at most this many")
+    parser.add_argument("--traces", type=Path, help="folder that keeps raw traces between runs")
     args = parser.parse_args()
     try:
         importlib.import_module("torchvision_cpu")
@@ -112,14 +134,12 @@ def main() -> None:
         if (args.only and name not in args.only) or (args.limit and len(index) >= args.limit):
             continue
         try:
-            module = build(model, library, shape[-1])
-            graph = trace_module(module, shape, name)
+            family, graph = traced(name, model, library, shape, args.traces)
             deployed = normalise(graph)
         except (GraphError, RuntimeError, TypeError, ValueError, AssertionError, AttributeError, NotImplementedError) as error:
             failures[name] = str(error).splitlines()[0] if str(error) else type(error).__name__
             print("failed", name, failures[name], flush=True)
             continue
-        family = family_of(module)
         index[name] = [model, library, family, list(shape), graph.cost.params, graph.cost.macs]
         lines[family][name] = pack(deployed)
         if i % 50 == 0:

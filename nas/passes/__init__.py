@@ -1,20 +1,51 @@
 """Graph passes: what a runtime's compiler does before it runs a network. One pass a file; each edits a `Draft` in place."""
 
 from nas.graph import Graph
-from nas.passes import fold_batch_norm, fuse_activations, remove_dead_code, remove_identities
+from nas.passes import (
+    fold_batch_norm,
+    fold_pads,
+    fold_scales,
+    fuse_activations,
+    recognise_activations,
+    recognise_attention,
+    recognise_norms,
+    recognise_pools,
+    remove_dead_code,
+    remove_identities,
+)
 from nas.passes.draft import Draft
 
 __all__ = ["Draft", "normalise"]
+
+RECOGNITION = (
+    remove_identities.rewrite,
+    recognise_activations.rewrite,
+    recognise_norms.rewrite,
+    recognise_pools.rewrite,
+    recognise_attention.rewrite,
+)
+"""What an operator is, however it is written: valid for every runtime."""
+
+COMPILATION = (
+    fold_pads.rewrite,
+    fold_batch_norm.rewrite,
+    fold_scales.rewrite,
+    remove_identities.rewrite,
+    fuse_activations.rewrite,
+    remove_dead_code.rewrite,
+)
+"""What a compiling runtime saves."""
 
 
 def normalise(graph: Graph, *, compiled: bool = True) -> Graph:
     """Return the deploy form of a graph: what a runtime executes.
 
-    MACs stay as they are (dead code apart), and so do parameters but those of folded batch norms: two vectors go, a bias comes.
+    MACs stay as they are but for dead code. Parameters stay but for vectors that fold away: of a batch norm two go and a bias comes, a
+    layer scale goes. Published parameter counts are therefore taken before this.
 
     Args:
         graph: Traced, read from a file, or lowered.
-        compiled: Whether the runtime removes dead code; eager runtimes follow the graph as written.
+        compiled: Whether the runtime folds, fuses and removes dead code; an eager one runs operators as they are written.
 
     Raises:
         GraphError: A pass broke the graph.
@@ -22,7 +53,6 @@ def normalise(graph: Graph, *, compiled: bool = True) -> Graph:
     draft = Draft(graph)
     if compiled:
         remove_dead_code.rewrite(draft)
-    remove_identities.rewrite(draft)
-    fold_batch_norm.rewrite(draft)
-    fuse_activations.rewrite(draft)
+    for rewrite in RECOGNITION + (COMPILATION if compiled else ()):
+        rewrite(draft)
     return draft.build()

@@ -160,6 +160,15 @@ class Draft:
         self._index(node)
         return node
 
+    def add_outputs(self, node: Node, shapes: Sequence[Shape]) -> list[str]:
+        """Give a node further outputs; return the names of all."""
+        first = node.outputs[0]
+        for i, shape in enumerate(shapes, 1):
+            value = Value(f"{first.name}:{i}", shape, first.dtype)
+            node.outputs.append(value)
+            self._producers[value.name], self._values[value.name], self._users[value.name] = node, value, []
+        return [value.name for value in node.outputs]
+
     def build(self) -> Graph:
         """Return the verified graph.
 

@@ -1,5 +1,9 @@
 """Passes keep MACs and outputs, and do what they say."""
 
+from collections.abc import Callable
+
+import pytest
+
 from nas.graph import GraphBuilder
 from nas.passes import normalise
 
@@ -38,3 +42,128 @@ def test_dead_code_goes_on_compiled_runtimes_only() -> None:
     graph = b.build(out)
     assert len(normalise(graph).operators) == 1
     assert len(normalise(graph, compiled=False).operators) == 2
+
+
+def scaled(b: GraphBuilder, op: str, x: str, scalar: float) -> str:
+    return b.add_operator(op, [x], {"scalar": scalar})
+
+
+def gelu_by_erf(b: GraphBuilder, x: str) -> str:
+    return scaled(b, "Mul", b.binary("Mul", x, scaled(b, "Add", b.unary("Erf", scaled(b, "Div", x, 2**0.5)), 1.0)), 0.5)
+
+
+def gelu_by_erf_halved_first(b: GraphBuilder, x: str) -> str:
+    return b.binary("Mul", scaled(b, "Mul", x, 0.5), scaled(b, "Add", b.unary("Erf", scaled(b, "Mul", x, 0.5**0.5)), 1.0))
+
+
+def gelu_by_tanh(b: GraphBuilder, x: str) -> str:
+    inner = scaled(b, "Mul", b.binary("Add", x, scaled(b, "Mul", scaled(b, "Pow", x, 3.0), 0.044715)), 0.7978845608)
+    return b.binary("Mul", scaled(b, "Mul", x, 0.5), scaled(b, "Add", b.unary("Tanh", inner), 1.0))
+
+
+def silu(b: GraphBuilder, x: str) -> str:
+    return b.binary("Mul", x, b.unary("Sigmoid", x))
+
+
+def hard_swish(b: GraphBuilder, x: str) -> str:
+    return scaled(b, "Div", b.binary("Mul", x, b.unary("Clip", scaled(b, "Add", x, 3.0), min=0.0, max=6.0)), 6.0)
+
+
+def layer_norm(b: GraphBuilder, x: str) -> str:
+    d = b.binary("Sub", x, b.reduce("ReduceMean", x, [-1]))
+    spread = b.unary("Sqrt", scaled(b, "Add", b.reduce("ReduceMean", scaled(b, "Pow", d, 2.0), [-1]), 1e-5))
+    return b.scale(b.scale(b.binary("Div", d, spread), (16,)), (16,), op="Add")
+
+
+def rms_norm(b: GraphBuilder, x: str) -> str:
+    mean = b.reduce("ReduceMean", b.binary("Mul", x, x), [-1])
+    return b.scale(b.binary("Mul", x, b.unary("Reciprocal", b.unary("Sqrt", scaled(b, "Add", mean, 1e-5)))), (16,))
+
+
+@pytest.mark.parametrize(
+    ("write", "op", "params"),
+    [
+        (gelu_by_erf, "Gelu", 0),
+        (gelu_by_erf_halved_first, "Gelu", 0),
+        (gelu_by_tanh, "Gelu", 0),
+        (silu, "Swish", 0),
+        (hard_swish, "HardSwish", 0),
+        (layer_norm, "LayerNormalization", 32),
+        (rms_norm, "RMSNormalization", 16),
+    ],
+    ids=lambda value: getattr(value, "__name__", str(value)),
+)
+def test_what_is_written_out_is_recognised(write: Callable[[GraphBuilder, str], str], op: str, params: int) -> None:
+    b = GraphBuilder()
+    graph = normalise(b.build(write(b, b.input((1, 4, 16)))))
+    assert [found.op for found in graph.operators] == [op]
+    assert graph.cost.params == params
+
+
+def test_another_constant_is_no_gelu() -> None:
+    b = GraphBuilder()
+    x = b.input((1, 4, 16))
+    y = scaled(b, "Mul", b.binary("Mul", x, scaled(b, "Add", b.unary("Erf", scaled(b, "Div", x, 1.5)), 1.0)), 0.5)
+    assert "Gelu" not in {op.op for op in normalise(b.build(y)).operators}
+
+
+def heads(b: GraphBuilder, x: str, n: int) -> str:
+    return b.transpose(b.reshape(x, (1, n, 4, 8)), (0, 2, 1, 3))
+
+
+def test_written_out_attention_becomes_one_operator_with_the_same_macs() -> None:
+    b = GraphBuilder()
+    x = b.input((1, 10, 32))
+    q, k, v = (heads(b, b.gemm(x, 32), 10) for _ in range(3))
+    logits = b.scale(scaled(b, "Mul", b.matmul(q, b.transpose(k, (0, 1, 3, 2))), 8**-0.5), (4, 10, 10), op="Add")
+    y = b.matmul(b.unary("Softmax", logits, axis=-1), v)
+    before = b.build(b.gemm(b.reshape(b.transpose(y, (0, 2, 1, 3)), (1, 10, 32)), 32))
+    graph = normalise(before)
+    assert [op.op for op in graph.operators] == ["Gemm", "Gemm", "Gemm", "Attention", "Gemm"]
+    assert graph.operators[3].attribute("heads") == 4
+    assert (graph.cost.macs, graph.cost.params) == (before.cost.macs, before.cost.params)
+
+
+def test_fused_projection_is_split_before_attention() -> None:
+    b = GraphBuilder()
+    x = b.input((1, 10, 32))
+    stacked = b.transpose(b.reshape(b.gemm(x, 96), (1, 10, 3, 4, 8)), (2, 0, 3, 1, 4))
+    q, k, v = (b.reshape(part, (1, 4, 10, 8)) for part in b.split(stacked, (1, 1, 1), axis=0))
+    y = b.attention(q, k, v)
+    before = b.build(b.gemm(b.reshape(b.transpose(y, (0, 2, 1, 3)), (1, 10, 32)), 32))
+    graph = normalise(before)
+    assert [op.op for op in graph.operators] == ["Gemm", "Split", "Attention", "Gemm"]
+    assert graph.cost.macs == before.cost.macs
+
+
+def test_attention_over_channels_keeps_its_moves() -> None:
+    b = GraphBuilder()
+    x = b.input((1, 10, 32))
+    q, k, v = (b.transpose(b.reshape(b.gemm(x, 32), (1, 10, 4, 8)), (0, 2, 3, 1)) for _ in range(3))
+    y = b.transpose(b.attention(q, k, v), (0, 3, 1, 2))
+    before = b.build(b.gemm(b.reshape(y, (1, 10, 32)), 32))
+    graph = normalise(before)
+    assert [op.op for op in graph.operators].count("Transpose") == 4
+    assert graph.cost.macs == before.cost.macs
+
+
+def test_layer_scale_padding_and_squeeze_excite() -> None:
+    b = GraphBuilder()
+    x = b.input((1, 8, 7, 7))
+    x = b.scale(b.conv(x, 8), (8, 1, 1))
+    x = b.add_operator("Pad", [x], {"pads": (0, 0, 1, 1, 0, 0, 2, 2)}, shape=(1, 8, 10, 10))
+    x = b.conv(x, 8, 3, pads=(0, 0, 0, 0))
+    gate = b.unary("Sigmoid", b.conv(b.conv(b.reduce("ReduceMean", x, (2, 3)), 2, activation="Relu"), 8))
+    before = b.build(b.binary("Mul", x, gate))
+    graph = normalise(before)
+    assert [op.op for op in graph.operators] == ["Conv", "Conv", "GlobalAveragePool", "Conv", "Conv", "Mul"]
+    assert graph.operators[1].attribute("pads") == (1, 1, 2, 2)
+    assert graph.operators[-1].attribute("gate") == 1
+    assert graph.cost.macs == before.cost.macs
+    assert graph.cost.params == before.cost.params - 8
+
+
+def test_eager_runtimes_run_what_is_written() -> None:
+    b = GraphBuilder()
+    x = b.norm("BatchNormalization", b.conv(b.input((1, 3, 8, 8)), 4), 4)
+    assert [op.op for op in normalise(b.build(silu(b, x)), compiled=False).operators] == ["Conv", "BatchNormalization", "Swish"]
