@@ -1,0 +1,376 @@
+"""What an operator makes a tensor processor do, in countable quantities; no device, no coefficient, no fit.
+
+One row a operator, one column a quantity: padded multiply-adds under several tilings and weight-reuse assumptions,
+elements by kind of work, bytes beyond on-chip memory, counts. A latency model is a choice of columns and a price for
+each; because every price multiplies a sum over operators, a network is one vector and so is a block of it.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+
+from nas.graph import Graph, Operator
+from nas.predictor import Floats
+
+ALIGNMENTS = {"none": (1, 1), "out": (4, 32), "tile": (32, 32), "wide": (32, 64)}
+"""Input and output channels are padded to multiples: 32 is the depth of Hexagon's tensor tile."""
+
+REUSES = (0, 16, 32, 64, 128)
+"""Positions below which a dense layer waits for its weights: cost = padded weights × max(positions, reuse)."""
+
+ON_CHIP_MELEMENTS = (1, 2, 4)
+"""Input and output beyond this many 10⁶ elements are spilled to memory (an 8 MB on-chip store holds 4 in fp16)."""
+
+DENSE = ("stem", "point", "conv", "dilated", "conv3d", "gemm")
+_ELEMENTS = {
+    "Relu": "relu",
+    "Clip": "relu",
+    "LeakyRelu": "relu",
+    "PRelu": "relu",
+    "HardSwish": "hard",
+    "HardSigmoid": "hard",
+    "Swish": "silu",
+    "Sigmoid": "silu",
+    "Tanh": "silu",
+    "Gelu": "gelu",
+    "Erf": "gelu",
+    "Elu": "gelu",
+    "Selu": "gelu",
+    "Mish": "gelu",
+    "Softplus": "gelu",
+}
+_SLOW = {"Div", "Pow", "Mod", "Exp", "Log", "Sqrt", "Reciprocal", "Sin", "Cos", "Softsign"}
+_FREE = {"Reshape", "Identity", "Cast", "Expand", "Constant"}
+_PASSIVE = {"Reshape", "Identity", "Cast", "Split", "Slice", "Transpose", "Mul", "Add", "Concat"}
+_NHWC = {(0, 2, 3, 1), (0, 3, 1, 2)}
+FREE_ACTIVATIONS = {"Relu", "Clip"}
+"""Activations that the convolution before them applies as it writes."""
+
+_PLAIN = (
+    "dw/3",
+    "dw/5",
+    "dw/7",
+    "dw/3/strided",
+    "dw/5/strided",
+    "dw/7/strided",
+    "dw/out",
+    "dw/in",
+    "dw/row",
+    "strided/macs",
+    "strided/in",
+    "strided/out",
+    "group/exact",
+    "group/32",
+    "group/dense",
+    "io",
+    "out",
+    *(f"spill/{m}" for m in ON_CHIP_MELEMENTS),
+    "weights",
+    "add",
+    "mul",
+    "affine",
+    "slow",
+    "relu",
+    "hard",
+    "silu",
+    "gelu",
+    "norm",
+    "norm/rows",
+    "softmax",
+    "softmax/32",
+    "softmax/64",
+    "attention/heads",
+    "attention/1",
+    "attention/32",
+    "attention/64",
+    "attention/io",
+    "transpose",
+    "transpose/attention",
+    "transpose/nhwc",
+    "concat",
+    "split",
+    "split/attention",
+    "move",
+    "gather",
+    "blocks",
+    "pool",
+    "pool/in",
+    "pool/taps",
+    "global",
+    "reduce",
+    "resize",
+    "recurrent",
+    "recurrent/steps",
+    "exotic",
+)
+_COUNTS = ("n/dense", "n/depthwise", "n/elementwise", "n/norm", "n/attention", "n/layout", "n/other", "n/exotic", "n/squeeze")
+
+QUANTITIES: tuple[str, ...] = (
+    *(f"{kind}/{a}/{r}" for kind in DENSE for a in ALIGNMENTS for r in REUSES),
+    *_PLAIN,
+    *_COUNTS,
+)
+"""Columns of `Quantities.rows`: 10⁶ multiply-adds, 10⁶ elements, or counts (``n/…``, ``norm/rows`` and ``recurrent/steps`` in 10³)."""
+
+COLUMN = {name: i for i, name in enumerate(QUANTITIES)}
+
+
+@dataclass(frozen=True, eq=False)
+class Quantities:
+    """The quantities of a graph.
+
+    Attributes:
+        names: Operators' names, (operators,).
+        ops: Operators' kinds.
+        rows: (operators, quantities).
+        total: Sum over operators, (quantities,).
+        unknown: Kinds of operators outside the vocabulary, sorted.
+    """
+
+    names: tuple[str, ...]
+    ops: tuple[str, ...]
+    rows: Floats
+    total: Floats
+    unknown: tuple[str, ...]
+
+
+_cache: OrderedDict[int, tuple[Graph, Quantities]] = OrderedDict()
+_CACHED_GRAPHS = 50_000
+
+
+def quantities_of(graph: Graph, normalise: Callable[[Graph], Graph] | None = None) -> Quantities:
+    """Count a graph's work after the runtime's fusions (`normalise`); results are kept by object identity.
+
+    Graphs are immutable and spaces hand out the same segment again and again, so a second call costs a look-up.
+    """
+    held = _cache.get(id(graph))
+    if held is not None and held[0] is graph:
+        return held[1]
+    compiled = normalise(graph) if normalise else graph
+    rows = np.zeros((len(compiled.operators), len(QUANTITIES)))
+    near = _around_attention(compiled)
+    for row, operator in zip(rows, compiled.operators, strict=True):
+        _count(row, compiled, operator, near)
+    found = Quantities(
+        tuple(op.name for op in compiled.operators), tuple(op.op for op in compiled.operators), rows, rows.sum(axis=0), compiled.unknown
+    )
+    _cache[id(graph)] = (graph, found)
+    while len(_cache) > _CACHED_GRAPHS:
+        _cache.popitem(last=False)
+    return found
+
+
+def _up(size: int, multiple: int) -> int:
+    return -(-size // multiple) * multiple
+
+
+def _dense(row: Floats, kind: str, c_in: int, c_out: int, taps: int, positions: int) -> None:
+    for a, (of_in, of_out) in ALIGNMENTS.items():
+        weights = _up(c_in, min(of_in, 4) if kind == "stem" else of_in) * _up(c_out, of_out) * taps
+        for r in REUSES:
+            row[COLUMN[f"{kind}/{a}/{r}"]] += weights * max(positions, r) / 1e6
+
+
+def _around_attention(graph: Graph) -> set[str]:
+    """Return the layout operators between a projection and the products of its attention: a compiler lays these out once."""
+    near: set[str] = set()
+    made, readers = graph.producer(), graph.consumers()
+    for op in graph.operators:
+        if op.category != "attention" and not (op.op == "MatMul" and len(op.inputs) > 1):
+            continue
+        for following, step in ((False, _before), (True, _after)):
+            edge, depth = [op], 0
+            while edge and depth < 6:
+                edge = [found for each in edge for found in step(each, made, readers) if _is_passive(found, following)]
+                near |= {found.name for found in edge if found.op in ("Transpose", "Split")}
+                depth += 1
+    return near
+
+
+def _before(op: Operator, made: Mapping[str, Operator], _: Mapping[str, list[Operator]]) -> list[Operator]:
+    return [made[name] for name in op.inputs if name in made]
+
+
+def _after(op: Operator, _: Mapping[str, Operator], readers: Mapping[str, list[Operator]]) -> list[Operator]:
+    return [reader for value in op.outputs for reader in readers[value.name]]
+
+
+def _is_passive(op: Operator, following: bool) -> bool:
+    if op.op in ("Mul", "Add"):
+        return len(op.inputs) < 2 and not following
+    return op.op in _PASSIVE and not (following and op.op == "Concat")
+
+
+def _count(row: Floats, graph: Graph, op: Operator, near_attention: set[str]) -> None:
+    def add(name: str, amount: float) -> None:
+        row[COLUMN[name]] += amount
+
+    inputs = [graph.values[name] for name in op.inputs]
+    out = op.outputs[0]
+    n_in = sum(value.elements for value in inputs) / 1e6
+    n_out = sum(value.elements for value in op.outputs) / 1e6
+    category = op.category
+    if op.op in _FREE:
+        return
+    if category not in ("layout",):
+        add("io", n_in + n_out)
+        add("out", n_out)
+        for m in ON_CHIP_MELEMENTS:
+            add(f"spill/{m}", max(0.0, n_in + n_out - m))
+    add("weights", sum(w.elements for w in op.weights) / 1e6)
+    _activation(row, op.attribute("activation"), n_out)
+    if category == "conv":
+        _convolution(row, graph, op)
+    elif category == "matmul":
+        _product(row, op, inputs[0].shape, out.shape, [v.shape for v in inputs])
+    elif category == "attention":
+        q, k, v = (value.shape for value in inputs[:3])
+        heads = prod(q[:-2])
+        scores = heads * q[-2] * k[-2] / 1e6
+        add("attention/1", scores * (q[-1] + v[-1]))
+        for a in (32, 64):
+            add(f"attention/{a}", heads * _up(q[-2], a) * _up(k[-2], a) * (_up(q[-1], 32) + _up(v[-1], 32)) / 1e6)
+            add(f"softmax/{a}", heads * q[-2] * _up(k[-2], a) / 1e6)
+        add("softmax", scores)
+        add("attention/heads", 2 * heads / 1e3)
+        add("attention/io", n_in + n_out)
+        add("n/attention", 1)
+    elif op.op == "SqueezeExcite":
+        for weight in op.weights:
+            if len(weight.shape) >= 2:
+                _dense(row, "gemm", prod(weight.shape[1:]), weight.shape[0], 1, 1)
+        add("global", inputs[0].elements / 1e6)
+        add("mul", n_out)
+        add("n/squeeze", 1)
+    elif category == "norm":
+        if op.op == "BatchNormalization":
+            add("affine", n_out)
+            add("n/elementwise", 1)
+        else:
+            add("norm", n_out)
+            add("norm/rows", out.elements / out.shape[-1] / 1e3)
+            add("n/norm", 1)
+    elif category == "activation":
+        _activation(row, op.op, n_out, fused=False)
+        add("n/elementwise", 1)
+    elif category == "softmax":
+        add("softmax", n_out)
+        for a in (32, 64):
+            add(f"softmax/{a}", out.elements / out.shape[-1] * _up(out.shape[-1], a) / 1e6)
+        add("n/attention", 1)
+    elif category == "elementwise":
+        big = [value for value in inputs if value.elements * 2 > out.elements]
+        if len(inputs) == 1 and not any(w.elements > 1 for w in op.weights) and op.op in ("Mul", "Add", "Sub", "Div"):
+            return  # a scalar is folded into a neighbour
+        kind = "slow" if op.op in _SLOW else "affine" if len(big) < 2 else "add" if op.op in ("Add", "Sub", "Max", "Min") else "mul"
+        add(kind, n_out)
+        add("n/elementwise", 1)
+    elif category in ("pool", "reduce"):
+        _reduction(row, op, n_in, n_out)
+    elif category == "layout":
+        kind = {"Transpose": "transpose", "Concat": "concat", "Split": "split", "Gather": "gather"}.get(op.op, "move")
+        if op.name in near_attention:
+            kind += "/attention"
+        elif op.op == "Transpose" and tuple(op.attribute("perm")) in _NHWC:
+            kind += "/nhwc"  # the device's own layout is channels-last
+        add("blocks" if op.op in ("DepthToSpace", "SpaceToDepth") else kind, n_out)
+        add("n/layout", 1)
+    elif category == "resize":
+        add("resize", n_out)
+        add("n/other", 1)
+    elif category == "recurrent":
+        steps = inputs[0].shape[0] if len(inputs[0].shape) < 3 else max(inputs[0].shape[-3:-1])
+        directions = 2 if op.attribute("direction") == "bidirectional" else 1
+        add("recurrent", graph.macs_of(op) / 1e6)
+        add("recurrent/steps", steps * directions / 1e3)
+        add("n/other", 1)
+    elif category == "quantize":
+        add("affine", n_out)
+        add("n/elementwise", 1)
+    else:  # exotic and unknown
+        add("exotic", n_in + n_out)
+        add("n/exotic", 1)
+
+
+def _activation(row: Floats, name: str | None, elements: float, *, fused: bool = True) -> None:
+    if name is not None and not (fused and name in FREE_ACTIVATIONS):
+        row[COLUMN[_ELEMENTS.get(name, "gelu")]] += elements
+
+
+def _convolution(row: Floats, graph: Graph, op: Operator) -> None:
+    x, out, weight = graph.values[op.inputs[0]].shape, op.outputs[0].shape, op.weights[0].shape
+    kernel, groups = tuple(op.attribute("kernel")), int(op.attribute("groups", 1))
+    taps, batch = prod(kernel), out[0]
+    positions = batch * prod(x[2:] if op.op == "ConvTranspose" else out[2:])
+    c_in, c_out = x[1], out[1]
+    if groups == c_in and groups > 1:
+        band = "3" if max(kernel) <= 3 else "5" if max(kernel) <= 5 else "7"
+        stride = op.attribute("stride", (1,))
+        elements = positions * _up(c_out, 32) / 1e6
+        row[COLUMN[f"dw/{band}"]] += elements * taps
+        if max(stride) > 1:
+            row[COLUMN[f"dw/{band}/strided"]] += elements * taps
+        row[COLUMN["dw/out"]] += elements
+        row[COLUMN["dw/in"]] += batch * prod(x[2:]) * _up(c_in, 32) / 1e6
+        row[COLUMN["dw/row"]] += elements * kernel[0]
+        row[COLUMN["n/depthwise"]] += 1
+        return
+    row[COLUMN["n/dense"]] += 1
+    if max(op.attribute("stride", (1,))) > 1 and c_in > 4 and op.op == "Conv":
+        row[COLUMN["strided/macs"]] += graph.macs_of(op) / 1e6
+        row[COLUMN["strided/in"]] += batch * c_in * prod(x[2:]) / 1e6
+        row[COLUMN["strided/out"]] += prod(out) / 1e6
+    if groups > 1:
+        g_in, g_out = c_in // groups, c_out // groups
+        exact = taps * positions * g_in * c_out / 1e6
+        row[COLUMN["group/exact"]] += exact
+        row[COLUMN["group/32"]] += taps * positions * _up(max(g_in, 32), 32) * groups * _up(g_out, 4) / 1e6
+        row[COLUMN["group/dense"]] += taps * positions * c_in * c_out / 1e6
+        return
+    dilated = max(op.attribute("dilation", (1,))) > 1 and taps > 1
+    kind = (
+        "stem"
+        if c_in <= 4 and taps > 1
+        else "conv3d"
+        if sum(k > 1 for k in kernel) > 2 or (len(kernel) == 3 and taps > 1)
+        else "dilated"
+        if dilated
+        else "point"
+        if taps == 1
+        else "conv"
+    )
+    if len(weight) < 2:
+        return
+    _dense(row, kind, c_in, c_out, taps, positions)
+
+
+def _product(row: Floats, op: Operator, first: tuple[int, ...], out: tuple[int, ...], shapes: list[tuple[int, ...]]) -> None:
+    k, n = first[-1], out[-1]
+    if op.weights and len(op.weights[0].shape) >= 2:
+        _dense(row, "gemm", k, n, 1, prod(out[:-1]))
+        row[COLUMN["n/dense"]] += 1
+        return
+    batch, m = prod(out[:-2]), out[-2]
+    row[COLUMN["attention/1"]] += batch * m * k * n / 1e6
+    row[COLUMN["attention/32"]] += batch * _up(m, 32) * _up(k, 32) * _up(n, 32) / 1e6
+    row[COLUMN["attention/64"]] += batch * _up(m, 64) * _up(k, 32 if k < n else 64) * _up(n, 32 if n <= k else 64) / 1e6
+    row[COLUMN["attention/heads"]] += batch / 1e3
+    row[COLUMN["attention/io"]] += (sum(map(prod, shapes)) + prod(out)) / 2e6
+    row[COLUMN["n/attention"]] += 1
+
+
+def _reduction(row: Floats, op: Operator, n_in: float, n_out: float) -> None:
+    if op.op in ("GlobalAveragePool", "GlobalMaxPool"):
+        row[COLUMN["global"]] += n_in
+    elif op.category == "reduce":
+        row[COLUMN["reduce"]] += n_in
+    else:
+        row[COLUMN["pool"]] += n_out
+        row[COLUMN["pool/in"]] += n_in
+        row[COLUMN["pool/taps"]] += n_out * prod(op.attribute("kernel"))
+    row[COLUMN["n/other"]] += 1

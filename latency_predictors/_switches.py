@@ -1,0 +1,261 @@
+"""The modelling switches of the physical model: how countable quantities become priced columns.
+
+No single choice of switches is right, and choosing one by held-out error costs more than it gains on thirty networks; the ensemble draws
+many and averages (measured: two points of mean error).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from latency_predictors._quantities import COLUMN, DENSE, QUANTITIES
+from latency_predictors._pooled import Priors
+from nas.predictor import Floats
+
+# column: (typical price on Hexagon v68 in ms a unit, group); units are those of QUANTITIES
+PRICES: Mapping[str, tuple[float, int]] = {
+    "launch": (0.9, 0),
+    "stem": (1e-3, 1),
+    "point": (6e-4, 1),
+    "conv": (5e-4, 1),
+    "dilated": (1e-3, 1),
+    "conv3d": (6e-4, 1),
+    "gemm": (6e-4, 1),
+    "group": (1e-3, 1),
+    "attention": (1e-3, 1),
+    "recurrent": (5e-3, 1),
+    "strided-macs": (5e-4, 1),
+    "strided": (1e-1, 3),
+    "dw3": (2e-2, 2),
+    "dw5": (2e-2, 2),
+    "dw7": (2e-2, 2),
+    "dw-stride": (1e-2, 2),
+    "dw-elements": (3e-2, 2),
+    "add": (2e-2, 2),
+    "mul": (3e-2, 2),
+    "affine": (2e-2, 2),
+    "slow": (5e-2, 2),
+    "relu": (1e-2, 2),
+    "hard": (3e-2, 2),
+    "silu": (4e-2, 2),
+    "gelu": (5e-2, 2),
+    "norm": (8e-2, 2),
+    "norm-rows": (5e-3, 2),
+    "softmax": (6e-2, 2),
+    "pool": (3e-2, 2),
+    "taps": (4e-3, 2),
+    "reduce": (3e-2, 2),
+    "exotic": (5e-1, 2),
+    "attention-io": (2e-1, 3),
+    "transpose": (5e-2, 3),
+    "concat": (1e-2, 3),
+    "move": (3e-2, 3),
+    "gather": (2e-1, 3),
+    "blocks": (5e-2, 3),
+    "resize": (3e-2, 3),
+    "io": (5e-3, 3),
+    "spill": (2e-2, 3),
+    "weights": (2e-2, 3),
+    "n-compute": (2e-3, 0),
+    "n-vector": (2e-3, 0),
+    "n-squeeze": (1e-2, 0),
+    "n-exotic": (5e-2, 0),
+    "heads": (5e-1, 0),
+    "steps": (2e1, 0),
+}
+COLUMNS = tuple(PRICES)
+FICKLE: Mapping[str, float] = {"gelu": 6.0, "silu": 6.0, "hard": 4.0, "softmax": 4.0, "norm": 3.0}
+"""How much more a device's price strays where generations differ in kind (v68 and v69 lack fast fp16 transcendentals)."""
+
+GROUPS = np.array([group for _, group in PRICES.values()])
+"""Prices that a device shifts together: 0 starting work, 1 matrix unit, 2 vector unit, 3 memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Switches:
+    """One setting.
+
+    Attributes:
+        align: How channels of dense layers are padded.
+        strided: What convolutions with a stride pay extra for:  input, by output by multiply-adds, or by both.
+        reuse: Positions below which a dense layer waits for its weights.
+        one_dense: Whether 1×1, k×k and linear layers share a price a multiply-add.
+        gemm_is_point: Whether linear layers on tokens are priced as 1×1 convolutions.
+        group: How grouped convolutions fill the tile.
+        depthwise: Priced by taps in bands, by taps alone, by rows of taps, or by taps and elements.
+        attention: Padding of the products of attention.
+        softmax: Padding of its rows.
+        activation: Whether transcendental activations share a price.
+        elementwise: Whether products and constants share the price of additions.
+        traffic: Whether every operator also pays for its elements.
+        spill: 10⁶ elements held on chip; 0 prices no spill.
+        layout: Which layout changes cost: all, those outside attention, those that no layout of the runtime absorbs.
+        heads: Whether each head of attention costs for being started.
+        squeeze: Squeeze-and-excite priced by count beside its elements.
+        counts: Whether operators cost for being started: none, all alike, or by unit.
+        weights: Whether weights also cost by size.
+        pool: Pooling priced by input, by output or by taps.
+        norm_rows: Whether normalisations cost by row as well.
+        price_sd: Trust in the typical prices (log).
+        deviation_sd: How far a device's single price strays (log).
+        group_sd: How far a device's unit strays (log).
+        network_sd: What the model misses about a network (log).
+    """
+
+    align: str
+    strided: str
+    reuse: int
+    one_dense: bool
+    gemm_is_point: bool
+    group: str
+    depthwise: str
+    attention: int
+    softmax: int
+    activation: bool
+    elementwise: bool
+    traffic: bool
+    spill: int
+    layout: str
+    heads: bool
+    squeeze: bool
+    counts: str
+    weights: bool
+    pool: str
+    norm_rows: bool
+    price_sd: float
+    deviation_sd: float
+    group_sd: float
+    network_sd: float
+
+
+OPTIONS: Mapping[str, tuple[object, ...]] = {
+    "align": ("none", "out", "tile", "wide"),
+    "strided": ("in", "out", "out", "macs", "both"),
+    "reuse": (0, 16, 32, 64, 128),
+    "one_dense": (False, True),
+    "gemm_is_point": (False, True),
+    "group": ("exact", "32", "dense"),
+    "depthwise": ("bands", "taps", "rows", "elements"),
+    "attention": (1, 32, 64),
+    "softmax": (1, 32, 64),
+    "activation": (False, True),
+    "elementwise": (False, True),
+    "traffic": (False, True),
+    "spill": (0, 1, 2, 4),
+    "layout": ("all", "outside", "bare"),
+    "heads": (False, True),
+    "squeeze": (False, True),
+    "counts": ("none", "all", "unit"),
+    "weights": (False, True, True),
+    "pool": ("in", "out", "taps"),
+    "norm_rows": (False, True),
+    "price_sd": (0.7, 1.0, 1.5),
+    "deviation_sd": (0.03, 0.05),
+    "group_sd": (0.15, 0.3),
+    "network_sd": (0.05, 0.08),
+}
+NOISE_SD = 0.03
+"""Of one timing (log): releases of the SDK move latencies by a few percent."""
+
+if set(OPTIONS) != {field.name for field in fields(Switches)}:
+    raise RuntimeError("switches: OPTIONS and Switches name different switches")
+
+
+def draw(members: int, seed: int) -> list[Switches]:
+    """Draw settings, every switch uniform over its options, independent."""
+    rng = np.random.default_rng(seed)
+    return [Switches(**{name: options[rng.integers(len(options))] for name, options in OPTIONS.items()}) for _ in range(members)]  # type: ignore[arg-type]
+
+
+def columns_of(s: Switches) -> Floats:
+    """Return the map from quantities to priced columns, (quantities, columns); ``launch`` is no operator's and stays zero."""
+    matrix = np.zeros((len(QUANTITIES), len(COLUMNS)))
+
+    def price(quantity: str, column: str, weight: float = 1.0) -> None:
+        matrix[COLUMN[quantity], COLUMNS.index(column)] += weight
+
+    for kind in DENSE:
+        column = kind
+        if s.one_dense and kind in ("point", "gemm", "conv", "conv3d"):
+            column = "conv"
+        elif s.gemm_is_point and kind == "gemm":
+            column = "point"
+        price(f"{kind}/{s.align}/{s.reuse}", column)
+    if s.strided in ("macs", "both"):
+        price("strided/macs", "strided-macs")
+    if s.strided != "macs":
+        price("strided/in" if s.strided == "in" else "strided/out", "strided")
+    price(f"group/{s.group}", "group", {"exact": 1.0, "32": 0.5, "dense": 0.1}[s.group])
+    if s.depthwise == "rows":
+        price("dw/row", "dw-elements")
+        price("dw/out", "dw5")
+    else:
+        for band in ("3", "5", "7"):
+            price(f"dw/{band}", f"dw{band}" if s.depthwise == "bands" else "dw3")
+            price(f"dw/{band}/strided", "dw-stride")
+        if s.depthwise == "elements":
+            price("dw/out", "dw-elements")
+    price(f"attention/{s.attention}", "attention")
+    price("softmax" if s.softmax == 1 else f"softmax/{s.softmax}", "softmax")
+    price("attention/io", "attention-io")
+    if s.heads:
+        price("attention/heads", "heads")
+    for name in ("hard", "silu", "gelu"):
+        price(name, "silu" if s.activation else name)
+    for name in ("add", "mul", "affine"):
+        price(name, "add" if s.elementwise else name)
+    for name in ("slow", "relu", "norm", "resize", "blocks", "gather", "exotic"):
+        price(name, name)
+    if s.traffic:
+        price("io", "io")
+    if s.spill:
+        price(f"spill/{s.spill}", "spill")
+    price("transpose", "transpose")
+    if s.layout in ("all", "outside"):
+        price("transpose/nhwc", "transpose")
+    if s.layout == "all":
+        price("transpose/attention", "transpose")
+        price("split/attention", "concat")
+    price("concat", "concat")
+    price("split", "concat")
+    price("move", "move")
+    if s.squeeze:
+        price("n/squeeze", "n-squeeze")
+    if s.counts != "none":
+        for name in ("n/dense", "n/depthwise", "n/attention"):
+            price(name, "n-compute")
+        for name in ("n/elementwise", "n/norm", "n/other", "n/squeeze"):
+            price(name, "n-compute" if s.counts == "all" else "n-vector")
+    if s.weights:
+        price("weights", "weights")
+    if s.pool == "taps":
+        price("pool/taps", "taps")
+    else:
+        price("pool" if s.pool == "out" else "pool/in", "pool")
+    price("global", "reduce", 0.5)
+    price("reduce", "reduce")
+    if s.norm_rows:
+        price("norm/rows", "norm-rows")
+    price("recurrent", "recurrent")
+    price("recurrent/steps", "steps")
+    price("n/exotic", "n-exotic")
+    return matrix
+
+
+def priors_of(settings: list[Switches], centre: Floats | None = None) -> Priors:
+    """Return the priors of an ensemble; `centre` (members, columns) replaces the typical log prices."""
+    members = len(settings)
+    typical = np.log([price for price, _ in PRICES.values()])
+    group_sd = np.array([[s.group_sd] * 4 for s in settings])
+    return Priors(
+        price_log=np.repeat(typical[None], members, 0) if centre is None else centre.copy(),
+        price_sd=np.array([[s.price_sd] * len(COLUMNS) for s in settings]),
+        group=GROUPS,
+        group_sd=group_sd,
+        deviation_sd=np.array([[s.deviation_sd * FICKLE.get(name, 1.0) for name in COLUMNS] for s in settings]),
+        network_sd=np.array([s.network_sd for s in settings]),
+        noise_sd=np.full(members, NOISE_SD),
+    )
