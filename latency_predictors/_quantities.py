@@ -120,6 +120,17 @@ QUANTITIES: tuple[str, ...] = (
 COLUMN = {name: i for i, name in enumerate(QUANTITIES)}
 
 
+def _kind(quantity: str) -> str:
+    head, _, rest = quantity.partition("/")
+    return f"{head}/{rest[0]}" if head == "dw" and rest[0].isdigit() else rest if head == "n" else head
+
+
+KINDS: tuple[str, ...] = tuple(dict.fromkeys(_kind(name) for name in QUANTITIES))
+"""Kinds of work, coarser than quantities: what a fit has or has not seen."""
+
+KIND_OF = np.array([KINDS.index(_kind(name)) for name in QUANTITIES])
+
+
 @dataclass(frozen=True, eq=False)
 class Quantities:
     """The quantities of a graph.
@@ -245,8 +256,9 @@ def _count(row: Floats, graph: Graph, op: Operator, near_attention: set[str]) ->
             if len(weight.shape) >= 2:
                 _dense(row, "gemm", prod(weight.shape[1:]), weight.shape[0], 1, 1)
         add("global", inputs[0].elements / 1e6)
-        add("mul", n_out)
-        add("n/squeeze", 1)
+        add("affine", n_out)
+        for name, times in (("n/dense", 2), ("n/elementwise", 1), ("n/other", 1), ("n/squeeze", 1)):
+            add(name, times)
     elif category == "norm":
         if op.op == "BatchNormalization":
             add("affine", n_out)
@@ -270,6 +282,8 @@ def _count(row: Floats, graph: Graph, op: Operator, near_attention: set[str]) ->
         kind = "slow" if op.op in _SLOW else "affine" if len(big) < 2 else "add" if op.op in ("Add", "Sub", "Max", "Min") else "mul"
         add(kind, n_out)
         add("n/elementwise", 1)
+        if op.op == "Mul" and len(inputs) == 2 and any(v.shape[2:] == (1, 1) for v in inputs) and prod(out.shape[2:]) > 1:
+            add("n/squeeze", 1)
     elif category in ("pool", "reduce"):
         _reduction(row, op, n_in, n_out)
     elif category == "layout":
@@ -365,7 +379,8 @@ def _product(row: Floats, op: Operator, first: tuple[int, ...], out: tuple[int, 
 
 
 def _reduction(row: Floats, op: Operator, n_in: float, n_out: float) -> None:
-    if op.op in ("GlobalAveragePool", "GlobalMaxPool"):
+    spatial = op.category == "reduce" and len(op.outputs[0].shape) >= 2 and tuple(op.attribute("axes")) in ((2, 3), (-2, -1))
+    if spatial or op.op in ("GlobalAveragePool", "GlobalMaxPool"):
         row[COLUMN["global"]] += n_in
     elif op.category == "reduce":
         row[COLUMN["reduce"]] += n_in

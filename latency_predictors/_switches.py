@@ -11,8 +11,8 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from latency_predictors._quantities import COLUMN, DENSE, QUANTITIES
 from latency_predictors._pooled import Priors
+from latency_predictors._quantities import COLUMN, DENSE, QUANTITIES
 from nas.predictor import Floats
 
 # column: (typical price on Hexagon v68 in ms a unit, group); units are those of QUANTITIES

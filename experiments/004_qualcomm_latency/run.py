@@ -1,0 +1,266 @@
+"""Fit the latency predictor of all Qualcomm devices, hold networks out, and write artifacts, profiles and results.
+
+python experiments/004_qualcomm_latency/run.py --data ../shared/data            everything, about ten minutes on one core
+python experiments/004_qualcomm_latency/run.py --data ../shared/data --fit      artifacts and profiles alone, from the stored results
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import platform
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from latency_predictors.physical import MEMBERS, Physical
+from nas.errors import UsageError
+from nas.graph import Graph
+from nas.hardware import Origin, PrecisionProfile, Profile
+from nas.predictor import Sample
+from nas.protocols.aihub import (
+    FAULTS,
+    SLOW_SHARE,
+    Table,
+    classifiers,
+    graphs_of,
+    read_models,
+    read_table,
+    repeats_within_pct,
+    samples_of,
+    workload_name,
+)
+from nas.protocols.latency_models import Prediction, score
+
+ROOT = Path(__file__).parents[2]
+RESULTS = Path(__file__).parent / "results"
+ARTIFACTS = ROOT / "latency_predictors" / "artifacts"
+PROFILES = ROOT / "hardware_profiles"
+COMMAND = "python experiments/004_qualcomm_latency/run.py --data ../shared/data"
+SEED = 0
+MIN_TIMED = 8
+log = logging.getLogger("qualcomm_latency")
+
+TITLES = {
+    "sa7255p": "Qualcomm SA7255P",
+    "sa8255": "Qualcomm SA8255P (proxy)",
+    "sa8295p": "Qualcomm SA8295P",
+    "sa8650": "Qualcomm SA8650P (proxy)",
+    "sa8775": "Qualcomm SA8775P (proxy, 2024)",
+    "sa8775p": "Qualcomm SA8775P",
+}
+# Hexagon generation of each device, where its vendor or AI Hub's device list states it
+GENERATIONS = {
+    "sa8295p": "v68",
+    "rb3-gen-2": "v68",
+    "dragonwing-rb3-gen-2-vision-kit": "v68",
+    "rb5": "v66",
+    "qcs8450": "v69",
+    "sa8255": "v73",
+    "sa8650": "v73",
+    "sa8775": "v73",
+    "sa8775p": "v73",
+    "dragonwing-iq-9075-evk": "v73",
+    "snapdragon-x-elite-crd": "v73",
+    "sa7255p": "v75",
+    "samsung-galaxy-s24": "v75",
+    "samsung-galaxy-s25": "v79",
+    "snapdragon-8-elite-qrd": "v79",
+    "snapdragon-8-elite-gen-5-qrd": "v81",
+}
+
+
+def device_name(device: str, runtime: str) -> str:
+    return device if runtime == "qnn" else f"{device}-{runtime}"
+
+
+def stub(device: str, precision: str) -> Profile:
+    """A profile with what a predictor needs to know of a device."""
+    return Profile(
+        name=device,
+        title=device,
+        kind="npu",
+        runtime="qnn",
+        default_precision=precision,
+        precisions={precision: PrecisionProfile()},
+        origin=Origin(title=""),
+    )
+
+
+def hold_out(samples: Sequence[Sample], tested: Sequence[str], members: int) -> dict[str, list[Prediction]]:
+    """Leave each tested network (and its twins) out of one fit of all devices; predict it on every device that timed it."""
+    found: dict[str, list[Prediction]] = {}
+    for name in [n for n in tested if any(s.name == n for s in samples)]:
+        mine = [s for s in samples if s.name == name]
+        key = mine[0].graph.key
+        started = time.perf_counter()
+        predictor = Physical(members, SEED).fit([s for s in samples if s.name != name and s.graph.key != key])
+        for s in mine:
+            try:
+                e = predictor.estimate(s.graph, stub(s.device, s.precision), s.precision)
+            except UsageError:
+                continue  # a device that timed this network alone
+            found.setdefault(s.device, []).append(Prediction(name, s.latency_ms, e.latency_ms, e.lower_ms, e.upper_ms))
+        log.info("%s left out, %.1f s", name, time.perf_counter() - started)
+    return found
+
+
+def toml_of(data: Mapping[str, Any]) -> str:
+    """Write plain tables, strings, numbers, booleans and lists of strings."""
+    lines: list[str] = []
+
+    def value(v: Any) -> str:
+        if isinstance(v, list):
+            return "[" + ", ".join(map(value, v)) + "]"
+        return json.dumps(v, ensure_ascii=False) if isinstance(v, str) else str(v).lower() if isinstance(v, bool) else repr(v)
+
+    def table(path: str, content: Mapping[str, Any]) -> None:
+        plain = {k: v for k, v in content.items() if not isinstance(v, Mapping)}
+        if path and (plain or not content):
+            lines.extend(["", f"[{path}]"])
+        lines.extend(f"{k if k.replace('_', '').replace('-', '').isalnum() else json.dumps(k)} = {value(v)}" for k, v in plain.items())
+        for k, v in content.items():
+            if isinstance(v, Mapping):
+                table(f"{path}.{k}" if path else k, v)
+
+    table("", data)
+    return "\n".join(lines).strip() + "\n"
+
+
+def write_profiles(
+    table: Table, runtime: str, artifact: str, held_out: Mapping[str, Any], models: Sequence[Mapping[str, str]]
+) -> list[str]:
+    names = {row["aihub_model"]: workload_name(row) for row in models}
+    written = []
+    for device, titles in table.titles.items():
+        precisions: dict[str, Any] = {}
+        for precision in ("fp16", "w8a16", "w8a8"):
+            timed = [t for t in table.timings if t.device == device and t.precision == precision and t.network not in FAULTS]
+            if len(timed) < MIN_TIMED:
+                continue
+            versions = sorted({t.sdk for t in timed if t.sdk}, key=lambda v: [int(x) for x in v.split(".")])
+            notes = []
+            if versions:
+                notes.append(f"SDK versions of the newest timings: QAIRT {versions[0]} to {versions[-1]}; they move latencies by about 5 %")
+            else:
+                notes.append(f"timings of {max(t.measured_on for t in timed)} and before, without an SDK version")
+            if table.slow_states.get(device, 0) > SLOW_SHARE:
+                share = table.slow_states[device]
+                notes.append(
+                    f"two speed states: {share:.0%} of recent repeats ran at least 1.6 times slower; all numbers are of the usual, faster state"
+                )
+            entry: dict[str, Any] = {
+                "predictor": "physical",
+                "artifact": artifact,
+                "runtime_version": f"QAIRT {versions[-1]}" if versions else "",
+            }
+            repeats = repeats_within_pct(table, device, precision)
+            if repeats is not None:
+                entry["repeats_within_pct"] = round(repeats, 2)
+            entry["notes"] = notes
+            quality = held_out.get(precision, {}).get(device)
+            if quality:
+                entry["held_out"] = {
+                    "protocol": "leave one network out: no timing of it on any device in fit or calibration",
+                    "networks": quality["networks_tested"],
+                    **{
+                        k: round(quality[k], 2)
+                        for k in ("mean_error_pct", "median_error_pct", "within_10_pct", "within_25_pct", "coverage_pct")
+                    },
+                    **({"spearman": round(quality["spearman"], 4)} if quality["spearman"] is not None else {}),
+                }
+            entry["timings_ms"] = {names[t.network]: t.latency_ms for t in sorted(timed, key=lambda t: t.network) if names.get(t.network)}
+            precisions[precision] = entry
+        if not precisions:
+            continue
+        name = device_name(device, runtime)
+        aliases = list(titles) if runtime == "qnn" else []
+        data = {
+            "title": TITLES.get(device, titles[0]) + ("" if runtime == "qnn" else f" ({runtime})"),
+            "kind": "npu",
+            "family": "hexagon",
+            "generation": GENERATIONS.get(device, ""),
+            "aliases": aliases,
+            "runtime": runtime,
+            "default_precision": next(p for p in ("fp16", "w8a16", "w8a8") if p in precisions),
+            "notes": [f"{b} is the same data as {titles[0]}: never on both sides of a split" for b in titles[1:]],
+            "origin": {
+                "title": "Qualcomm AI Hub models, history of perf.yaml",
+                "reference": "https://github.com/quic/ai-hub-models",
+                "licence": "BSD-3-Clause",
+                "retrieved": max(t.measured_on for t in table.timings if t.device == device),
+                "command": COMMAND,
+            },
+            "precisions": precisions,
+        }
+        (PROFILES / f"{name}.toml").write_text(toml_of({k: v for k, v in data.items() if v not in ([], "")}), encoding="utf-8")
+        written.append(name)
+    return written
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--fit", action="store_true", help="artifacts and profiles alone")
+    parser.add_argument("--members", type=int, default=MEMBERS)
+    parser.add_argument("--runtime", choices=("qnn", "tflite"), action="append")
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    models = read_models(options.data / "aihub_models.csv")
+    graphs, families, missing = graphs_of(models)
+    log.info("no graph for %s", ", ".join(missing))
+    RESULTS.mkdir(exist_ok=True)
+    ARTIFACTS.mkdir(exist_ok=True)
+    for runtime in options.runtime or ("qnn", "tflite"):
+        run_one(runtime, options, models, graphs, families)
+
+
+def run_one(
+    runtime: str, options: argparse.Namespace, models: list[dict[str, str]], graphs: Mapping[str, Graph], families: Mapping[str, str]
+) -> None:
+    table = read_table(options.data / "aihub_perf.csv.gz", graphs, runtime)
+    for note in table.notes:
+        log.info("%s", note)
+    samples = samples_of(table, graphs, families)
+    timed = {(d, p): sum(s.device == d and s.precision == p for s in samples) for d in table.titles for p in ("fp16", "w8a16", "w8a8")}
+    samples = [s for s in samples if timed[s.device, s.precision] >= MIN_TIMED]
+    named = [Sample(s.graph, s.precision, s.latency_ms, s.name, device_name(s.device, runtime), s.family, s.weight) for s in samples]
+    artifact = f"qualcomm-{runtime}.npz"
+    Physical(options.members, SEED).fit(named).save(ARTIFACTS / artifact)
+    file = RESULTS / f"leave_one_out_{runtime}.json"
+    if not options.fit:
+        tested = classifiers(models)
+        content: dict[str, Any] = {
+            "seed": SEED,
+            "members": options.members,
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "machine": platform.machine(),
+            "notes": table.notes,
+            "precisions": {},
+        }
+        for precision in ("fp16", "w8a16", "w8a8"):
+            # quantised precisions take their prior from fp16, which must not have seen the network either
+            related = [s for s in samples if s.precision in (precision, "fp16")]
+            predictions = hold_out_precision(related, precision, tested, options.members)
+            content["precisions"][precision] = {device: score(found) for device, found in sorted(predictions.items()) if len(found) >= 5}
+        file.write_text(json.dumps(content, indent=1) + "\n")
+    stored = json.loads(file.read_text())["precisions"] if file.is_file() else {}
+    names = write_profiles(table, runtime, artifact, stored, models)
+    log.info("%s: %d profiles", runtime, len(names))
+
+
+def hold_out_precision(samples: Sequence[Sample], precision: str, tested: Sequence[str], members: int) -> dict[str, list[Prediction]]:
+    mine = [n for n in tested if any(s.name == n and s.precision == precision for s in samples)]
+    found = hold_out(samples, mine, members)
+    wanted = {(s.device, s.name): s.latency_ms for s in samples if s.precision == precision}
+    return {d: [p for p in ps if wanted.get((d, p.name)) == p.measured_ms] for d, ps in found.items()}
+
+
+if __name__ == "__main__":
+    main()

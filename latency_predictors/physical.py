@@ -1,0 +1,471 @@
+"""``physical``: an ensemble of additive, positive, per-operator models of all devices of a family, with conformal intervals.
+
+An operator costs the sum of its quantities (padded multiply-adds, elements by kind of work, counts) times a device's prices; a network costs
+its operators and one launch. Prices of all devices are fitted together (`latency_predictors._pooled`); the modelling switches are drawn at
+random and averaged (`latency_predictors._switches`). Because every member is additive, a network is one vector and so is each block of it.
+
+The interval is conformal on the logarithm: residuals of networks left out of the fit, on the scale that the ensemble's own spread suggests,
+corrected for each device. Kinds of work that no two networks of the fit contain, and latencies far outside theirs, are ``extrapolated``.
+
+Source: nn-Meter (Zhang et al., MobiSys 2021) for per-operator sums after fusion; roofline and waterline for max(compute, weight fetch);
+split and jackknife+ conformal prediction (Barber et al. 2021) with normalised scores (Lei et al. 2018) for the interval.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+import numpy.typing as npt
+
+from latency_predictors._pooled import Fit, Priors, fit_pooled
+from latency_predictors._quantities import COLUMN, KIND_OF, KINDS, QUANTITIES, Quantities, quantities_of
+from latency_predictors._switches import COLUMNS, Switches, columns_of, draw, priors_of
+from nas.errors import ArtifactError, UsageError, did_you_mean
+from nas.graph import Graph
+from nas.hardware import Profile
+from nas.passes import normalise
+from nas.predictor import Estimate, Estimates, Floats, OperatorLatency, Predictor, Sample, Segments, predictors
+
+FORMAT_VERSION = 1
+MEMBERS = 50
+MIN_NETWORKS = 5
+_SCALE_TRUST = 25.0  # residuals of the pool that a device's own interval scale is shrunk towards
+_SEEN_SHARE = 0.03  # of a network's latency, for a kind of work to count as seen in it
+_UNSEEN_SHARE = 0.03  # of a candidate's latency in unseen kinds, to call it extrapolated
+_CHUNK = 4096
+
+
+@dataclass(frozen=True, eq=False)
+class Timings:
+    """What a pool is fitted to.
+
+    Attributes:
+        networks: Names.
+        families: Of each network.
+        totals: (networks, quantities).
+        devices: Names.
+        log_ms: (devices, networks), NaN where not measured.
+        trust: (devices, networks).
+    """
+
+    networks: tuple[str, ...]
+    families: tuple[str, ...]
+    totals: Floats
+    devices: tuple[str, ...]
+    log_ms: Floats
+    trust: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class Pool:
+    """One fit: all devices at one precision.
+
+    Attributes:
+        timings: What it was fitted to.
+        settings: Switches of each member.
+        shared: (members, columns) shared log prices.
+        device: (members, devices, columns) log prices.
+        left_out: (devices, networks) log measured − log predicted by the fit without that network, averaged over members.
+        spread: (devices, networks) standard deviation of the members' left-out log predictions.
+        base_sd: Part of the interval's scale that does not depend on the network.
+        device_scale: (devices,) factor on the scale.
+        scores: Sorted scores of left-out networks.
+        seen: (kinds,) whether a kind of work was seen.
+        range_ms: (devices, 2) smallest and largest latency that a device was fitted to.
+    """
+
+    timings: Timings
+    settings: tuple[Switches, ...]
+    shared: Floats
+    device: Floats
+    left_out: Floats
+    spread: Floats
+    base_sd: float
+    device_scale: Floats
+    scores: Floats
+    seen: npt.NDArray[np.bool_]
+    range_ms: Floats
+
+    def quantile(self, confidence: float) -> float:
+        """Return the score that a new network stays below with probability `confidence`; networks, not timings, are the sample."""
+        networks = int(np.isfinite(self.left_out).any(axis=0).sum())
+        level = min(1.0, confidence * (1.0 + 1.0 / networks))
+        return float(np.quantile(self.scores, level))
+
+
+class _Prices:
+    """A device's unit prices of every member, and what it has priced already."""
+
+    def __init__(self, pool: Pool, device: int) -> None:
+        maps = np.stack([columns_of(s) for s in pool.settings])  # (m, quantities, columns)
+        price = np.exp(pool.device[:, device])
+        self.unit: Floats = np.einsum("mqk,mk->qm", maps, price)
+        self.launch: Floats = price[:, COLUMNS.index("launch")]
+        self.pool, self.device = pool, device
+        unseen = ~pool.seen[KIND_OF]
+        self.table: Floats = np.concatenate([self.unit, (self.unit.mean(axis=1) * unseen)[:, None]], axis=1)  # the last column: unseen work
+        self._rows: dict[int, tuple[Graph, int]] = {}
+        self._matrix: Floats = np.zeros((256, self.table.shape[1]))
+        self._unknown: list[bool] = []
+
+    def row_of(self, segment: Graph, forbidden: frozenset[str]) -> int:
+        """Return the row of a segment in `matrix`, pricing it if it is new."""
+        held = self._rows.get(id(segment))
+        if held is not None and held[0] is segment:
+            return held[1]
+        counted = quantities_of(segment, normalise)
+        row = len(self._unknown)
+        if row == len(self._matrix):
+            self._matrix = np.concatenate([self._matrix, np.zeros_like(self._matrix)])
+        self._matrix[row] = counted.total @ self.table
+        self._unknown.append(bool(counted.unknown) or not forbidden.isdisjoint(counted.ops))
+        self._rows[id(segment)] = (segment, row)
+        return row
+
+    def sum_segments(self, candidates: Sequence[Segments], forbidden: frozenset[str]) -> tuple[Floats, npt.NDArray[np.bool_]]:
+        """Return (candidates, members + 1) sums without launch, and whether every operator is priced."""
+        counts = np.array([len(parts) for parts in candidates])
+        rows = np.array([self.row_of(graph, forbidden) for parts in candidates for _, graph in parts])
+        starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+        sums = np.add.reduceat(self._matrix[rows], starts, axis=0)
+        unknown = np.add.reduceat(np.array(self._unknown)[rows], starts) > 0
+        return sums, ~unknown
+
+    def spans(self, sums: Floats, confidence: float) -> tuple[Floats, Floats, Floats, Floats]:
+        """Return central, half-width (log), share of unseen work and distance outside the range (log), each (candidates,)."""
+        logs = np.log(sums[:, :-1] + self.launch)
+        central = np.exp(logs.mean(axis=1))
+        unseen = sums[:, -1] / central
+        low, high = self.pool.range_ms[self.device]
+        beyond = np.maximum(0.0, np.maximum(np.log(central / (1.5 * high)), np.log(low / (1.5 * central))))
+        sd = np.sqrt(self.pool.base_sd**2 + logs.var(axis=1)) * self.pool.device_scale[self.device]
+        width = self.pool.quantile(confidence) * sd + np.where(unseen > _UNSEEN_SHARE, unseen, 0.0) + 0.2 * beyond
+        return central, np.minimum(width, 5.0), unseen, beyond
+
+
+@predictors.register("physical")
+class Physical(Predictor):
+    """See the module.
+
+    Args:
+        members: Settings in the ensemble.
+        seed: Of the draw of settings.
+        pools: Fits by precision.
+    """
+
+    def __init__(self, members: int = MEMBERS, seed: int = 0, pools: Mapping[str, Pool] | None = None) -> None:
+        self.members, self.seed = members, seed
+        self.pools: dict[str, Pool] = dict(pools or {})
+        self._prices: dict[tuple[str, str], _Prices] = {}
+
+    def fit(self, samples: Sequence[Sample], profiles: Sequence[Profile] = ()) -> Physical:
+        """See `Predictor.fit`; profiles give the aliases under which a device's timings may be filed."""
+        renamed = {alias: profile.name for profile in profiles for alias in profile.aliases}
+        precisions = sorted({s.precision for s in samples}, key=lambda p: (p != "fp16", p))
+        if not precisions:
+            raise UsageError("physical: no timings, got 0. Expected timings of at least 5 networks.")
+        pools: dict[str, Pool] = {}
+        for precision in precisions:
+            chosen = [replace(s, device=renamed.get(s.device, s.device)) for s in samples if s.precision == precision]
+            pools[precision] = fit_pool(timings_of(chosen), self.members, self.seed, pools.get("fp16"))
+        return Physical(self.members, self.seed, pools)
+
+    def extended(self, samples: Sequence[Sample]) -> Physical:
+        """Return this fit with a new device's (or more) timings added to the ones that it holds: its prior is the pool.
+
+        Raises:
+            UsageError: A precision without a pool.
+        """
+        pools = dict(self.pools)
+        for precision in sorted({s.precision for s in samples}):
+            if precision not in pools:
+                raise UsageError(f"physical: nothing is fitted at {precision!r}.{did_you_mean(precision, pools)}")
+            added = timings_of([s for s in samples if s.precision == precision], minimum=1)
+            merged = merge(pools[precision].timings, added)
+            pools[precision] = fit_pool(merged, self.members, self.seed, self.pools.get("fp16") if precision != "fp16" else None)
+        return Physical(self.members, self.seed, pools)
+
+    def restricted(self, devices: Iterable[str]) -> Physical:
+        """Return this fit with the prices of some devices alone; the timings of all stay, so that it can be extended."""
+        keep = set(devices)
+        pools = {}
+        for precision, pool in self.pools.items():
+            chosen = [i for i, name in enumerate(pool.timings.devices) if name in keep]
+            order = chosen + [i for i in range(len(pool.timings.devices)) if i not in chosen]
+            t = pool.timings
+            timings = replace(t, devices=tuple(t.devices[i] for i in order), log_ms=t.log_ms[order], trust=t.trust[order])
+            pools[precision] = replace(
+                pool,
+                timings=timings,
+                device=pool.device[:, chosen],
+                left_out=pool.left_out[order],
+                spread=pool.spread[order],
+                device_scale=pool.device_scale[order],
+                range_ms=pool.range_ms[order],
+            )
+        return Physical(self.members, self.seed, pools)
+
+    def prices(self, profile: Profile, precision: str) -> _Prices:
+        """Return a device's prices.
+
+        Raises:
+            UsageError: Nothing is fitted for that device at that precision.
+        """
+        key = (profile.name, precision)
+        if key not in self._prices:
+            pool = self.pools.get(precision)
+            if pool is None:
+                raise UsageError(f"physical: nothing is fitted at {precision!r} for {profile.name}.{did_you_mean(precision, self.pools)}")
+            fitted = pool.timings.devices[: pool.device.shape[1]]
+            names = [name for name in (profile.name, *profile.aliases) if name in fitted]
+            if not names:
+                raise UsageError(f"physical: nothing is fitted for device {profile.name!r}.{did_you_mean(profile.name, fitted)}")
+            self._prices[key] = _Prices(pool, fitted.index(names[0]))
+        return self._prices[key]
+
+    def estimate(self, graph: Graph, profile: Profile, precision: str, confidence: float = 0.9) -> Estimate:
+        """See `Predictor.estimate`; the first operator of the breakdown is the launch of the network."""
+        prices = self.prices(profile, precision)
+        forbidden = profile.at(precision).unsupported_ops
+        counted = quantities_of(graph, normalise)
+        sums = (counted.total @ prices.table)[None]
+        central, width, unseen, beyond = (float(v[0]) for v in prices.spans(sums, confidence))
+        members = sums[0, :-1] + prices.launch
+        operators = (counted.rows @ prices.unit) / members  # (operators, members) shares
+        shares = central * operators.mean(axis=1)
+        launch = central * float((prices.launch / members).mean())
+        breakdown = (
+            OperatorLatency("launch", "Launch", launch),
+            *(OperatorLatency(n, o, float(ms)) for n, o, ms in zip(counted.names, counted.ops, shares, strict=True)),
+        )
+        return Estimate(
+            latency_ms=central,
+            lower_ms=central * float(np.exp(-width)),
+            upper_ms=central * float(np.exp(width)),
+            confidence=confidence,
+            unsupported=tuple(sorted({*counted.unknown, *(op for op in counted.ops if op in forbidden)})),
+            extrapolated=_extrapolated(prices, counted, central, unseen, beyond),
+            operators=breakdown,
+        )
+
+    def estimate_batch(self, candidates: Sequence[Segments], profile: Profile, precision: str, confidence: float = 0.9) -> Estimates:
+        """See `Predictor.estimate_batch`: each distinct segment is priced once, a candidate is a sum of rows."""
+        prices = self.prices(profile, precision)
+        forbidden = frozenset(profile.at(precision).unsupported_ops)
+        parts: list[tuple[npt.NDArray[Any], ...]] = []
+        for start in range(0, len(candidates), _CHUNK):
+            sums, usable = prices.sum_segments(candidates[start : start + _CHUNK], forbidden)
+            parts.append((*prices.spans(sums, confidence), usable))
+        if not parts:
+            none = np.zeros(0)
+            return Estimates(none, none, none, none.astype(bool), none.astype(bool))
+        central, width, unseen, beyond, usable = (np.concatenate(column) for column in zip(*parts, strict=True))
+        return Estimates(
+            latency_ms=central,
+            lower_ms=central * np.exp(-width),
+            upper_ms=central * np.exp(width),
+            usable=usable.astype(bool),
+            extrapolated=(unseen > _UNSEEN_SHARE) | (beyond > 0),
+        )
+
+    def save(self, path: Path) -> None:
+        """Write an npz without objects; its bytes depend on the content alone."""
+        arrays: dict[str, Any] = {}
+        meta: dict[str, object] = {"version": FORMAT_VERSION, "members": self.members, "seed": self.seed, "quantities": QUANTITIES}
+        about = {}
+        for precision, pool in self.pools.items():
+            t = pool.timings
+            about[precision] = {
+                "networks": t.networks,
+                "families": t.families,
+                "devices": t.devices,
+                "settings": [asdict(s) for s in pool.settings],
+                "base_sd": pool.base_sd,
+            }
+            held = {
+                "totals": t.totals,
+                "log_ms": t.log_ms,
+                "trust": t.trust,
+                "shared": pool.shared,
+                "device": pool.device,
+                "left_out": pool.left_out,
+                "spread": pool.spread,
+                "device_scale": pool.device_scale,
+                "scores": pool.scores,
+                "range_ms": pool.range_ms,
+            }
+            arrays |= {f"{precision}/{name}": array.astype(np.float32) for name, array in held.items()}
+            arrays[f"{precision}/seen"] = pool.seen
+        arrays["meta"] = np.frombuffer(json.dumps(meta | {"pools": about}, sort_keys=True).encode(), dtype=np.uint8)
+        with path.open("wb") as file:
+            np.savez_compressed(file, **arrays)
+
+    @classmethod
+    def load(cls, path: Path) -> Physical:
+        """See `Predictor.load`."""
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+            meta = json.loads(arrays["meta"].tobytes())
+            if meta["version"] != FORMAT_VERSION or tuple(meta["quantities"]) != QUANTITIES:
+                raise ArtifactError(
+                    f"artifact {path}: fitted by another version. Do this: refit it (experiments/002_qualcomm_latency/run.py)."
+                )
+            pools = {precision: _pool_of(precision, about, arrays) for precision, about in meta["pools"].items()}
+            return cls(meta["members"], meta["seed"], pools)
+        except FileNotFoundError:
+            raise ArtifactError(f"artifact {path}: no such file.") from None
+        except (BadZipFile, OSError, ValueError, KeyError, TypeError) as error:
+            raise ArtifactError(f"artifact {path}: damaged ({error}).") from None
+
+
+def _pool_of(precision: str, about: Mapping[str, object], arrays: Mapping[str, npt.NDArray[Any]]) -> Pool:
+    def array(name: str) -> Floats:
+        return np.asarray(arrays[f"{precision}/{name}"], dtype=np.float64)
+
+    listed: Mapping[str, Sequence[object]] = about  # type: ignore[assignment]
+    timings = Timings(
+        tuple(map(str, listed["networks"])),
+        tuple(map(str, listed["families"])),
+        array("totals"),
+        tuple(map(str, listed["devices"])),
+        array("log_ms"),
+        array("trust"),
+    )
+    return Pool(
+        timings=timings,
+        settings=tuple(Switches(**s) for s in listed["settings"]),  # type: ignore[arg-type]
+        shared=array("shared"),
+        device=array("device"),
+        left_out=array("left_out"),
+        spread=array("spread"),
+        base_sd=float(about["base_sd"]),  # type: ignore[arg-type]
+        device_scale=array("device_scale"),
+        scores=array("scores"),
+        seen=arrays[f"{precision}/seen"].astype(bool),
+        range_ms=array("range_ms"),
+    )
+
+
+def _extrapolated(prices: _Prices, counted: Quantities, central: float, unseen: float, beyond: float) -> tuple[str, ...]:
+    said = []
+    if unseen > _UNSEEN_SHARE:
+        by_kind = np.bincount(KIND_OF, counted.total * prices.table[:, -1], len(KINDS)) / central
+        said += [
+            f"{KINDS[k]}: {by_kind[k]:.0%} of the estimate, in fewer than two networks of the fit"
+            for k in np.argsort(-by_kind)
+            if by_kind[k] > 0.01
+        ]
+    if beyond > 0:
+        low, high = prices.pool.range_ms[prices.device]
+        said.append(f"{central:.3g} ms is far from the fitted {low:.3g} to {high:.3g} ms")
+    return tuple(said)
+
+
+def timings_of(samples: Sequence[Sample], minimum: int = MIN_NETWORKS) -> Timings:
+    """Arrange samples by device and network; of repeated timings of one network on one device the median counts.
+
+    Raises:
+        UsageError: Too few networks, a latency that is not positive, or one name for two networks.
+    """
+    graphs: dict[str, Graph] = {}
+    for s in samples:
+        if not (np.isfinite(s.latency_ms) and s.latency_ms > 0):
+            raise UsageError(f"timings: a latency must be positive, got {s.latency_ms!r} ms for {s.name}.")
+        if graphs.setdefault(s.name, s.graph) is not s.graph and graphs[s.name].key != s.graph.key:
+            raise UsageError(f"timings: one name for two networks, got {s.name!r}.")
+    if len(graphs) < minimum:
+        raise UsageError(f"timings: too few networks, got {len(graphs)}. Expected at least {minimum}.")
+    networks, devices = tuple(graphs), tuple(sorted({s.device for s in samples}))
+    families = {s.name: s.family or s.name for s in samples}
+    grouped: dict[tuple[str, str], list[Sample]] = {}
+    for s in samples:
+        grouped.setdefault((s.device, s.name), []).append(s)
+    log_ms = np.full((len(devices), len(networks)), np.nan)
+    trust = np.ones_like(log_ms)
+    for (device, name), found in grouped.items():
+        at = devices.index(device), networks.index(name)
+        log_ms[at] = np.median([np.log(s.latency_ms) for s in found])
+        trust[at] = max(s.weight for s in found)
+    totals = np.stack([quantities_of(graphs[name], normalise).total for name in networks])
+    return Timings(networks, tuple(families[n] for n in networks), _rounded(totals), devices, _rounded(log_ms), trust)
+
+
+def merge(held: Timings, added: Timings) -> Timings:
+    """Return both; what `added` says of a device and network replaces what `held` says."""
+    networks, devices = tuple(dict.fromkeys([*held.networks, *added.networks])), tuple(dict.fromkeys([*held.devices, *added.devices]))
+    log_ms = np.full((len(devices), len(networks)), np.nan)
+    trust = np.ones_like(log_ms)
+    totals = np.zeros((len(networks), len(QUANTITIES)))
+    families: dict[str, str] = {}
+    for part in (held, added):
+        rows, columns = [devices.index(d) for d in part.devices], [networks.index(n) for n in part.networks]
+        seen = np.isfinite(part.log_ms)
+        block = np.ix_(rows, columns)
+        log_ms[block] = np.where(seen, part.log_ms, log_ms[block])
+        trust[block] = np.where(seen, part.trust, trust[block])
+        totals[columns] = part.totals
+        families |= dict(zip(part.networks, part.families, strict=True))
+    return Timings(networks, tuple(families[n] for n in networks), totals, devices, log_ms, trust)
+
+
+def fit_pool(timings: Timings, members: int, seed: int, related: Pool | None = None) -> Pool:
+    """Fit all devices at one precision; `related` (another precision) centres the prior."""
+    settings = draw(members, seed)
+    features = features_of(timings.totals, settings)
+    priors = priors_of(settings, None if related is None else related.shared)
+    fit = fit_pooled(features, timings.log_ms, timings.trust, priors)
+    return _calibrated(timings, settings, fit)
+
+
+def features_of(totals: Floats, settings: Sequence[Switches]) -> Floats:
+    """Return (members, networks, columns) from (networks, quantities)."""
+    features = np.stack([totals @ columns_of(s) for s in settings])
+    features[:, :, COLUMNS.index("launch")] = 1.0
+    return features
+
+
+def _calibrated(timings: Timings, settings: Sequence[Switches], fit: Fit) -> Pool:
+    measured = np.isfinite(timings.log_ms)
+    left_out = np.where(measured, np.nan_to_num(fit.left_out).mean(axis=0), np.nan)
+    spread = np.where(measured, np.nan_to_num(fit.left_out).std(axis=0), np.nan)
+    base_sd = float(1.4826 * np.median(np.abs(left_out[measured])))
+    scaled = np.abs(left_out) / np.sqrt(base_sd**2 + spread**2)
+    usual = np.nanmean(np.minimum(scaled, 3.0) ** 2)
+    clipped = np.where(measured, np.minimum(np.nan_to_num(scaled), 3.0) ** 2, 0.0)
+    device_scale = np.sqrt((clipped.sum(axis=1) + _SCALE_TRUST * usual) / (measured.sum(axis=1) + _SCALE_TRUST) / usual)
+    scores = np.sort((scaled / device_scale[:, None])[measured])
+    price = np.exp(fit.device.mean(axis=1))  # of a typical device
+    by_quantity = np.stack([columns_of(s) for s in settings])
+    unit = np.einsum("mqk,mk->q", by_quantity, price) / len(settings)
+    parts = timings.totals * unit
+    by_kind = np.stack([np.bincount(KIND_OF, row, len(KINDS)) for row in parts])
+    by_kind = by_kind / (parts.sum(axis=1) + price[:, COLUMNS.index("launch")].mean())[:, None]
+    latency = np.exp(timings.log_ms)
+    return Pool(
+        timings=timings,
+        settings=tuple(settings),
+        shared=_rounded(fit.shared),
+        device=_rounded(fit.device),
+        left_out=_rounded(left_out),
+        spread=_rounded(spread),
+        base_sd=base_sd,
+        device_scale=_rounded(device_scale),
+        scores=_rounded(scores),
+        seen=(by_kind > _SEEN_SHARE).sum(axis=0) >= 2,
+        range_ms=_rounded(np.stack([np.nanmin(latency, axis=1), np.nanmax(latency, axis=1)], axis=1)),
+    )
+
+
+def _rounded(array: Floats) -> Floats:
+    """To what a file holds, so that a predictor equals its saved self."""
+    return array.astype(np.float32).astype(np.float64)
+
+
+__all__ = ["COLUMN", "Physical", "Pool", "Priors", "Timings", "fit_pool", "merge", "timings_of"]

@@ -1,0 +1,302 @@
+"""Protocols for latency models on a table of timings: leave one network out, leave a family out, a new device with few timings, a donor.
+
+Everything is refitted inside the protocol; a tested network is in no part of fit or calibration, under no device. Baselines run on the
+same splits.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from nas.errors import UsageError
+from nas.graph import Graph
+from nas.hardware import Origin, PrecisionProfile, Profile
+from nas.predictor import Floats, Predictor, Sample
+
+Baseline = Callable[[Sequence[Sample], Sequence[Sample], str], dict[str, float]]
+_FEW = re.compile(r"few:([0-9]+)")
+_FEW_DRAWS, _FEW_FOLDS = 3, 3
+_RESAMPLES = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """One tested network."""
+
+    name: str
+    measured_ms: float
+    latency_ms: float
+    lower_ms: float
+    upper_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """What may be fitted and what is tested; `tested` are samples on the device in question."""
+
+    fitted: tuple[Sample, ...]
+    tested: tuple[Sample, ...]
+    label: str
+
+
+def errors_pct(predictions: Sequence[Prediction]) -> Floats:
+    """Return |predicted / measured − 1| in percent, (networks,)."""
+    return np.array([abs(p.latency_ms / p.measured_ms - 1) * 100 for p in predictions])
+
+
+def score(predictions: Sequence[Prediction], seed: int = 0) -> dict[str, Any]:
+    """Return the figures of merit with a 90 % bootstrap interval over networks for the mean and the median error."""
+    errors = errors_pct(predictions)
+    names = sorted({p.name for p in predictions})
+    where = [np.array([i for i, p in enumerate(predictions) if p.name == name]) for name in names]
+    rng = np.random.default_rng(seed)
+    means, medians = [], []
+    for _ in range(_RESAMPLES):
+        drawn = errors[np.concatenate([where[i] for i in rng.integers(len(names), size=len(names))])]
+        means.append(drawn.mean())
+        medians.append(np.median(drawn))
+    covered = [p.lower_ms <= p.measured_ms <= p.upper_ms for p in predictions]
+    widths = [100 * (np.sqrt(p.upper_ms / p.lower_ms) - 1) for p in predictions if p.lower_ms > 0]
+    return {
+        "networks": [
+            {"name": p.name, "measured_ms": p.measured_ms, "latency_ms": p.latency_ms, "lower_ms": p.lower_ms, "upper_ms": p.upper_ms}
+            for p in predictions
+        ],
+        "networks_tested": len(names),
+        "mean_error_pct": float(errors.mean()),
+        "mean_error_interval_pct": [float(v) for v in np.quantile(means, (0.05, 0.95))],
+        "median_error_pct": float(np.median(errors)),
+        "median_error_interval_pct": [float(v) for v in np.quantile(medians, (0.05, 0.95))],
+        "within_10_pct": float((errors <= 10).mean() * 100),
+        "within_25_pct": float((errors <= 25).mean() * 100),
+        "spearman": rank_correlation([p.latency_ms for p in predictions], [p.measured_ms for p in predictions]),
+        "coverage_pct": float(np.mean(covered) * 100),
+        "halfwidth_pct": float(np.median(widths)) if widths else None,
+    }
+
+
+def rank_correlation(a: Sequence[float], b: Sequence[float]) -> float | None:
+    """Return Spearman's ρ; None below three values."""
+    if len(a) < 3:
+        return None
+    first, second = (np.argsort(np.argsort(np.asarray(v))) for v in (a, b))
+    return float(np.corrcoef(first, second)[0, 1])
+
+
+def splits_of(
+    samples: Sequence[Sample], device: str, tested: Sequence[str], protocol: str, donor: str | None = None, seed: int = 0
+) -> Iterator[Split]:
+    """Yield the splits of a protocol.
+
+    Args:
+        samples: Timings of all devices at the precisions that may be fitted.
+        device: Profile name of the device in question.
+        tested: Networks that may be tested; the others only calibrate.
+        protocol: ``loo``, ``family`` or ``few:K`` (K timings on the device; the tested networks are timed nowhere).
+        donor: Device whose timing of a tested network may be fitted.
+        seed: Of the draws of ``few``.
+
+    Raises:
+        UsageError: An unknown protocol, or too few timings on the device.
+    """
+    own = {s.name: s for s in samples if s.device == device and s.name in set(tested)}
+    if len(own) < 3:
+        raise UsageError(f"protocol: too few networks timed on {device}, got {len(own)}. Expected at least 3 that have a graph.")
+    twins = {name: {s.name for s in samples if s.graph.key == own[name].graph.key} for name in own}
+
+    def split(out: Sequence[str], label: str, kept: set[str] | None = None) -> Split:
+        gone = set().union(*(twins[name] for name in out))
+        fitted = [
+            s
+            for s in samples
+            if (s.name not in gone or (donor is not None and s.device == donor)) and (kept is None or s.device != device or s.name in kept)
+        ]
+        return Split(tuple(fitted), tuple(own[name] for name in out), label)
+
+    if protocol == "loo":
+        for name in own:
+            yield split([name], name)
+    elif protocol == "family":
+        families = {s.name: s.family for s in own.values()}
+        everywhere = {family: {s.name for s in samples if s.family == family} for family in set(families.values())}
+        for family in sorted(everywhere):
+            members = [name for name in own if families[name] == family]
+            for name in members:
+                twins[name] = everywhere[family]
+            yield split(members, family)
+    elif match := _FEW.fullmatch(protocol):
+        count = int(match[1])
+        names = list(own)
+        if not 1 <= count <= len(names) - 3:
+            raise UsageError(f"protocol: {count} of {len(names)} timed networks leave fewer than 3 to test, got {protocol!r}.")
+        rng = np.random.default_rng(seed)
+        for draw in range(_FEW_DRAWS):
+            order = [names[i] for i in rng.permutation(len(names))]
+            kept, rest = set(order[:count]), order[count:]
+            for fold in range(min(_FEW_FOLDS, len(rest))):
+                yield split(rest[fold::_FEW_FOLDS], f"draw {draw}, fold {fold}", kept)
+    else:
+        raise UsageError(f"protocol: unknown, got {protocol!r}. Expected loo, family or few:K (few:10).")
+
+
+def stub_profile(device: str, precision: Literal["fp32", "fp16", "w8a16", "w8a8"]) -> Profile:
+    """Return a profile that says no more of a device than its name."""
+    return Profile(
+        name=device,
+        title=device,
+        kind="npu",
+        runtime="any",
+        default_precision=precision,
+        precisions={precision: PrecisionProfile()},
+        origin=Origin(title="a table that the user named"),
+    )
+
+
+def run_protocol(
+    make: Callable[[], Predictor],
+    splits: Sequence[Split],
+    device: str,
+    precision: Literal["fp32", "fp16", "w8a16", "w8a8"],
+    donor: str | None = None,
+) -> list[Prediction]:
+    """Refit on each split and predict what it tests.
+
+    With a donor, the latency is corrected by what the refitted model misses about the network on the donor.
+    """
+    profile = stub_profile(device, precision)
+    found: list[Prediction] = []
+    for split in splits:
+        predictor = make().fit(split.fitted, [])
+        for s in split.tested:
+            e = predictor.estimate(s.graph, profile, precision)
+            factor = 1.0
+            if donor is not None:
+                known = [f for f in split.fitted if f.device == donor and f.name == s.name and f.precision == precision]
+                if not known:
+                    continue
+                factor = known[0].latency_ms / predictor.estimate(s.graph, stub_profile(donor, precision), precision).latency_ms
+            found.append(Prediction(s.name, s.latency_ms, e.latency_ms * factor, e.lower_ms * factor, e.upper_ms * factor))
+    return found
+
+
+def run_baselines(splits: Sequence[Split], device: str, precision: str) -> dict[str, dict[str, Any]]:
+    """Return each baseline's errors on the same splits; one that cannot answer a split leaves it out and says how many it answered."""
+    answers: dict[str, dict[str, Any]] = {}
+    for name, baseline in BASELINES.items():
+        errors: list[float] = []
+        for split in splits:
+            fitted = [s for s in split.fitted if s.precision == precision]
+            predicted = baseline(fitted, split.tested, device)
+            errors += [abs(predicted[s.name] / s.latency_ms - 1) * 100 for s in split.tested if s.name in predicted]
+        if errors:
+            answers[name] = {
+                "mean_error_pct": float(np.mean(errors)),
+                "median_error_pct": float(np.median(errors)),
+                "answered": len(errors),
+            }
+    return answers
+
+
+def _own(fitted: Sequence[Sample], device: str) -> list[Sample]:
+    return [s for s in fitted if s.device == device]
+
+
+def _macs(fitted: Sequence[Sample], tested: Sequence[Sample], device: str) -> dict[str, float]:
+    """Latency = a + b · MACs, least relative squares."""
+    own = _own(fitted, device)
+
+    def row(graph: Graph) -> list[float]:
+        return [1.0, graph.cost.macs / 1e9]
+
+    return _linear([row(s.graph) for s in own], own, {s.name: row(s.graph) for s in tested}, ridge=0.0)
+
+
+def _counts(graph: Graph) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for op in graph.operators:
+        found[op.op] = found.get(op.op, 0.0) + 1.0
+    return found
+
+
+def _op_count_ridge(fitted: Sequence[Sample], tested: Sequence[Sample], device: str) -> dict[str, float]:
+    """Latency = ridge regression on MACs, parameters and the number of operators of each kind, relative residuals."""
+    own = _own(fitted, device)
+    kinds = sorted({kind for s in own for kind in _counts(s.graph)})
+
+    def row(graph: Graph) -> list[float]:
+        counts = _counts(graph)
+        return [1.0, graph.cost.macs / 1e9, graph.cost.params / 1e7, *(counts.get(kind, 0.0) / 50 for kind in kinds)]
+
+    return _linear([row(s.graph) for s in own], own, {s.name: row(s.graph) for s in tested}, ridge=0.1)
+
+
+def _linear(rows: list[list[float]], own: Sequence[Sample], asked: Mapping[str, list[float]], ridge: float) -> dict[str, float]:
+    if len(own) < 3:
+        return {}
+    latency = np.array([s.latency_ms for s in own])
+    design = np.array(rows) / latency[:, None]
+    gram = design.T @ design + ridge * np.eye(design.shape[1])
+    weights = np.linalg.lstsq(gram, design.T @ np.ones(len(own)), rcond=None)[0]
+    floor = latency.min() / 2
+    return {name: max(floor, float(np.array(row) @ weights)) for name, row in asked.items()}
+
+
+def _classes(graph: Graph) -> list[float]:
+    """Twelve classes of work: launch, dense and depthwise MACs, matrix MACs, and elements by category."""
+    sums = dict.fromkeys(
+        ("conv", "depthwise", "matmul", "attention", "norm", "activation", "softmax", "elementwise", "pool", "layout", "other"), 0.0
+    )
+    for op in graph.operators:
+        elements = sum(v.elements for v in op.outputs) / 1e6
+        if op.category == "conv":
+            depthwise = op.attribute("groups", 1) == graph.values[op.inputs[0]].shape[1] > 1
+            sums["depthwise" if depthwise else "conv"] += graph.macs_of(op) / 1e9
+        elif op.category in ("matmul", "attention"):
+            sums[op.category] += graph.macs_of(op) / 1e9
+        elif op.category == "reduce":
+            sums["pool"] += elements
+        else:
+            sums[op.category if op.category in sums else "other"] += elements
+    return [1.0, *sums.values()]
+
+
+def _nonnegative(fitted: Sequence[Sample], tested: Sequence[Sample], device: str) -> dict[str, float]:
+    """Latency = non-negative least squares on twelve classes of work, relative residuals."""
+    from scipy.optimize import nnls
+
+    own = _own(fitted, device)
+    if len(own) < 3:
+        return {}
+    latency = np.array([s.latency_ms for s in own])
+    weights, _ = nnls(np.array([_classes(s.graph) for s in own]) / latency[:, None], np.ones(len(own)))
+    return {s.name: max(latency.min() / 2, float(np.array(_classes(s.graph)) @ weights)) for s in tested}
+
+
+def _nearest_device(fitted: Sequence[Sample], tested: Sequence[Sample], device: str) -> dict[str, float]:
+    """A scaled copy of the device whose ratio to this one varies least; it alone may look up the tested network, where a split has it."""
+    own = {s.name: s.latency_ms for s in _own(fitted, device)}
+    best: tuple[float, str, float] | None = None
+    for other in sorted({s.device for s in fitted} - {device}):
+        theirs = {s.name: s.latency_ms for s in fitted if s.device == other}
+        common = sorted(own.keys() & theirs.keys())
+        if len(common) >= 3 and any(s.name in theirs for s in tested):
+            ratios = np.log([own[n] / theirs[n] for n in common])
+            candidate = (float(np.median(np.abs(ratios - np.median(ratios)))), other, float(np.exp(np.median(ratios))))
+            best = min(best, candidate) if best else candidate
+    if best is None:
+        return {}
+    known = {s.name: s.latency_ms for s in fitted if s.device == best[1]}
+    return {s.name: known[s.name] * best[2] for s in tested if s.name in known}
+
+
+BASELINES: Mapping[str, Baseline] = {
+    "macs": _macs,
+    "op_count_ridge": _op_count_ridge,
+    "nonnegative_least_squares": _nonnegative,
+    "nearest_device_scaled": _nearest_device,
+}

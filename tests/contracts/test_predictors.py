@@ -1,0 +1,58 @@
+"""Every registered latency predictor, on one device that uses it, against the contract suite."""
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from nas.errors import ArtifactError, UsageError
+from nas.hardware import Profile, load_profile, profile_files
+from nas.predictor import Predictor, load_predictor, predictors
+from nas.testing import predictors as suite
+
+# a predictor that prices table architectures alone has its own tests
+GRAPH_CHECKS: list[Callable[[Predictor, Profile, str], None]] = [
+    suite.check_estimate_is_an_interval,
+    suite.check_computing_operators_have_prices,
+    suite.check_unknown_operator_is_named,
+    suite.check_more_work_takes_longer,
+    suite.check_batch_equals_single,
+    suite.check_far_away_is_extrapolated,
+]
+
+
+@cache
+def fitted(name: str) -> tuple[Predictor, Profile, str]:
+    for device in ["sa8295p", *sorted(profile_files())]:
+        profile = load_profile(device)
+        for precision, found in profile.precisions.items():
+            if found.predictor == name:
+                return load_predictor(profile, precision), profile, precision
+    pytest.skip(f"no committed profile uses the predictor {name!r}")
+
+
+@pytest.mark.parametrize("check", GRAPH_CHECKS, ids=lambda c: c.__name__)
+@pytest.mark.parametrize("name", predictors.names())
+def test_predictor(name: str, check: Callable[[Predictor, Profile, str], None]) -> None:
+    check(*fitted(name))
+
+
+@pytest.mark.parametrize("name", predictors.names())
+def test_predictor_survives_saving(name: str, tmp_path: Path) -> None:
+    suite.check_saved_equals_loaded(*fitted(name), tmp_path)
+
+
+@pytest.mark.parametrize("name", predictors.names())
+def test_damaged_artifact_is_refused(name: str, tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"not an artifact")
+    with pytest.raises(ArtifactError, match="damaged"):
+        predictors.get(name).load(tmp_path / "a")
+    with pytest.raises(ArtifactError, match="no such file"):
+        predictors.get(name).load(tmp_path / "b")
+
+
+@pytest.mark.parametrize("name", predictors.names())
+def test_no_timings_are_refused(name: str) -> None:
+    with pytest.raises(UsageError):
+        predictors.get(name)().fit([], [])
