@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from importlib import import_module
 from itertools import combinations
 from pathlib import Path
 from statistics import median
@@ -260,9 +261,7 @@ def graphs_of(models: Sequence[Mapping[str, str]], folder: Path | None = None) -
         known = workload_name(row)
         file = folder / f"{name}.onnx" if folder else None
         if file is not None and file.is_file():
-            from nas.frontends.onnx_file import read_onnx
-
-            graphs[name] = read_onnx(file)
+            graphs[name] = import_module("nas.frontends.onnx_file").read_onnx(file)
         elif known is not None:
             graphs[name] = workloads.load(known)
         else:
