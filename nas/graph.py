@@ -529,6 +529,23 @@ class GraphBuilder:
             weights += [Weight((channels,), parameter=False)] * 2
         return self.add_operator(op, [x], attributes, weights=weights, name=name)
 
+    def batch_norm(self, x: str, name: str | None = None) -> str:
+        """Add a batch norm in its deploy form.
+
+        It becomes part of the convolution that makes `x` (which then has a bias) where nothing else reads `x` and no
+        activation was fused; otherwise it is an operator of its own.
+        """
+        position = next((i for i, op in enumerate(self._operators) if op.outputs[0].name == x), None)
+        maker = None if position is None else self._operators[position]
+        if position is None or maker is None or maker.op != "Conv" or maker.attribute("activation") or self._is_read(x):
+            return self.norm("BatchNormalization", x, self.shape(x)[1], name=name)
+        if len(maker.weights) == 1:
+            self._operators[position] = replace(maker, weights=(*maker.weights, Weight((self.shape(x)[1],))))
+        return x
+
+    def _is_read(self, value: str) -> bool:
+        return any(value in op.inputs for op in self._operators)
+
     def pool(
         self,
         op: str,

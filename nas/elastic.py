@@ -1,0 +1,100 @@
+"""The contract of a space whose members share one set of weights.
+
+A member is a chain of parts; each part says where it stands, lowers itself and builds itself. Parts that stand in one
+slot (the same position and operator family) share weights: a smaller part takes a slice of the slot's largest.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from nas.arch import Architecture, Gene
+from nas.graph import Graph, GraphBuilder
+from nas.ops import Shape
+from nas.space import Choice, Resolution, SearchSpace
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class Part(ABC):
+    """One link of a member: a map of one tensor to one tensor.
+
+    Attributes:
+        label: Position in the network (``stage2.block1.mixer``); unique in a member.
+        shape: Of the input at batch 1, (1, c, h, w).
+    """
+
+    label: str
+    shape: Shape
+
+    @property
+    def slot(self) -> str:
+        """Name under which weights are shared: the position, and the operator family where there is a choice."""
+        return self.label
+
+    @abstractmethod
+    def lower(self, builder: GraphBuilder, x: str) -> str:
+        """Write the deploy form and return the output's name."""
+
+    @abstractmethod
+    def build(self) -> nn.Module:
+        """Return the training form with fresh weights."""
+
+    def graph(self) -> Graph:
+        """Return the deploy form as a graph of its own."""
+        builder = GraphBuilder(self.label)
+        return builder.build(self.lower(builder, builder.input(self.shape)))
+
+
+class ElasticSpace(SearchSpace):
+    """A space that one supernet serves; `segments` and `build` follow from `parts`."""
+
+    num_classes: int
+
+    @abstractmethod
+    def parts(self, architecture: Architecture, resolution: Resolution | None = None, num_classes: int | None = None) -> tuple[Part, ...]:
+        """Return the chain of an architecture; the resolution defaults to the architecture's own."""
+
+    @abstractmethod
+    def slots(self, resolution: Resolution, num_classes: int) -> Mapping[str, tuple[Part, ...]]:
+        """Return, for each slot, parts that between them are as large as any part of the slot along every axis."""
+
+    def extreme(self, largest: bool) -> Architecture:
+        """Return the member with every ordered gene at its upper or lower end; other genes at the dearest or the first value.
+
+        The dearest value of an unordered gene is the one with the most multiply-adds, all else equal.
+        """
+        genes: list[Gene] = [choice.values[-1 if largest and choice.ordered else 0] for choice in self.choices]
+        if largest:
+            for i, choice in enumerate(self.choices):
+                if not choice.ordered and len(choice.values) > 1:
+                    genes[i] = max(choice.values, key=lambda value, i=i: self._macs([*genes[:i], value, *genes[i + 1 :]]))  # type: ignore[misc]
+        return self.architecture(genes)
+
+    def _macs(self, genes: list[Gene]) -> int:
+        return sum(graph.cost.macs for _, graph in self.segments(self.architecture(genes)))
+
+    def build(self, architecture: Architecture, *, num_classes: int | None = None, resolution: Resolution | None = None) -> nn.Module:
+        """Return the chain as a module, in channels-last memory format: (n, 3, h, w) -> (n, num_classes)."""
+        import torch
+
+        self.validate(architecture)
+        chain: dict[str, Any] = {part.label.replace(".", "_"): part.build() for part in self.parts(architecture, resolution, num_classes)}
+        return torch.nn.Sequential(chain_of(chain)).to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+
+def chain_of(modules: Mapping[str, Any]) -> Any:
+    """Return named modules as `torch.nn.Sequential` takes them."""
+    from collections import OrderedDict
+
+    return OrderedDict(modules)
+
+
+def value_of(choice: Choice, gene: Gene) -> int:
+    """Return the position of a gene's value."""
+    return choice.values.index(gene)
