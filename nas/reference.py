@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from nas.errors import UnknownNameError
-from nas.mixer import Source
+from nas.graph import Graph
+from nas.mixer import Source, fuse
 from nas.registry import Registry
 from nas.space import Resolution
 
@@ -27,11 +28,11 @@ class Variant:
     Attributes:
         system: The catalogue's name of its system (``RepVGG``).
         name: Unique among all references; timm's name where timm has it (``repvgg_a0``).
-        params: Parameters of the deploy form with a 1000-class head.
+        params: Parameters with a 1000-class head, as published: of the deploy form where the system is reparameterised.
         macs: Multiply-adds of the deploy form at `resolution`, by the convention of `nas.ops`.
         resolution: (height, width) in pixels of the published figures.
         timm_name: timm's name, empty where timm lacks it.
-        train_params: Parameters of the training form; None where it is the deploy form.
+        train_params: Parameters of the training form of a reparameterised system; None elsewhere.
         top1_pct: Published ImageNet-1k top-1 accuracy; None where none is known.
         source: Where the accuracy comes from and under what recipe.
     """
@@ -91,3 +92,18 @@ def build(name: str, num_classes: int = 1000) -> nn.Module:
         if name in system.variants():
             return system.build(name, num_classes)
     raise UnknownNameError("reference", name, variants(), "A new reference is one file in search_spaces/references/.")
+
+
+def lower(name: str, resolution: Resolution | None = None) -> Graph:
+    """Return the deploy form of a published network as a graph at batch 1, by default at its published resolution.
+
+    Raises:
+        UnknownNameError: As `build`.
+    """
+    import torch
+
+    from nas.frontends.torch_module import trace_module
+
+    with torch.device("meta"):  # no weight is ever needed
+        module = fuse(build(name))
+    return trace_module(module, (1, 3, *(resolution or variants()[name].resolution)))

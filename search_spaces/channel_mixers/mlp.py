@@ -18,11 +18,24 @@ from search_spaces.layers.convolution import ConvNorm
 class Perceptron(nn.Module):
     """PW → activation → PW, with a batch norm after each where `norm` asks for it. (n, c, h, w) -> (n, c, h, w)."""
 
-    def __init__(self, channels: int, hidden: int, act: Activation, norm: Literal["none", "batch"]) -> None:
+    def __init__(self, channels: int, hidden: int, act: Activation, norm: Literal["none", "batch"] = "none", *, bias: bool = True) -> None:
         super().__init__()
-        self.expand = nn.Conv2d(channels, hidden, 1) if norm == "none" else ConvNorm(channels, hidden)
+        self.expand = nn.Conv2d(channels, hidden, 1, bias=bias) if norm == "none" else ConvNorm(channels, hidden)
         self.act = activation(act)
-        self.project = nn.Conv2d(hidden, channels, 1) if norm == "none" else ConvNorm(hidden, channels)
+        self.project = nn.Conv2d(hidden, channels, 1, bias=bias) if norm == "none" else ConvNorm(hidden, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.project(self.act(self.expand(x)))
+
+
+class TokenPerceptron(nn.Module):
+    """The same of tokens. (…, channels) -> (…, channels)."""
+
+    def __init__(self, channels: int, hidden: int, act: Activation, *, bias: bool = True) -> None:
+        super().__init__()
+        self.expand = nn.Linear(channels, hidden, bias)
+        self.act = activation(act)
+        self.project = nn.Linear(hidden, channels, bias)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.project(self.act(self.expand(x)))
