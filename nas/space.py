@@ -8,6 +8,7 @@ A space is a file in ``search_spaces/`` that registers a class; its presets are 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -20,6 +21,7 @@ import numpy.typing as npt
 from nas.arch import Architecture, Gene
 from nas.errors import UnknownNameError, UsageError, did_you_mean
 from nas.graph import Graph, join
+from nas.patterns import count_patterns
 from nas.registry import Registry
 
 if TYPE_CHECKING:
@@ -144,6 +146,16 @@ class SearchSpace(ABC):
         A space whose members may be the same graph in disguise (isomorphic cells) overrides this.
         """
         return architecture.key
+
+    def features(self, architecture: Architecture) -> Mapping[str, float]:
+        """Return numbers by name that tell a surrogate what the network is made of; zeros may be left out.
+
+        By default the patterns of its operators (see `nas.patterns`), summed over the segments.
+        """
+        counts: Counter[str] = Counter()
+        for _, graph in self.segments(architecture):
+            counts.update(count_patterns(graph))
+        return counts
 
     def encode(self, architecture: Architecture) -> Codes:
         """Return the index of each gene's value in its choice, shape (len(choices),)."""

@@ -7,10 +7,10 @@ there. What a compiler leaves of it says `nas.passes.dead_code.remove_dead_code`
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache, lru_cache
 from itertools import chain, permutations, product
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ import numpy.typing as npt
 from nas.arch import Architecture, Gene
 from nas.errors import UsageError
 from nas.graph import Graph, GraphBuilder, Weight
+from nas.patterns import count_patterns
 from nas.space import Choice, Resolution, SearchSpace, spaces
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class NasBench201(SearchSpace):
 
     Args:
         num_classes: Size of the classifier; CIFAR-10's by default.
+        isomorphic: Whether a search takes cells that come to one network as ``one``, or ``apart`` as published tables do.
 
     Source:
         Dong & Yang, "NAS-Bench-201", ICLR 2020, arXiv:2001.00326: macro skeleton, ReLU-Conv-BN order, residual reduction.
@@ -45,14 +47,14 @@ class NasBench201(SearchSpace):
     name = "nasbench201"
     choices = tuple(Choice(f"edge{source}{target}", OPERATIONS) for target, source in EDGES)
 
-    def __init__(self, num_classes: int = 10) -> None:
-        self.num_classes = num_classes
+    def __init__(self, num_classes: int = 10, isomorphic: Literal["one", "apart"] = "one") -> None:
+        self.num_classes, self.isomorphic = num_classes, isomorphic
 
     @classmethod
     def make(cls, preset: str = "", **options: Any) -> NasBench201:  # noqa: ARG003
-        """Return the space; the one option is `num_classes`."""
-        if unknown := options.keys() - {"num_classes"}:
-            raise UsageError(f"space nasbench201: has no option {min(unknown)!r}. Expected 'num_classes'.")
+        """Return the space; the options are `num_classes` and `isomorphic`."""
+        if unknown := options.keys() - {"num_classes", "isomorphic"}:
+            raise UsageError(f"space nasbench201: has no option {min(unknown)!r}. Expected 'num_classes' or 'isomorphic'.")
         return cls(**options)
 
     def parse(self, text: str) -> Architecture:
@@ -83,6 +85,14 @@ class NasBench201(SearchSpace):
             cell = _cell(architecture.genes, channels, height // divisor, width // divisor)
             parts += [(f"stage{stage}.cell{i}", cell) for i in range(1, _CELLS + 1)]
         return (*parts, ("head", _head(height // 4, width // 4, self.num_classes)))
+
+    def identity(self, architecture: Architecture) -> str:
+        """Return the network that the cell comes to; with ``isomorphic="apart"`` the cell as it is written."""
+        return architecture.key if self.isomorphic == "apart" else cell_key(architecture.genes)
+
+    def features(self, architecture: Architecture) -> Mapping[str, float]:
+        """Return the patterns of one cell: all fifteen are alike."""
+        return _patterns(cell_key(architecture.genes), architecture.genes)
 
     def build(self, architecture: Architecture, *, num_classes: int | None = None, resolution: Resolution | None = None) -> nn.Module:  # noqa: ARG002
         """Return the network with fresh weights, (n, 3, h, w) -> (n, num_classes)."""
@@ -217,6 +227,15 @@ def _reachable(terms: Sequence[tuple[str, tuple[int, ...]]], value: tuple[int, .
             found.add(i)
             stack += terms[i][1]
     return sorted(found)
+
+
+_PATTERNS: dict[str, Mapping[str, float]] = {}
+
+
+def _patterns(key: str, genes: tuple[Gene, ...]) -> Mapping[str, float]:
+    if key not in _PATTERNS:
+        _PATTERNS[key] = count_patterns.__wrapped__(_cell.__wrapped__(genes, 16, 32, 32))
+    return _PATTERNS[key]
 
 
 @cache

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -46,6 +47,11 @@ class ToySpace(SearchSpace):
     def canonical(self, genes: tuple[Gene, ...]) -> tuple[Gene, ...]:
         """An absent block has the first operator."""
         return tuple("conv" if i % 2 and genes[i - 1] == 0 else gene for i, gene in enumerate(genes))
+
+    def features(self, architecture: Architecture) -> Mapping[str, float]:
+        """Count the operators of the blocks that are there."""
+        widths, ops = architecture.genes[::2], architecture.genes[1::2]
+        return Counter(str(op) for width, op in zip(widths, ops, strict=True) if width)
 
     def segments(self, architecture: Architecture, resolution: Resolution | None = None) -> tuple[tuple[str, Graph], ...]:  # noqa: ARG002
         """The toy has no graph."""
@@ -166,12 +172,15 @@ def check_follows_the_seed(make: type[Searcher], *, objectives: int = 1) -> None
     assert searcher.ask(45) == searcher.ask(45) == whole[45].architecture
 
 
-def check_resumes(make: type[Searcher], *, objectives: int = 1, cuts: tuple[int, ...] = (1, 17, 33, 47, 55)) -> None:
+def check_resumes(
+    make: type[Searcher], *, objectives: int = 1, blocks: int = 3, count: int = 60, cuts: tuple[int, ...] = (1, 17, 33, 47, 55)
+) -> None:
     """A fresh searcher that is told the first trials proposes what the old one would have."""
-    space, goal = ToySpace(), toy_goal(objectives=objectives)
-    whole = simulate(make(space, goal, 5, ToyJudge(goal)), goal, 60)
+    space, goal = ToySpace(blocks), toy_goal(objectives=objectives)
+    whole = simulate(make(space, goal, 5, ToyJudge(goal)), goal, count)
+    assert len(whole) == count
     for cut in cuts:
-        assert simulate(make(space, goal, 5, ToyJudge(goal)), goal, 60, told=whole[:cut]) == whole
+        assert simulate(make(space, goal, 5, ToyJudge(goal)), goal, count, told=whole[:cut]) == whole
 
 
 def check_works_without_prescreen(make: type[Searcher]) -> None:

@@ -37,6 +37,10 @@ def test_resumes(make: type[Searcher], objectives: int) -> None:
     suite.check_resumes(make, objectives=objectives)
 
 
+def test_resumes_in_a_space_too_large_to_walk(make: type[Searcher]) -> None:
+    suite.check_resumes(make, objectives=2, blocks=8, count=40, cuts=(13, 27, 38))
+
+
 def test_works_without_prescreen(make: type[Searcher]) -> None:
     suite.check_works_without_prescreen(make)
 

@@ -1,0 +1,244 @@
+"""A Gaussian process over architectures: what guided search knows between evaluations.
+
+Everything here follows from the evaluated trials in the order told, computed by the same operations whenever it is computed,
+so that a resumed search has the same numbers to the last bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+
+GROUPS = ("patterns", "genes", "costs")
+PRIOR_LOG_WEIGHTS = (0.0, -2.0, -2.0)
+"""Patterns explain best what a network is; genes and costs must prove that they add something."""
+PRIOR_SPREAD = 1.5
+PRIOR_LOG_NOISE = np.log(0.05)
+JITTER = 1e-5
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """Feature vectors of architectures, one matrix a group.
+
+    Attributes:
+        matrices: Shape (architectures, columns) each.
+        outside: Squared norm of what has no column, shape (architectures,), of the first group.
+    """
+
+    matrices: tuple[Floats, ...]
+    outside: Floats
+
+    def __len__(self) -> int:
+        return len(self.outside)
+
+    def take(self, rows: npt.NDArray[np.int64]) -> Features:
+        """Return some rows."""
+        return Features(tuple(matrix[rows] for matrix in self.matrices), self.outside[rows])
+
+    def followed_by(self, other: Features) -> Features:
+        """Return the rows of both; columns that one lacks are zeros."""
+        joined = []
+        for x, y in zip(self.matrices, other.matrices, strict=True):
+            columns = max(x.shape[1], y.shape[1])
+            joined.append(np.vstack([np.pad(m, ((0, 0), (0, columns - m.shape[1]))) for m in (x, y)]))
+        return Features(tuple(joined), np.concatenate([self.outside, other.outside]))
+
+
+@dataclass
+class Vocabulary:
+    """Columns for named numbers, in the order in which names were first met."""
+
+    columns: dict[str, int] = field(default_factory=dict)
+
+    def learn(self, rows: Sequence[Mapping[str, float]]) -> None:
+        """Give new names a column."""
+        for row in rows:
+            for name in row:
+                self.columns.setdefault(name, len(self.columns))
+
+    def write(self, rows: Sequence[Mapping[str, float]]) -> tuple[Floats, Floats]:
+        """Return the matrix of some rows, and the squared norm of what has no column."""
+        matrix, outside = np.zeros((len(rows), len(self.columns))), np.zeros(len(rows))
+        for i, row in enumerate(rows):
+            for name, value in row.items():
+                if (column := self.columns.get(name)) is None:
+                    outside[i] += value * value
+                else:
+                    matrix[i, column] = value
+        return matrix, outside
+
+
+def squared_distances(a: Features, b: Features) -> list[Floats]:
+    """Return squared Euclidean distances by group, each of shape (len(a), len(b)).
+
+    What has no column counts as different in every two networks that are not the same row.
+    """
+    found = []
+    for g, (x, y) in enumerate(zip(a.matrices, b.matrices, strict=True)):
+        columns = min(x.shape[1], y.shape[1])
+        left, right = (x * x).sum(axis=1), (y * y).sum(axis=1)
+        if g == 0:
+            left, right = left + a.outside, right + b.outside
+        found.append(np.maximum(left[:, None] + right[None] - 2.0 * (x[:, :columns] @ y[:, :columns].T), 0.0))
+    return found
+
+
+@dataclass(frozen=True)
+class GaussianProcess:
+    """Hyperparameters fitted on the first trials; the kernel is squared exponential over the groups' weighted distances.
+
+    Attributes:
+        scales: Mean squared distance of each group among the trials of the fit; 0 where all are equal.
+        log_weights: Weight of each group.
+        log_noise: Noise variance relative to the signal's.
+    """
+
+    scales: tuple[float, ...]
+    log_weights: tuple[float, ...]
+    log_noise: float
+
+    @classmethod
+    def fit(cls, features: Features, targets: Floats, *, steps: int = 60) -> GaussianProcess:
+        """Maximise the marginal likelihood with log-normal priors.
+
+        Args:
+            features: Of the evaluated architectures.
+            targets: Standardised, shape (architectures,).
+            steps: Evaluations of the likelihood.
+
+        Source:
+            Rasmussen and Williams, "Gaussian processes for machine learning", 2006, equation 5.8, with the signal's
+            variance and the constant mean profiled out; Nelder-Mead from the prior's mode.
+        """
+        from scipy.optimize import minimize
+
+        raw = squared_distances(features, features)
+        scales = tuple(float(distance.mean()) for distance in raw)
+        used = [g for g, scale in enumerate(scales) if scale > 0]
+        distances = [raw[g] / scales[g] for g in used]
+        prior = np.array([PRIOR_LOG_WEIGHTS[g] for g in used] + [PRIOR_LOG_NOISE])
+        spread = np.array([PRIOR_SPREAD] * len(used) + [1.0])
+
+        def loss(theta: Floats) -> float:
+            kernel = np.exp(-sum((np.exp(t) * d for t, d in zip(theta, distances, strict=False)), np.zeros_like(raw[0])))
+            fitted = _factor(kernel, float(theta[-1]))
+            if fitted is None:
+                return 1e9
+            _, variance, determinant = _profile(fitted, targets)
+            return float(0.5 * len(targets) * np.log(variance) + determinant + (((theta - prior) / spread) ** 2).sum() / 2)
+
+        best = minimize(loss, prior, method="Nelder-Mead", options={"maxfev": steps, "xatol": 0.05, "fatol": 0.05}).x.round(4)
+        weights = dict(zip(used, best[:-1], strict=True))
+        return cls(scales, tuple(float(weights.get(g, 0.0)) for g in range(len(scales))), float(best[-1]))
+
+    def kernel(self, a: Features, b: Features) -> Floats:
+        """Return the correlations, shape (len(a), len(b))."""
+        total = np.zeros((len(a), len(b)))
+        for distance, scale, log_weight in zip(squared_distances(a, b), self.scales, self.log_weights, strict=True):
+            if scale > 0:
+                total += distance * (np.exp(log_weight) / scale)
+        return np.exp(-total)
+
+    @cached_property
+    def noise(self) -> float:
+        """Noise variance relative to the signal's."""
+        return float(np.exp(self.log_noise)) + JITTER
+
+
+class Posterior:
+    """What a Gaussian process says of candidates, extended one evaluated trial at a time.
+
+    Args:
+        process: Kernel and noise.
+        evaluated: Features of the trials of the fit.
+        candidates: Fixed candidates whose prediction is kept up to date; None to ask for others each time.
+    """
+
+    def __init__(self, process: GaussianProcess, evaluated: Features, candidates: Features | None = None) -> None:
+        from scipy.linalg import solve_triangular
+
+        self.process, self.candidates = process, candidates
+        self._evaluated = evaluated
+        kernel = process.kernel(evaluated, evaluated)
+        self._factor: Floats = np.asarray(np.linalg.cholesky(kernel + process.noise * np.eye(len(evaluated))), dtype=np.float64)
+        self._solved: Floats | None = None
+        if candidates is not None:
+            self._solved = solve_triangular(self._factor, process.kernel(evaluated, candidates), lower=True, check_finite=False)
+
+    def extend(self, trial: Features) -> None:
+        """Take in one more evaluated trial."""
+        from scipy.linalg import solve_triangular
+
+        known = self.process.kernel(self._evaluated, trial)[:, 0]
+        row = solve_triangular(self._factor, known, lower=True, check_finite=False)
+        pivot = np.sqrt(max(1.0 + self.process.noise - float(row @ row), JITTER))
+        size = len(self._factor)
+        factor = np.zeros((size + 1, size + 1))
+        factor[:size, :size], factor[size, :size], factor[size, size] = self._factor, row, pivot
+        self._factor = factor
+        self._evaluated = self._evaluated.followed_by(trial)
+        if self.candidates is not None and self._solved is not None:
+            new = (self.process.kernel(trial, self.candidates)[0] - row @ self._solved) / pivot
+            self._solved = np.vstack([self._solved, new])
+
+    def predict(self, targets: Floats, others: Features | None = None) -> tuple[Floats, Floats]:
+        """Return mean and standard deviation of what evaluating each candidate would give, evaluation noise included.
+
+        Args:
+            targets: Of all evaluated trials taken in, in order.
+            others: Candidates; the fixed ones by default.
+        """
+        from scipy.linalg import solve_triangular
+
+        solved = self._solved
+        if others is not None:
+            solved = solve_triangular(self._factor, self.process.kernel(self._evaluated, others), lower=True, check_finite=False)
+        assert solved is not None
+        mean, variance, _ = _profile(self._factor, targets)
+        weights = solve_triangular(self._factor, targets - mean, lower=True, check_finite=False)
+        spread = np.maximum(1.0 - np.einsum("ij,ij->j", solved, solved), 0.0) + self.process.noise
+        return mean + weights @ solved, np.sqrt(variance * spread)
+
+
+def _factor(kernel: Floats, log_noise: float) -> Floats | None:
+    try:
+        return np.asarray(np.linalg.cholesky(kernel + (np.exp(log_noise) + JITTER) * np.eye(len(kernel))), dtype=np.float64)
+    except np.linalg.LinAlgError:
+        return None
+
+
+def _profile(factor: Floats, targets: Floats) -> tuple[float, float, float]:
+    """Return the mean and signal variance of greatest likelihood, and half the log determinant."""
+    from scipy.linalg import solve_triangular
+
+    both: Floats = solve_triangular(factor, np.stack([targets, np.ones(len(targets))], axis=1), lower=True, check_finite=False)
+    y, one = both.T
+    mean = float(y @ one / (one @ one))
+    variance = max(float(((y - mean * one) ** 2).mean()), 1e-12)
+    return mean, variance, float(np.log(np.diag(factor)).sum())
+
+
+def winsorised(values: Floats) -> Floats:
+    """Return values standardised after raising those below median - 2 × interquartile range to it.
+
+    A few networks that do not train would otherwise be all that a squared error sees.
+    """
+    low, middle, high = np.quantile(values, [0.25, 0.5, 0.75])
+    clipped = np.maximum(values, middle - 2.0 * (high - low)) if high > low else values
+    return np.asarray((clipped - clipped.mean()) / max(float(clipped.std()), 1e-12))
+
+
+def expected_improvement(mean: Floats, deviation: Floats, level: float | Floats) -> Floats:
+    """Return E[max(X - level, 0)] of X ~ N(mean, deviation²)."""
+    from scipy.special import ndtr
+
+    z = (mean - level) / deviation
+    density = np.exp(-0.5 * z * z) / np.sqrt(2 * np.pi)
+    return np.asarray(deviation * (z * ndtr(z) + density))
