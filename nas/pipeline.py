@@ -14,6 +14,7 @@ from nas.arch import Architecture
 from nas.errors import ArtifactError, InfeasibleError, NasError
 from nas.evaluator import Metrics, evaluators
 from nas.events import EventBus, PhaseAdvanced, PhaseFinished, PhaseStarted
+from nas.explain import why_not_more
 from nas.judge import Judge, Target, Verdict, load_targets, make_goal
 from nas.objective import Goal
 from nas.pareto import front as pareto_front
@@ -219,10 +220,11 @@ def _survey_and_choose(run: RunDirectory, problem: Problem, status: StatusFile, 
         "evaluations": len(feasible),
         "proposals": len(candidates),
     }
-    missed = [c for c in candidates if not c.verdict.feasible and c.losses(problem.goal)[0] < -chosen["accuracy_pct"]]
+    scored = [(c.architecture, c.verdict, c.metrics.accuracy_pct) for c in candidates]
+    winner = next(c.architecture for c in best if c.architecture.key == chosen["key"])
+    result["why_not_more"] = why_not_more(problem.judge, scored, winner)
     others = [point(problem, c.architecture, c.verdict, accuracy_pct=c.metrics.accuracy_pct) for c in candidates]
     _write_report(run, problem, result, {"all published networks": others})
-    result["excluded_more_accurate"] = len(missed)
     return result
 
 

@@ -1,0 +1,89 @@
+"""``nas predict``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from nas.cli._options import Confidence, Device, Format, Precision, checked_confidence, write
+
+
+def command(
+    network: Annotated[
+        str, typer.Argument(help="ARCH.json, MODEL.onnx or the name of a published network.", metavar="ARCH.json|MODEL.onnx|REFERENCE")
+    ],
+    device: Device,
+    precision: Precision = None,
+    breakdown: Annotated[bool, typer.Option("--breakdown", help="Show the share of every operator.")] = False,
+    resolution: Annotated[str | None, typer.Option("--resolution", help="Of an architecture's input: 224 or 192x256.")] = None,
+    confidence: Confidence = 0.9,
+    form: Format = "table",
+) -> None:
+    """Estimate how long a network takes on a device, with an interval; a device's own timing is shown where there is one."""
+    from nas.hardware import find_profile, load_profile
+    from nas.network import load_network
+    from nas.predictor import load_predictor
+    from nas.units import parse_resolution
+
+    coverage = checked_confidence(confidence)
+    size = parse_resolution(resolution) if resolution else None
+    profile = load_profile(device)
+    at = profile.at(precision)
+    chosen = precision or profile.default_precision
+    predictor = load_predictor(profile, chosen, find_profile(device).parent)
+    found = load_network(network, size)
+    estimate = predictor.estimate(found.graph, profile, chosen, coverage)
+    result: dict[str, Any] = {
+        "network": found.name,
+        "device": profile.name,
+        "precision": chosen,
+        "runtime": profile.runtime,
+        "quantity": profile.quantity,
+        "batch": profile.batch,
+        "latency_ms": estimate.latency_ms,
+        "lower_ms": estimate.lower_ms,
+        "upper_ms": estimate.upper_ms,
+        "confidence": estimate.confidence,
+        "basis": estimate.basis,
+        "extrapolated": bool(estimate.extrapolated),
+        "extrapolated_why": list(estimate.extrapolated),
+        "unsupported": list(estimate.unsupported),
+        "macs": found.graph.cost.macs,
+        "params": found.graph.cost.params,
+        "operators": [{"name": op.name, "op": op.op, "latency_ms": op.latency_ms} for op in estimate.operators],
+    }
+    measured_ms = at.timings_ms.get(found.timed_as) if found.timed_as else None
+    if measured_ms is not None:
+        spread = 1 + (at.repeats_within_pct or 0.0) / 100
+        result |= {"latency_ms": measured_ms, "lower_ms": measured_ms / spread, "upper_ms": measured_ms * spread, "basis": "measured"}
+        result["estimated"] = {"latency_ms": estimate.latency_ms, "lower_ms": estimate.lower_ms, "upper_ms": estimate.upper_ms}
+    write(result, form, lambda data: _render(data, breakdown))
+
+
+def _render(result: dict[str, Any], breakdown: bool) -> None:
+    from nas.report.tables import print_lines, print_table
+
+    what = "latency" if result["quantity"] == "latency" else "time a frame at full load (throughput, not latency)"
+    spread = f"{result['lower_ms']:.3g}–{result['upper_ms']:.3g} ms at {100 * result['confidence']:.0f} %"
+    head = f"{result['network']} on {result['device']} {result['precision']} ({result['runtime']}, batch {result['batch']})"
+    print_lines([f"{head}: {what} {result['latency_ms']:.4g} ms {result['basis']}, {spread}"])
+    if "estimated" in result:
+        model = result["estimated"]
+        print_lines([f"the model alone would say {model['latency_ms']:.3g} ms, {model['lower_ms']:.3g}–{model['upper_ms']:.3g} ms"])
+    print_lines([f"{result['macs'] / 1e6:,.0f} MMACs, {result['params'] / 1e6:.2f} M parameters"])
+    if result["unsupported"]:
+        print_lines([f"NOT counted, as the device or its model lacks them: {', '.join(result['unsupported'])}"])
+    if result["extrapolated"]:
+        print_lines([f"outside what was calibrated: {'; '.join(result['extrapolated_why'])}"])
+    if not breakdown:
+        return
+    total = sum(op["latency_ms"] for op in result["operators"]) or 1.0
+    kinds: dict[str, list[float]] = {}
+    for op in result["operators"]:
+        kinds.setdefault(op["op"], []).append(op["latency_ms"])
+    ranked = sorted(kinds.items(), key=lambda item: -sum(item[1]))
+    rows = [[kind, str(len(ms)), f"{sum(ms):.4f}", f"{100 * sum(ms) / total:.1f}"] for kind, ms in ranked]
+    print_table("by kind of operator", ["operator", "count", "ms", "%"], rows)
+    rows = [[op["name"], op["op"], f"{op['latency_ms']:.4f}", f"{100 * op['latency_ms'] / total:.1f}"] for op in result["operators"]]
+    print_table("in order", ["name", "operator", "ms", "%"], rows)

@@ -1,0 +1,99 @@
+"""A network as a user names it: an architecture, a model file, or a published network."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+from nas.arch import Architecture
+from nas.errors import ArtifactError, UnknownNameError, UsageError
+from nas.graph import Graph
+from nas.space import Resolution, SearchSpace, get_space
+
+
+@dataclass(frozen=True)
+class Network:
+    """What a user meant.
+
+    Attributes:
+        name: For people.
+        graph: Deploy form at batch 1, or what the file holds.
+        timed_as: Name under which profiles may have a timing of this very network; empty where none can be.
+        space: Where it is a member of one.
+        architecture: Where it is a member of a space.
+    """
+
+    name: str
+    graph: Graph
+    timed_as: str = ""
+    space: SearchSpace | None = None
+    architecture: Architecture | None = None
+
+
+def load_network(subject: str, resolution: Resolution | None = None) -> Network:
+    """Return the network that `subject` names: ``ARCH.json``, ``MODEL.onnx`` or a published network.
+
+    Args:
+        subject: As a user writes it.
+        resolution: Of an architecture's input; a file and a published network have their own.
+
+    Raises:
+        UnknownNameError: Neither a file nor a published network.
+        UsageError: No such architecture, or a resolution for what has its own.
+        ArtifactError: The file is missing or damaged.
+        GraphError: The file holds no graph with static shapes.
+    """
+    path = Path(subject)
+    if path.suffix == ".json":
+        space, architecture = read_architecture(path)
+        graph = space.lower(architecture, resolution)
+        return Network(architecture.key, graph, space.timed_as(architecture, resolution), space, architecture)
+    if resolution is not None:
+        raise UsageError(f"resolution: {subject} has its own. Do this: leave --resolution out.")
+    if path.suffix == ".onnx":
+        read_onnx = import_module("nas.frontends.onnx_file").read_onnx
+        return Network(path.name, read_onnx(path))
+    from nas import workloads
+
+    if subject in workloads.names():
+        return Network(subject, workloads.load(subject), subject)
+    from nas.reference import variants
+
+    if subject in variants():
+        return Network(subject, _traced(subject))
+    known = {*workloads.names(), *variants()}
+    raise UnknownNameError("network", subject, known, "Expected ARCH.json, MODEL.onnx or a name of nas spaces references.")
+
+
+def read_architecture(path: Path) -> tuple[SearchSpace, Architecture]:
+    """Return the architecture in a file, with its space; a point of a run's result holds one too.
+
+    Raises:
+        ArtifactError: The file cannot be read.
+        UsageError: It holds no architecture of a known space.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ArtifactError(f"architecture {path}: cannot be read ({getattr(error, 'strerror', None) or error}).") from None
+    try:
+        data = json.loads(text)
+        if isinstance(data, dict) and "architecture" in data:
+            text = json.dumps(data["architecture"])
+    except json.JSONDecodeError:
+        pass  # Architecture.from_json says what is wrong
+    architecture = Architecture.from_json(text)
+    space = get_space(architecture.space)
+    space.validate(architecture)
+    return space, architecture
+
+
+def _traced(name: str) -> Graph:
+    from nas.frontends.torch_module import trace_module
+    from nas.mixer import fuse
+    from nas.reference import build, variants
+
+    height, width = variants()[name].resolution
+    return trace_module(fuse(build(name)), (1, 3, height, width), name)

@@ -1,0 +1,98 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from nas import workloads
+from nas.arch import Architecture
+from tests.e2e.conftest import Result
+from tests.e2e.tiny import tiny_plugins, write_device
+
+__all__ = ["tiny_plugins"]
+pytestmark = pytest.mark.usefixtures("tiny_plugins")
+KEYS = {"device", "precision", "runtime", "quantity", "batch", "latency_ms", "lower_ms", "upper_ms", "confidence", "basis"}
+KEYS |= {"extrapolated", "unsupported", "macs", "params", "operators"}
+
+
+@pytest.fixture
+def device(tmp_path: Path) -> Path:
+    return write_device(tmp_path)
+
+
+def predict(nas: Callable[..., Result], *words: object) -> dict[str, object]:
+    result = nas("predict", *words, "--format", "json")
+    assert result.code == 0, result.err
+    found: dict[str, object] = json.loads(result.out)
+    assert found.keys() >= KEYS
+    return found
+
+
+def test_reference_by_name(nas: Callable[..., Result], device: Path) -> None:
+    found = predict(nas, "resnet18", "--device", device)
+    assert found["macs"] == workloads.describe("resnet18").macs == 1814073344
+    assert found["latency_ms"] == pytest.approx(1814.073344)
+    assert found["basis"] == "estimated"
+    assert found["operators"]
+    assert (found["precision"], found["quantity"], found["batch"]) == ("fp16", "latency", 1)
+    assert predict(nas, "resnet18", "--device", device, "--precision", "w8a8")["latency_ms"] == pytest.approx(907.036672)
+
+
+def test_a_timing_of_the_device_goes_first(nas: Callable[..., Result], device: Path) -> None:
+    device.write_text(device.read_text().replace("[precisions.w8a8]", "[precisions.fp16.timings_ms]\nresnet18 = 1.25\n[precisions.w8a8]"))
+    found = predict(nas, "resnet18", "--device", device)
+    assert (found["latency_ms"], found["basis"]) == (1.25, "measured")
+    assert "1.25 ms measured" in nas("predict", "resnet18", "--device", device).out
+
+
+def test_architecture_file(nas: Callable[..., Result], device: Path, tmp_path: Path) -> None:
+    path = tmp_path / "arch.json"
+    path.write_text(Architecture("tiny-published", 1, (8, "Relu")).to_json())
+    assert predict(nas, path, "--device", device)["macs"] == 8 * 27 * 32 * 32
+    assert predict(nas, path, "--device", device, "--resolution", "16x32")["macs"] == 8 * 27 * 16 * 32
+    path.write_text(Architecture("tiny-published", 1, (8, "FancyOp")).to_json())
+    assert predict(nas, path, "--device", device)["unsupported"] == ["FancyOp"]
+    assert "FancyOp" in nas("predict", path, "--device", device).out
+
+
+def test_breakdown_is_printed(nas: Callable[..., Result], device: Path) -> None:
+    out = nas("predict", "resnet18", "--device", device, "--breakdown").out
+    assert "by kind of operator" in out
+    assert "layer4" in out
+
+
+@pytest.mark.parametrize(
+    ("subject", "code", "message"),
+    [
+        ("resnet81", 2, "Did you mean 'resnet18'"),
+        ("nowhere.json", 1, "cannot be read (No such file"),
+        ("nowhere.onnx", 1, "nowhere.onnx"),
+        ("resnet18 --precision int4", 2, "no precision 'int4'"),
+        ("resnet18 --resolution 128", 2, "has its own"),
+        ("resnet18 --confidence 2", 2, "confidence: out of range"),
+    ],
+)
+def test_bad_input(refused: Callable[..., str], device: Path, subject: str, code: int, message: str) -> None:
+    if ".onnx" in subject:
+        pytest.importorskip("nas.frontends.onnx_file")
+    assert message in refused("predict", *subject.split(), "--device", device, code=code)
+
+
+@pytest.mark.parametrize("text", ["{", '{"space": "tiny-published"}', '{"space": "tiny-published", "version": 9, "genes": [8, "Relu"]}'])
+def test_a_bad_architecture_is_one_line(refused: Callable[..., str], device: Path, tmp_path: Path, text: str) -> None:
+    path = tmp_path / "arch.json"
+    path.write_text(text)
+    assert "architecture" in refused("predict", path, "--device", device)
+
+
+def test_a_device_without_a_model(refused: Callable[..., str], device: Path) -> None:
+    device.write_text(device.read_text().replace('predictor = "tiny-macs"', ""))
+    assert "no latency predictor is fitted" in refused("predict", "resnet18", "--device", device)
+
+
+def test_references_are_listed_with_integers(nas: Callable[..., Result], refused: Callable[..., str]) -> None:
+    rows = json.loads(nas("spaces", "references", "--format", "json").out)
+    assert all(row.keys() >= {"name", "system", "space", "params", "macs", "resolution"} for row in rows)
+    assert all(type(row["params"]) is int and type(row["macs"]) is int for row in rows)
+    assert {"repvgg_a0"} <= {row["name"] for row in rows}
+    assert "Did you mean 'RepVGG'" in refused("spaces", "references", "--system", "RepVG")
