@@ -45,12 +45,14 @@ class Verdict:
         violations: By budget name; ≤ 0 where it holds.
         estimates: By device; breakdowns are left out, `Judge.estimates` has them.
         precisions: By device.
+        resolution: Of the input, (height, width) in pixels.
     """
 
     values: Mapping[str, float]
     violations: Mapping[str, float]
     estimates: Mapping[str, Estimate]
     precisions: Mapping[str, str]
+    resolution: Resolution
 
     @property
     def feasible(self) -> bool:
@@ -222,6 +224,7 @@ class Judge(Prescreen):
             self._violations(parts, chosen),
             {device: estimate for device, (_, estimate) in chosen.items()},
             {device: target.precision for device, (target, _) in chosen.items()},
+            (parts[0][1].inputs[0].shape[-2], parts[0][1].inputs[0].shape[-1]),
         )
 
     def _violations(self, parts: Segments, chosen: Mapping[str, tuple[Target, Estimate]]) -> dict[str, float]:

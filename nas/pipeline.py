@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import gc
+import multiprocessing
+import os
+import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -236,11 +242,35 @@ def survey(judge: Judge, bus: EventBus | None = None) -> list[Candidate]:
     began_s = time.monotonic()
     bus.emit(PhaseStarted("search", total=len(members), detail=f"{judge.space.name}, {len(members)} published weights"))
     verdicts: list[Verdict] = []
-    for i in range(0, len(members), 64):
-        verdicts += judge.verdicts(members[i : i + 64])
-        bus.emit(PhaseAdvanced("search", len(verdicts)))
+    with _uncollected():
+        for found in _side_by_side(judge, [members[i : i + 64] for i in range(0, len(members), 64)]):
+            verdicts += found
+            bus.emit(PhaseAdvanced("search", len(verdicts)))
     bus.emit(PhaseFinished("search", time.monotonic() - began_s))
     return [Candidate(a, v, evaluator.evaluate(a)) for a, v in zip(members, verdicts, strict=True)]
+
+
+def _side_by_side(judge: Judge, chunks: Sequence[list[Architecture]]) -> Iterator[list[Verdict]]:
+    """Yield the verdicts of each chunk, in order; every core takes its share where processes can be forked cheaply."""
+    cores = os.cpu_count() or 1
+    if cores < 2 or len(chunks) < 2 or sys.platform != "linux" or "torch" in sys.modules:
+        yield from map(judge.verdicts, chunks)
+        return
+    context = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(min(cores, 8), context) as pool:
+        yield from pool.map(judge.verdicts, chunks)
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Let graphs pile up without a search for garbage among them, which takes as long as making them."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def zoo_front(problem: Problem) -> list[dict[str, Any]]:
@@ -311,7 +341,7 @@ def point(
         "lower_ms": first["lower_ms"],
         "upper_ms": first["upper_ms"],
         "precision": first["precision"],
-        "resolution": written_resolution(problem.space.segments(architecture, problem.judge.resolution)[0][1].inputs[0].shape[-2:]),
+        "resolution": written_resolution(verdict.resolution),
         "accuracy_pct": accuracy_pct,
         "supernet_accuracy_pct": supernet_accuracy_pct,
         "macs": int(verdict.values["macs"]),

@@ -25,7 +25,7 @@ PRETRAINING = [
     (r"lvd", "LVD"),
     (r"m30m|m38m", "merged 30M images"),
     (r"ssld_6m", "6M images"),
-    (r"in22k|in21k", "ImageNet-22k"),
+    (r"in22k|in21k|ssld_stage", "ImageNet-22k"),
     (r"in12k", "ImageNet-12k"),
 ]
 
