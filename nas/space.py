@@ -157,6 +157,16 @@ class SearchSpace(ABC):
             counts.update(count_patterns(graph))
         return counts
 
+    def parse(self, row: Any) -> Architecture:
+        """Return the architecture of a row of a published table, in the spelling of this space's tables (JSON by default).
+
+        Raises:
+            UsageError: Not such a row, or no member of this space.
+        """
+        architecture = Architecture.from_json(str(row))
+        self.validate(architecture)
+        return architecture
+
     def encode(self, architecture: Architecture) -> Codes:
         """Return the index of each gene's value in its choice, shape (len(choices),)."""
         return np.array([choice.values.index(gene) for choice, gene in zip(self.choices, architecture.genes, strict=True)])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -69,15 +68,15 @@ class FBNet(SearchSpace):
             at += depth
         return tuple(spelt)
 
-    def parse(self, indices: Sequence[int]) -> Architecture:
-        """Return the architecture of a table's row of 22 block indices.
+    def parse(self, row: Any) -> Architecture:
+        """Return the architecture of a table's row of 22 block row.
 
         Raises:
             UsageError: Not such a row.
         """
-        if len(indices) != len(PLACES):
-            raise UsageError(f"space fbnet: not a row of {len(PLACES)} blocks, got {len(indices)}.")
-        return self.decode([int(i) for i in indices])
+        if len(row) != len(PLACES):
+            raise UsageError(f"space fbnet: not a row of {len(PLACES)} blocks, got {len(row)}.")
+        return self.decode([int(i) for i in row])
 
     def segments(self, architecture: Architecture, resolution: Resolution | None = None) -> tuple[tuple[str, Graph], ...]:
         """Return stem, blocks and head; a skip between equal shapes is left out."""

@@ -1,7 +1,7 @@
 """NAS-Bench-201: a cell of four nodes and six edges, five operations an edge, 15,625 cells in one fixed network.
 
 The graph is written as PyTorch runs it eagerly: a ``none`` edge multiplies by zero, and operators that feed nothing are
-there. What a compiler leaves of it says `nas.passes.dead_code.remove_dead_code`; which cells become one network says
+there. What a compiler leaves of it says `nas.passes.zeros`; which cells become one network says
 `cell_key`.
 """
 
@@ -57,15 +57,15 @@ class NasBench201(SearchSpace):
             raise UsageError(f"space nasbench201: has no option {min(unknown)!r}. Expected 'num_classes' or 'isomorphic'.")
         return cls(**options)
 
-    def parse(self, text: str) -> Architecture:
+    def parse(self, row: Any) -> Architecture:
         """Return the architecture of a benchmark string: ``|op~0|+|op~0|op~1|+|op~0|op~1|op~2|``.
 
         Raises:
             UsageError: Not such a string.
         """
-        nodes = [[edge.partition("~") for edge in part.strip("|").split("|")] for part in text.split("+")]
+        nodes = [[edge.partition("~") for edge in part.strip("|").split("|")] for part in str(row).split("+")]
         if [[source for _, _, source in node] for node in nodes] != [["0"], ["0", "1"], ["0", "1", "2"]]:
-            raise UsageError(f"space nasbench201: not a cell, got {text!r}. Expected |op~0|+|op~0|op~1|+|op~0|op~1|op~2|.")
+            raise UsageError(f"space nasbench201: not a cell, got {row!r}. Expected |op~0|+|op~0|op~1|+|op~0|op~1|op~2|.")
         return self.architecture([op for node in nodes for op, _, _ in node])
 
     def write(self, architecture: Architecture) -> str:

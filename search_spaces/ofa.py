@@ -72,16 +72,16 @@ class OnceForAll(SearchSpace):
                 spelt[at : at + 2] = _KERNELS[0], _EXPANSIONS[0]
         return tuple(spelt)
 
-    def parse(self, text: str) -> Architecture:
+    def parse(self, row: Any) -> Architecture:
         """Return the architecture of a table's JSON ``{"ks": 20, "e": 20, "d": 5, "r": 1}``.
 
         Raises:
             UsageError: Not such a row.
         """
         try:
-            row = json.loads(text)
-            knobs = [value for pair in zip(row["ks"], row["e"], strict=True) for value in pair]
-            genes = [row["r"], *row["d"], *knobs]
+            plain = json.loads(str(row))
+            knobs = [value for pair in zip(plain["ks"], plain["e"], strict=True) for value in pair]
+            genes = [plain["r"], *plain["d"], *knobs]
         except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
             raise UsageError(f"space ofa: not a row with ks, e, d and r ({error}).") from None
         return self.architecture(genes)

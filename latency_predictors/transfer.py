@@ -1,0 +1,607 @@
+"""A new device from five to fifty timings of architectures that the predictor chooses itself.
+
+The latency of a graph is a sum of prices of its operators. What a price can look like is known before any timing: so much for
+starting an operator, so much a MAC, so much a byte, a little more or less for a family of operators and for a single kind. That is a
+Gaussian prior over prices, hence over latencies; a handful of timings then fixes the few directions that matter. Three things are
+left to the timings to decide, by cross-validated evidence: how free the prices are, which graph the runtime executes (as written, or
+what dead-code removal leaves), and whether the measured latencies of other devices help.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from latency_predictors._operator_counts import QUANTITIES, RUNTIMES, Catalogue, Kind, catalogue, kind_of
+from nas.errors import ArtifactError, UsageError
+from nas.graph import Graph
+from nas.hardware import Profile
+from nas.predictor import Estimate, Estimates, Floats, OperatorLatency, Predictor, Sample, Segments, predictors
+
+FORMAT_VERSION = 1
+FEWEST = 5
+
+_GROUPS = ("total", "linear", "family", "kind", "depth", "sources")
+# Prior variances of the groups, in units of the latencies' spread. The last six use the sources.
+_FREEDOMS = (
+    (1, 0, 0, 0, 0, 0),
+    (1, 0.3, 0, 0, 0, 0),
+    (1, 1, 0, 0, 0, 0),
+    (1, 1, 0.3, 0, 0, 0),
+    (1, 0.3, 0.3, 0.1, 0, 0),
+    (1, 1, 1, 0.3, 0, 0),
+    (0.3, 0.3, 0.3, 1, 0, 0),
+    (1, 1, 0.3, 0.1, 0.3, 0),
+    (3, 1, 0.3, 0.1, 0, 0),
+    (0, 0.01, 0.01, 0.003, 0.003, 1),
+    (0, 0.1, 0.1, 0.03, 0.03, 1),
+    (0.3, 0.3, 0.1, 0.03, 0.03, 1),
+    (0, 0.03, 0.1, 0.1, 0.03, 1),
+    (1, 1, 0.3, 0.1, 0.1, 0.3),
+)
+_NOISES = (0.03, 0.06, 0.12, 0.25, 0.5, 0.8)  # standard deviations of a timing, in units of the latencies' spread
+_OFFSET = 4.0  # prior variance of the constant
+_TAIL = 4.0  # degrees of freedom of the noise: broken timings are outliers of a Student t
+_DESIGN_WEIGHTS = {"total": 1.0, "linear": 0.7, "family": 0.5, "depth": 0.3, "sources": 0.5}
+_DESIGN_NOISE = 0.1
+_MOST_COMPARED = 120  # timings among which the grid is compared; more are used by the winner alone
+
+
+# Features -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Basis:
+    """Features of candidates whose inner product is the prior covariance of their latencies.
+
+    Attributes:
+        runtimes: Indices into `RUNTIMES` that tell candidates apart; a space without dead code has one.
+        families: Families of operators, by position.
+        kinds: Position of each kind that varies in the pool.
+        centres: By runtime and group, means over the pool.
+        scales: By runtime and group, factors that give the group mean variance one over the pool.
+        per_network: Mean operators, MACs, activation and weight bytes of a network, shape (4,).
+        sources: By source device: its runtime and its weights on (linear, family, kind, depth).
+    """
+
+    runtimes: tuple[int, ...]
+    families: Mapping[str, int]
+    kinds: Mapping[tuple[str, str], int]
+    centres: Mapping[tuple[int, str], Floats]
+    scales: Mapping[tuple[int, str], Floats]
+    per_network: Floats
+    sources: tuple[tuple[int, Floats], ...] = ()
+    source_centres: Floats = field(default_factory=lambda: np.zeros(0))
+    source_scales: Floats = field(default_factory=lambda: np.zeros(0))
+
+    def groups(self, found: Catalogue) -> dict[tuple[int, str], Floats]:
+        """Return the features of candidates by (runtime, group), each of shape (n, width)."""
+        out: dict[tuple[int, str], Floats] = {}
+        raw = {r: _raw(found, r, self.families, self.kinds, self.per_network) for r in range(len(RUNTIMES))}
+        for r in self.runtimes:
+            for name, values in raw[r].items():
+                out[r, name] = (values - self.centres[r, name]) * self.scales[r, name]
+            out[r, "total"] = (out[r, "linear"].sum(1, keepdims=True) - self.centres[r, "total"]) * self.scales[r, "total"]
+        if self.sources:
+            plain = np.stack([_stack(out, r) @ weights for r, weights in self.sources], axis=1)
+            plain = (plain - self.source_centres[:-1]) * self.source_scales[:-1]
+            mean = (plain.mean(1, keepdims=True) - self.source_centres[-1:]) * self.source_scales[-1:]
+            shared = np.concatenate([0.5 * mean, plain / math.sqrt(len(self.sources))], axis=1)
+        else:
+            shared = np.zeros((len(found), 0))
+        return out | {(r, "sources"): shared for r in self.runtimes}
+
+
+def _stack(groups: Mapping[tuple[int, str], Floats], runtime: int) -> Floats:
+    return np.concatenate([groups[runtime, name] for name in ("linear", "family", "kind", "depth")], axis=1)
+
+
+def _raw(
+    found: Catalogue, runtime: int, families: Mapping[str, int], kinds: Mapping[tuple[str, str], int], per_network: Floats
+) -> dict[str, Floats]:
+    counts, quantities = found.counts[runtime], found.quantities()
+    relative = quantities / per_network
+    share = relative[:, :3].mean(1)  # of a typical network's operators, MACs and bytes
+    by_family = np.zeros((len(found.kinds), len(families), len(QUANTITIES)))
+    by_kind = np.zeros((len(found.kinds), len(kinds)))
+    for i, kind in enumerate(found.kinds):
+        if kind.family in families:
+            by_family[i, families[kind.family]] = relative[i]
+        if (position := kinds.get((kind.family, kind.shape))) is not None:
+            by_kind[i, position] = share[i]
+    return {
+        "linear": counts @ quantities,
+        "family": counts @ by_family.reshape(len(found.kinds), -1),
+        "kind": counts @ by_kind,
+        "depth": found.depths[runtime][:, None],
+    }
+
+
+def make_basis(
+    found: Catalogue, pool: Sequence[int] | None = None, sources: Mapping[str, tuple[Sequence[int], Floats]] | None = None
+) -> Basis:
+    """Return the basis of a pool of candidates.
+
+    Args:
+        found: Candidates.
+        pool: Rows that may be timed; all by default.
+        sources: By device, rows and their measured latencies in ms. Each is smoothed by a robust ridge regression on the same features,
+            so that it can be asked about any graph.
+    """
+    rows = np.arange(len(found)) if pool is None else np.asarray(pool)
+    plain = found.counts[0][rows]
+    per_network = np.maximum(plain.mean(0) @ found.quantities(), 1e-9)
+    varying = np.flatnonzero(found.counts[:, rows].std(axis=1).max(axis=0) > 0)
+    families = {name: i for i, name in enumerate(sorted({kind.family for kind in found.kinds}))}
+    kinds = {(found.kinds[i].family, found.kinds[i].shape): n for n, i in enumerate(varying)}
+    runtimes = tuple(
+        r
+        for r in range(len(RUNTIMES))
+        if not any(np.array_equal(found.counts[r][rows], found.counts[earlier][rows]) for earlier in range(r))
+    )
+    centres: dict[tuple[int, str], Floats] = {}
+    scales: dict[tuple[int, str], Floats] = {}
+    for r in runtimes:
+        for name, values in _raw(found, r, families, kinds, per_network).items():
+            seen = values[rows]
+            spread = seen.std(0)
+            moves = spread > 1e-9 * np.abs(seen.mean(0)) + 1e-12
+            factor: Floats
+            if name in ("linear", "depth"):  # each column counts alike
+                factor = np.where(moves, 1 / np.where(moves, spread, 1), 0) / math.sqrt(max(1, int(moves.sum())))
+            else:
+                factor = np.asarray(moves, dtype=float) / math.sqrt(max(float((spread[moves] ** 2).sum()), 1e-24))
+            centres[r, name] = np.asarray(seen.mean(0))
+            scales[r, name] = factor
+        total = ((_raw(found, r, families, kinds, per_network)["linear"][rows] - centres[r, "linear"]) * scales[r, "linear"]).sum(1)
+        centres[r, "total"], scales[r, "total"] = np.array([total.mean()]), np.array([1 / max(float(total.std()), 1e-12)])
+    basis = Basis(runtimes, families, kinds, centres, scales, per_network)
+    return _with_sources(basis, found, rows, sources) if sources else basis
+
+
+def _with_sources(basis: Basis, found: Catalogue, pool: Any, sources: Mapping[str, tuple[Sequence[int], Floats]]) -> Basis:
+    groups = basis.groups(found)
+    smooth = []
+    for _, (rows, latency_ms) in sorted(sources.items()):
+        fits = [(*_robust_ridge(_stack(groups, r)[np.asarray(rows)], np.asarray(latency_ms, dtype=float)), r) for r in basis.runtimes]
+        _, weights, runtime = min(fits, key=lambda fit: fit[0])
+        smooth.append((runtime, weights))
+    plain = np.stack([_stack(groups, r)[pool] @ weights for r, weights in smooth], axis=1)
+    centre, scale = plain.mean(0), 1 / np.maximum(plain.std(0), 1e-9)
+    mean = ((plain - centre) * scale).mean(1)
+    return Basis(
+        basis.runtimes,
+        basis.families,
+        basis.kinds,
+        basis.centres,
+        basis.scales,
+        basis.per_network,
+        tuple(smooth),
+        np.append(centre, mean.mean()),
+        np.append(scale, 1 / max(float(mean.std()), 1e-9)),
+    )
+
+
+def _robust_ridge(features: Floats, latency_ms: Floats, most: int = 3000, penalty: float = 1e-3) -> tuple[float, Floats]:
+    """Return (robust residual spread, weights) of a ridge regression with Cauchy weights on at most `most` rows."""
+    step = -(-len(features) // most)
+    x, y = features[::step], latency_ms[::step]
+    t = np.clip(y / np.median(y), 0.2, 5) - 1
+    trust: Floats = np.ones(len(t))
+    weights: Floats = np.zeros(x.shape[1])
+    offset, spread = float(np.median(t)), 1.0
+    for _ in range(4):
+        xw = x * trust[:, None]
+        solved = np.linalg.solve(x.T @ xw + penalty * len(x) * np.eye(x.shape[1]), xw.T @ (t - offset))
+        weights = np.asarray(solved, dtype=float)
+        offset += float(np.average(t - offset - x @ weights, weights=trust))
+        residual = t - offset - x @ weights
+        spread = 1.48 * float(np.median(np.abs(residual))) + 1e-4
+        trust = 1 / (1 + (residual / (2 * spread)) ** 2)
+    return spread, weights
+
+
+# Which architectures to time ----------------------------------------------------------------------------------------
+
+
+def choose(basis: Basis, found: Catalogue, rows: Sequence[int], count: int, rng: np.random.Generator, considered: float = 0.5) -> list[int]:
+    """Return `count` of the given rows to be timed: the greedy design that leaves the least mean variance over all of them.
+
+    Args:
+        basis: Features.
+        found: Candidates.
+        rows: Which of them may be timed.
+        count: How many timings there will be.
+        rng: Draws which share of the rows is considered, so that repeats differ.
+        considered: That share.
+
+    Source:
+        Greedy A-optimal Bayesian design (Chaloner & Verdinelli, "Bayesian experimental design: a review", 1995).
+    """
+    pool = np.asarray(rows)
+    if count > len(pool):
+        raise UsageError(f"transfer: more timings than candidates, got {count} of {len(pool)}.")
+    drawn = np.sort(rng.choice(pool, min(len(pool), max(count, min(int(considered * len(pool)), 1000))), replace=False))
+    small = Catalogue(found.kinds, found.counts[:, drawn], found.depths[:, drawn])
+    groups = basis.groups(small)
+    x = np.concatenate([groups[r, name] * math.sqrt(w) for r in basis.runtimes for name, w in _DESIGN_WEIGHTS.items()], axis=1)
+    x = np.concatenate([x / math.sqrt(len(basis.runtimes)), np.ones((len(x), 1))], axis=1)
+    covariance, target = np.eye(x.shape[1]), x.T @ x / len(x)
+    chosen: list[int] = []
+    for _ in range(count):
+        reach = x @ covariance
+        variance = (reach * x).sum(1)
+        gain = ((reach @ target) * reach).sum(1) / (variance + _DESIGN_NOISE)
+        gain[chosen] = -1
+        best = int(np.argmax(gain))
+        chosen.append(best)
+        covariance = covariance - np.outer(reach[best], reach[best]) / (variance[best] + _DESIGN_NOISE)
+    return [int(drawn[i]) for i in chosen]
+
+
+# The fit ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """What the timings said.
+
+    Attributes:
+        offset_ms: Constant.
+        weights: By (runtime, group), the posterior mean in ms a unit of the feature.
+        spread_ms: Unit of the standardised latencies.
+        runtime: Most credible runtime.
+        freedom: Most credible prior variances.
+        noise: Its standard deviation of a timing, standardised.
+        rows: Features of the timings under it, by group, for the variance.
+        inverse: Inverse covariance of the timings under it, shape (n, n).
+        scores: Absolute leave-one-out residuals over their standard deviations, ascending.
+        floor_ms: Least latency that is ever predicted.
+        sources_share: Weight of the evidence on the sources.
+        runtime_share: Weight of the evidence by runtime.
+        doubted: Timings that the likelihood takes for broken, by position.
+    """
+
+    offset_ms: float
+    weights: Mapping[tuple[int, str], Floats]
+    spread_ms: float
+    runtime: int
+    freedom: tuple[float, ...]
+    noise: float
+    rows: Mapping[str, Floats]
+    inverse: Floats
+    scores: Floats
+    floor_ms: float
+    sources_share: float
+    runtime_share: Mapping[int, float]
+    doubted: tuple[int, ...]
+
+
+def fit_rows(basis: Basis, groups: Mapping[tuple[int, str], Floats], latency_ms: Floats) -> Fit:
+    """Fit to timings; `groups` holds the features of the timed rows alone.
+
+    Every combination of runtime, freedom of prices and noise is weighted by the density that it gives each timing from the others
+    (leave-one-out, Student t). Timings far from what the others say lose their influence.
+
+    Source:
+        Gaussian processes with closed-form leave-one-out (Rasmussen & Williams 2006, section 5.4.2), iteratively reweighted for Student-t
+        noise (Lange, Little & Taylor 1989), averaged by pseudo-Bayesian weights (Geisser & Eddy 1979).
+    """
+    y = np.asarray(latency_ms, dtype=float)
+    if len(y) < FEWEST:
+        raise UsageError(f"transfer: too few timings, got {len(y)}. Expected at least {FEWEST}.")
+    if not np.all(np.isfinite(y) & (y > 0)):
+        raise UsageError("transfer: a timing that is not positive and finite.")
+    centre = float(np.median(y))
+    deviation = 1.48 * float(np.median(np.abs(y - centre)))
+    spread = math.sqrt((float(y.std()) ** 2 + deviation**2) / 2) + 1e-6 * centre
+    t = (y - centre) / spread
+    freedoms = [f for f in _FREEDOMS if f[-1] == 0 or basis.sources]
+    settings = [(r, f, s) for r in basis.runtimes for f in freedoms for s in _NOISES]
+    few = slice(0, _MOST_COMPARED)
+    density, weights, inverse, alpha, score, trust = _posterior(settings, groups, t, few)
+    if len(y) > _MOST_COMPARED:
+        settings = [settings[int(np.argmax(density))]]
+        density, weights, inverse, alpha, score, trust = _posterior(settings, groups, t, slice(None))
+    best = int(np.argmax(density))
+    runtime, freedom, noise = settings[best]
+    mean: dict[tuple[int, str], Any] = {}
+    constant = 0.0
+    for k in np.flatnonzero(weights > 1e-4):
+        r, amounts, _ = settings[k]
+        constant += _OFFSET * float(weights[k] * alpha[k].sum())
+        for amount, name in zip(amounts, _GROUPS, strict=True):
+            if amount and groups[r, name].shape[1]:
+                part = weights[k] * amount * (groups[r, name].T @ alpha[k])
+                mean[r, name] = mean.get((r, name), 0.0) + part
+    return Fit(
+        offset_ms=centre + spread * constant,
+        weights={key: spread * value for key, value in mean.items()},
+        spread_ms=spread,
+        runtime=runtime,
+        freedom=tuple(freedom),
+        noise=noise,
+        rows={name: groups[runtime, name] for amount, name in zip(freedom, _GROUPS, strict=True) if amount},
+        inverse=inverse[best],
+        scores=np.sort(score[best]),
+        floor_ms=0.1 * float(y.min()),
+        sources_share=float(sum(w for w, (_, f, _) in zip(weights, settings, strict=True) if f[-1])),
+        runtime_share={r: float(sum(w for w, s in zip(weights, settings, strict=True) if s[0] == r)) for r in basis.runtimes},
+        doubted=tuple(int(i) for i in np.flatnonzero(trust[best] < 0.35)),
+    )
+
+
+def _posterior(
+    settings: Sequence[tuple[int, tuple[float, ...], float]], groups: Mapping[tuple[int, str], Floats], t: Floats, rows: slice
+) -> tuple[Any, ...]:
+    """Return log density and weight of each setting, inverse covariances, K⁻¹t, leave-one-out scores, trust in each timing."""
+    products = {key: values[rows] @ values[rows].T for key, values in groups.items()}
+    t = t[rows]
+    cores = {
+        (r, f): _OFFSET + sum(amount * products[r, name] for amount, name in zip(f, _GROUPS, strict=True) if amount)
+        for r, f in {(r, f) for r, f, _ in settings}
+    }
+    covariance = np.array([cores[r, f] for r, f, _ in settings])
+    noise = np.array([s for *_, s in settings])[:, None] ** 2
+    trust = np.ones((len(settings), len(t)))
+    eye = np.eye(len(t))
+    for _ in range(6):
+        inverse = np.linalg.inv(covariance + eye * (noise / trust)[:, :, None])
+        alpha = inverse @ t
+        diagonal = np.diagonal(inverse, axis1=1, axis2=2)
+        residual = alpha / diagonal
+        variance = np.maximum(1 / diagonal - noise / trust, 0) + noise
+        trust = (_TAIL + 1) / (_TAIL + residual**2 / variance)
+    density = (-0.5 * np.log(variance) - (_TAIL + 1) / 2 * np.log1p(residual**2 / variance / _TAIL)).sum(1)
+    weights = np.exp(density - density.max())
+    return density, weights / weights.sum(), inverse, alpha, np.abs(residual) / np.sqrt(variance), trust
+
+
+def predict_rows(fit: Fit, groups: Mapping[tuple[int, str], Floats], confidence: float = 0.9) -> tuple[Floats, Floats]:
+    """Return latency and half-width of its interval in ms, each of shape (n,).
+
+    The half-width is the posterior standard deviation times a quantile of the leave-one-out scores, the ⌈(n + 1)·confidence⌉-th
+    of n (split conformal); where n is too small to hold that quantile, the largest is widened by a Student t's ratio.
+    """
+    count = len(next(iter(groups.values())))
+    mean = np.full(count, fit.offset_ms)
+    for key, weights in fit.weights.items():
+        mean = mean + groups[key] @ weights
+    prior, reach = np.full(count, _OFFSET), np.full((count, len(fit.inverse)), _OFFSET)
+    for name, rows in fit.rows.items():
+        amount, values = fit.freedom[_GROUPS.index(name)], groups[fit.runtime, name]
+        prior = prior + amount * (values**2).sum(1)
+        reach = reach + amount * (values @ rows.T)
+    variance = np.maximum(prior - ((reach @ fit.inverse) * reach).sum(1), 0) + fit.noise**2
+    half = fit.spread_ms * np.sqrt(variance) * _quantile(fit.scores, confidence)
+    return np.maximum(mean, fit.floor_ms), half
+
+
+def _quantile(scores: Floats, confidence: float) -> float:
+    from scipy.stats import t as student
+
+    n = len(scores)
+    rank = math.ceil((n + 1) * confidence)
+    if rank <= n:
+        return float(scores[rank - 1])
+    attained = n / (n + 1)
+    ratio = student.ppf(0.5 + confidence / 2, _TAIL) / student.ppf(0.5 + attained / 2, _TAIL)
+    return float(scores[-1] * max(1.0, ratio))
+
+
+# The plug-in --------------------------------------------------------------------------------------------------------
+
+
+@predictors.register("transfer")
+class Transfer(Predictor):
+    """Prices of operators from few timings, with or without the help of other devices.
+
+    `fit` takes the first profile for the target: samples whose device is another are sources. Which graphs to time, say `catalogue`,
+    `make_basis` and `choose`.
+    """
+
+    def __init__(self, basis: Basis | None = None, fit: Fit | None = None, device: str = "") -> None:
+        self.basis, self.fitted, self.device = basis, fit, device
+
+    def fit(self, samples: Sequence[Sample], profiles: Sequence[Profile]) -> Transfer:
+        """Return a predictor of the first profile's device; graphs of all samples are the pool that scales the prior."""
+        target = profiles[0].name if profiles else ""
+        found = catalogue([[("graph", sample.graph)] for sample in samples])
+        latency_ms = np.array([sample.latency_ms for sample in samples])
+        by_device: dict[str, list[int]] = {}
+        for i, sample in enumerate(samples):
+            by_device.setdefault(sample.device or target, []).append(i)
+        own = by_device.pop(target, [])
+        if len(own) < FEWEST:
+            raise UsageError(f"transfer: too few timings of device {target!r}, got {len(own)}. Expected at least {FEWEST}.")
+        sources = {name: (rows, latency_ms[rows]) for name, rows in by_device.items() if len(rows) >= 50}
+        basis = make_basis(found, None, sources)
+        groups = {key: values[own] for key, values in basis.groups(found).items()}
+        return Transfer(basis, fit_rows(basis, groups, latency_ms[own]), target)
+
+    def estimate(self, graph: Graph, profile: Profile, precision: str, confidence: float = 0.9) -> Estimate:
+        """Estimate one graph; the breakdown shares the latency out by operators in proportion to their prices."""
+        basis, fit = self._ready(profile, precision)
+        found = catalogue([[("graph", graph)]])
+        mean, half = predict_rows(fit, basis.groups(found), confidence)
+        latency = float(mean[0])
+        return Estimate(
+            latency,
+            max(0.0, latency - float(half[0])),
+            latency + float(half[0]),
+            confidence,
+            unsupported=graph.unknown,
+            extrapolated=tuple(_unseen(basis, found.kinds)),
+            operators=_shares(graph, latency),
+        )
+
+    def estimate_batch(self, candidates: Sequence[Segments], profile: Profile, precision: str, confidence: float = 0.9) -> Estimates:
+        """Estimate many candidates at once; a segment is read once however often it stands."""
+        basis, fit = self._ready(profile, precision)
+        found = catalogue(candidates)
+        mean, half = predict_rows(fit, basis.groups(found), confidence)
+        return Estimates(
+            latency_ms=mean,
+            lower_ms=np.maximum(mean - half, 0.0),
+            upper_ms=mean + half,
+            usable=np.array([not any(graph.unknown for _, graph in parts) for parts in candidates], dtype=bool),
+            extrapolated=np.array([bool(_unseen(basis, _kinds(found, row))) for row in range(len(found))], dtype=bool),
+        )
+
+    @staticmethod
+    def few_shot() -> FewShotTransfer:
+        """Return the predictor as the bench uses it."""
+        return FewShotTransfer()
+
+    def _ready(self, profile: Profile, precision: str) -> tuple[Basis, Fit]:
+        profile.at(precision)
+        if self.basis is None or self.fitted is None:
+            raise UsageError("transfer: not fitted. Do this: Transfer().fit(samples, [profile]).")
+        return self.basis, self.fitted
+
+    def save(self, path: Path) -> None:
+        """Write an npz of numbers and one JSON text."""
+        if self.basis is None or self.fitted is None:
+            raise UsageError("transfer: not fitted, nothing to save.")
+        basis, fit = self.basis, self.fitted
+        head = {
+            "version": FORMAT_VERSION,
+            "device": self.device,
+            "runtimes": basis.runtimes,
+            "families": list(basis.families),
+            "kinds": list(basis.kinds),
+            "source_runtimes": [r for r, _ in basis.sources],
+            "fit": {name: getattr(fit, name) for name in ("offset_ms", "spread_ms", "runtime", "freedom", "noise", "floor_ms")},
+            "sources_share": fit.sources_share,
+            "runtime_share": [fit.runtime_share[r] for r in basis.runtimes],
+            "doubted": fit.doubted,
+        }
+        arrays: dict[str, Any] = {
+            "per_network": basis.per_network,
+            "source_centres": basis.source_centres,
+            "source_scales": basis.source_scales,
+            "inverse": fit.inverse,
+            "scores": fit.scores,
+        }
+        arrays |= {f"source/{i}": weights for i, (_, weights) in enumerate(basis.sources)}
+        for label, table in (("centre", basis.centres), ("scale", basis.scales), ("weight", fit.weights)):
+            arrays |= {f"{label}/{r}/{name}": values for (r, name), values in table.items()}
+        arrays |= {f"rows/{name}": values for name, values in fit.rows.items()}
+        with path.open("wb") as file:
+            np.savez_compressed(file, head=np.array(json.dumps(head)), **arrays)
+
+    @classmethod
+    def load(cls, path: Path) -> Transfer:
+        """Read what `save` wrote."""
+        try:
+            with np.load(path, allow_pickle=False) as data:
+                arrays = {name: data[name] for name in data.files}
+            head = json.loads(str(arrays.pop("head")))
+            if head["version"] != FORMAT_VERSION:
+                raise ArtifactError(f"transfer: another format version, got {head['version']!r}. Expected {FORMAT_VERSION}.")
+            tables: dict[str, dict[Any, Floats]] = {"centre": {}, "scale": {}, "weight": {}, "rows": {}, "source": {}}
+            for name, values in arrays.items():
+                label, *rest = name.split("/")
+                if rest:
+                    key: Any = rest[0] if label == "rows" else int(rest[0]) if label == "source" else (int(rest[0]), rest[1])
+                    tables[label][key] = values
+            basis = Basis(
+                tuple(head["runtimes"]),
+                {name: i for i, name in enumerate(head["families"])},
+                {(family, shape): i for i, (family, shape) in enumerate(head["kinds"])},
+                tables["centre"],
+                tables["scale"],
+                arrays["per_network"],
+                tuple((r, tables["source"][i]) for i, r in enumerate(head["source_runtimes"])),
+                arrays["source_centres"],
+                arrays["source_scales"],
+            )
+            plain = head["fit"] | {"freedom": tuple(head["fit"]["freedom"])}
+            fit = Fit(
+                **plain,
+                weights=tables["weight"],
+                rows=tables["rows"],
+                inverse=arrays["inverse"],
+                scores=arrays["scores"],
+                sources_share=head["sources_share"],
+                runtime_share=dict(zip(basis.runtimes, head["runtime_share"], strict=True)),
+                doubted=tuple(head["doubted"]),
+            )
+            return cls(basis, fit, head["device"])
+        except FileNotFoundError:
+            raise ArtifactError(f"transfer: no such file, got {str(path)!r}.") from None
+        except (OSError, KeyError, ValueError, TypeError, EOFError) as error:
+            raise ArtifactError(f"transfer: damaged file {str(path)!r} ({error}).") from None
+
+
+def _kinds(found: Catalogue, row: int) -> list[Kind]:
+    return [found.kinds[i] for i in np.flatnonzero(found.counts[0, row])]
+
+
+def _unseen(basis: Basis, kinds: Sequence[Kind]) -> list[str]:
+    """Return in words which operator families of a graph the fit has never met."""
+    return [f"no {name} in the pool of the fit" for name in sorted({kind.family for kind in kinds} - basis.families.keys())]
+
+
+def _shares(graph: Graph, latency_ms: float) -> tuple[OperatorLatency, ...]:
+    """Return the latency by operators, in proportion to their share of the graph's operators, MACs and bytes."""
+    found = catalogue([[("graph", graph)]])
+    totals = np.maximum(found.counts[0] @ found.quantities(), 1e-9)[0, :3]
+    shares = []
+    for op in graph.operators:
+        kind = kind_of(graph, op)
+        shares.append(float((np.array([1, kind.macs, kind.activation_bytes]) / totals).mean()))
+    whole = sum(shares) or 1.0
+    return tuple(OperatorLatency(op.name, op.op, latency_ms * s / whole) for op, s in zip(graph.operators, shares, strict=True))
+
+
+class FewShotTransfer:
+    """The predictor on rows of candidates whose operators were counted once (see `nas.latency_transfer.FewShot`)."""
+
+    def prepare(self, candidates: Sequence[Segments], pool: Sequence[int], sources: Mapping[str, tuple[Sequence[int], Floats]]) -> Prepared:
+        """Count operators and make the basis of the pool."""
+        found = catalogue(candidates)
+        basis = make_basis(found, pool, sources)
+        return Prepared(found, basis, basis.groups(found))
+
+    def choose(self, prepared: Prepared, rows: Sequence[int], count: int, rng: np.random.Generator) -> list[int]:
+        """Return the rows to be timed."""
+        return choose(prepared.basis, prepared.found, rows, count, rng)
+
+    def predict(
+        self, prepared: Prepared, timed: Sequence[int], latency_ms: Floats, query: Sequence[int], confidence: float
+    ) -> tuple[Floats, Floats, Mapping[str, float]]:
+        """Fit to the timings and predict the query."""
+        fit = fit_rows(prepared.basis, {key: values[list(timed)] for key, values in prepared.groups.items()}, latency_ms)
+        mean, half = predict_rows(fit, {key: values[list(query)] for key, values in prepared.groups.items()}, confidence)
+        return mean, half, {"sources_share": fit.sources_share, "timings_doubted": float(len(fit.doubted))}
+
+    def columns(self, prepared: Prepared) -> tuple[Floats, Floats]:
+        """Return MACs and counts of operators by family, of the graphs as written."""
+        families = sorted({kind.family for kind in prepared.found.kinds})
+        member = np.array([[kind.family == family for family in families] for kind in prepared.found.kinds], dtype=float)
+        plain = prepared.found.counts[0]
+        return plain @ prepared.found.quantities()[:, 1], plain @ member
+
+    def ceiling(self, prepared: Prepared, rows: Sequence[int], latency_ms: Floats, query: Sequence[int]) -> Floats:
+        """Return the predictions of a robust ridge on all `rows`, under the runtime that fits them best; query rows take part where shared."""
+        features = {r: _stack(prepared.groups, r) for r in prepared.basis.runtimes}
+        fits = [(*_robust_ridge(features[r][list(rows)], latency_ms), r) for r in prepared.basis.runtimes]
+        _, weights, runtime = min(fits, key=lambda fit: fit[0])
+        guess = 1 + features[runtime][list(query)] @ weights
+        return np.maximum(guess * float(np.median(latency_ms)), 1e-3 * float(np.median(latency_ms)))
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """Candidates, counted and turned into features."""
+
+    found: Catalogue
+    basis: Basis
+    groups: Mapping[tuple[int, str], Floats]

@@ -1,0 +1,58 @@
+"""``nas bench latency-transfer``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from nas.cli._options import Format, Seed, write
+
+
+def command(
+    table: Annotated[Path, typer.Option(help="Latency table (.npz with 'arch' and 'ms/<device>').")],
+    test_devices: Annotated[str, typer.Option(help="Target devices, separated by commas.")],
+    train_devices: Annotated[str, typer.Option(help="Devices whose latencies are known, separated by commas; none by default.")] = "",
+    samples: Annotated[int, typer.Option(min=5, help="Timings on each target, all that are taken.")] = 10,
+    train_samples: Annotated[int | None, typer.Option(min=5, help="Rows of the pool; default: the whole table.")] = None,
+    query: Annotated[int | None, typer.Option(min=2, help="Rows after the pool that are predicted; default: the whole table.")] = None,
+    trim: Annotated[float, typer.Option(help="Share of fastest and of slowest rows dropped, from pool and query.")] = 0.0,
+    repeats: Annotated[int, typer.Option(min=1, help="Repetitions.")] = 20,
+    confidence: Annotated[float, typer.Option(help="Nominal coverage of the intervals.")] = 0.9,
+    space: Annotated[str, typer.Option(help="Space of the rows; default: guessed from their spelling.")] = "",
+    seed: Seed = 0,
+    form: Format = "table",
+) -> None:
+    """Predict devices from a few timings each, on a published table: HELP's and NASFLAT's protocols."""
+    from rich.console import Console
+
+    from nas.latency_table import read_latency_table
+    from nas.latency_transfer import TransferProtocol, bench_latency_transfer
+
+    protocol = TransferProtocol(samples, train_samples, query, trim, repeats, confidence, seed)
+    found = read_latency_table(table, space)
+    split = [[name.strip() for name in text.split(",") if name.strip()] for text in (train_devices, test_devices)]
+    console = Console(stderr=True)
+    result = bench_latency_transfer(found, split[0], split[1], protocol, console.print)
+    write(result, form, _render)
+
+
+def _render(result: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    shown = Table("device", "ρ", "sd", "ceiling ρ", "τ", "mean %", "median %", "within 10 %", "within 25 %", "coverage %", "± %")
+    for name, row in result["devices"].items():
+        numbers = [f"{row[key]:.3f}" for key in ("spearman", "spearman_sd")] + [
+            f"{row['ceiling']['spearman']:.3f}",
+            f"{row['kendall']:.3f}",
+        ]
+        keys = ("mean_error_pct", "median_error_pct", "within_10_pct", "within_25_pct", "coverage_pct", "halfwidth_pct")
+        shown.add_row(name, *numbers, *(f"{row[key]:.1f}" for key in keys))
+    console = Console()
+    console.print(shown)
+    plain = ", ".join(f"{name} {row['mean_spearman']:.3f}" for name, row in result["baselines"].items())
+    console.print(f"mean ρ {result['mean_spearman']:.4f} (ceiling {result['mean_ceiling_spearman']:.4f}); baselines: {plain}")
+    for defect in result["defects"]:
+        console.print(f"note: {defect}", highlight=False)

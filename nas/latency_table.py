@@ -1,0 +1,109 @@
+"""Published latency tables: rows of architectures, a column of milliseconds a device, and what is wrong with them said aloud."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nas.arch import Architecture
+from nas.errors import DataError, UnknownNameError
+from nas.predictor import Floats
+from nas.space import SearchSpace, get_space
+
+
+@dataclass(frozen=True, eq=False)
+class LatencyTable:
+    """A table.
+
+    Attributes:
+        path: Its file.
+        space: The space of its rows.
+        architectures: One a row.
+        ms: By device, shape (rows,).
+    """
+
+    path: Path
+    space: SearchSpace
+    architectures: tuple[Architecture, ...]
+    ms: Mapping[str, Floats]
+
+    def column(self, device: str) -> Floats:
+        """Return a device's latencies in ms.
+
+        Raises:
+            UnknownNameError: The table has no such device.
+        """
+        if device not in self.ms:
+            raise UnknownNameError("device of the table", device, self.ms, f"The table is {self.path}.")
+        return self.ms[device]
+
+    def defects(self, devices: Sequence[str]) -> list[str]:
+        """Return in words what is wrong with the columns of some devices."""
+        found = []
+        for device in devices:
+            y = self.column(device)
+            if np.all(y == np.round(y)):
+                found.append(f"{device}: whole milliseconds, a step is {100 / float(np.median(y)):.0f} % of the median")
+            if idle := int(np.sum(y < 0.05 * np.median(y))):
+                found.append(f"{device}: {idle} rows show less than a twentieth of the median; such graphs fold away on a compiled runtime")
+            if len(y) >= 1000 and (share := _drift(y)) > 0.05:
+                found.append(
+                    f"{device}: blocks of 100 consecutive rows differ by {100 * share:.0f} %, a state of the device, not of the networks"
+                )
+        if repeated := len(self.architectures) - len(set(self.architectures)):
+            found.append(f"{repeated} rows repeat another row's network")
+        return found
+
+
+def _drift(y: Floats) -> float:
+    """Return the spread of the medians of blocks of 100 rows beyond what the spread of rows explains, relative to the median."""
+    blocks = np.log(y[: len(y) // 100 * 100].reshape(-1, 100))
+    inner = 1.25 * blocks.std(axis=1).mean() / 10  # standard error of a block's median
+    return float(np.sqrt(max(0.0, float(np.median(blocks, axis=1).var()) - inner**2)))
+
+
+def read_latency_table(path: Path, space: str = "") -> LatencyTable:
+    """Read an ``.npz`` with an array ``arch`` and an array ``ms/<device>`` a device.
+
+    Args:
+        path: The file.
+        space: Name of the space; guessed from the spelling of the rows where empty.
+
+    Raises:
+        DataError: No such file, not such a table, or latencies that are not positive and finite.
+        UsageError: A row that the space does not know.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            arrays: dict[str, Any] = {name: data[name] for name in data.files}
+    except FileNotFoundError:
+        raise DataError(f"latency table: no such file, got {str(path)!r}.") from None
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise DataError(f"latency table: not an .npz file of plain arrays, got {str(path)!r} ({error}).") from None
+    columns = {name.removeprefix("ms/"): values.astype(float) for name, values in arrays.items() if name.startswith("ms/")}
+    if "arch" not in arrays or not columns:
+        raise DataError(f"latency table: {path} lacks {'arch' if columns else 'ms/<device>'}. Expected arrays 'arch' and 'ms/<device>'.")
+    rows = arrays["arch"]
+    for device, values in columns.items():
+        if values.shape != (len(rows),):
+            raise DataError(f"latency table: {path}, device {device}: {values.shape} latencies for {len(rows)} rows.")
+        if not np.all(np.isfinite(values) & (values > 0)):
+            raise DataError(f"latency table: {path}, device {device}: a latency that is not positive and finite.")
+    known = get_space(space or _guess(rows, path))
+    return LatencyTable(path, known, tuple(known.parse(row) for row in rows.tolist()), columns)
+
+
+def _guess(rows: Any, path: Path) -> str:
+    if rows.dtype.kind in "iu" and rows.ndim == 2 and rows.shape[1] == 22:
+        return "fbnet"
+    if rows.dtype.kind == "U" and len(rows):
+        if str(rows[0]).startswith("|"):
+            return "nasbench201"
+        if '"ks"' in str(rows[0]):
+            return "ofa"
+    raise DataError(f"latency table: {path}: rows of no known spelling, got {rows[:1]!r}. Do this: --space NAME.")

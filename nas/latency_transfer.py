@@ -1,0 +1,214 @@
+"""The protocol of few-shot latency transfer: time a few architectures on a target device, predict the others.
+
+HELP's split is a pool of the first rows, a query of the next ones, and the fastest and slowest tenth of both dropped by the target's own
+latencies; NASFLAT's is the whole table for both. All timings taken on the target count, however they are used.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, cast
+
+import numpy as np
+
+from nas.errors import UsageError
+from nas.latency_table import LatencyTable
+from nas.predictor import Floats, predictors
+
+log = logging.getLogger(__name__)
+
+
+class FewShot(Protocol):
+    """What the protocol asks of a predictor, on features of all candidates computed once (see ``latency_predictors/transfer.py``)."""
+
+    def prepare(self, candidates: Sequence[Any], pool: Sequence[int], sources: Mapping[str, tuple[Sequence[int], Floats]]) -> Any:
+        """Return whatever the next two need."""
+
+    def choose(self, prepared: Any, rows: Sequence[int], count: int, rng: np.random.Generator) -> list[int]:
+        """Return the rows to be timed."""
+
+    def predict(
+        self, prepared: Any, timed: Sequence[int], latency_ms: Floats, query: Sequence[int], confidence: float
+    ) -> tuple[Floats, Floats, Mapping[str, float]]:
+        """Return latency, half-width of the interval, and notes on the fit."""
+
+    def columns(self, prepared: Any) -> tuple[Floats, Floats]:
+        """Return MACs, shape (n,), and operator counts by family, shape (n, families), for the baselines."""
+
+    def ceiling(self, prepared: Any, rows: Sequence[int], latency_ms: Floats, query: Sequence[int]) -> Floats:
+        """Return predictions from thousands of timings."""
+
+
+@dataclass(frozen=True)
+class TransferProtocol:
+    """Settings of one run.
+
+    Attributes:
+        samples: Timings on the target.
+        train_samples: Rows of the pool, from the table's beginning; None for the whole table.
+        query: Rows after the pool that are predicted; None for the whole table.
+        trim: Share of fastest and of slowest rows dropped from both, by the target's latencies.
+        repeats: Repetitions; each considers another half of the pool.
+        confidence: Of the intervals.
+        seed: Of the repetitions.
+    """
+
+    samples: int = 10
+    train_samples: int | None = None
+    query: int | None = None
+    trim: float = 0.0
+    repeats: int = 20
+    confidence: float = 0.9
+    seed: int = 0
+
+
+@dataclass
+class Score:
+    """Figures of one device over the repetitions."""
+
+    rows: dict[str, list[float]] = field(default_factory=dict)
+
+    def add(self, **figures: float) -> None:
+        """Note the figures of one repetition."""
+        for name, value in figures.items():
+            self.rows.setdefault(name, []).append(float(value))
+
+    def means(self) -> dict[str, float]:
+        """Return the mean of each figure."""
+        return {name: float(np.mean(values)) for name, values in self.rows.items()}
+
+
+def figures(predicted: Floats, measured: Floats) -> dict[str, float]:
+    """Return rank correlations and errors of predictions."""
+    from scipy.stats import kendalltau, spearmanr
+
+    error = np.abs(predicted / measured - 1)
+    flat = np.ptp(predicted) == 0
+    return {
+        "spearman": 0.0 if flat else float(spearmanr(predicted, measured).statistic),
+        "kendall": 0.0 if flat else float(kendalltau(predicted, measured).statistic),
+        "mean_error_pct": 100 * float(error.mean()),
+        "median_error_pct": 100 * float(np.median(error)),
+        "within_10_pct": 100 * float((error <= 0.10).mean()),
+        "within_25_pct": 100 * float((error <= 0.25).mean()),
+    }
+
+
+def split(latency_ms: Floats, protocol: TransferProtocol) -> tuple[list[int], list[int]]:
+    """Return the rows of pool and query for a target.
+
+    Raises:
+        UsageError: The table has too few rows.
+    """
+    total = len(latency_ms)
+    pool_end = total if protocol.train_samples is None else protocol.train_samples
+    begin = 0 if protocol.query is None else pool_end
+    end = total if protocol.query is None else pool_end + protocol.query
+    if pool_end > total or end > total or begin >= end:
+        raise UsageError(f"latency transfer: the table has {total} rows, too few for a pool of {pool_end} and a query up to {end}.")
+    return _trim(latency_ms, range(pool_end), protocol.trim), _trim(latency_ms, range(begin, end), protocol.trim)
+
+
+def _trim(latency_ms: Floats, rows: Sequence[int], trim: float) -> list[int]:
+    order = np.asarray(rows)[np.argsort(latency_ms[np.asarray(rows)], kind="stable")]
+    return [int(i) for i in order[int(len(order) * trim) : int(len(order) * (1 - trim))]]
+
+
+def bench_latency_transfer(
+    table: LatencyTable,
+    train_devices: Sequence[str],
+    test_devices: Sequence[str],
+    protocol: TransferProtocol,
+    tell: Callable[[str], None] = lambda _: None,
+) -> dict[str, Any]:
+    """Run the protocol and return its result (see DESIGN.md), with the settings, the spread and the table's defects beside the figures.
+
+    Raises:
+        UsageError: Unknown devices, a device on both sides, or impossible sizes.
+    """
+    if not test_devices:
+        raise UsageError("latency transfer: no test device.")
+    if both := set(train_devices) & set(test_devices):
+        raise UsageError(f"latency transfer: a device on both sides of the split, got {min(both)!r}.")
+    if not 0 <= protocol.trim < 0.5:
+        raise UsageError(f"latency transfer: trim must be at least 0 and less than 0.5, got {protocol.trim}.")
+    for device in (*train_devices, *test_devices):
+        table.column(device)
+    predictor = cast(FewShot, predictors.get("transfer").few_shot())  # type: ignore[attr-defined]
+    whole = TransferProtocol(train_samples=protocol.train_samples, query=protocol.query)
+    pool, query = split(next(iter(table.ms.values())), whole)
+    rows = sorted({*pool, *query})
+    place = {row: i for i, row in enumerate(rows)}
+    tell(f"{len(rows)} graphs of {table.space.name}")
+    candidates = [table.space.segments(table.architectures[row]) for row in rows]
+    pool_places = [place[row] for row in sorted(pool)]
+    sources = {name: (pool_places, table.ms[name][sorted(pool)]) for name in train_devices}
+    prepared = predictor.prepare(candidates, pool_places, sources)
+    macs, counts = predictor.columns(prepared)
+    devices: dict[str, dict[str, Any]] = {}
+    baselines: dict[str, list[float]] = {"macs": [], "op_count_ridge": [], "nnls": []}
+    for device in test_devices:
+        tell(device)
+        y = table.ms[device]
+        local = y[rows]
+        timeable, asked = ([place[row] for row in part] for part in split(y, protocol))
+        if protocol.samples > len(timeable):
+            raise UsageError(f"latency transfer: more timings than rows in the pool, got {protocol.samples} of {len(timeable)}.")
+        score, plain = Score(), {name: Score() for name in baselines}
+        truth = local[asked]
+        for repeat in range(protocol.repeats):
+            rng = np.random.default_rng([protocol.seed, repeat])
+            timed = predictor.choose(prepared, timeable, protocol.samples, rng)
+            mean, half, notes = predictor.predict(prepared, timed, local[timed], asked, protocol.confidence)
+            inside = np.abs(truth - mean) <= half
+            score.add(**figures(mean, truth), coverage_pct=100 * inside.mean(), halfwidth_pct=100 * np.median(half / mean), **notes)
+            for name, guess in baseline_predictions(macs, counts, timed, local[timed], asked).items():
+                plain[name].add(**figures(guess, truth))
+        top = figures(predictor.ceiling(prepared, timeable, local[timeable], asked), truth)
+        devices[device] = score.means() | {
+            "spearman_sd": float(np.std(score.rows["spearman"])),
+            "ceiling": {"spearman": top["spearman"], "within_10_pct": top["within_10_pct"]},
+            "baselines": {name: kept.means()["spearman"] for name, kept in plain.items()},
+        }
+        for name, kept in plain.items():
+            baselines[name].append(kept.means()["spearman"])
+    return {
+        "devices": devices,
+        "mean_spearman": float(np.mean([d["spearman"] for d in devices.values()])),
+        "mean_ceiling_spearman": float(np.mean([d["ceiling"]["spearman"] for d in devices.values()])),
+        "baselines": {name: {"mean_spearman": float(np.mean(values))} for name, values in baselines.items()},
+        "protocol": {
+            "table": table.path.name,
+            "space": table.space.name,
+            "train_devices": list(train_devices),
+            "samples": protocol.samples,
+            "train_samples": protocol.train_samples,
+            "query": protocol.query,
+            "trim": protocol.trim,
+            "repeats": protocol.repeats,
+            "confidence": protocol.confidence,
+            "seed": protocol.seed,
+        },
+        "defects": table.defects([*train_devices, *test_devices]),
+    }
+
+
+def baseline_predictions(macs: Floats, counts: Floats, timed: Sequence[int], latency_ms: Floats, query: Sequence[int]) -> dict[str, Floats]:
+    """Return what three plain models say, from the same timings: MACs, ridge on operator counts, non-negative least squares on them."""
+    from scipy.optimize import nnls
+
+    ratio = float(np.median(latency_ms / macs[timed]))
+    x = np.concatenate([counts, macs[:, None] / macs.mean()], axis=1)
+    spread = x.std(0)
+    x = x[:, spread > 0] / spread[spread > 0]
+    a, b = x[timed] - x[timed].mean(0), latency_ms - latency_ms.mean()
+    ridge = np.linalg.solve(a.T @ a + np.eye(a.shape[1]), a.T @ b)
+    design = np.concatenate([x, np.ones((len(x), 1))], axis=1)
+    prices = nnls(design[timed], latency_ms)[0]
+    return {
+        "macs": macs[query] * ratio,
+        "op_count_ridge": np.maximum((x[query] - x[timed].mean(0)) @ ridge + latency_ms.mean(), 1e-3 * latency_ms.mean()),
+        "nnls": np.maximum(design[query] @ prices, 1e-3 * latency_ms.mean()),
+    }

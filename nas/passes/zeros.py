@@ -1,0 +1,53 @@
+"""Dead code: what a compiler drops because nothing reads it, or because it is zero whatever the input."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from nas.graph import Graph, Operator, Weight, freeze
+
+_KEEPS_ZERO = {"Relu", "Gelu", "Swish", "HardSwish", "Tanh", "LeakyRelu", "PRelu", "Elu", "Mish", "Selu", "Erf", "Softsign", "Neg", "Abs"}
+
+
+def remove_unread(graph: Graph) -> Graph:
+    """Return the graph without operators whose results reach no output."""
+    needed = set(graph.outputs)
+    kept: list[Operator] = []
+    for op in reversed(graph.operators):
+        if any(value.name in needed for value in op.outputs):
+            kept.append(op)
+            needed.update(op.inputs)
+    return graph if len(kept) == len(graph.operators) else replace(graph, operators=tuple(reversed(kept)))
+
+
+def fold_zeros(graph: Graph) -> Graph:
+    """Return the graph without what is zero whatever the input, and without what then feeds nothing.
+
+    A multiplication by zero is a `Mul` with the attribute ``constant`` 0. Zeros pass through poolings, layout operators and
+    activations that keep zero; a term that is zero leaves its sum. A convolution or linear layer of zeros leaves its bias, which folds
+    into the next one: it is taken for zero too. An output that is zero throughout becomes an `Expand` of a constant, which reads nothing.
+    """
+    zero: set[str] = set()
+    same: dict[str, str] = {}
+    kept: list[Operator] = []
+    for op in graph.operators:
+        inputs = tuple(same.get(name, name) for name in op.inputs)
+        dead = [name in zero for name in inputs]
+        made = {value.name for value in op.outputs}
+        if inputs and (all(dead) or (any(dead) and op.op == "Mul") or (op.op == "Mul" and op.attribute("constant") == 0)) and _linear(op):
+            zero |= made
+        elif any(dead) and op.op == "Add" and not op.weights:
+            same[op.outputs[0].name] = next(name for name, gone in zip(inputs, dead, strict=True) if not gone)
+        else:
+            kept.append(replace(op, inputs=inputs) if inputs != op.inputs else op)
+    outputs = tuple(same.get(name, name) for name in graph.outputs)
+    for name in {*outputs, *(name for op in kept for name in op.inputs)} & zero:
+        value = graph.values[name]
+        constant = Operator(f"{name}.constant", "Expand", (), (value,), (Weight(value.shape, value.dtype, False),), freeze({"constant": 0}))
+        kept.insert(0, constant)
+    return remove_unread(Graph(graph.inputs, tuple(kept), outputs, graph.name))
+
+
+def _linear(op: Operator) -> bool:
+    """Whether an operator of zeros is zero (or its bias, see `fold_zeros`)."""
+    return op.category in ("conv", "matmul", "pool", "layout", "norm", "reduce") or op.op in {"Mul", "Add", "Sub", *_KEEPS_ZERO}
