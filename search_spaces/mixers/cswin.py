@@ -15,7 +15,7 @@ from nas.graph import GraphBuilder, Weight
 from nas.mixer import Grade, OperatorFamily, Source, mixers
 from nas.space import Resolution
 from search_spaces.layers.attention import StackedLinear, heads_of
-from search_spaces.layers.windows import Tiling, for_batch
+from search_spaces.layers.windows import ChannelsLast, Tiling, for_batch
 
 Locality = Literal["stripe", "map"]
 
@@ -93,32 +93,30 @@ class CSWin(OperatorFamily):
     def build(self, channels: int, resolution: Resolution) -> nn.Module:
         tilings = self.tilings(resolution)
         heads = heads_of(self._width(channels, len(tilings)), self.head_dim)
-        return CrossShapedAttention(channels, heads, tilings, self.encoding)
+        return ChannelsLast(CrossShapedAttention(channels, heads, tilings, self.encoding))
 
 
 class CrossShapedAttention(nn.Module):
-    """The module of `CSWin`. (n, c, h, w) -> (n, c, h, w).
+    """Attention in one kind of stripe a branch. (n, h, w, c) -> (n, h, w, c).
 
     Args:
         channels: c.
         heads: Heads of a branch.
         tilings: One a branch.
         encoding: Where the position encoding convolves.
-        bias: Whether the projection to q, k and v has one.
     """
 
-    def __init__(self, channels: int, heads: int, tilings: tuple[Tiling, ...], encoding: Locality, bias: bool = True) -> None:
+    def __init__(self, channels: int, heads: int, tilings: tuple[Tiling, ...], encoding: Locality) -> None:
         super().__init__()
-        self.qkv = StackedLinear(channels, channels, parts=3, bias=bias)
+        self.qkv = StackedLinear(channels, channels, parts=3)
         self.project = nn.Linear(channels, channels)
         width = channels // len(tilings)
         self.branches = nn.ModuleList(StripeAttention(width, heads, tiling, encoding) for tiling in tilings)
 
     def forward(self, x: Tensor) -> Tensor:
         count = len(self.branches)
-        parts = self.qkv(x.permute(0, 2, 3, 1)).chunk(3 * count, dim=3)  # q, k, v, each by branch
-        y = torch.cat([branch(*parts[i::count]) for i, branch in enumerate(self.branches)], dim=3)
-        return self.project(y).permute(0, 3, 1, 2)
+        parts = self.qkv(x).chunk(3 * count, dim=3)  # q, k, v, each by branch
+        return self.project(torch.cat([branch(*parts[i::count]) for i, branch in enumerate(self.branches)], dim=3))
 
 
 class StripeAttention(nn.Module):
