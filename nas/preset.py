@@ -1,0 +1,84 @@
+"""Which size of a space fits the data and the machine, and what a device's operators leave of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from nas.arch import Architecture
+from nas.judge import Judge, Target
+from nas.space import SearchSpace, get_space, spaces
+
+SIZES = ("s", "m", "l")
+_LOOKS = 32
+
+
+@runtime_checkable
+class Sized(Protocol):
+    """A space with a largest and a smallest member, made of operator families."""
+
+    @property
+    def families(self) -> Any:
+        """Operator families, each with the operator kinds that it needs."""
+
+    def extreme(self, largest: bool) -> Architecture:
+        """Return the largest or the smallest member."""
+
+
+def choose_preset(space: str, images: int, gpu: bool) -> tuple[str, str]:
+    """Return (name of the space, why): a family whose presets have sizes is completed with one of them.
+
+    Small data and slow machines train a small supernet better: a GPU and ≥ 50,000 images take ``l``, ≥ 10,000 images
+    ``m``, else ``s``. A name that has its preset stays as it is.
+    """
+    family, _, given = space.partition("-")
+    if family not in spaces.names():
+        return space, ""
+    offered = spaces.get(family).presets
+    prefix = f"{given}-" if given and f"{given}-s" in offered else ""
+    if space in spaces.names() or prefix:
+        if not all(f"{prefix}{size}" in offered for size in SIZES):
+            return space, ""
+        machine = "a GPU" if gpu else "no GPU"
+        size = "l" if gpu and images >= 50_000 else "m" if images >= 10_000 else "s"
+        rule = {"l": "a GPU and at least 50,000", "m": "at least 10,000", "s": "fewer than 10,000"}[size]
+        return f"{family}-{prefix}{size}", f"space: {family}-{prefix}{size}, since there are {images:,} images and {machine} ({rule})."
+    return space, ""
+
+
+def lacking_families(space: SearchSpace, targets: Sequence[Target]) -> dict[str, str]:
+    """Return the operator families that a device cannot run, each with the reason."""
+    if not isinstance(space, Sized):
+        return {}
+    found = {}
+    for target in targets:
+        forbidden = set(target.profile.at(target.precision).unsupported_ops)
+        for family, ops in space.families.items():
+            if missing := sorted(forbidden & set(ops)):
+                found[family] = f"{target.profile.name} at {target.precision} lacks {', '.join(missing)}"
+    return found
+
+
+def larger_preset(judge: Judge, options: dict[str, Any]) -> str:
+    """Return a line where the budget would have allowed a larger preset than the space at hand; else the empty string."""
+    space = judge.space
+    if not isinstance(space, Sized) or not space.name.endswith(SIZES[:-1]) or "-" not in space.name:
+        return ""
+    most_macs = sum(graph.cost.macs for _, graph in space.segments(space.extreme(True), judge.resolution))
+    for size in reversed(SIZES[SIZES.index(space.name[-1]) + 1 :]):
+        name = f"{space.name[:-1]}{size}"
+        bigger = get_space(name, **options)
+        rng = np.random.default_rng(0)
+        beside = Judge(bigger, judge.goal, judge.targets, judge.confidence, judge.resolution, judge.batch)
+        fits = [v for v in beside.verdicts([bigger.sample(rng) for _ in range(_LOOKS)]) if v.feasible and v.values["macs"] > most_macs]
+        if fits:
+            verdict = max(fits, key=lambda v: v.values["macs"])
+            device, estimate = next(iter(verdict.estimates.items()))
+            return (
+                f"the budget would have allowed {name}: a member of {verdict.values['macs'] / 1e9:.2f} GMACs has an upper end of "
+                f"{estimate.upper_ms:.3g} ms on {device}, and {space.name} ends at {most_macs / 1e9:.2f}. "
+                f"Do this: --space {name}, with more data or a GPU."
+            )
+    return ""

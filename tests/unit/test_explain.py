@@ -1,0 +1,34 @@
+from pathlib import Path
+
+import pytest
+
+from nas.explain import stage_of, why_not_more
+from nas.judge import Judge, load_targets, make_goal
+from nas.space import get_space
+from tests.e2e.tiny import tiny_plugins, write_device
+
+__all__ = ["tiny_plugins"]
+pytestmark = pytest.mark.usefixtures("tiny_plugins")
+
+
+@pytest.mark.parametrize(
+    ("name", "stage"),
+    [("stages.2.blocks.0.conv", "stages.2"), ("layer4.1.conv1", "layer4.1"), ("stage2.block1.mixer.dw", "stage2"), ("head", "head")],
+)
+def test_stage_of(name: str, stage: str) -> None:
+    assert stage_of(name) == stage
+
+
+def test_it_names_what_was_excluded_and_what_more_would_buy(tmp_path: Path) -> None:
+    targets = load_targets([str(write_device(tmp_path))])
+    judge = Judge(get_space("tiny-published"), make_goal(targets, ["0.95ms"]), targets)
+    members = list(judge.space.enumerate())
+    scored = [(a, v, judge.space.published(a).accuracy_pct) for a, v in zip(members, judge.verdicts(members), strict=True)]  # type: ignore[attr-defined]
+    chosen = judge.space.architecture((16, "Relu"))
+    found = why_not_more(judge, scored, chosen)
+    assert found["accuracy_pct"] == 80.0  # the 81 % one has an operator that the device lacks
+    assert found["over_pct"] == pytest.approx(100 * (1.1 * 64 * 27 * 1024 / 1e6 / 0.95 - 1))
+    assert [row["name"] for row in found["operators"]] == ["Conv", "Relu"]
+    assert [change["accuracy_pct"] for change in found["budget_changes"]] == [70.0, 75.0]
+    assert "10% more budget would buy +5.00 points" in found["lines"][-1]
+    assert "10% less budget would change nothing" in found["lines"][-2]
