@@ -78,11 +78,9 @@ def shares(operators: Iterable[OperatorLatency], *, by_stage: bool) -> list[dict
 
 
 def stage_of(operator: str) -> str:
-    """Return the stage that an operator's name begins with: ``stages.2.blocks.0.conv`` is of ``stages.2``."""
-    parts = operator.split(".")
-    if len(parts) > 2 and parts[1].isdigit():
-        return ".".join(parts[:2])
-    return parts[0]
+    """Return the stage that an operator's name begins with: ``stages.2.blocks.0.conv`` is of ``stages.2``, ``layer4.1.conv1`` of ``layer4``."""
+    first, *rest = operator.split(".")
+    return f"{first}.{rest[0]}" if len(rest) > 1 and rest[0].isdigit() and not first[-1:].isdigit() else first
 
 
 def name_of(judge: Judge, architecture: Architecture) -> str:

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.usefixtures("tiny_plugins")
 
 @pytest.mark.parametrize(
     ("name", "stage"),
-    [("stages.2.blocks.0.conv", "stages.2"), ("layer4.1.conv1", "layer4.1"), ("stage2.block1.mixer.dw", "stage2"), ("head", "head")],
+    [("stages.2.blocks.0.conv", "stages.2"), ("layer4.1.conv1", "layer4"), ("stage2.block1.mixer.dw", "stage2"), ("head", "head")],
 )
 def test_stage_of(name: str, stage: str) -> None:
     assert stage_of(name) == stage

@@ -1,0 +1,51 @@
+"""The first answer: which published network fits?"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from nas import workloads
+from nas.space import get_space
+from search_spaces.zoo import published
+from tests.e2e.conftest import Result
+
+
+def test_every_row_has_a_graph_at_its_resolution() -> None:
+    for row in published().values():
+        assert workloads.describe(row.workload).input == (1, 3, row.resolution, row.resolution)
+        assert 0 < row.top1_pct < 100
+
+
+def test_pretraining_stays_visible() -> None:
+    rows = published()
+    assert rows["convnext_tiny@fb_in22k_ft_in1k"].pretraining == "ImageNet-22k"
+    assert rows["convnext_tiny@fb_in1k"].pretraining == "ImageNet-1k"
+    assert rows["levit_128s@fb_dist_in1k"].distilled
+    assert not rows["resnet50@tv_in1k"].distilled
+    alone = get_space("zoo-in1k")
+    assert {alone.facts(a)["pretraining"] for a in alone.enumerate()} == {"ImageNet-1k"}
+    assert 0 < alone.size() < get_space("zoo").size() == len(rows)
+
+
+@pytest.mark.slow
+def test_sa8295p_within_5_ms(nas: Callable[..., Result], tmp_path: Path) -> None:
+    result = nas("search", "--device", "sa8295p", "--budget", "5ms", "--space", "zoo", "--out", tmp_path / "run", "--format", "json")
+    assert result.code == 0, result.err
+    found = json.loads(result.out)
+    assert found["chosen"]["accuracy_pct"] >= 81.5
+    assert found["chosen"]["precision"] == "fp16"
+    assert all(point["upper_ms"] <= 5 for point in found["front"])
+    assert {point["devices"]["sa8295p"]["basis"] for point in found["front"]} == {"measured", "estimated"}
+    assert found["zoo"] == found["front"]
+    latencies = [point["latency_ms"] for point in sorted(found["front"], key=lambda p: p["accuracy_pct"])]
+    assert latencies == sorted(latencies)
+    assert found["why_not_more"]["accuracy_pct"] > found["chosen"]["accuracy_pct"]
+
+
+def test_a_resolution_keeps_what_was_published_at_it(nas: Callable[..., Result], refused: Callable[..., str], tmp_path: Path) -> None:
+    words = ["search", "--device", "sa8295p", "--budget", "5ms", "--space", "zoo", "--resolution"]
+    assert "no published accuracy" in refused(*words, "100")
+    space = get_space("zoo", resolution=(256, 256))
+    assert {space.row(a).resolution for a in space.enumerate()} == {256}  # type: ignore[attr-defined]
