@@ -50,6 +50,8 @@ _OFFSET = 4.0  # prior variance of the constant
 _TAIL = 4.0  # degrees of freedom of the noise: broken timings are outliers of a Student t
 _DESIGN_WEIGHTS = {"total": 1.0, "linear": 0.7, "family": 0.5, "depth": 0.3, "sources": 0.5}
 _DESIGN_NOISE = 0.1
+_TEMPER = 1.0
+_MOST_KEPT = 24  # settings that carry the interval
 _MOST_COMPARED = 120  # timings among which the grid is compared; more are used by the winner alone
 
 
@@ -256,30 +258,28 @@ class Fit:
         offset_ms: Constant.
         weights: By (runtime, group), the posterior mean in ms a unit of the feature.
         spread_ms: Unit of the standardised latencies.
-        runtime: Most credible runtime.
-        freedom: Most credible prior variances.
-        noise: Its standard deviation of a timing, standardised.
-        rows: Features of the timings under it, by group, for the variance.
-        inverse: Inverse covariance of the timings under it, shape (n, n).
+        settings: The most credible (runtime, prior variances, standard deviation of a timing), with their shares summing to one.
+        shares: Of those settings, shape (m,).
+        alphas: Inverse covariance times the standardised timings under each, shape (m, n).
+        inverses: Inverse covariances of the timings under each, shape (m, n, n).
+        rows: Features of the timings by (runtime, group), for the variance.
         scores: Absolute leave-one-out residuals over their standard deviations, ascending.
         floor_ms: Least latency that is ever predicted.
         sources_share: Weight of the evidence on the sources.
-        runtime_share: Weight of the evidence by runtime.
         doubted: Timings that the likelihood takes for broken, by position.
     """
 
     offset_ms: float
     weights: Mapping[tuple[int, str], Floats]
     spread_ms: float
-    runtime: int
-    freedom: tuple[float, ...]
-    noise: float
-    rows: Mapping[str, Floats]
-    inverse: Floats
+    settings: tuple[tuple[int, tuple[float, ...], float], ...]
+    shares: Floats
+    alphas: Floats
+    inverses: Floats
+    rows: Mapping[tuple[int, str], Floats]
     scores: Floats
     floor_ms: float
     sources_share: float
-    runtime_share: Mapping[int, float]
     doubted: tuple[int, ...]
 
 
@@ -304,43 +304,48 @@ def fit_rows(basis: Basis, groups: Mapping[tuple[int, str], Floats], latency_ms:
     t = (y - centre) / spread
     freedoms = [f for f in _FREEDOMS if f[-1] == 0 or basis.sources]
     settings = [(r, f, s) for r in basis.runtimes for f in freedoms for s in _NOISES]
-    few = slice(0, _MOST_COMPARED)
-    density, weights, inverse, alpha, score, trust = _posterior(settings, groups, t, few)
+    found = _posterior(settings, groups, t, slice(0, _MOST_COMPARED))
     if len(y) > _MOST_COMPARED:
-        settings = [settings[int(np.argmax(density))]]
-        density, weights, inverse, alpha, score, trust = _posterior(settings, groups, t, slice(None))
-    best = int(np.argmax(density))
-    runtime, freedom, noise = settings[best]
+        settings = [settings[int(np.argmax(found["density"]))]]
+        found = _posterior(settings, groups, t, slice(None))
+    shares = np.exp(_TEMPER * (found["density"] - found["density"].max()))
+    shares = shares / shares.sum()
+    kept = np.argsort(-shares, kind="stable")[:_MOST_KEPT]
+    kept = kept[shares[kept] > 1e-3]
+    sources_share = float(sum(w for w, (_, f, _) in zip(shares, settings, strict=True) if f[-1]))
+    shares = shares[kept] / shares[kept].sum()
+    settings = [settings[int(k)] for k in kept]
+    alphas, inverses = found["alpha"][kept], found["inverse"][kept]
     mean: dict[tuple[int, str], Any] = {}
     constant = 0.0
-    for k in np.flatnonzero(weights > 1e-4):
-        r, amounts, _ = settings[k]
-        constant += _OFFSET * float(weights[k] * alpha[k].sum())
+    for share, alpha, (r, amounts, _) in zip(shares, alphas, settings, strict=True):
+        constant += _OFFSET * float(share * alpha.sum())
         for amount, name in zip(amounts, _GROUPS, strict=True):
             if amount and groups[r, name].shape[1]:
-                part = weights[k] * amount * (groups[r, name].T @ alpha[k])
-                mean[r, name] = mean.get((r, name), 0.0) + part
+                mean[r, name] = mean.get((r, name), 0.0) + share * amount * (groups[r, name].T @ alpha)
+    left_out, variance = found["residual"][kept], found["variance"][kept]
+    centre_of_left_out = shares @ left_out
+    mixed = shares @ (variance + (left_out - centre_of_left_out) ** 2)
     return Fit(
         offset_ms=centre + spread * constant,
         weights={key: spread * value for key, value in mean.items()},
         spread_ms=spread,
-        runtime=runtime,
-        freedom=tuple(freedom),
-        noise=noise,
-        rows={name: groups[runtime, name] for amount, name in zip(freedom, _GROUPS, strict=True) if amount},
-        inverse=inverse[best],
-        scores=np.sort(score[best]),
+        settings=tuple(settings),
+        shares=shares,
+        alphas=alphas,
+        inverses=inverses,
+        rows={(r, name): groups[r, name] for r in {r for r, *_ in settings} for name in _GROUPS},
+        scores=np.sort(np.abs(centre_of_left_out) / np.sqrt(mixed)),
         floor_ms=0.1 * float(y.min()),
-        sources_share=float(sum(w for w, (_, f, _) in zip(weights, settings, strict=True) if f[-1])),
-        runtime_share={r: float(sum(w for w, s in zip(weights, settings, strict=True) if s[0] == r)) for r in basis.runtimes},
-        doubted=tuple(int(i) for i in np.flatnonzero(trust[best] < 0.35)),
+        sources_share=sources_share,
+        doubted=tuple(int(i) for i in np.flatnonzero(shares @ found["trust"][kept] < 0.4)),
     )
 
 
 def _posterior(
     settings: Sequence[tuple[int, tuple[float, ...], float]], groups: Mapping[tuple[int, str], Floats], t: Floats, rows: slice
-) -> tuple[Any, ...]:
-    """Return log density and weight of each setting, inverse covariances, K⁻¹t, leave-one-out scores, trust in each timing."""
+) -> dict[str, Floats]:
+    """Return, by setting, log density, inverse covariance, K⁻¹t, and of each timing left out residual, variance and trust."""
     products = {key: values[rows] @ values[rows].T for key, values in groups.items()}
     t = t[rows]
     cores = {
@@ -359,8 +364,7 @@ def _posterior(
         variance = np.maximum(1 / diagonal - noise / trust, 0) + noise
         trust = (_TAIL + 1) / (_TAIL + residual**2 / variance)
     density = (-0.5 * np.log(variance) - (_TAIL + 1) / 2 * np.log1p(residual**2 / variance / _TAIL)).sum(1)
-    weights = np.exp(density - density.max())
-    return density, weights / weights.sum(), inverse, alpha, np.abs(residual) / np.sqrt(variance), trust
+    return {"density": density, "inverse": inverse, "alpha": alpha, "residual": residual, "variance": variance, "trust": trust}
 
 
 def predict_rows(fit: Fit, groups: Mapping[tuple[int, str], Floats], confidence: float = 0.9) -> tuple[Floats, Floats]:
@@ -373,13 +377,21 @@ def predict_rows(fit: Fit, groups: Mapping[tuple[int, str], Floats], confidence:
     mean = np.full(count, fit.offset_ms)
     for key, weights in fit.weights.items():
         mean = mean + groups[key] @ weights
-    prior, reach = np.full(count, _OFFSET), np.full((count, len(fit.inverse)), _OFFSET)
-    for name, rows in fit.rows.items():
-        amount, values = fit.freedom[_GROUPS.index(name)], groups[fit.runtime, name]
-        prior = prior + amount * (values**2).sum(1)
-        reach = reach + amount * (values @ rows.T)
-    variance = np.maximum(prior - ((reach @ fit.inverse) * reach).sum(1), 0) + fit.noise**2
-    half = fit.spread_ms * np.sqrt(variance) * _quantile(fit.scores, confidence)
+    runtimes = {r for r, *_ in fit.settings}
+    norms = {(r, name): (groups[r, name] ** 2).sum(1) for r in runtimes for name in _GROUPS}
+    cross = {(r, name): groups[r, name] @ fit.rows[r, name].T for r in runtimes for name in _GROUPS}
+    means = np.empty((len(fit.settings), count))
+    variances = np.empty_like(means)
+    for k, (r, amounts, noise) in enumerate(fit.settings):
+        prior, reach = np.full(count, _OFFSET), np.full((count, fit.alphas.shape[1]), _OFFSET)
+        for amount, name in zip(amounts, _GROUPS, strict=True):
+            if amount:
+                prior = prior + amount * norms[r, name]
+                reach = reach + amount * cross[r, name]
+        means[k] = reach @ fit.alphas[k]
+        variances[k] = np.maximum(prior - ((reach @ fit.inverses[k]) * reach).sum(1), 0) + noise**2
+    mixed = fit.shares @ (variances + (means - fit.shares @ means) ** 2)
+    half = fit.spread_ms * np.sqrt(mixed) * _quantile(fit.scores, confidence)
     return np.maximum(mean, fit.floor_ms), half
 
 
@@ -477,22 +489,20 @@ class Transfer(Predictor):
             "families": list(basis.families),
             "kinds": list(basis.kinds),
             "source_runtimes": [r for r, _ in basis.sources],
-            "fit": {name: getattr(fit, name) for name in ("offset_ms", "spread_ms", "runtime", "freedom", "noise", "floor_ms")},
-            "sources_share": fit.sources_share,
-            "runtime_share": [fit.runtime_share[r] for r in basis.runtimes],
-            "doubted": fit.doubted,
+            "fit": {name: getattr(fit, name) for name in ("offset_ms", "spread_ms", "floor_ms", "sources_share", "doubted", "settings")},
         }
         arrays: dict[str, Any] = {
             "per_network": basis.per_network,
             "source_centres": basis.source_centres,
             "source_scales": basis.source_scales,
-            "inverse": fit.inverse,
+            "shares": fit.shares,
+            "alphas": fit.alphas,
+            "inverses": fit.inverses,
             "scores": fit.scores,
         }
         arrays |= {f"source/{i}": weights for i, (_, weights) in enumerate(basis.sources)}
-        for label, table in (("centre", basis.centres), ("scale", basis.scales), ("weight", fit.weights)):
+        for label, table in (("centre", basis.centres), ("scale", basis.scales), ("weight", fit.weights), ("rows", fit.rows)):
             arrays |= {f"{label}/{r}/{name}": values for (r, name), values in table.items()}
-        arrays |= {f"rows/{name}": values for name, values in fit.rows.items()}
         with path.open("wb") as file:
             np.savez_compressed(file, head=np.array(json.dumps(head)), **arrays)
 
@@ -509,7 +519,7 @@ class Transfer(Predictor):
             for name, values in arrays.items():
                 label, *rest = name.split("/")
                 if rest:
-                    key: Any = rest[0] if label == "rows" else int(rest[0]) if label == "source" else (int(rest[0]), rest[1])
+                    key: Any = int(rest[0]) if label == "source" else (int(rest[0]), rest[1])
                     tables[label][key] = values
             basis = Basis(
                 tuple(head["runtimes"]),
@@ -522,16 +532,17 @@ class Transfer(Predictor):
                 arrays["source_centres"],
                 arrays["source_scales"],
             )
-            plain = head["fit"] | {"freedom": tuple(head["fit"]["freedom"])}
+            plain = head["fit"]
             fit = Fit(
-                **plain,
+                offset_ms=plain["offset_ms"],
                 weights=tables["weight"],
+                spread_ms=plain["spread_ms"],
+                settings=tuple((r, tuple(amounts), noise) for r, amounts, noise in plain["settings"]),
                 rows=tables["rows"],
-                inverse=arrays["inverse"],
-                scores=arrays["scores"],
-                sources_share=head["sources_share"],
-                runtime_share=dict(zip(basis.runtimes, head["runtime_share"], strict=True)),
-                doubted=tuple(head["doubted"]),
+                floor_ms=plain["floor_ms"],
+                sources_share=plain["sources_share"],
+                doubted=tuple(plain["doubted"]),
+                **{name: arrays[name] for name in ("shares", "alphas", "inverses", "scores")},
             )
             return cls(basis, fit, head["device"])
         except FileNotFoundError:

@@ -1,0 +1,244 @@
+"""Measuring: a device's own word. Threads pinned, warmed up, median and spread stated, and refused where the spread is absurd."""
+
+from __future__ import annotations
+
+import math
+import os
+import shlex
+import statistics
+import subprocess
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Literal
+
+import numpy as np
+
+from nas.errors import MeasurementError, UsageError
+from nas.graph import Graph
+
+LocalDevice = Literal["local-cpu", "local-cuda"]
+ABSURD = 0.75
+"""An interquartile range of more than this share of the median is no measurement."""
+
+_SHORTEST_MS = 1.0  # shorter runs are timed several at once
+_WARM_S, _WARM_RUNS, _LEAST, _MOST = 0.5, 5, 20, 200
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """Timings of one network.
+
+    Attributes:
+        device: ``local-cpu``, ``local-cuda``, or what the runner was called.
+        precision: Of the file.
+        samples_ms: One a sample, in order.
+        runtime: What executed the network, with its version.
+        threads: Threads that it had, None where unknown.
+        pinned: Whether these threads were bound to processors of their own.
+    """
+
+    device: str
+    precision: str
+    samples_ms: tuple[float, ...]
+    runtime: str
+    threads: int | None = None
+    pinned: bool = False
+
+    @property
+    def median_ms(self) -> float:
+        """Median of the samples."""
+        return statistics.median(self.samples_ms)
+
+    @property
+    def iqr_ms(self) -> float:
+        """Interquartile range of the samples."""
+        low, high = np.percentile(self.samples_ms, [25, 75])
+        return float(high - low)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data (see DESIGN.md)."""
+        return {
+            "device": self.device,
+            "precision": self.precision,
+            "median_ms": self.median_ms,
+            "iqr_ms": self.iqr_ms,
+            "samples_ms": list(self.samples_ms),
+            "runtime": self.runtime,
+            "threads": self.threads,
+            "pinned": self.pinned,
+        }
+
+
+def trusted(measurement: Measurement) -> Measurement:
+    """Return `measurement`.
+
+    Raises:
+        MeasurementError: Its spread is absurd, or it holds no sample.
+    """
+    if not measurement.samples_ms or not all(math.isfinite(ms) and ms > 0 for ms in measurement.samples_ms):
+        raise MeasurementError(f"measure: {measurement.device} gave no usable timing, got {measurement.samples_ms[:5]}.")
+    if measurement.iqr_ms > ABSURD * measurement.median_ms:
+        raise MeasurementError(
+            f"measure: the timings on {measurement.device} spread too far, got a median of {measurement.median_ms:.3g} ms and an interquartile"
+            f" range of {measurement.iqr_ms:.3g} ms. Do this: stop what else runs on the device and measure again."
+        )
+    return measurement
+
+
+def measure_onnx(path: Path, device: LocalDevice = "local-cpu", *, threads: int = 1, most_s: float = 20.0) -> Measurement:
+    """Time an ``.onnx`` file under ONNX Runtime on this machine.
+
+    Args:
+        path: The file; inputs are filled with seeded normal numbers.
+        device: Processor or NVIDIA GPU.
+        threads: Intra-operator threads, each bound to a processor of its own.
+        most_s: Stop sampling after so many seconds (at least five samples are taken).
+
+    Raises:
+        UsageError: More threads than processors.
+        MeasurementError: ONNX Runtime cannot run the file on this device, or the spread is absurd.
+    """
+    import onnxruntime
+
+    processors = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+    if not 1 <= threads <= len(processors):
+        raise UsageError(f"measure: threads must be between 1 and {len(processors)} on this machine, got {threads}.")
+    provider = {"local-cpu": "CPUExecutionProvider", "local-cuda": "CUDAExecutionProvider"}[device]
+    if provider not in onnxruntime.get_available_providers():
+        raise MeasurementError(
+            f"measure: this ONNX Runtime has no {provider}. Do this: pip install onnxruntime-gpu, on a machine with a GPU."
+        )
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.log_severity_level = 3
+    with _bound_to(processors[:threads]) as pinned:
+        try:
+            session = onnxruntime.InferenceSession(str(path), options, providers=[provider])
+            feed = {value.name: _filled(value) for value in session.get_inputs()}
+            samples = _sampled(lambda: session.run(None, feed), most_s)
+        except (RuntimeError, ValueError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise MeasurementError(f"measure: ONNX Runtime cannot run {path.name} on {device} ({reason}).") from None
+        except Exception as error:  # noqa: BLE001 - the runtime's own exceptions have no common base but this one
+            reason = str(error).strip().splitlines()[0]
+            raise MeasurementError(f"measure: ONNX Runtime cannot run {path.name} on {device} ({reason}).") from None
+    runtime = f"onnxruntime-{'cpu' if device == 'local-cpu' else 'cuda'} {onnxruntime.__version__}"
+    return trusted(Measurement(device, _precision_of(session), tuple(samples), runtime, threads, pinned))
+
+
+class _bound_to:  # noqa: N801 - a context manager, read as a phrase
+    """Binds this process to some processors and gives them back."""
+
+    def __init__(self, processors: Sequence[int]) -> None:
+        self.processors = set(processors)
+
+    def __enter__(self) -> bool:
+        if not hasattr(os, "sched_setaffinity"):
+            return False
+        self.before = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, self.processors)
+        return True
+
+    def __exit__(self, *_: object) -> None:
+        if hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, self.before)
+
+
+_NUMPY = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64, "tensor(int64)": np.int64}
+
+
+def _filled(value: Any) -> Any:
+    if value.type not in _NUMPY or not all(isinstance(size, int) for size in value.shape):
+        raise ValueError(f"input {value.name!r} is {value.type} of shape {value.shape}; expected static shapes and floats")
+    rng = np.random.default_rng(0)
+    return rng.standard_normal(value.shape).astype(_NUMPY[value.type])
+
+
+def _precision_of(session: Any) -> str:
+    return "fp16" if session.get_inputs()[0].type == "tensor(float16)" else "fp32"
+
+
+def _sampled(run: Callable[[], object], most_s: float) -> list[float]:
+    """Warm up, then time runs until there are enough samples or the time is over; milliseconds a run."""
+    begin = perf_counter()
+    runs = 0
+    while runs < _WARM_RUNS or (perf_counter() - begin < _WARM_S and runs < 1000):
+        run()
+        runs += 1
+        if runs >= 2 and perf_counter() - begin > most_s:
+            break
+    once_ms = 1e3 * (perf_counter() - begin) / runs
+    together = max(1, math.ceil(_SHORTEST_MS / max(once_ms, 1e-3)))
+    samples: list[float] = []
+    begin = perf_counter()
+    while len(samples) < _MOST:
+        start = perf_counter()
+        for _ in range(together):
+            run()
+        samples.append(1e3 * (perf_counter() - start) / together)
+        spent = perf_counter() - begin
+        if (len(samples) >= _LEAST and spent > 1.0) or (len(samples) >= 5 and spent > most_s):
+            break
+    return samples
+
+
+def measure_with_runner(path: Path, command: str, *, repeats: int = 5, timeout_s: float = 600.0) -> Measurement:
+    """Time an ``.onnx`` file by a command that prints milliseconds: adb, ssh, trtexec behind a script of the user's.
+
+    Args:
+        path: The file; stands for ``{onnx}`` in the command.
+        command: Split like a shell would, but no shell runs it.
+        repeats: Runs of the command; each prints one number or more, and all are samples.
+        timeout_s: For one run.
+
+    Raises:
+        UsageError: The command lacks ``{onnx}``.
+        MeasurementError: It fails, prints no number, takes too long, or its numbers spread absurdly.
+    """
+    if "{onnx}" not in command:
+        raise UsageError(f"runner: must contain {{onnx}}, got {command!r}.")
+    words = [word.replace("{onnx}", str(path)) for word in shlex.split(command)]
+    samples: list[float] = []
+    for _ in range(repeats):
+        try:
+            done = subprocess.run(words, capture_output=True, text=True, timeout=timeout_s, check=False)
+        except FileNotFoundError:
+            raise MeasurementError(f"runner: no such program, got {words[0]!r}.") from None
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise MeasurementError(f"runner: {error}.") from None
+        if done.returncode:
+            said = (done.stderr or done.stdout).strip().splitlines()[-1:]
+            raise MeasurementError(f"runner: {words[0]!r} ended with {done.returncode}: {''.join(said)[:200]}")
+        numbers = _numbers(done.stdout)
+        if not numbers:
+            raise MeasurementError(f"runner: printed no number, got {done.stdout[:80]!r}. Expected milliseconds on stdout.")
+        samples += numbers
+    return trusted(Measurement("runner", "fp32", tuple(samples), words[0]))
+
+
+def _numbers(text: str) -> list[float]:
+    found = []
+    for word in text.split():
+        try:
+            found.append(float(word.removesuffix("ms")))
+        except ValueError:
+            continue
+    return found
+
+
+def measure_graph(graph: Graph, measure: Callable[[Path], Measurement], seed: int = 0) -> Measurement:
+    """Write a graph with random weights to a temporary file and measure that.
+
+    Raises:
+        GraphError: An operator that cannot be written.
+        MeasurementError: It cannot be measured.
+    """
+    from nas.frontends.onnx_writer import write_onnx
+
+    with tempfile.TemporaryDirectory(prefix="nas-measure-") as folder:
+        path = Path(folder) / "network.onnx"
+        write_onnx(graph, path, np.random.default_rng(seed))
+        return measure(path)
