@@ -33,3 +33,16 @@ def check_counts(variant: Variant) -> None:
         assert built == variant.train_params, f"{variant.name}: the training form has {built} parameters"
         assert params == variant.params, f"{variant.name}: the deploy form has {params} parameters"
     assert macs == variant.macs, f"{variant.name}: the deploy form has {macs} MACs"
+
+
+def check_fuse(variant: Variant, tolerance: float = 1e-10) -> None:
+    """The deploy form equals the training form in float64, with random weights and running statistics."""
+    import torch
+
+    from nas.testing.operators import randomise, relative_error
+
+    module = randomise(reference.build(variant.name), 1).double().eval()
+    x = torch.randn(1, 3, *variant.resolution, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    with torch.no_grad():
+        error = relative_error(fuse(module)(x), module(x))
+    assert error <= tolerance, f"{variant.name}: the deploy form differs by {error:.1e}"

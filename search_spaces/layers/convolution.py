@@ -30,7 +30,7 @@ DILATED_BRANCHES: dict[int, tuple[tuple[int, int], ...]] = {
 """Kernel of the large convolution -> (kernel, dilation) of each parallel branch, as published for UniRepLKNet."""
 
 
-def affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+def affine(norm: nn.BatchNorm1d | nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     """Return scale and shift (c,) of a batch norm with its running statistics, in float64."""
     if norm.running_mean is None or norm.running_var is None:
         raise UsageError("fuse: a batch norm without running statistics has no deploy form.")
@@ -98,11 +98,12 @@ class ConvNorm(nn.Module):
         groups: int = 1,
         bias: bool = False,
         eps: float = 1e-5,
+        padding: int | None = None,
     ) -> None:
         super().__init__()
         k = (kernel, kernel) if isinstance(kernel, int) else kernel
-        padding = (k[0] // 2 * dilation, k[1] // 2 * dilation)
-        self.conv = nn.Conv2d(channels, out, k, stride, padding, dilation, groups, bias)
+        pads = (k[0] // 2 * dilation, k[1] // 2 * dilation) if padding is None else (padding, padding)
+        self.conv = nn.Conv2d(channels, out, k, stride, pads, dilation, groups, bias)
         self.norm = nn.BatchNorm2d(out, eps=eps)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -126,10 +127,14 @@ class ConvBranches(nn.Module):
         branches: Convolutions of one stride whose padding keeps the anchors; kernels are odd, the largest first.
         skip: The batch norm of the identity branch; channels and size must then stay.
         groups: Groups of the deployed convolution; divides the groups of every branch.
+        identity: Whether the input itself is added.
     """
 
-    def __init__(self, branches: Sequence[ConvNorm], skip: nn.BatchNorm2d | None = None, groups: int | None = None) -> None:
+    def __init__(
+        self, branches: Sequence[ConvNorm], skip: nn.BatchNorm2d | None = None, groups: int | None = None, *, identity: bool = False
+    ) -> None:
         super().__init__()
+        self.identity = identity
         if skip is not None:
             self.skip: nn.BatchNorm2d | None = skip
         else:
@@ -141,6 +146,8 @@ class ConvBranches(nn.Module):
         y = self.branches[0](x)
         for branch in self.branches[1:]:
             y = y + branch(x)
+        if self.identity:
+            y = y + x
         return y if self.skip is None else y + self.skip(x)
 
     def folded(self) -> tuple[Tensor, Tensor]:
@@ -156,10 +163,12 @@ class ConvBranches(nn.Module):
             start=torch.zeros((), dtype=torch.float64, device=parts[0][0].device),
         )
         bias = sum((b for _, b in parts), start=torch.zeros((), dtype=torch.float64, device=parts[0][0].device))
+        eye = enlarge(dirac(weight.shape[0], self.groups, 1).to(weight.device), k)
+        if self.identity:
+            weight = weight + eye
         if self.skip is not None:
             scale, shift = affine(self.skip)
-            eye = dirac(weight.shape[0], self.groups, 1).to(weight.device)
-            weight = weight + enlarge(eye * scale.view(-1, 1, 1, 1), k)
+            weight = weight + eye * scale.view(-1, 1, 1, 1)
             bias = bias + shift
         return weight, bias
 
@@ -171,9 +180,9 @@ class ConvBranches(nn.Module):
 
 
 def convolution(like: nn.Conv2d, weight: Tensor, bias: Tensor, *, groups: int | None = None, training: bool = False) -> nn.Conv2d:
-    """Return a convolution with `weight`, `bias` and "same" padding; stride, dtype and device are those of `like`.
+    """Return a convolution with `weight` and `bias`; stride, padding, dilation, dtype and device are those of `like`.
 
-    A dilated `like` whose `weight` is larger than its own kernel has been written densely and loses its dilation.
+    Where `weight` is larger than the kernel of `like`, it has been written densely about its centre: no dilation, "same" padding.
 
     Raises:
         UsageError: `training` is true: batch norms then use the statistics of the batch and nothing folds.
@@ -181,13 +190,15 @@ def convolution(like: nn.Conv2d, weight: Tensor, bias: Tensor, *, groups: int | 
     if training:
         raise UsageError("fuse: the module is in training mode. Do this: call .eval() first.")
     kernel = (weight.shape[2], weight.shape[3])
-    dilation = like.dilation[0] if kernel == like.kernel_size else 1
+    same = kernel == like.kernel_size
+    dilation = like.dilation[0] if same else 1
+    down, right = (int(pad) for pad in like.padding) if same else (kernel[0] // 2, kernel[1] // 2)
     fused = nn.Conv2d(
         like.in_channels,
         weight.shape[0],
         kernel,
         (like.stride[0], like.stride[1]),
-        (kernel[0] // 2 * dilation, kernel[1] // 2 * dilation),
+        (down, right),
         dilation,
         like.groups if groups is None else groups,
         device=like.weight.device,

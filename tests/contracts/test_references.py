@@ -21,6 +21,19 @@ def test_counts(name: str) -> None:
     contract.check_counts(VARIANTS[name])
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name, v in VARIANTS.items() if v.train_params and v.params < HEAVY])
+def test_deploy_form_is_equal(name: str) -> None:
+    contract.check_fuse(VARIANTS[name])
+
+
+@pytest.mark.parametrize("name", ["repvgg_a0", "caformer_s18", "hornet_tiny_gf", "lsnet_t", "spectformer_h_s", "unireplknet_a"])
+def test_traced_graph_counts_as_the_module(name: str) -> None:
+    graph, variant = reference.lower(name), VARIANTS[name]
+    assert graph.cost.macs == variant.macs
+    assert not graph.unknown
+
+
 def test_entries_are_well_formed() -> None:
     for name, variant in VARIANTS.items():
         assert name == variant.name
