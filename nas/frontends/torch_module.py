@@ -497,6 +497,8 @@ _HANDLERS |= {
     "cumsum": _unary("CumSum", axis="dim"),
     "argmax": _unary("ArgMax", axis="dim"),
     "argmin": _unary("ArgMin", axis="dim"),
+    "view_as_real": _unary("Cast"),  # complex numbers as pairs: how ONNX writes them in the first place
+    "view_as_complex": _unary("Cast"),
     "fft_rfft2": _unary("DFT"),
     "fft_irfft2": _unary("DFT"),
     "fft_fft2": _unary("DFT"),
