@@ -23,7 +23,7 @@ PRIOR_LOG_NOISE = np.log(0.05)
 JITTER = 1e-5
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Features:
     """Feature vectors of architectures, one matrix a group.
 
@@ -42,13 +42,25 @@ class Features:
         """Return some rows."""
         return Features(tuple(matrix[rows] for matrix in self.matrices), self.outside[rows])
 
-    def followed_by(self, other: Features) -> Features:
-        """Return the rows of both; columns that one lacks are zeros."""
+    @cached_property
+    def norms(self) -> tuple[Floats, ...]:
+        """Squared norms of the rows of each group."""
+        norms = [np.einsum("ij,ij->i", matrix, matrix) for matrix in self.matrices]
+        return (norms[0] + self.outside, *norms[1:])
+
+    @classmethod
+    def stack(cls, parts: Sequence[Features]) -> Features:
+        """Return the rows of all parts; columns that one lacks are zeros."""
         joined = []
-        for x, y in zip(self.matrices, other.matrices, strict=True):
-            columns = max(x.shape[1], y.shape[1])
-            joined.append(np.vstack([np.pad(m, ((0, 0), (0, columns - m.shape[1]))) for m in (x, y)]))
-        return Features(tuple(joined), np.concatenate([self.outside, other.outside]))
+        for matrices in zip(*(part.matrices for part in parts), strict=True):
+            columns = max(matrix.shape[1] for matrix in matrices)
+            whole = np.zeros((sum(map(len, matrices)), columns))
+            row = 0
+            for matrix in matrices:
+                whole[row : row + len(matrix), : matrix.shape[1]] = matrix
+                row += len(matrix)
+            joined.append(whole)
+        return cls(tuple(joined), np.concatenate([part.outside for part in parts]))
 
 
 @dataclass
@@ -83,10 +95,8 @@ def squared_distances(a: Features, b: Features) -> list[Floats]:
     found = []
     for g, (x, y) in enumerate(zip(a.matrices, b.matrices, strict=True)):
         columns = min(x.shape[1], y.shape[1])
-        left, right = (x * x).sum(axis=1), (y * y).sum(axis=1)
-        if g == 0:
-            left, right = left + a.outside, right + b.outside
-        found.append(np.maximum(left[:, None] + right[None] - 2.0 * (x[:, :columns] @ y[:, :columns].T), 0.0))
+        cross = x[:, :columns] @ y[:, :columns].T
+        found.append(np.maximum(a.norms[g][:, None] + b.norms[g][None] - 2.0 * cross, 0.0))
     return found
 
 
@@ -169,8 +179,10 @@ class Posterior:
         kernel = process.kernel(evaluated, evaluated)
         self._factor: Floats = np.asarray(np.linalg.cholesky(kernel + process.noise * np.eye(len(evaluated))), dtype=np.float64)
         self._solved: Floats | None = None
+        self._explained: Floats = np.zeros(0)
         if candidates is not None:
             self._solved = solve_triangular(self._factor, process.kernel(evaluated, candidates), lower=True, check_finite=False)
+            self._explained = np.einsum("ij,ij->j", self._solved, self._solved)
 
     def extend(self, trial: Features) -> None:
         """Take in one more evaluated trial."""
@@ -183,10 +195,11 @@ class Posterior:
         factor = np.zeros((size + 1, size + 1))
         factor[:size, :size], factor[size, :size], factor[size, size] = self._factor, row, pivot
         self._factor = factor
-        self._evaluated = self._evaluated.followed_by(trial)
+        self._evaluated = Features.stack([self._evaluated, trial])
         if self.candidates is not None and self._solved is not None:
             new = (self.process.kernel(trial, self.candidates)[0] - row @ self._solved) / pivot
             self._solved = np.vstack([self._solved, new])
+            self._explained += new * new
 
     def predict(self, targets: Floats, others: Features | None = None) -> tuple[Floats, Floats]:
         """Return mean and standard deviation of what evaluating each candidate would give, evaluation noise included.
@@ -197,13 +210,14 @@ class Posterior:
         """
         from scipy.linalg import solve_triangular
 
-        solved = self._solved
+        solved, explained = self._solved, self._explained
         if others is not None:
             solved = solve_triangular(self._factor, self.process.kernel(self._evaluated, others), lower=True, check_finite=False)
+            explained = np.einsum("ij,ij->j", solved, solved)
         assert solved is not None
         mean, variance, _ = _profile(self._factor, targets)
         weights = solve_triangular(self._factor, targets - mean, lower=True, check_finite=False)
-        spread = np.maximum(1.0 - np.einsum("ij,ij->j", solved, solved), 0.0) + self.process.noise
+        spread = np.maximum(1.0 - explained, 0.0) + self.process.noise
         return mean + weights @ solved, np.sqrt(variance * spread)
 
 

@@ -132,10 +132,7 @@ class GuidedSearch(RememberingSearcher):
                     self._costs.learn([self._cost_row(trial.architecture)])
                 self._rows[trial.number] = self._features([trial.architecture])
         rows = [self._rows[trial.number] for trial in trials]
-        joined = rows[0]
-        for row in rows[1:]:
-            joined = joined.followed_by(row)
-        return joined
+        return Features.stack(rows)
 
     def _features(self, architectures: Sequence[Architecture]) -> Features:
         patterns, outside = self._vocabulary.write([self.space.features(a) for a in architectures])
@@ -185,11 +182,11 @@ class GuidedSearch(RememberingSearcher):
 
     def _best_of_all(self, rng: np.random.Generator) -> Architecture | None:
         assert self._whole is not None
-        new = np.array([identity not in self.seen for identity in self._whole.identities])
+        new = self._whole.new(self.seen)
         if not new.any():
             return None
         gain = np.where(new, self._acquisition(None, self._whole.known, rng), -np.inf)
-        return self._whole.members[best_first(gain)[0]]
+        return self._whole.members[int(np.argmax(rounded(gain)))]
 
     def _best_of_pool(self, rng: np.random.Generator) -> Architecture | None:
         """Breed candidates from the best trials, then from the best candidates."""
@@ -213,7 +210,7 @@ class GuidedSearch(RememberingSearcher):
                 continue
             candidates = list(pool.values())
             gain = self._acquisition(self._features(candidates), self._known(candidates), np.random.default_rng(seed))
-            ranked = [candidates[i] for i in best_first(gain)]
+            ranked = [candidates[i] for i in np.argsort(-rounded(gain), kind="stable")]
             parents = ranked[:20]
         return ranked[0] if ranked else None
 
@@ -265,20 +262,33 @@ class GuidedSearch(RememberingSearcher):
         return np.where(bound < best, gain, -bound)
 
 
-@dataclass(frozen=True)
 class _Whole:
-    """Every member within the budgets."""
+    """Every member within the budgets.
 
-    members: list[Architecture]
-    identities: list[str]
-    features: Features
-    known: Floats
+    Args:
+        members: In the order of the encoding.
+        identities: Of the members.
+        features: Likewise.
+        known: Losses known beforehand.
+    """
+
+    def __init__(self, members: list[Architecture], identities: list[str], features: Features, known: Floats) -> None:
+        self.members, self.features, self.known = members, features, known
+        self._rows: dict[str, list[int]] = {}
+        for row, identity in enumerate(identities):
+            self._rows.setdefault(identity, []).append(row)
+
+    def new(self, seen: set[str]) -> npt.NDArray[np.bool_]:
+        """Return which members are not of an identity that was seen, shape (members,)."""
+        new = np.ones(len(self.members), dtype=bool)
+        new[[row for identity in seen for row in self._rows.get(identity, ())]] = False
+        return new
 
 
-def best_first(gain: Floats) -> list[int]:
-    """Return indices by descending gain; what rounding alone tells apart keeps its order, on every machine alike."""
+def rounded(gain: Floats) -> Floats:
+    """Return gains without the digits that rounding errors decide, so that ties are ties on every machine and after every resume."""
     top = float(np.max(np.abs(gain), where=np.isfinite(gain), initial=1e-300))
-    return [int(i) for i in np.argsort(-np.round(gain / top, 9), kind="stable")]
+    return np.round(gain / top, 9)
 
 
 def next_fit(count: int) -> int:

@@ -1,0 +1,403 @@
+"""Searchers against each other on a table of real accuracies and latencies, where the best answer is known.
+
+A network's budget is judged before it is evaluated, for every searcher alike, so an evaluation is an accuracy computed; a
+network is evaluated once, and is then known under all its spellings. Where cells that come to one network are taken as one, its accuracy is the mean over them; apart
+(``raw``, as published numbers have it) isomorphic networks differ by training noise, and raw optima are partly luck.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from nas.arch import Architecture
+from nas.errors import DataError, NasError, UnknownNameError, UsageError
+from nas.objective import Budget, Goal, Objective
+from nas.pareto import hypervolume
+from nas.searcher import Prescreen, Trial, searchers
+from nas.space import SearchSpace, get_space
+from nas.units import Limit
+
+Floats = npt.NDArray[np.float64]
+
+ACCURACY = Objective("accuracy_pct", "maximize")
+LATENCY = Objective("latency_ms/table", "minimize")
+STALL = 300
+"""Proposals in a row that bring no evaluation after which a run is over: the searcher has converged, or is lost."""
+
+
+class ReadsCells(Protocol):
+    """A space that reads the strings of a benchmark."""
+
+    def parse(self, text: str) -> Architecture:
+        """Return the architecture of a string."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Accuracies and latencies of every member of a space.
+
+    Attributes:
+        space: What is searched.
+        members: Its architectures.
+        accuracy_pct: By architecture; the mean over an identity's members.
+        latency_ms: By device, then by architecture.
+    """
+
+    space: SearchSpace
+    members: tuple[Architecture, ...]
+    accuracy_pct: Mapping[Architecture, float]
+    latency_ms: Mapping[str, Mapping[Architecture, float]]
+
+    @classmethod
+    def load(
+        cls, latencies: Path, accuracies: Path, column: str, devices: Sequence[str], *, space: str = "nasbench201", raw: bool
+    ) -> Table:
+        """Read two ``.npz`` files: ``arch`` with ``ms/<device>``, and ``arch`` with ``columns`` and ``accuracy``.
+
+        Raises:
+            DataError: A file is missing or lacks an array.
+            UnknownNameError: No such device or column.
+        """
+        first, second = _read(latencies, "arch"), _read(accuracies, "arch", "columns", "accuracy")
+        columns = [str(name) for name in second["columns"]]
+        if column not in columns:
+            raise UnknownNameError("column", column, columns)
+        known = [name.removeprefix("ms/") for name in first if name.startswith("ms/")]
+        for device in devices:
+            if device not in known:
+                raise UnknownNameError("device", device, known)
+        family = get_space(space, **({"isomorphic": "apart"} if raw else {}))
+        if not hasattr(family, "parse"):
+            raise UsageError(f"space {space}: does not read the cells of a benchmark's table.")
+        parse = cast(ReadsCells, family).parse
+        members = tuple(parse(str(text)) for text in second["arch"])
+        groups: dict[str, list[float]] = {}
+        identities = [family.identity(member) for member in members]
+        measured = second["accuracy"][:, columns.index(column)].astype(float).tolist()
+        for identity, accuracy in zip(identities, measured, strict=True):
+            groups.setdefault(identity, []).append(accuracy)
+        accuracy_pct = {m: float(np.mean(groups[i])) for m, i in zip(members, identities, strict=True)}
+        order = [parse(str(text)) for text in first["arch"]]
+        latency_ms = {d: dict(zip(order, first[f"ms/{d}"].astype(float).tolist(), strict=True)) for d in devices}
+        if missing := set(members) - set(order):
+            raise DataError(f"{latencies}: lacks architectures that {accuracies.name} has, {len(missing)} in all.")
+        return cls(family, members, accuracy_pct, latency_ms)
+
+    def task(self, device: str, quantile: float) -> Task:
+        """Return the search within the latency that a share of the members keeps on a device."""
+        latencies = self.latency_ms[device]
+        return Task(self, device, quantile, float(np.quantile([latencies[member] for member in self.members], quantile)))
+
+
+@dataclass(frozen=True)
+class Task(Prescreen):
+    """One device and one budget.
+
+    Attributes:
+        table: The truth.
+        device: Whose latencies.
+        quantile: Share of the members within the budget.
+        budget_ms: Latency that must not be exceeded.
+    """
+
+    table: Table
+    device: str
+    quantile: float
+    budget_ms: float
+
+    def judge(self, architectures: list[Architecture]) -> list[tuple[Mapping[str, float], Mapping[str, float]]]:
+        """Look latencies up."""
+        latencies = self.table.latency_ms[self.device]
+        return [({LATENCY.name: latencies[a]}, {"latency/table": latencies[a] / self.budget_ms - 1.0}) for a in architectures]
+
+    def goal(self, objectives: int) -> Goal:
+        """Return accuracy, or accuracy and latency, within the budget."""
+        budget = Budget("latency/table", Limit("latency", self.budget_ms, f"{self.budget_ms:g}ms"), "table")
+        return Goal((ACCURACY, LATENCY)[:objectives], (budget,))
+
+    @cached_property
+    def able(self) -> list[Architecture]:
+        """Members within the budget."""
+        latencies = self.table.latency_ms[self.device]
+        return [member for member in self.table.members if latencies[member] <= self.budget_ms]
+
+    @cached_property
+    def best_accuracy_pct(self) -> float:
+        """The best that the budget allows."""
+        return max(self.table.accuracy_pct[member] for member in self.able)
+
+    @cached_property
+    def best_hypervolume(self) -> float:
+        """Hypervolume of the true front."""
+        return self.hypervolume(self.able)
+
+    def hypervolume(self, architectures: Sequence[Architecture]) -> float:
+        """Return the area that some members dominate within 0 % accuracy and the budget."""
+        latencies = self.table.latency_ms[self.device]
+        points = [(-self.table.accuracy_pct[a], latencies[a]) for a in architectures]
+        return hypervolume(points, (0.0, self.budget_ms * (1 + 1e-9))) if points else 0.0
+
+
+class Enough(Exception):  # noqa: N818  # ends a run, nothing is wrong
+    """The evaluations or proposals of a run are used up."""
+
+
+@dataclass
+class Meter:
+    """Judges and evaluates for one run, and counts.
+
+    Attributes:
+        task: The truth.
+        evals: Evaluations allowed.
+        evaluated: Networks in the order of their first evaluation.
+        known: Their identities.
+        proposals: How many were made in all.
+        idle: How many since the last evaluation.
+        spent_s: Time spent in here, not in the searcher.
+    """
+
+    task: Task
+    evals: int
+    evaluated: list[Architecture] = field(default_factory=list)
+    known: set[str] = field(default_factory=set)
+    proposals: int = 0
+    idle: int = 0
+    spent_s: float = 0.0
+
+    def measure(self, architecture: Architecture) -> Trial:
+        """Return what became of a proposal.
+
+        Raises:
+            Enough: The run is over.
+        """
+        start = time.perf_counter()
+        if len(self.evaluated) >= self.evals or self.idle >= STALL:
+            raise Enough
+        number, table = self.proposals, self.task.table
+        self.proposals += 1
+        self.idle += 1
+        cheap, violations = self.task.judge([architecture])[0]
+        values = {**cheap, ACCURACY.name: table.accuracy_pct[architecture]}
+        if violations["latency/table"] > 0:
+            trial = Trial(number, architecture, "infeasible", cheap, violations)
+        elif (identity := table.space.identity(architecture)) in self.known:
+            trial = Trial(number, architecture, "duplicate", values, violations)
+        else:
+            trial = Trial(number, architecture, "complete", values, violations)
+            self.known.add(identity)
+            self.evaluated.append(architecture)
+            self.idle = 0
+        self.spent_s += time.perf_counter() - start
+        return trial
+
+
+def run_searcher(name: str, meter: Meter, goal: Goal, seed: int) -> None:
+    """Let a registered searcher propose until the meter has enough or the space has been seen whole."""
+    searcher = searchers.get(name)(meter.task.table.space, goal, seed, meter.task)
+    while (architecture := searcher.ask(meter.proposals)) is not None:
+        searcher.tell(meter.measure(architecture))
+
+
+def run_optuna(sampler: str, meter: Meter, goal: Goal, seed: int) -> None:
+    """Let a sampler of Optuna propose as it comes: its defaults, categorical parameters, constraints set on each trial."""
+    import optuna
+
+    kinds: dict[str, Callable[[], optuna.samplers.BaseSampler]] = {
+        "random": lambda: optuna.samplers.RandomSampler(seed=seed),
+        "tpe": lambda: optuna.samplers.TPESampler(seed=seed),
+        "nsga2": lambda: optuna.samplers.NSGAIISampler(seed=seed),
+        "nsga3": lambda: optuna.samplers.NSGAIIISampler(seed=seed),
+        "gp": lambda: optuna.samplers.GPSampler(seed=seed),
+    }
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.create_study(directions=[o.direction for o in goal.objectives], sampler=kinds[sampler]())
+    space = meter.task.table.space
+    distributions: dict[str, optuna.distributions.BaseDistribution] = {
+        c.name: optuna.distributions.CategoricalDistribution(c.values) for c in space.choices
+    }
+    while True:
+        trial = study.ask(distributions)
+        told = meter.measure(space.architecture([trial.params[c.name] for c in space.choices]))
+        for key, violation in told.violations.items():
+            trial.set_constraint(key, violation)
+        study.tell(trial, [told.values.get(o.name, 0.0) for o in goal.objectives])
+
+
+def run_pymoo(_: str, meter: Meter, goal: Goal, seed: int) -> None:
+    """Let pymoo's NSGA-II propose by the recipe of its documentation for integer variables."""
+    from pymoo.algorithms.moo.nsga2 import NSGA2
+    from pymoo.core.problem import Problem
+    from pymoo.core.termination import NoTermination
+    from pymoo.operators.crossover.sbx import SBX
+    from pymoo.operators.mutation.pm import PM
+    from pymoo.operators.repair.rounding import RoundingRepair
+    from pymoo.operators.sampling.rnd import IntegerRandomSampling
+    from pymoo.problems.static import StaticProblem
+
+    space = meter.task.table.space
+    sizes = np.array([len(choice.values) for choice in space.choices])
+    problem = Problem(n_var=len(sizes), n_obj=len(goal.objectives), n_ieq_constr=len(goal.budgets), xl=0, xu=sizes - 1, vtype=int)
+    algorithm = NSGA2(
+        pop_size=40,
+        sampling=IntegerRandomSampling(),
+        crossover=SBX(prob=1.0, eta=3.0, vtype=float, repair=RoundingRepair()),
+        mutation=PM(prob=1.0, eta=3.0, vtype=float, repair=RoundingRepair()),
+        eliminate_duplicates=True,
+    )
+    algorithm.setup(problem, termination=NoTermination(), seed=seed, verbose=False)
+    while True:
+        population = algorithm.ask()
+        if population is None or len(population) == 0:
+            return
+        told = [meter.measure(space.decode(codes)) for codes in population.get("X").astype(int)]
+        losses = [[o.sign * t.values.get(o.name, 0.0) for o in goal.objectives] for t in told]
+        static = StaticProblem(problem, F=np.array(losses), G=np.array([list(t.violations.values()) for t in told]))
+        algorithm.evaluator.eval(static, population)
+        algorithm.tell(infills=population)
+
+
+PEERS: Mapping[str, Callable[[str, Meter, Goal, int], None]] = {
+    "optuna:random": run_optuna,
+    "optuna:tpe": run_optuna,
+    "optuna:nsga2": run_optuna,
+    "optuna:nsga3": run_optuna,
+    "optuna:gp": run_optuna,
+    "pymoo:nsga2": run_pymoo,
+}
+"""What people use, in the same run: package and algorithm."""
+
+SLOW = {"optuna:gp", "gp"}
+"""Left out of ``all``: some tenths of a second a proposal."""
+
+
+def contestants(name: str) -> list[str]:
+    """Return the searchers that a name means: itself, ``all`` that can run here, or ``ours``.
+
+    Raises:
+        UnknownNameError: None of that name.
+    """
+    everyone = [*searchers.names(), *PEERS]
+    if name == "all":
+        return [one for one in everyone if one not in SLOW and one != "exhaustive" and _runs_here(one)]
+    if name not in everyone:
+        raise UnknownNameError("searcher", name, everyone)
+    return [name]
+
+
+def _runs_here(name: str) -> bool:
+    from importlib.util import find_spec
+
+    package = name.partition(":")[0] if ":" in name else name.partition("-")[0]
+    return package not in ("nni", "pymoo") or find_spec(package) is not None
+
+
+def run_once(name: str, task: Task, seed: int, evals: int) -> dict[str, float]:
+    """Run a searcher for accuracy, and for accuracy against latency, and return its figures."""
+    figures: dict[str, float] = {}
+    for objectives in (1, 2):
+        meter = Meter(task, evals)
+        start = time.perf_counter()
+        try:
+            if name in PEERS:
+                PEERS[name](name.partition(":")[2], meter, task.goal(objectives), seed)
+            else:
+                run_searcher(name, meter, task.goal(objectives), seed)
+        except Enough:
+            pass  # the usual end
+        searching_s = time.perf_counter() - start - meter.spent_s
+        if not meter.evaluated:
+            raise NasError(f"searcher {name}: proposed nothing within the budget in {meter.proposals} proposals.")
+        if objectives == 1:
+            best = np.maximum.accumulate([task.table.accuracy_pct[a] for a in meter.evaluated])
+            for count in sorted({min(100, evals), evals}):
+                figures[f"regret_{count}"] = task.best_accuracy_pct - float(best[min(count, len(best)) - 1])
+            figures["found_optimum_pct"] = 100.0 * bool(best[-1] >= task.best_accuracy_pct)
+            figures["ms_per_evaluation"] = 1e3 * searching_s / len(meter.evaluated)
+        else:
+            figures["hypervolume_ratio"] = (
+                task.hypervolume([a for a in task.able if task.table.space.identity(a) in meter.known]) / task.best_hypervolume
+            )
+            figures["ms_per_evaluation_two_objectives"] = 1e3 * searching_s / len(meter.evaluated)
+    return figures
+
+
+def compare(
+    table: Table, names: Sequence[str], tasks: Sequence[Task], *, evals: int, repeats: int, workers: int = 2, said: Callable[[str], None]
+) -> dict[str, dict[str, Any]]:
+    """Run every searcher on every task and seed; return means, their standard errors, and means by task.
+
+    Args:
+        table: The truth.
+        names: Registered searchers and peers.
+        tasks: Devices and budgets.
+        evals: Evaluations a run.
+        repeats: Seeds a task.
+        workers: Processes.
+        said: Is told of each searcher that is done.
+    """
+    table.space.identity(table.members[0])
+    for member in table.members:  # so that processes inherit what is computed once for a space
+        table.space.features(member)
+    found: dict[str, dict[str, Any]] = {}
+    for name in names:
+        jobs = [(name, task, seed, evals) for task in tasks for seed in range(repeats)]
+        rows = list(_outcomes(jobs, workers))
+        summary: dict[str, Any] = {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
+        spread = {key: float(np.std([row[key] for row in rows], ddof=len(rows) > 1) / np.sqrt(len(rows))) for key in rows[0]}
+        summary["standard_error"] = spread
+        summary["runs"] = len(rows)
+        summary["tasks"] = [
+            {
+                "device": task.device,
+                "budget_quantile": task.quantile,
+                "budget_ms": task.budget_ms,
+                **{key: float(np.mean([row[key] for row in rows[i * repeats : (i + 1) * repeats]])) for key in rows[0]},
+            }
+            for i, task in enumerate(tasks)
+        ]
+        found[name] = summary
+        shown = ", ".join(f"{key} {summary[key]:.3f}" for key in rows[0])
+        said(f"{name}: {shown}")
+    return found
+
+
+_JOBS: list[tuple[str, Task, int, int]] = []
+
+
+def _outcomes(jobs: list[tuple[str, Task, int, int]], workers: int) -> Iterator[dict[str, float]]:
+    """Run jobs in forked processes that share the table, or one after the other where there is no fork."""
+    _JOBS[:] = jobs
+    try:
+        context = get_context("fork")
+    except ValueError:
+        workers = 1
+    if workers == 1:
+        yield from map(_job, range(len(jobs)))
+        return
+    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        yield from pool.map(_job, range(len(jobs)), chunksize=max(1, len(jobs) // (8 * workers)))
+
+
+def _job(index: int) -> dict[str, float]:
+    return run_once(*_JOBS[index])
+
+
+def _read(path: Path, *needed: str) -> dict[str, Any]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: not a table of arrays ({error}).") from None
+    if missing := [name for name in needed if name not in arrays]:
+        raise DataError(f"{path}: lacks the array {missing[0]!r}, has {sorted(arrays)[:8]}.")
+    return arrays
