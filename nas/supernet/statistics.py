@@ -1,0 +1,62 @@
+"""Batch-norm statistics of one member, and how often a network is right."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from nas.supernet.batches import Batches
+from nas.supernet.weights import Path
+
+CALIBRATION_PICTURES = 1024
+"""Training pictures from which batch-norm statistics are taken."""
+
+_BATCH = 256
+
+
+def calibration_indices(batches: Batches, pictures: int = CALIBRATION_PICTURES) -> Tensor:
+    """Return which training pictures calibrate: the same for every member, spread over the split."""
+    if len(batches) <= pictures:
+        return torch.arange(len(batches))
+    return torch.from_numpy(np.sort(np.random.default_rng(17).permutation(len(batches))[:pictures]))
+
+
+def recalibrate(network: Path | nn.Module, batches: Iterable[Tensor]) -> None:
+    """Set batch-norm statistics to the averages over `batches`, and leave the network in evaluation mode.
+
+    A subnet's activations are distributed otherwise than the supernet's, so shared statistics would mislead.
+
+    Source:
+        "Slimmable networks" (arXiv 1903.05134) and BigNAS; the averages are cumulative, not exponential.
+    """
+    norms = list(network.norms()) if isinstance(network, Path) else [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
+    before = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None
+    network.train()
+    with torch.no_grad():
+        for x in batches:
+            network(x)
+    for norm, momentum in zip(norms, before, strict=True):
+        norm.momentum = momentum
+    network.train(False)
+
+
+def pictures(batches: Iterator[tuple[Tensor, Tensor]]) -> Iterator[Tensor]:
+    """Yield the pictures of labelled batches."""
+    for x, _ in batches:
+        yield x
+
+
+def predictions(network: Callable[[Tensor], Tensor], batches: Batches, size: int = _BATCH) -> npt.NDArray[np.int64]:
+    """Return the class that a network in evaluation mode gives each picture, shape (n,)."""
+    found = []
+    with torch.no_grad():
+        for x, _ in batches.plain(size):
+            found.append(network(x).argmax(1).cpu())
+    return torch.cat(found).numpy()

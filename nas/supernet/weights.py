@@ -1,0 +1,260 @@
+"""One set of weights for all members of an elastic space.
+
+Every slot holds tensors as large as its largest part along each axis. A member runs its own small modules on its own
+slices: a leading slice of every axis, the leading slice of each part where an axis stacks several (`elastic_parts`), the
+centre of a convolution's window. So the path through the supernet is what a member taken out computes, by construction.
+
+Source:
+    Slices of the largest: "Once for All" (arXiv 1908.09791) and BigNAS (arXiv 2003.11142); differs in that every member
+    is a module of its own run by `torch.func.functional_call`, so that operators need not know that they are elastic,
+    and in that a smaller kernel takes the centre as it is, without OFA's learned transformation.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from nas.arch import Architecture
+from nas.elastic import ElasticSpace, Part
+from nas.errors import NasError
+from nas.ops import Shape
+from nas.space import Resolution
+from nas.supernet.norm import SynchronisedBatchNorm
+
+log = logging.getLogger(__name__)
+
+_MOST_LINKS = 8192
+
+
+@dataclass(frozen=True)
+class Link:
+    """A part of a member with its access to the shared weights.
+
+    Attributes:
+        module: The part's module without numbers in its parameters; its buffers are its own.
+        names: Of the parameters.
+        shapes: Of the parameters.
+        views: Slices of the shared weights, in a shape from which `shapes` follow by reshaping.
+        gradients: Slices of the shared gradient, likewise.
+        norms: Batch norms in `module`.
+    """
+
+    module: nn.Module
+    names: tuple[str, ...]
+    shapes: tuple[Shape, ...]
+    views: tuple[Tensor, ...]
+    gradients: tuple[Tensor, ...]
+    norms: tuple[nn.modules.batchnorm._BatchNorm, ...]
+
+
+@dataclass(frozen=True)
+class Path:
+    """A member as a path through the supernet.
+
+    Attributes:
+        links: In order.
+        weights: The member's own copy of its weights, one mapping a link; leaves of the autograd graph.
+    """
+
+    links: tuple[Link, ...]
+    weights: tuple[dict[str, Tensor], ...]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Run the member. (n, 3, h, w) -> (n, classes)."""
+        for link, weights in zip(self.links, self.weights, strict=True):
+            x = functional_call(link.module, weights, (x,))
+        return x
+
+    def add_gradients(self) -> None:
+        """Add the gradients of the member's weights to those of the supernet."""
+        for link, weights in zip(self.links, self.weights, strict=True):
+            for leaf, gradient in zip(weights.values(), link.gradients, strict=True):
+                if leaf.grad is not None:
+                    gradient.add_(leaf.grad.view(gradient.shape))
+
+    def train(self, mode: bool = True) -> Path:
+        """Make batch norms use the statistics of the batch (or their own, where `mode` is false)."""
+        for link in self.links:
+            link.module.train(mode)
+        return self
+
+    def norms(self) -> Iterator[nn.modules.batchnorm._BatchNorm]:
+        """Yield the member's batch norms."""
+        for link in self.links:
+            yield from link.norms
+
+
+class Supernet:
+    """The shared weights of a space.
+
+    Args:
+        space: Whose members share.
+        num_classes: Of the head.
+        resolution: Proxy resolution at which members run.
+        seed: Of the initial weights.
+        device: Where the weights live.
+
+    Attributes:
+        flat: All weights in one tensor; those of two or more axes (which decay) come first.
+        gradient: Of `flat`.
+        decayed: Number of elements that decay.
+    """
+
+    def __init__(self, space: ElasticSpace, num_classes: int, resolution: Resolution, *, seed: int = 0, device: str = "cpu") -> None:
+        self.space, self.num_classes, self.resolution, self.device = space, num_classes, resolution, torch.device(device)
+        self.synchronised = False
+        shapes: dict[str, Shape] = {}
+        built: list[tuple[Part, dict[str, Tensor], dict[str, int], frozenset[str]]] = []
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)  # inside the fork: the global generator is put back as it was
+            for slot, parts in space.slots(resolution, num_classes).items():
+                for part in parts:
+                    module = part.build()
+                    held = {name: p.detach() for name, p in module.named_parameters()}
+                    for name, p in held.items():
+                        key = f"{slot}/{name}"
+                        shapes[key] = _union(key, shapes.get(key, tuple(p.shape)), tuple(p.shape))
+                    built.append((part, held, _stacks(module), _windows(module)))
+        order = sorted(shapes, key=lambda key: (len(shapes[key]) < 2, key))
+        sizes = [torch.Size(shapes[key]).numel() for key in order]
+        self.decayed = sum(size for key, size in zip(order, sizes, strict=True) if len(shapes[key]) > 1)
+        self.flat = torch.zeros(sum(sizes), device=self.device)
+        self.gradient = torch.zeros_like(self.flat)
+        self.tensors = _cut(self.flat, order, sizes, shapes)
+        self._gradients = _cut(self.gradient, order, sizes, shapes)
+        for part, held, stacks, windows in sorted(built, key=lambda item: sum(p.numel() for p in item[1].values())):
+            for name, p in held.items():
+                view = _slice(self.tensors[f"{part.slot}/{name}"], tuple(p.shape), stacks.get(name, 1), name in windows)
+                view.copy_(p.view(view.shape))
+        self._links: dict[Part, Link] = {}
+
+    @cached_property
+    def layout(self) -> str:
+        """Hash of the names and shapes of the weights; of two supernets with one layout, either loads the other's file."""
+        text = repr([(name, tuple(tensor.shape)) for name, tensor in self.tensors.items()])
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def key(self) -> str:
+        """16 hex digits over the weights' bytes and what they are run at."""
+        digest = hashlib.sha256(f"{self.space.name} {self.num_classes} {self.resolution} {self.layout}".encode())
+        digest.update(self.flat.detach().cpu().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    def path(self, architecture: Architecture, *, gradients: bool = False) -> Path:
+        """Return a member as a path, with its own copy of its weights as they are now."""
+        links = tuple(self._link(part) for part in self.space.parts(architecture, self.resolution, self.num_classes))
+        weights = []
+        for link in links:
+            own = (view.clone().reshape(shape) for view, shape in zip(link.views, link.shapes, strict=True))
+            weights.append({name: tensor.requires_grad_(gradients) for name, tensor in zip(link.names, own, strict=True)})
+        return Path(links, tuple(weights))
+
+    def extract(self, architecture: Architecture, resolution: Resolution | None = None) -> nn.Module:
+        """Return a member as a module of its own, whose weights are its own and as small as it is.
+
+        Its batch norms have fresh statistics; see `nas.supernet.statistics.recalibrate`. Parameters whose shape depends
+        on the resolution (tables over positions) are interpolated linearly.
+
+        Args:
+            architecture: The member.
+            resolution: At which it is to run; defaults to the supernet's.
+        """
+        with torch.random.fork_rng(devices=[]):
+            module = self.space.build(architecture, num_classes=self.num_classes, resolution=resolution or self.resolution)
+        path = self.path(architecture)
+        with torch.no_grad():
+            for child, weights in zip(module.children(), path.weights, strict=True):
+                for name, p in child.named_parameters():
+                    p.copy_(resize(weights[name], tuple(p.shape)))
+        return module.to(self.device)
+
+    def _link(self, part: Part) -> Link:
+        if part in self._links:
+            return self._links[part]
+        with torch.random.fork_rng(devices=[]):
+            module = part.build()
+        if self.synchronised:
+            module = SynchronisedBatchNorm.convert(module)
+        stacks, windows = _stacks(module), _windows(module)
+        names, shapes, views, gradients = [], [], [], []
+        for name, p in module.named_parameters():
+            key, shape = f"{part.slot}/{name}", tuple(p.shape)
+            if key not in self.tensors:
+                raise NasError(f"supernet: {part.slot} has no weights for {name}. Expected the space's slots to cover every part.")
+            names.append(name)
+            shapes.append(shape)
+            views.append(_slice(self.tensors[key], shape, stacks.get(name, 1), name in windows))
+            gradients.append(_slice(self._gradients[key], shape, stacks.get(name, 1), name in windows))
+        module.to(self.device)
+        _strip(module)
+        norms = tuple(m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm))
+        if len(self._links) >= _MOST_LINKS:
+            self._links.clear()
+        self._links[part] = Link(module, tuple(names), tuple(shapes), tuple(views), tuple(gradients), norms)
+        return self._links[part]
+
+
+def _union(key: str, a: Shape, b: Shape) -> Shape:
+    if len(a) != len(b):
+        raise NasError(f"supernet: {key} has another number of axes in another setting, got {a} and {b}.")
+    return tuple(max(pair) for pair in zip(a, b, strict=True))
+
+
+def _cut(flat: Tensor, order: Sequence[str], sizes: Sequence[int], shapes: Mapping[str, Shape]) -> dict[str, Tensor]:
+    return {key: piece.view(shapes[key]) for key, piece in zip(order, flat.split(list(sizes)), strict=True)}
+
+
+def _stacks(module: nn.Module) -> dict[str, int]:
+    """Return the number of stacked parts by parameter name."""
+    found = {}
+    for path, part in module.named_modules():
+        for name, count in getattr(part, "elastic_parts", {}).items():
+            found[f"{path}.{name}" if path else name] = int(count)
+    return found
+
+
+def _windows(module: nn.Module) -> frozenset[str]:
+    """Return the names of parameters whose last two axes are a window, of which a smaller one takes the centre."""
+    convs = (path for path, part in module.named_modules() if isinstance(part, nn.Conv2d | nn.ConvTranspose2d))
+    return frozenset(f"{path}.weight" if path else "weight" for path in convs)
+
+
+def _slice(tensor: Tensor, shape: Shape, stack: int, window: bool) -> Tensor:
+    """Return the part of `tensor` that a parameter of `shape` uses, in a shape from which `shape` follows by reshaping."""
+    if stack > 1:
+        tensor = tensor.view(stack, tensor.shape[0] // stack, *tensor.shape[1:])
+        shape = (stack, shape[0] // stack, *shape[1:])
+    if any(want > have for want, have in zip(shape, tensor.shape, strict=True)):
+        raise NasError(f"supernet: a part is larger than its slot, got {shape}. Expected at most {tuple(tensor.shape)}.")
+    first_window = tensor.ndim - 2 if window else tensor.ndim
+    for axis, (want, have) in enumerate(zip(shape, tensor.shape, strict=True)):
+        if want != have:
+            tensor = tensor.narrow(axis, (have - want) // 2 if axis >= first_window else 0, want)
+    return tensor
+
+
+def _strip(module: nn.Module) -> None:
+    """Put parameters on the meta device: the numbers come from the supernet, buffers stay."""
+    for part in module.modules():
+        for name, p in list(part.named_parameters(recurse=False)):
+            setattr(part, name, nn.Parameter(p.detach().to("meta"), requires_grad=False))
+
+
+def resize(tensor: Tensor, shape: Shape) -> Tensor:
+    """Return a tensor interpolated linearly along every axis in which it differs from `shape`."""
+    for axis, size in enumerate(shape):
+        if tensor.shape[axis] != size:
+            moved = tensor.movedim(axis, -1)
+            flat = F.interpolate(moved.reshape(1, -1, moved.shape[-1]), size, mode="linear", align_corners=False)
+            tensor = flat.view(*moved.shape[:-1], size).movedim(-1, axis)
+    return tensor
