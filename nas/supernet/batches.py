@@ -89,9 +89,9 @@ class Batches:
         if self.dataset.flips:
             zoom[:, 0] *= np.where(rng.random(n) < 0.5, -1, 1)
         shift = 2 * augmentation.shift * rng.uniform(-1, 1, (n, 2))
-        theta = np.zeros((n, 2, 3), np.float32)
+        theta = np.zeros((n, 2, 3))
         theta[:, 0, 0], theta[:, 1, 1], theta[:, :, 2] = zoom[:, 0], zoom[:, 1], shift
-        grid = F.affine_grid(torch.from_numpy(theta).to(self.device), [n, 3, *self.resolution], align_corners=False)
+        grid = F.affine_grid(torch.from_numpy(theta).to(x), [n, 3, *self.resolution], align_corners=False)
         x = F.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)
         labels = self.labels[indices].to(self.device)
         classes = self.dataset.num_classes

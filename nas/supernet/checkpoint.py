@@ -1,0 +1,122 @@
+"""Weights and training state in one safetensors file: written whole or not at all, never pickled.
+
+A file carries metadata (format, version, identity, progress) as JSON. Reading checks all of it before a tensor is used.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from nas.errors import ArtifactError
+
+FORMAT_VERSION = 1
+_META = "nas"
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """What a file holds.
+
+    Attributes:
+        kind: ``supernet`` or ``member``.
+        identity: What the weights belong to and how they are trained; a resumed training must agree with it.
+        progress: ``epoch``, ``epochs`` and the history.
+        tensors: By name; ``optimizer/…`` beside the weights while training is under way.
+    """
+
+    kind: str
+    identity: Mapping[str, Any]
+    progress: Mapping[str, Any]
+    tensors: Mapping[str, Tensor]
+
+
+def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a file; a crash leaves the one that was there before."""
+    from safetensors.torch import save
+
+    meta = {
+        "format": f"nas-{checkpoint.kind}",
+        "version": FORMAT_VERSION,
+        "identity": checkpoint.identity,
+        "progress": checkpoint.progress,
+    }
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
+    data = save(tensors, {_META: json.dumps(meta, sort_keys=True)})  # one entry: safetensors does not keep their order
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def read_checkpoint(path: Path, kind: str) -> Checkpoint:
+    """Read what `write_checkpoint` wrote.
+
+    Raises:
+        ArtifactError: Missing, a pickle, truncated, another kind or version.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(4)
+    except OSError as error:
+        raise ArtifactError(f"checkpoint: cannot be read, got {str(path)!r} ({error.strerror}).") from None
+    if head[:2] == b"PK" or head[:1] == b"\x80":
+        raise ArtifactError(f"checkpoint: a pickle, which is never loaded, got {str(path)!r}. Expected safetensors.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            meta = json.loads((file.metadata() or {}).get(_META, "{}"))
+            if meta.get("format") != f"nas-{kind}":
+                raise ArtifactError(f"checkpoint: foreign, got format {meta.get('format')!r} in {str(path)!r}. Expected 'nas-{kind}'.")
+            if meta.get("version") != FORMAT_VERSION:
+                raise ArtifactError(
+                    f"checkpoint: of another version, got {meta.get('version')!r} in {str(path)!r}. Expected {FORMAT_VERSION}."
+                )
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+            return Checkpoint(kind, meta["identity"], meta["progress"], tensors)
+    except (SafetensorError, KeyError, json.JSONDecodeError) as error:
+        raise ArtifactError(f"checkpoint: damaged or foreign, got {str(path)!r} ({error}).") from None
+
+
+def check_identity(path: Path, found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    """Refuse weights that belong to something else.
+
+    Raises:
+        ArtifactError: Some entry differs; the message names the first.
+    """
+    for name in sorted(expected.keys() | found.keys()):
+        if found.get(name) != expected.get(name):
+            raise ArtifactError(
+                f"checkpoint {path}: of another training, got {name} {found.get(name)!r}. Expected {expected.get(name)!r}. "
+                "Do this: give another folder, or the same settings."
+            )
+
+
+def optimizer_tensors(states: Mapping[int, Mapping[str, Any]]) -> dict[str, Tensor]:
+    """Return an optimiser's state as named tensors."""
+    return {f"optimizer/{i}/{name}": value for i, state in states.items() for name, value in state.items() if isinstance(value, Tensor)}
+
+
+def optimizer_states(tensors: Mapping[str, Tensor]) -> dict[int, dict[str, Tensor]]:
+    """Return what `optimizer_tensors` was given."""
+    states: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        if name.startswith("optimizer/"):
+            _, i, entry = name.split("/")
+            states.setdefault(int(i), {})[entry] = value
+    return states

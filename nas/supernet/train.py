@@ -1,0 +1,385 @@
+"""Training of the supernet: sandwich rule, in-place distillation, resumable to the bit.
+
+Every random choice follows from (seed, epoch, step), so a checkpoint needs weights, the optimiser's moments and the
+number of finished epochs, nothing else.
+
+Source:
+    BigNAS (arXiv 2003.11142): each step trains the largest, the smallest and two random members; the largest learns from
+    the labels, the others from its outputs. Differs: the others learn from the labels too (equal shares by default),
+    since a short training cannot wait for its teacher; random members draw each gene without replacement over steps,
+    so that every setting is trained equally often (FairNAS, arXiv 1907.01845).
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from nas.arch import Architecture
+from nas.dataset import Dataset, available_memory_bytes
+from nas.elastic import ElasticSpace
+from nas.errors import ArtifactError, TrainingError, UsageError
+from nas.events import EventBus, PhaseAdvanced, PhaseFinished, PhaseStarted
+from nas.space import Resolution
+from nas.supernet.batches import Augmentation, Batches
+from nas.supernet.checkpoint import Checkpoint, check_identity, optimizer_states, optimizer_tensors, read_checkpoint, write_checkpoint
+from nas.supernet.weights import Supernet
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How weights are trained.
+
+    Attributes:
+        epochs: Passes over the training pictures.
+        batch: Pictures a step, over all processes.
+        optimizer: ``adamw``, or ``sgd`` with Nesterov momentum 0.9.
+        learning_rate: At the peak of the one-cycle schedule.
+        warmup: Share of the steps in which the rate rises; then it falls as a cosine to zero.
+        weight_decay: On tensors of two or more axes.
+        clip: Largest norm of the gradient.
+        smoothing: Of the labels.
+        distillation: Share of the other members' loss that comes from the largest member's outputs.
+        random_members: Beside the largest and the smallest.
+        augmentation: Of the pictures.
+        mixed_precision: ``no`` or ``bf16``.
+    """
+
+    epochs: int = 30
+    batch: int = 128
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    learning_rate: float = 3e-3
+    warmup: float = 0.15
+    weight_decay: float = 0.05
+    clip: float = 5.0
+    smoothing: float = 0.1
+    distillation: float = 0.5
+    random_members: int = 2
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    mixed_precision: Literal["no", "bf16"] = "no"
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"training: {name} must be positive, got {getattr(self, name)}.")
+        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
+            raise UsageError(f"training: the learning rate must be positive, got {self.learning_rate}.")
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A supernet with what is known of its training.
+
+    Attributes:
+        supernet: The weights.
+        history: One entry an epoch, numbers by name.
+        seconds: Of this session.
+    """
+
+    supernet: Supernet
+    history: tuple[Mapping[str, float], ...]
+    seconds: float
+
+
+def train(
+    space: ElasticSpace,
+    dataset: Dataset,
+    path: Path,
+    recipe: Recipe,
+    *,
+    resolution: Resolution,
+    seed: int = 0,
+    bus: EventBus | None = None,
+    device: str | None = None,
+    stop_after: int | None = None,
+) -> Trained:
+    """Train a supernet, or go on with the training that `path` holds; the weights are the same either way.
+
+    Started by ``torchrun``, each process takes its share of every batch; batch norms see the whole of it.
+
+    Args:
+        space: Whose members are trained.
+        dataset: Of which ``train`` is used.
+        path: The checkpoint, written after every epoch.
+        recipe: How.
+        resolution: Proxy resolution.
+        seed: Of everything random.
+        bus: Told of the progress.
+        device: Default: a GPU where there is one.
+        stop_after: Stop when so many epochs are done, as an interruption would.
+
+    Raises:
+        UsageError: More pictures a step than there are, or not divisible among the processes.
+        TrainingError: It would not fit into memory, diverged or collapsed.
+        ArtifactError: `path` holds something else.
+    """
+    started = time.monotonic()
+    bus = bus or EventBus()
+    accelerator = Accelerator(cpu=device == "cpu", mixed_precision=recipe.mixed_precision)
+    recipe = replace(recipe, batch=min(recipe.batch, dataset.count("train")))
+    if recipe.batch % accelerator.num_processes:
+        raise UsageError(f"training: {recipe.batch} pictures a step do not divide among {accelerator.num_processes} processes.")
+    check_memory(space, dataset.num_classes, recipe, resolution, accelerator.device, accelerator.num_processes)
+    supernet = Supernet(space, dataset.num_classes, resolution, seed=seed, device=str(accelerator.device))
+    supernet.synchronised = accelerator.num_processes > 1
+    identity = identity_of(supernet, dataset, recipe, seed)
+    run = Training(supernet, Batches(dataset, "train", resolution, accelerator.device), recipe, seed, accelerator)
+    epoch, history = 0, list[dict[str, float]]()
+    if path.is_file():
+        found = read_checkpoint(path, "supernet")
+        check_identity(path, found.identity, identity)
+        epoch, history = int(found.progress["epoch"]), list(found.progress["history"])
+        load_tensors(supernet, found.tensors, path)
+        run.restore(found.tensors)
+    bus.emit(PhaseStarted("train", recipe.epochs, epoch, f"{space.name} at {resolution[0]}x{resolution[1]} on {dataset.name}"))
+    while epoch < recipe.epochs and epoch != stop_after:
+        numbers = run.epoch(epoch)
+        epoch += 1
+        history.append(numbers)
+        if accelerator.is_main_process:
+            tensors = dict(supernet.tensors) | (run.state() if epoch < recipe.epochs else {})
+            progress = {"epoch": epoch, "epochs": recipe.epochs, "history": history}
+            write_checkpoint(path, Checkpoint("supernet", identity, progress, tensors))
+        accelerator.wait_for_everyone()
+        bus.emit(PhaseAdvanced("train", epoch, numbers))
+    seconds = time.monotonic() - started
+    bus.emit(PhaseFinished("train", seconds))
+    return Trained(supernet, tuple(history), seconds)
+
+
+def identity_of(supernet: Supernet, dataset: Dataset, recipe: Recipe, seed: int) -> dict[str, Any]:
+    """Return what a checkpoint says of itself."""
+    return {
+        "space": supernet.space.name,
+        "layout": supernet.layout,
+        "classes": supernet.num_classes,
+        "resolution": list(supernet.resolution),
+        "data": dataset.key,
+        "seed": seed,
+        "recipe": asdict(recipe),
+    }
+
+
+def load_supernet(path: Path, space: ElasticSpace, *, device: str = "cpu") -> Supernet:
+    """Return the supernet of a file, for a space whose slots the file covers.
+
+    Raises:
+        ArtifactError: Missing, damaged, unfinished, or of another space.
+    """
+    found = read_checkpoint(path, "supernet")
+    if found.identity.get("space") != space.name:
+        raise ArtifactError(f"checkpoint {path}: of another space, got {found.identity.get('space')!r}. Expected {space.name!r}.")
+    if found.progress["epoch"] < found.progress["epochs"]:
+        done = f"{found.progress['epoch']} of {found.progress['epochs']} epochs"
+        raise ArtifactError(f"checkpoint {path}: the training is unfinished, got {done}. Do this: nas train with the same settings.")
+    height, width = found.identity["resolution"]
+    supernet = Supernet(space, int(found.identity["classes"]), (height, width), device=device)
+    load_tensors(supernet, found.tensors, path)
+    return supernet
+
+
+def load_tensors(supernet: Supernet, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Copy the weights of a file into a supernet; tensors that the space does not need are ignored.
+
+    Raises:
+        ArtifactError: A tensor is missing or has another shape.
+    """
+    for name, own in supernet.tensors.items():
+        shape = tuple(tensors[name].shape) if name in tensors else None
+        if shape != tuple(own.shape):
+            raise ArtifactError(f"checkpoint {path}: {name} does not fit the space, got {shape}. Expected {tuple(own.shape)}.")
+    for name, own in supernet.tensors.items():
+        own.copy_(tensors[name])
+
+
+class Training:
+    """The state of a training and its step.
+
+    Args:
+        supernet: Trained in place.
+        batches: Training pictures.
+        recipe: How.
+        seed: Of everything random.
+        accelerator: Device, precision and processes.
+    """
+
+    def __init__(self, supernet: Supernet, batches: Batches, recipe: Recipe, seed: int, accelerator: Accelerator) -> None:
+        self.supernet, self.batches, self.recipe, self.seed, self.accelerator = supernet, batches, recipe, seed, accelerator
+        border = supernet.decayed
+        self.parameters = [nn.Parameter(supernet.flat[:border]), nn.Parameter(supernet.flat[border:])]
+        self.parameters[0].grad, self.parameters[1].grad = supernet.gradient[:border], supernet.gradient[border:]
+        self.optimizer = optimizer_of(recipe, self.parameters)
+        self.largest, self.smallest = supernet.space.extreme(True), supernet.space.extreme(False)
+        self.steps = batches.steps(recipe.batch)
+        self._same_class_epochs = 0
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the optimiser's state as named tensors."""
+        return optimizer_tensors(self.optimizer.state_dict()["state"])
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take up what `state` returned."""
+        states = optimizer_states(tensors)
+        if states:
+            self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": states})
+
+    def members(self, step: int) -> list[Architecture]:
+        """Return the members of a step: largest, smallest and random ones."""
+        return [self.largest, self.smallest, *fair_members(self.supernet.space, self.seed, step, self.recipe.random_members)]
+
+    def epoch(self, epoch: int) -> dict[str, float]:
+        """Train for one epoch and return its numbers.
+
+        Raises:
+            TrainingError: The loss is not a number, or the largest member gives every picture one class.
+        """
+        order = self.batches.order(self.seed, epoch)
+        sums = torch.zeros(4, dtype=torch.float64)
+        classes: set[int] = set()
+        for i in range(self.steps):
+            step = epoch * self.steps + i
+            chosen = order[i * self.recipe.batch : (i + 1) * self.recipe.batch]
+            losses, right, seen = self.step(step, chosen)
+            if not math.isfinite(sum(losses)):
+                raise TrainingError(
+                    f"training: diverged in epoch {epoch + 1}, step {i + 1}, got a loss of {sum(losses)}. "
+                    f"Do this: a learning rate below {self.recipe.learning_rate:g}."
+                )
+            classes |= seen
+            sums += torch.tensor([losses[0], losses[1], right, len(chosen)], dtype=torch.float64)
+        self._same_class_epochs = self._same_class_epochs + 1 if len(classes) == 1 else 0
+        if self._same_class_epochs == 2:
+            raise TrainingError(
+                f"training: collapsed by epoch {epoch + 1}, the largest member gives every picture class {min(classes)}. "
+                f"Do this: a learning rate below {self.recipe.learning_rate:g}, or more data."
+            )
+        return {
+            "loss_largest": float(sums[0]) / self.steps,
+            "loss_smallest": float(sums[1]) / self.steps,
+            "train_accuracy_pct": 100 * float(sums[2] / sums[3]),
+        }
+
+    def step(self, step: int, indices: Tensor) -> tuple[list[float], float, set[int]]:
+        """Train all members of a step on one batch.
+
+        Returns:
+            Each member's loss, how often the largest was right, and which classes it gave.
+        """
+        recipe, accelerator = self.recipe, self.accelerator
+        rng = np.random.default_rng([self.seed, 12, step])
+        x, target, labels = self.batches.augmented(indices, recipe.augmentation, recipe.smoothing, rng)
+        mine = slice(accelerator.process_index, None, accelerator.num_processes)
+        x, target, labels = x[mine], target[mine], labels[mine]
+        self.supernet.gradient.zero_()
+        losses, teacher = [], torch.empty(0)
+        right, seen = torch.zeros((), device=x.device), set[int]()
+        for i, architecture in enumerate(self.members(step)):
+            path = self.supernet.path(architecture, gradients=True).train()
+            with accelerator.autocast():
+                scores = path(x).float()
+                loss = F.cross_entropy(scores, target)
+                if i == 0:
+                    teacher = scores.detach().softmax(1)
+                    given = scores.detach().argmax(1)
+                    right, seen = (given == labels).sum(), set(given.tolist())
+                elif recipe.distillation > 0:
+                    loss = torch.lerp(loss, F.cross_entropy(scores, teacher), recipe.distillation)
+            loss.backward()
+            path.add_gradients()
+            losses.append(loss.detach())
+        shared = torch.stack([*losses, right.float()])
+        if accelerator.num_processes > 1:
+            self.supernet.gradient.copy_(accelerator.reduce(self.supernet.gradient, "mean"))
+            shared = accelerator.reduce(shared, "mean")
+            shared[-1] *= accelerator.num_processes
+        norm = self.supernet.gradient.norm()
+        self.supernet.gradient.mul_((recipe.clip / (norm + 1e-6)).clamp(max=1.0))
+        rate = learning_rate_at(step, self.steps * recipe.epochs, recipe)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        *each, right_all = shared.tolist()
+        return each, right_all, seen
+
+
+def optimizer_of(recipe: Recipe, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    """Return the optimiser of a recipe for (decaying, other) parameters."""
+    groups: list[dict[str, Any]] = [
+        {"params": [parameters[0]], "weight_decay": recipe.weight_decay},
+        {"params": [parameters[1]], "weight_decay": 0.0},
+    ]
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=0.9, nesterov=True)
+    return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.99), fused=True)
+
+
+def learning_rate_at(step: int, steps: int, recipe: Recipe) -> float:
+    """Return the learning rate of a step: a linear rise, then half a cosine to zero (Smith, arXiv 1708.07120)."""
+    rise = max(1, round(recipe.warmup * steps))
+    if step < rise:
+        return recipe.learning_rate * (step + 1) / rise
+    return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - rise + 1) / (steps - rise + 1)))
+
+
+def fair_members(space: ElasticSpace, seed: int, step: int, count: int) -> list[Architecture]:
+    """Return members whose genes are drawn without replacement over consecutive steps; no state is kept."""
+    found = []
+    for draw in range(step * count, (step + 1) * count):
+        genes = []
+        for i, choice in enumerate(space.choices):
+            round_, place = divmod(draw, len(choice.values))
+            genes.append(choice.values[_shuffled(seed, i, round_, len(choice.values))[place]])
+        found.append(space.architecture(genes))
+    return found
+
+
+@lru_cache(maxsize=4096)
+def _shuffled(seed: int, gene: int, round_: int, count: int) -> tuple[int, ...]:
+    return tuple(int(i) for i in np.random.default_rng([seed, 13, gene, round_]).permutation(count))
+
+
+def predicted_memory_bytes(space: ElasticSpace, classes: int, recipe: Recipe, resolution: Resolution, processes: int = 1) -> float:
+    """Return what a training needs, by arithmetic: weights with moments, and the activations of the largest member.
+
+    Autograd keeps about three tensors for every operator output of the deploy form (convolution, batch norm, activation).
+    """
+    graph = space.lower(space.extreme(True), resolution)
+    weights = sum(_largest_parameters(parts) for parts in space.slots(resolution, classes).values())
+    activations = 3.0 * 4 * graph.cost.activation_elements * recipe.batch / processes
+    return 4 * 4.0 * weights + 2 * 4.0 * graph.cost.params + activations
+
+
+def _largest_parameters(parts: tuple[Any, ...]) -> int:
+    return max(part.graph().cost.params for part in parts)
+
+
+def check_memory(
+    space: ElasticSpace, classes: int, recipe: Recipe, resolution: Resolution, device: torch.device, processes: int = 1
+) -> float:
+    """Return the memory that a training is predicted to need, in bytes, once it is known to fit.
+
+    Raises:
+        TrainingError: It does not.
+    """
+    needed = predicted_memory_bytes(space, classes, recipe, resolution, processes)
+    here = available_memory_bytes() / processes if device.type == "cpu" else torch.cuda.mem_get_info(device)[0]
+    if needed > here:
+        raise TrainingError(
+            f"training: {space.name} at {resolution[0]}x{resolution[1]} with {recipe.batch} pictures a step is predicted to need "
+            f"{needed / 1e9:.1f} GB, got {here / 1e9:.1f} GB on {device}. Do this: a smaller batch or proxy resolution."
+        )
+    return needed

@@ -1,0 +1,207 @@
+"""Training: resumable to the bit, the same in two processes as in one, and stopped by a clear line where it fails."""
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from nas.dataset import Dataset, load_dataset
+from nas.elastic import ElasticSpace
+from nas.errors import ArtifactError, TrainingError, UsageError
+from nas.evaluators.supernet import SupernetEvaluator
+from nas.events import Event, EventBus, PhaseAdvanced, PhaseStarted
+from nas.space import get_space
+from nas.supernet.batches import Batches, prepare
+from nas.supernet.checkpoint import read_checkpoint
+from nas.supernet.train import Recipe, Trained, fair_members, learning_rate_at, load_supernet, predicted_memory_bytes, train
+
+SIDE = (32, 32)
+TINY = Recipe(epochs=3, batch=32, learning_rate=1e-3)
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def data() -> Dataset:
+    return load_dataset("digits", images=80)
+
+
+@pytest.fixture(scope="module")
+def space() -> ElasticSpace:
+    space = get_space("hybrid-s", num_classes=10)
+    assert isinstance(space, ElasticSpace)
+    return space
+
+
+def run(space: ElasticSpace, data: Dataset, path: Path, recipe: Recipe = TINY, stop_after: int | None = None, **more: object) -> Trained:
+    return train(space, data, path, recipe, resolution=SIDE, seed=5, device="cpu", stop_after=stop_after, **more)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def unbroken(space: ElasticSpace, data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> tuple[Trained, Path]:
+    path = tmp_path_factory.mktemp("train") / "supernet.safetensors"
+    return run(space, data, path), path
+
+
+def test_resumed_training_gives_the_same_bits(space: ElasticSpace, data: Dataset, unbroken: tuple[Trained, Path], tmp_path: Path) -> None:
+    path = tmp_path / "supernet.safetensors"
+    for stop in (1, 2, None):
+        events: list[Event] = []
+        found = run(space, data, path, stop_after=stop, bus=EventBus([events.append]))
+    assert torch.equal(found.supernet.flat, unbroken[0].supernet.flat)
+    assert found.history == unbroken[0].history
+    assert isinstance(events[0], PhaseStarted)
+    assert (events[0].total, events[0].done) == (3, 2)
+    assert [event.done for event in events if isinstance(event, PhaseAdvanced)] == [3]
+    assert path.read_bytes() == unbroken[1].read_bytes()
+
+
+def test_a_finished_training_is_loaded_not_repeated(space: ElasticSpace, data: Dataset, unbroken: tuple[Trained, Path]) -> None:
+    events: list[Event] = []
+    again = run(space, data, unbroken[1], bus=EventBus([events.append]))
+    assert not any(isinstance(event, PhaseAdvanced) for event in events)
+    assert again.supernet.key == load_supernet(unbroken[1], space).key == unbroken[0].supernet.key
+    assert not any(name.startswith("optimizer/") for name in read_checkpoint(unbroken[1], "supernet").tensors)
+
+
+def test_foreign_and_broken_checkpoints_are_refused(
+    space: ElasticSpace, data: Dataset, unbroken: tuple[Trained, Path], tmp_path: Path
+) -> None:
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(unbroken[1].read_bytes())
+    with pytest.raises(ArtifactError, match="of another training, got recipe"):
+        run(space, data, path, replace(TINY, learning_rate=2e-3))
+    with pytest.raises(ArtifactError, match="of another space, got 'hybrid-s'"):
+        load_supernet(path, get_space("hybrid-npu-s"))  # type: ignore[arg-type]
+    path.write_bytes(unbroken[1].read_bytes()[:-1000])
+    with pytest.raises(ArtifactError, match="damaged or foreign"):
+        load_supernet(path, space)
+    path.write_bytes(pickle.dumps({"weights": 1}))
+    with pytest.raises(ArtifactError, match="a pickle, which is never loaded"):
+        load_supernet(path, space)
+    torch.save({"weights": torch.zeros(1)}, path)
+    with pytest.raises(ArtifactError, match="a pickle, which is never loaded"):
+        load_supernet(path, space)
+    from safetensors.torch import save_file
+
+    save_file({"x": torch.zeros(2)}, path)
+    with pytest.raises(ArtifactError, match="foreign, got format None"):
+        load_supernet(path, space)
+    with pytest.raises(ArtifactError, match="cannot be read"):
+        load_supernet(tmp_path / "none.safetensors", space)
+    path.unlink()
+    run(space, data, path, stop_after=1)
+    with pytest.raises(ArtifactError, match="unfinished, got 1 of 3 epochs"):
+        load_supernet(path, space)
+
+
+def test_divergence_and_collapse_stop_with_a_line(
+    space: ElasticSpace, data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(TrainingError, match="diverged in epoch 1"):
+        run(space, data, tmp_path / "a", replace(TINY, learning_rate=1e30, warmup=0.0, clip=1e30, optimizer="sgd"))
+    with pytest.raises(UsageError, match="the learning rate must be positive"):
+        replace(TINY, learning_rate=float("nan"))
+    monkeypatch.setattr("nas.supernet.train.Training.step", lambda *_: ([1.0, 1.0], 3.0, {7}))
+    with pytest.raises(TrainingError, match="collapsed by epoch 2, the largest member gives every picture class 7"):
+        run(space, data, tmp_path / "b")
+
+
+def test_memory_is_predicted_before_anything_starts(
+    space: ElasticSpace, data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needed = predicted_memory_bytes(space, 10, TINY, SIDE)
+    assert predicted_memory_bytes(space, 10, replace(TINY, batch=64), SIDE) > needed
+    monkeypatch.setattr("nas.supernet.train.available_memory_bytes", lambda: int(needed / 2))
+    with pytest.raises(TrainingError, match=r"predicted to need .* GB, got .* GB on cpu\. Do this: a smaller batch"):
+        run(space, data, tmp_path / "a")
+
+
+def test_evaluator_is_pure(space: ElasticSpace, data: Dataset, unbroken: tuple[Trained, Path]) -> None:
+    evaluator = SupernetEvaluator(unbroken[0].supernet, data)
+    a, b = space.sample(np.random.default_rng(0)), space.sample(np.random.default_rng(1))
+    first = evaluator.evaluate(a)
+    evaluator.evaluate(b)
+    assert evaluator.evaluate(a) == first
+    assert first.split == "validation"
+    assert 0 <= first.accuracy_pct <= 100
+    other = SupernetEvaluator(load_supernet(unbroken[1], space), data)
+    assert other.key == evaluator.key
+    assert other.evaluate(a) == first
+    assert SupernetEvaluator(unbroken[0].supernet, data, "test").key != evaluator.key
+
+
+def test_settings_are_drawn_equally_often(space: ElasticSpace) -> None:
+    place = [choice.name for choice in space.choices].index("stage0.block0.mixer")
+    values = space.choices[place].values
+    drawn = [m.genes[place] for step in range(len(values)) for m in fair_members(space, 3, step, 2)]
+    assert all(drawn.count(value) == 2 for value in values)
+
+
+def test_schedule_rises_and_falls() -> None:
+    rates = [learning_rate_at(step, 100, Recipe(warmup=0.2, learning_rate=1.0)) for step in range(100)]
+    assert max(rates) == rates[19] == 1.0
+    assert rates[:20] == sorted(rates[:20])
+    assert rates[19:] == sorted(rates[19:], reverse=True)
+    assert 0 <= rates[-1] < 0.01
+
+
+def test_augmentation_is_a_function_of_its_generator(data: Dataset) -> None:
+    batches = Batches(data, "train", SIDE, torch.device("cpu"))
+    first, second, other = (
+        batches.augmented(torch.arange(8), replace(TINY.augmentation, mixup=0.2), 0.1, np.random.default_rng(seed)) for seed in (0, 0, 1)
+    )
+    assert torch.equal(first[0], second[0])
+    assert not torch.equal(first[0], other[0])
+    assert torch.allclose(first[1].sum(1), torch.ones(8))
+    still = replace(TINY.augmentation, shift=0.0, scale=0.0)
+    plain, target, labels = batches.augmented(torch.arange(8), still, 0.0, np.random.default_rng(0))
+    assert torch.allclose(plain, prepare(data, data.pixels("train", SIDE)[:8], SIDE), atol=1e-5)
+    assert torch.equal(target.argmax(1), labels)
+
+
+WORKER = """
+import json, sys, torch
+from pathlib import Path
+from accelerate import Accelerator
+from nas.dataset import load_dataset
+from nas.space import get_space
+from nas.supernet.batches import Batches
+from nas.supernet.train import Recipe, Training
+from nas.supernet.weights import Supernet
+
+torch.set_num_threads(1)
+torch.set_default_dtype(torch.float64)  # in single precision, rounding grows to 1e-4 by the second step
+torch.Tensor.float = torch.Tensor.double
+accelerator = Accelerator(cpu=True)
+space, data = get_space("hybrid-s", num_classes=10), load_dataset("digits", images=80)
+net = Supernet(space, 10, (32, 32), seed=5)
+net.synchronised = accelerator.num_processes > 1
+recipe = Recipe(epochs=1, batch=32, learning_rate=1e-3)
+training = Training(net, Batches(data, "train", (32, 32), accelerator.device), recipe, 5, accelerator)
+order = training.batches.order(5, 0)
+losses = [training.step(i, order[32 * i : 32 * i + 32])[0] for i in range(2)]
+if accelerator.is_main_process:
+    Path(sys.argv[1]).write_text(json.dumps({"processes": accelerator.num_processes, "losses": losses}))
+"""
+
+
+def test_two_gloo_processes_give_the_loss_of_one(tmp_path: Path) -> None:
+    script = tmp_path / "worker.py"
+    script.write_text(WORKER)
+    found = {}
+    for processes in (1, 2):
+        out = tmp_path / f"{processes}.json"
+        launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+        environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+        done = subprocess.run([*launch, str(script), str(out)], capture_output=True, text=True, env=environment, check=False)
+        assert done.returncode == 0, done.stderr[-2000:]
+        found[processes] = json.loads(out.read_text())
+    assert found[2]["processes"] == 2
+    assert np.allclose(found[1]["losses"], found[2]["losses"], rtol=0, atol=1e-5)
