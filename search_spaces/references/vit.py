@@ -11,6 +11,7 @@ from nas.mixer import Source
 from nas.reference import ReferenceSystem, Variant, references
 from search_spaces.channel_mixers.mlp import TokenPerceptron
 from search_spaces.layers.tokens import TokenAttention, to_tokens
+from search_spaces.reparam.depth import Depth, ParallelLayer
 
 PATCH = 16
 HEAD_DIM = 64
@@ -54,16 +55,28 @@ class Block(nn.Module):
 
 
 class ViTNet(nn.Module):
-    """Patches of 16 and a class token, equal blocks, a linear head on the class token. (n, 3, 224, 224) -> (n, num_classes)."""
+    """Patches of 16 and a class token, equal blocks, a linear head on the class token. (n, 3, 224, 224) -> (n, num_classes).
 
-    def __init__(self, depth: int, width: int, third: bool, num_classes: int) -> None:
+    Args:
+        depth: Number of blocks.
+        width: Channels of a token.
+        third: Whether it is DeiT III's.
+        num_classes: Of the head.
+        branches: Blocks that stand side by side in one layer, to be merged (see `search_spaces.reparam.depth`); divides `depth`.
+    """
+
+    def __init__(self, depth: int, width: int, third: bool, num_classes: int, branches: int = 1) -> None:
         super().__init__()
         tokens = (224 // PATCH) ** 2
         self.third = third
         self.class_token = nn.Parameter(torch.zeros(1, 1, width))
         self.positions = nn.Parameter(torch.randn(1, tokens + (not third), width) * 0.02)
         self.patches = nn.Conv2d(3, width, PATCH, PATCH)
-        self.blocks = nn.Sequential(*(Block(width, third) for _ in range(depth)))
+        if branches == 1:
+            self.blocks = nn.Sequential(*(Block(width, third) for _ in range(depth)))
+        else:
+            knobs = Depth(branches=branches)
+            self.blocks = nn.Sequential(*(ParallelLayer(width, width // HEAD_DIM, knobs) for _ in range(depth // branches)))
         self.norm = nn.LayerNorm(width, eps=1e-6)
         self.head = nn.Linear(width, num_classes)
 

@@ -67,10 +67,10 @@ def test_timm_agrees(name: str) -> None:
 
     timm = pytest.importorskip("timm", reason="timm is not installed")
     torch.manual_seed(0)
-    theirs = timm.create_model(name, num_classes=1000).eval()
-    ours = reference.build(name).eval()
+    theirs = timm.create_model(name, num_classes=1000).eval().double()  # single precision loses three digits in the deepest
+    ours = reference.build(name).eval().double()
     assert Counter(tuple(p.shape) for p in ours.parameters()) == Counter(tuple(p.shape) for p in theirs.parameters())
     ours.load_state_dict(dict(zip(ours.state_dict(), theirs.state_dict().values(), strict=True)))
-    x = torch.randn(1, 3, *VARIANTS[name].resolution, generator=torch.Generator().manual_seed(1))
+    x = torch.randn(1, 3, *VARIANTS[name].resolution, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     with torch.no_grad():
-        assert relative_error(ours(x), theirs(x)) <= 1e-4
+        assert relative_error(ours(x), theirs(x)) <= 1e-6
