@@ -120,6 +120,8 @@ def check_shape_and_counts(operator: OperatorFamily, channels: int = CHANNELS, r
     """Output shape, parameters and MACs of the fused module are those of the graph, at every size that it takes."""
     import torch
 
+    from nas.frontends.torch_module import trace_module
+
     taken = 0
     for resolution in resolutions:
         if not accepts(operator, channels, resolution):
@@ -138,6 +140,10 @@ def check_shape_and_counts(operator: OperatorFamily, channels: int = CHANNELS, r
         assert (graph.cost.params, graph.cost.macs) == (params, macs), (
             f"{operator} at {resolution}: graph {graph.cost.params} parameters, {graph.cost.macs} MACs; module {params}, {macs}"
         )
+        if taken == 1:
+            traced = trace_module(module, shape)
+            assert (traced.cost.params, traced.cost.macs) == (params, macs), f"{operator}: the module, traced, counts {traced.cost}"
+            assert not traced.unknown, f"{operator}: the module, traced, has operators outside the vocabulary, {traced.unknown}"
     assert taken, f"{operator}: takes none of {resolutions}"
 
 
