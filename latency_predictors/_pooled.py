@@ -24,7 +24,8 @@ import numpy.typing as npt
 
 from nas.predictor import Floats
 
-_STEPS = 25
+_STEPS = 20
+_DAMPED_FROM = 7
 _STUDENT_NU = 4.0
 
 
@@ -82,11 +83,16 @@ def fit_pooled(features: Floats, log_ms: Floats, trust: Floats, priors: Priors, 
         priors: See there.
         leave_out: Whether to work out `Fit.left_out`.
     """
+    used = (features > 0).any(axis=1)  # (members, all columns); a column without work only echoes its prior and is put back at the end
+    picked = np.argsort(~used, axis=1, kind="stable")[:, : used.sum(axis=1).max()]
+    features = np.ascontiguousarray(np.take_along_axis(features, picked[:, None], axis=2))
+    centre, price_sd, deviation_sd = (
+        np.take_along_axis(a, picked, axis=1) for a in (priors.price_log, priors.price_sd, priors.deviation_sd)
+    )
     members, networks, columns = features.shape
     devices = log_ms.shape[0]
     groups = priors.group_sd.shape[1]
-    member_of_group = np.zeros((columns, groups))
-    member_of_group[np.arange(columns), priors.group] = 1.0
+    member_of_group = np.eye(groups)[priors.group[picked]]  # (members, columns, groups)
     seen = np.isfinite(log_ms)
     target = np.where(seen, log_ms, 0.0)
     base = np.where(seen, trust, 0.0)[None] / priors.noise_sd[:, None, None] ** 2  # (m, d, n)
@@ -94,24 +100,24 @@ def fit_pooled(features: Floats, log_ms: Floats, trust: Floats, priors: Priors, 
     size_u = columns + groups + 1  # a device's own: deviations, group shifts, scale
     precision_u = np.concatenate(
         [
-            1.0 / priors.deviation_sd**2,
+            1.0 / deviation_sd**2,
             1.0 / priors.group_sd**2,
             np.full((members, 1), 1.0 / priors.scale_sd**2),
         ],
         axis=1,
     )
     precision_g = np.concatenate(
-        [1.0 / priors.price_sd**2, np.repeat(1.0 / priors.network_sd[:, None] ** 2, networks, axis=1)], axis=1
+        [1.0 / price_sd**2, np.repeat(1.0 / priors.network_sd[:, None] ** 2, networks, axis=1)], axis=1
     )  # (m, columns + networks)
 
-    theta = priors.price_log.copy()
+    theta = centre.copy()
     effect = np.zeros((members, networks))
     own = np.zeros((members, devices, size_u))
     start = np.nanmedian(target[None] - np.log(np.einsum("mnk,mk->mn", features, np.exp(theta)))[:, None, :] + np.where(seen, 0, np.nan), 2)
     own[:, :, -1] = np.nan_to_num(start)
 
     def log_prices() -> Floats:
-        shift = np.einsum("kg,mdg->mdk", member_of_group, own[:, :, columns : columns + groups])
+        shift = np.einsum("mkg,mdg->mdk", member_of_group, own[:, :, columns : columns + groups])
         return np.asarray(theta[:, None, :] + own[:, :, :columns] + shift + own[:, :, -1:])
 
     for step in range(_STEPS):
@@ -120,7 +126,7 @@ def fit_pooled(features: Floats, log_ms: Floats, trust: Floats, priors: Priors, 
         residual = target[None] - np.log(total) - effect[:, None, :]  # (m, d, n)
         weight = base * (_STUDENT_NU + 1) / (_STUDENT_NU + residual**2 * base) if step > 2 else base
         share = features[:, None] * price[:, :, None, :] / total[..., None]  # (m, d, n, k), sums to one
-        z = np.concatenate([share, share @ member_of_group, np.ones((*share.shape[:3], 1))], axis=3)
+        z = np.concatenate([share, share @ member_of_group[:, None], np.ones((*share.shape[:3], 1))], axis=3)
         zw = z * weight[..., None]
         inner = zw.swapaxes(2, 3) @ z  # (m, d, u, u)
         inner[..., np.arange(size_u), np.arange(size_u)] += precision_u[:, None]
@@ -136,10 +142,12 @@ def fit_pooled(features: Floats, log_ms: Floats, trust: Floats, priors: Priors, 
         schur -= (solved @ cross.swapaxes(2, 3)).sum(axis=1)
         pull_u = np.einsum("mdnu,mdn->mdu", zw, residual) - precision_u[:, None] * own
         pull_g = np.concatenate([np.einsum("mdnk,mdn->mk", share, weight * residual), (weight * residual).sum(axis=1)], axis=1)
-        pull_g -= precision_g * np.concatenate([theta - priors.price_log, effect], axis=1)
+        pull_g -= precision_g * np.concatenate([theta - centre, effect], axis=1)
         move_g = np.linalg.solve(schur, (pull_g - np.einsum("mdgu,mdu->mg", solved, pull_u))[..., None])[..., 0]
         move_u = np.linalg.solve(inner, (pull_u - np.einsum("mdgu,mg->mdu", cross, move_g))[..., None])[..., 0]
-        damp = 1.0 / np.maximum(1.0, np.abs(np.concatenate([move_g, move_u.reshape(members, -1)], axis=1)).max(axis=1) / 1.0)
+        damp = 1.0 / np.maximum(1.0, np.abs(np.concatenate([move_g, move_u.reshape(members, -1)], axis=1)).max(axis=1))
+        if step > _DAMPED_FROM:  # Gauss–Newton may circle around the mode of a price that hardly matters
+            damp *= 0.5
         theta += damp[:, None] * move_g[:, :columns]
         effect += damp[:, None] * move_g[:, columns:]
         own += damp[:, None, None] * move_u
@@ -163,4 +171,9 @@ def fit_pooled(features: Floats, log_ms: Floats, trust: Floats, priors: Priors, 
         matrix = np.eye(devices) - hat @ inverse
         solution = np.linalg.solve(matrix, np.nan_to_num(raw).swapaxes(1, 2)[..., None])[..., 0].swapaxes(1, 2)
         left_out = np.where(seen[None], solution, np.nan)
-    return Fit(theta, device, effect, raw, left_out)
+    shared = priors.price_log.copy()
+    np.put_along_axis(shared, picked, theta, axis=1)
+    shift = own[:, :, columns : columns + groups][:, :, priors.group]
+    every_device = priors.price_log[:, None] + shift + own[:, :, -1:]
+    np.put_along_axis(every_device, np.broadcast_to(picked[:, None], device.shape), device, axis=2)
+    return Fit(shared, every_device, effect, raw, left_out)

@@ -84,6 +84,7 @@ _PLAIN = (
     "softmax",
     "softmax/32",
     "softmax/64",
+    "softmax/rows",
     "attention/heads",
     "attention/1",
     "attention/32",
@@ -100,6 +101,7 @@ _PLAIN = (
     "blocks",
     "pool",
     "pool/in",
+    "pool/overlapping",
     "pool/taps",
     "global",
     "reduce",
@@ -115,7 +117,7 @@ QUANTITIES: tuple[str, ...] = (
     *_PLAIN,
     *_COUNTS,
 )
-"""Columns of `Quantities.rows`: 10⁶ multiply-adds, 10⁶ elements, or counts (``n/…``, ``norm/rows`` and ``recurrent/steps`` in 10³)."""
+"""Columns of `Quantities.rows`: 10⁶ multiply-adds, 10⁶ elements, or counts (``n/…``; rows, heads and steps in 10³)."""
 
 COLUMN = {name: i for i, name in enumerate(QUANTITIES)}
 
@@ -248,6 +250,7 @@ def _count(row: Floats, graph: Graph, op: Operator, near_attention: set[str]) ->
             add(f"attention/{a}", heads * _up(q[-2], a) * _up(k[-2], a) * (_up(q[-1], 32) + _up(v[-1], 32)) / 1e6)
             add(f"softmax/{a}", heads * q[-2] * _up(k[-2], a) / 1e6)
         add("softmax", scores)
+        add("softmax/rows", heads * q[-2] / 1e3)
         add("attention/heads", 2 * heads / 1e3)
         add("attention/io", n_in + n_out)
         add("n/attention", 1)
@@ -272,6 +275,7 @@ def _count(row: Floats, graph: Graph, op: Operator, near_attention: set[str]) ->
         add("n/elementwise", 1)
     elif category == "softmax":
         add("softmax", n_out)
+        add("softmax/rows", out.elements / out.shape[-1] / 1e3)
         for a in (32, 64):
             add(f"softmax/{a}", out.elements / out.shape[-1] * _up(out.shape[-1], a) / 1e6)
         add("n/attention", 1)
@@ -388,4 +392,6 @@ def _reduction(row: Floats, op: Operator, n_in: float, n_out: float) -> None:
         row[COLUMN["pool"]] += n_out
         row[COLUMN["pool/in"]] += n_in
         row[COLUMN["pool/taps"]] += n_out * prod(op.attribute("kernel"))
+        if 1 < max(op.attribute("stride")) < max(op.attribute("kernel")):
+            row[COLUMN["pool/overlapping"]] += n_out
     row[COLUMN["n/other"]] += 1

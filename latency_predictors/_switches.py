@@ -45,6 +45,8 @@ PRICES: Mapping[str, tuple[float, int]] = {
     "norm": (8e-2, 2),
     "norm-rows": (5e-3, 2),
     "softmax": (6e-2, 2),
+    "softmax-rows": (5e-3, 2),
+    "overlap": (5e-2, 2),
     "pool": (3e-2, 2),
     "taps": (4e-3, 2),
     "reduce": (3e-2, 2),
@@ -61,6 +63,7 @@ PRICES: Mapping[str, tuple[float, int]] = {
     "weights": (2e-2, 3),
     "n-compute": (2e-3, 0),
     "n-vector": (2e-3, 0),
+    "n-layout": (2e-3, 0),
     "n-squeeze": (1e-2, 0),
     "n-exotic": (5e-2, 0),
     "heads": (5e-1, 0),
@@ -98,6 +101,9 @@ class Switches:
         counts: Whether operators cost for being started: none, all alike, or by unit.
         weights: Whether weights also cost by size.
         pool: Pooling priced by input, by output or by taps.
+        overlap: Whether pooling with a stride smaller than its window pays extra.
+        layout_counts: Whether layout operators cost for being started.
+        softmax_rows: Whether softmax costs by row as well.
         norm_rows: Whether normalisations cost by row as well.
         price_sd: Trust in the typical prices (log).
         deviation_sd: How far a device's single price strays (log).
@@ -124,6 +130,9 @@ class Switches:
     counts: str
     weights: bool
     pool: str
+    overlap: bool
+    layout_counts: bool
+    softmax_rows: bool
     norm_rows: bool
     price_sd: float
     deviation_sd: float
@@ -151,6 +160,9 @@ OPTIONS: Mapping[str, tuple[object, ...]] = {
     "counts": ("none", "all", "unit"),
     "weights": (False, True, True),
     "pool": ("in", "out", "taps"),
+    "overlap": (False, True),
+    "layout_counts": (False, True),
+    "softmax_rows": (False, True),
     "norm_rows": (False, True),
     "price_sd": (0.7, 1.0, 1.5),
     "deviation_sd": (0.03, 0.05),
@@ -237,6 +249,12 @@ def columns_of(s: Switches) -> Floats:
         price("pool" if s.pool == "out" else "pool/in", "pool")
     price("global", "reduce", 0.5)
     price("reduce", "reduce")
+    if s.overlap:
+        price("pool/overlapping", "overlap")
+    if s.layout_counts:
+        price("n/layout", "n-layout")
+    if s.softmax_rows:
+        price("softmax/rows", "softmax-rows")
     if s.norm_rows:
         price("norm/rows", "norm-rows")
     price("recurrent", "recurrent")

@@ -89,7 +89,13 @@ def rank_correlation(a: Sequence[float], b: Sequence[float]) -> float | None:
 
 
 def splits_of(
-    samples: Sequence[Sample], device: str, tested: Sequence[str], protocol: str, donor: str | None = None, seed: int = 0
+    samples: Sequence[Sample],
+    device: str,
+    tested: Sequence[str],
+    protocol: str,
+    donor: str | None = None,
+    seed: int = 0,
+    precision: str | None = None,
 ) -> Iterator[Split]:
     """Yield the splits of a protocol.
 
@@ -100,11 +106,12 @@ def splits_of(
         protocol: ``loo``, ``family`` or ``few:K`` (K timings on the device; the tested networks are timed nowhere).
         donor: Device whose timing of a tested network may be fitted.
         seed: Of the draws of ``few``.
+        precision: Tested precision; default: all that the device has.
 
     Raises:
         UsageError: An unknown protocol, or too few timings on the device.
     """
-    own = {s.name: s for s in samples if s.device == device and s.name in set(tested)}
+    own = {s.name: s for s in samples if s.device == device and s.name in set(tested) and precision in (None, s.precision)}
     if len(own) < 3:
         raise UsageError(f"protocol: too few networks timed on {device}, got {len(own)}. Expected at least 3 that have a graph.")
     twins = {name: {s.name for s in samples if s.graph.key == own[name].graph.key} for name in own}
