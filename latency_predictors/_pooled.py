@@ -26,6 +26,7 @@ from nas.predictor import Floats
 
 _STEPS = 20
 _DAMPED_FROM = 7
+_ROBUST_FROM = 2
 _STUDENT_NU = 4.0
 
 
@@ -42,6 +43,7 @@ class Priors:
         scale_sd: Of a device's scale.
         network_sd: (members,) of what the features miss about a network.
         noise_sd: (members,) of one timing.
+        looseness: (devices,) factor on a device's own shifts and deviations; None: 1 for all.
     """
 
     price_log: Floats
@@ -51,6 +53,7 @@ class Priors:
     deviation_sd: Floats
     network_sd: Floats
     noise_sd: Floats
+    looseness: Floats | None = None
     scale_sd: float = 3.0
 
 
@@ -106,6 +109,9 @@ def fit_pooled(features: Floats, log_ms: Floats, trust: Floats, priors: Priors, 
         ],
         axis=1,
     )
+    precision_u = np.repeat(precision_u[:, None], devices, axis=1)  # (members, devices, own)
+    if priors.looseness is not None:
+        precision_u[:, :, :-1] /= priors.looseness[None, :, None] ** 2
     precision_g = np.concatenate(
         [1.0 / price_sd**2, np.repeat(1.0 / priors.network_sd[:, None] ** 2, networks, axis=1)], axis=1
     )  # (m, columns + networks)
@@ -120,16 +126,20 @@ def fit_pooled(features: Floats, log_ms: Floats, trust: Floats, priors: Priors, 
         shift = np.einsum("mkg,mdg->mdk", member_of_group, own[:, :, columns : columns + groups])
         return np.asarray(theta[:, None, :] + own[:, :, :columns] + shift + own[:, :, -1:])
 
+    effect_variance = np.repeat(priors.network_sd[:, None] ** 2, networks, axis=1)
     for step in range(_STEPS):
         price = np.exp(np.clip(log_prices(), -40, 12))
         total = np.einsum("mnk,mdk->mdn", features, price)
         residual = target[None] - np.log(total) - effect[:, None, :]  # (m, d, n)
-        weight = base * (_STUDENT_NU + 1) / (_STUDENT_NU + residual**2 * base) if step > 2 else base
+        weight = base * (_STUDENT_NU + 1) / (_STUDENT_NU + residual**2 * base) if step > _ROBUST_FROM else base
         share = features[:, None] * price[:, :, None, :] / total[..., None]  # (m, d, n, k), sums to one
+        if step > _ROBUST_FROM:  # a network that the features cannot describe must not bend the prices of all others
+            effect_variance = (_STUDENT_NU * priors.network_sd[:, None] ** 2 + effect**2) / (_STUDENT_NU + 1)
+            precision_g[:, columns:] = 1.0 / effect_variance
         z = np.concatenate([share, share @ member_of_group[:, None], np.ones((*share.shape[:3], 1))], axis=3)
         zw = z * weight[..., None]
         inner = zw.swapaxes(2, 3) @ z  # (m, d, u, u)
-        inner[..., np.arange(size_u), np.arange(size_u)] += precision_u[:, None]
+        inner[..., np.arange(size_u), np.arange(size_u)] += precision_u
         cross = np.concatenate([share.swapaxes(2, 3) @ zw, zw], axis=2)  # (m, d, columns + networks, u)
         solved = np.linalg.solve(inner, cross.swapaxes(2, 3)).swapaxes(2, 3)
         schur = np.zeros((members, columns + networks, columns + networks))
@@ -140,7 +150,7 @@ def fit_pooled(features: Floats, log_ms: Floats, trust: Floats, priors: Priors, 
         schur[:, diagonal[columns:], diagonal[columns:]] += weight.sum(axis=1)
         schur[:, diagonal, diagonal] += precision_g
         schur -= (solved @ cross.swapaxes(2, 3)).sum(axis=1)
-        pull_u = np.einsum("mdnu,mdn->mdu", zw, residual) - precision_u[:, None] * own
+        pull_u = np.einsum("mdnu,mdn->mdu", zw, residual) - precision_u * own
         pull_g = np.concatenate([np.einsum("mdnk,mdn->mk", share, weight * residual), (weight * residual).sum(axis=1)], axis=1)
         pull_g -= precision_g * np.concatenate([theta - centre, effect], axis=1)
         move_g = np.linalg.solve(schur, (pull_g - np.einsum("mdgu,mdu->mg", solved, pull_u))[..., None])[..., 0]
@@ -166,7 +176,7 @@ def fit_pooled(features: Floats, log_ms: Floats, trust: Floats, priors: Priors, 
         hat = np.einsum("mdng,meng->mnde", reduced, through, optimize=True)
         hat[..., np.arange(devices), np.arange(devices)] += own_part.swapaxes(1, 2)
         kept = weight.swapaxes(1, 2)  # (m, n, d); the covariance of a network's rows is W⁻¹ + ω² 1 1ᵀ
-        share_of_effect = priors.network_sd[:, None] ** 2 / (1.0 + priors.network_sd[:, None] ** 2 * kept.sum(axis=2))
+        share_of_effect = effect_variance / (1.0 + effect_variance * kept.sum(axis=2))
         inverse = kept[..., None] * np.eye(devices) - share_of_effect[..., None, None] * kept[..., :, None] * kept[..., None, :]
         matrix = np.eye(devices) - hat @ inverse
         solution = np.linalg.solve(matrix, np.nan_to_num(raw).swapaxes(1, 2)[..., None])[..., 0].swapaxes(1, 2)

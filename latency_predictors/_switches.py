@@ -26,7 +26,7 @@ PRICES: Mapping[str, tuple[float, int]] = {
     "gemm": (6e-4, 1),
     "group": (1e-3, 1),
     "attention": (1e-3, 1),
-    "recurrent": (5e-3, 1),
+    "recurrent": (1.2e-3, 1),
     "strided-macs": (5e-4, 1),
     "strided": (1e-1, 3),
     "dw3": (2e-2, 2),
@@ -67,7 +67,7 @@ PRICES: Mapping[str, tuple[float, int]] = {
     "n-squeeze": (1e-2, 0),
     "n-exotic": (5e-2, 0),
     "heads": (5e-1, 0),
-    "steps": (2e1, 0),
+    "steps": (1e1, 0),
 }
 COLUMNS = tuple(PRICES)
 FICKLE: Mapping[str, float] = {"gelu": 6.0, "silu": 6.0, "hard": 4.0, "softmax": 4.0, "norm": 3.0}
@@ -164,10 +164,10 @@ OPTIONS: Mapping[str, tuple[object, ...]] = {
     "layout_counts": (False, True),
     "softmax_rows": (False, True),
     "norm_rows": (False, True),
-    "price_sd": (0.7, 1.0, 1.5),
-    "deviation_sd": (0.03, 0.05),
+    "price_sd": (0.5, 0.7, 1.0),
+    "deviation_sd": (0.02, 0.03, 0.05),
     "group_sd": (0.15, 0.3),
-    "network_sd": (0.05, 0.08),
+    "network_sd": (0.03, 0.05),
 }
 NOISE_SD = 0.03
 """Of one timing (log): releases of the SDK move latencies by a few percent."""

@@ -14,7 +14,7 @@ split and jackknife+ conformal prediction (Barber et al. 2021) with normalised s
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ _SCALE_TRUST = 25.0  # residuals of the pool that a device's own interval scale 
 _SEEN_SHARE = 0.03  # of a network's latency, for a kind of work to count as seen in it
 _UNSEEN_SHARE = 0.03  # of a candidate's latency in unseen kinds, to call it extrapolated
 _CHUNK = 4096
+_RELATED_TRUST = 0.6
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,40 +177,62 @@ class Physical(Predictor):
             pools[precision] = fit_pool(timings_of(chosen), self.members, self.seed, pools.get("fp16"))
         return Physical(self.members, self.seed, pools)
 
-    def extended(self, samples: Sequence[Sample]) -> Physical:
-        """Return this fit with a new device's (or more) timings added to the ones that it holds: its prior is the pool.
-
-        Raises:
-            UsageError: A precision without a pool.
-        """
+    def extended(self, samples: Sequence[Sample], looseness: float = 1.0) -> Physical:
+        """See `Predictor.extended`: everything is refitted together."""
         pools = dict(self.pools)
         for precision in sorted({s.precision for s in samples}):
             if precision not in pools:
                 raise UsageError(f"physical: nothing is fitted at {precision!r}.{did_you_mean(precision, pools)}")
             added = timings_of([s for s in samples if s.precision == precision], minimum=1)
             merged = merge(pools[precision].timings, added)
-            pools[precision] = fit_pool(merged, self.members, self.seed, self.pools.get("fp16") if precision != "fp16" else None)
+            free = np.array([looseness if device in added.devices else 1.0 for device in merged.devices])
+            related = self.pools.get("fp16") if precision != "fp16" else None
+            pools[precision] = fit_pool(merged, self.members, self.seed, related, free)
         return Physical(self.members, self.seed, pools)
 
-    def restricted(self, devices: Iterable[str]) -> Physical:
-        """Return this fit with the prices of some devices alone; the timings of all stay, so that it can be extended."""
-        keep = set(devices)
-        pools = {}
-        for precision, pool in self.pools.items():
-            chosen = [i for i, name in enumerate(pool.timings.devices) if name in keep]
-            order = chosen + [i for i in range(len(pool.timings.devices)) if i not in chosen]
-            t = pool.timings
-            timings = replace(t, devices=tuple(t.devices[i] for i in order), log_ms=t.log_ms[order], trust=t.trust[order])
-            pools[precision] = replace(
-                pool,
-                timings=timings,
-                device=pool.device[:, chosen],
-                left_out=pool.left_out[order],
-                spread=pool.spread[order],
-                device_scale=pool.device_scale[order],
-                range_ms=pool.range_ms[order],
-            )
-        return Physical(self.members, self.seed, pools)
+    def held_out(self, device: str, precision: str) -> list[tuple[str, float, float, float, float]]:
+        """See `Predictor.held_out`: the network is left out on all devices, at the fit's last linearisation."""
+        pool = self.pools[precision]
+        t = pool.timings
+        row = t.devices.index(device)
+        factor = pool.quantile(0.9) * pool.device_scale[row]
+        found = []
+        for name, log_ms, residual, spread in zip(t.networks, t.log_ms[row], pool.left_out[row], pool.spread[row], strict=True):
+            if np.isfinite(log_ms):
+                width = factor * np.sqrt(pool.base_sd**2 + spread**2)
+                measured, predicted = float(np.exp(log_ms)), float(np.exp(log_ms - residual))
+                found.append((name, measured, predicted, predicted * float(np.exp(-width)), predicted * float(np.exp(width))))
+        return found
+
+    def choose_informative(self, candidates: Mapping[str, Graph], profile: Profile, precision: str, count: int) -> list[str]:
+        """See `Predictor.choose_informative`.
+
+        Greedy choice of the timing that most reduces the mean predictive variance over all candidates, under the prior of a new device (scale,
+        unit shifts, single prices) and linearised at `profile`'s own prices.
+
+        Source: Bayesian A-optimal design (Chaloner & Verdinelli 1995), greedy.
+        """
+        prices = self.prices(profile, precision)
+        pool, names = prices.pool, list(candidates)
+        totals = np.stack([quantities_of(candidates[name], normalise).total for name in names])
+        features = features_of(totals, pool.settings)  # (members, networks, columns)
+        cost = features * np.exp(pool.device[:, prices.device])[:, None]
+        share = (cost / cost.sum(axis=2, keepdims=True)).mean(axis=0)
+        priors = priors_of(list(pool.settings))
+        groups = np.eye(priors.group_sd.shape[1])[priors.group]
+        design = np.concatenate([share, share @ groups, np.ones((len(names), 1))], axis=1)
+        variance = np.concatenate([(priors.deviation_sd**2).mean(axis=0), (priors.group_sd**2).mean(axis=0), [priors.scale_sd**2]])
+        covariance, noise = np.diag(variance), float((priors.network_sd**2).mean() + pool.base_sd**2)
+        chosen: list[int] = []
+        for _ in range(min(count, len(names))):
+            reach = design @ covariance @ design.T
+            gain = (reach**2).mean(axis=0) / (noise + np.diag(reach))
+            gain[chosen] = -np.inf
+            best = int(np.argmax(gain))
+            chosen.append(best)
+            direction = covariance @ design[best]
+            covariance = covariance - np.outer(direction, direction) / (noise + design[best] @ direction)
+        return [names[i] for i in chosen]
 
     def prices(self, profile: Profile, precision: str) -> _Prices:
         """Return a device's prices.
@@ -415,11 +438,13 @@ def merge(held: Timings, added: Timings) -> Timings:
     return Timings(networks, tuple(families[n] for n in networks), totals, devices, log_ms, trust)
 
 
-def fit_pool(timings: Timings, members: int, seed: int, related: Pool | None = None) -> Pool:
+def fit_pool(timings: Timings, members: int, seed: int, related: Pool | None = None, looseness: Floats | None = None) -> Pool:
     """Fit all devices at one precision; `related` (another precision) centres the prior."""
     settings = draw(members, seed)
     features = features_of(timings.totals, settings)
-    priors = priors_of(settings, None if related is None else related.shared)
+    priors = replace(priors_of(settings, None if related is None else related.shared), looseness=looseness)
+    if related is not None:  # prices of another precision of the same devices say more than typical ones
+        priors = replace(priors, price_sd=_RELATED_TRUST * priors.price_sd)
     fit = fit_pooled(features, timings.log_ms, timings.trust, priors)
     return _calibrated(timings, settings, fit)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -127,6 +127,36 @@ class Predictor(ABC):
             upper_ms=np.array([e.upper_ms for e in found]),
             usable=np.array([not e.unsupported for e in found], dtype=bool),
             extrapolated=np.array([bool(e.extrapolated) for e in found], dtype=bool),
+        )
+
+    def extended(self, samples: Sequence[Sample], looseness: float = 1.0) -> Predictor:
+        """Return this fit with a new device's timings added: what it holds is their prior.
+
+        Args:
+            samples: Of the new device.
+            looseness: How much further than usual the new device may stray from the others.
+
+        Raises:
+            UsageError: This predictor cannot take a device up.
+        """
+        raise UsageError(f"predictor {type(self).__name__}: cannot take up a new device from timings, got {len(samples)} ({looseness=}).")
+
+    def held_out(self, device: str, precision: str) -> Sequence[tuple[str, float, float, float, float]]:
+        """Return (network, measured, predicted, lower, upper) in ms for the device's networks, each predicted without its own timings.
+
+        Raises:
+            UsageError: This predictor does not keep them.
+        """
+        raise UsageError(f"predictor {type(self).__name__}: keeps no held-out predictions of {device} at {precision}.")
+
+    def choose_informative(self, candidates: Mapping[str, Graph], profile: Profile, precision: str, count: int) -> Sequence[str]:
+        """Return the networks whose timings on a new device like `profile` would tell most about its other latencies, best first.
+
+        Raises:
+            UsageError: This predictor cannot say.
+        """
+        raise UsageError(
+            f"predictor {type(self).__name__}: cannot choose {count} of {len(candidates)} networks for {profile.name} {precision}."
         )
 
     @abstractmethod

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -14,7 +14,7 @@ def command(
     perf: Annotated[Path, typer.Option(help="Table of timings (AI Hub's columns), CSV or CSV.gz.")],
     models: Annotated[Path, typer.Option(help="Which models of the table can be rebuilt (aihub_models.csv).")],
     device: Annotated[str, typer.Option(help="Device under any of its names in the table.")],
-    precision: Annotated[str, typer.Option(help="fp16, w8a16 or w8a8.")] = "fp16",
+    precision: Annotated[Literal["fp16", "w8a16", "w8a8"], typer.Option(help="Precision in question.")] = "fp16",
     graphs: Annotated[
         Path | None, typer.Option(help="Folder of NAME.onnx by the table's model names; these come before the committed graphs.")
     ] = None,
@@ -31,8 +31,6 @@ def command(
     from nas.protocols.aihub import classifiers, graphs_of, read_models, read_table, repeats_within_pct, samples_of
     from nas.protocols.latency_models import run_baselines, run_protocol, score, splits_of
 
-    if precision not in ("fp16", "w8a16", "w8a8"):
-        raise UsageError(f"precision: unknown, got {precision!r}. Expected fp16, w8a16 or w8a8.")
     if graphs is not None and not graphs.is_dir():
         raise UsageError(f"graphs: no such folder, got {str(graphs)!r}.")
     kind = predictors.get(predictor)

@@ -1,0 +1,230 @@
+"""A user's own device: from a few timings and the devices that are known already to a profile with intervals."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from nas.errors import UsageError
+from nas.hardware import FitQuality, Origin, PrecisionProfile, Profile
+from nas.network import Network, load_network
+from nas.predictor import Predictor, Sample
+from nas.protocols.latency_models import Prediction, score
+from nas.units import PRECISIONS
+
+MIN_NETWORKS = 3
+"""Timings of fewer networks say nothing about the next one."""
+
+_REPEAT_RATIO = 1.3
+_BROKEN_LOG = 0.7
+_BROKEN_MADS = 5.0
+_MOST_BROKEN = 0.3
+_REFUSED_MEDIAN_PCT = 40.0
+_LOOSENESS = (1.0, 3.0)
+
+
+@dataclass(frozen=True, slots=True)
+class UserTiming:
+    """One line of a user's file, repeats merged by their median."""
+
+    subject: str
+    precision: str
+    latency_ms: float
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What calibration made.
+
+    Attributes:
+        profile: Of the new device; its artifact is ``NAME.npz``, next to it.
+        predictor: To be saved there.
+        predictions: By precision: each timed network predicted from the fit without it.
+        broken: Timings that were left out, with the reason.
+    """
+
+    profile: Profile
+    predictor: Predictor
+    predictions: Mapping[str, Sequence[Prediction]]
+    broken: tuple[str, ...]
+
+
+def read_timings(path: Path, default_precision: str) -> list[UserTiming]:
+    """Read ``network,latency_ms[,precision]``; a network is a published name, an ``.onnx`` or an architecture file.
+
+    Raises:
+        UsageError: Not such a file, a latency that is no positive number, or repeats that contradict each other; all faults in one line.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            columns = set(reader.fieldnames or ())
+            rows = list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UsageError(f"timings {path}: cannot be read ({getattr(error, 'strerror', None) or error}).") from None
+    if not {"network", "latency_ms"} <= columns:
+        raise UsageError(f"timings {path}: columns are missing, got {sorted(columns)}. Expected network,latency_ms[,precision].")
+    faults: list[str] = []
+    found: dict[tuple[str, str], list[float]] = {}
+    for line, row in enumerate(rows, 2):
+        name, precision = (row["network"] or "").strip(), (row.get("precision") or default_precision).strip()
+        try:
+            latency_ms = float(row["latency_ms"])
+        except (TypeError, ValueError):
+            latency_ms = math.nan
+        if not name:
+            faults.append(f"line {line} names no network")
+        elif not (math.isfinite(latency_ms) and latency_ms > 0):
+            faults.append(f"line {line} ({name}) has no positive latency, got {row['latency_ms']!r}")
+        elif precision not in PRECISIONS:
+            faults.append(f"line {line} ({name}) has an unknown precision, got {precision!r}")
+        else:
+            found.setdefault((name, precision), []).append(latency_ms)
+    for (name, precision), values in found.items():
+        if max(values) > _REPEAT_RATIO * min(values):
+            faults.append(f"repeats of {name} at {precision} contradict each other, got {min(values):g} to {max(values):g} ms")
+    if faults:
+        raise UsageError(f"timings {path}: {'; '.join(faults)}.")
+    return [UserTiming(name, precision, median(values)) for (name, precision), values in found.items()]
+
+
+def calibrate(name: str, timings: Sequence[UserTiming], base: Profile, predictor: Predictor, source: str, folder: Path) -> Calibration:
+    """Fit a new device to a user's timings, with all devices that `predictor` knows as the prior.
+
+    Single timings that no fit agrees with are left out and named. How far the device may stray from the known ones is decided by which
+    choice predicts its own left-out timings better.
+
+    Args:
+        name: Of the new device.
+        timings: What `read_timings` gave.
+        base: A related device, whose facts the profile starts from.
+        predictor: Fitted; as `base` names it.
+        source: The file, for the profile's origin.
+        folder: Where relative paths of networks start.
+
+    Raises:
+        UsageError: Too few timings, too many broken ones, or a device that the prior does not fit at all.
+    """
+    networks = {t.subject: _load(t.subject, folder) for t in timings}
+    broken: list[str] = []
+    predictions: dict[str, Sequence[Prediction]] = {}
+    precisions: dict[Any, PrecisionProfile] = {}
+    for precision in [p for p in PRECISIONS if any(t.precision == p for t in timings)]:
+        samples = [_sample(name, t, networks[t.subject]) for t in timings if t.precision == precision]
+        _check_count(name, precision, len(samples), "")
+        first = predictor.extended(samples)
+        bad = _broken(first.held_out(name, precision))
+        broken += [f"{n} at {precision}: measured {ms:g} ms, expected about {expected:.3g} ms" for n, ms, expected in bad]
+        kept = [s for s in samples if s.name not in {n for n, _, _ in bad}]
+        if len(bad) > _MOST_BROKEN * len(samples):
+            raise UsageError(
+                f"calibrate {name}: the timings contradict each other at {precision}: {'; '.join(broken)}. Do this: time them again."
+            )
+        _check_count(name, precision, len(kept), f" after leaving out {'; '.join(broken)}" if bad else "")
+        fits = [predictor.extended(kept, looseness) for looseness in _LOOSENESS]
+        scored = [[Prediction(*row) for row in fit.held_out(name, precision)] for fit in fits]
+        best = min(range(len(fits)), key=lambda i: score(scored[i])["mean_error_pct"])
+        predictor, predictions[precision] = fits[best], scored[best]
+        quality = score(scored[best])
+        if quality["median_error_pct"] > _REFUSED_MEDIAN_PCT:
+            raise UsageError(
+                f"calibrate {name}: the timings do not fit a device like {base.name}: held-out median error "
+                f"{quality['median_error_pct']:.0f} % at {precision}. Do this: name another --base, or time more networks."
+            )
+        precisions[precision] = PrecisionProfile(
+            predictor=base.at(base.default_precision).predictor,
+            artifact=f"{name}.npz",
+            held_out=FitQuality(
+                protocol="leave one network out, its timings on all devices",
+                networks=len(kept),
+                **{
+                    k: quality[k]
+                    for k in ("mean_error_pct", "median_error_pct", "within_10_pct", "within_25_pct", "coverage_pct", "spearman")
+                },
+            ),
+            timings_ms={
+                networks[t.subject].timed_as: t.latency_ms for t in timings if t.precision == precision and networks[t.subject].timed_as
+            },
+            notes=tuple(f"left out as broken: {line}" for line in broken),
+        )
+    profile = Profile(
+        name=name,
+        title=name,
+        kind=base.kind,
+        family=base.family,
+        quantity=base.quantity,
+        batch=base.batch,
+        runtime=base.runtime,
+        compiled=base.compiled,
+        default_precision=base.default_precision if base.default_precision in precisions else next(iter(precisions)),
+        precisions=precisions,
+        origin=Origin(
+            title="timings by the user", reference=source, command=f"nas devices calibrate {name} --from {source} --base {base.name}"
+        ),
+    )
+    return Calibration(profile, predictor, predictions, tuple(broken))
+
+
+def _load(subject: str, folder: Path) -> Network:
+    beside = folder / subject
+    return load_network(str(beside) if subject.endswith((".onnx", ".json")) and beside.is_file() else subject)
+
+
+def _sample(device: str, timing: UserTiming, network: Network) -> Sample:
+    return Sample(network.graph, timing.precision, timing.latency_ms, network.timed_as or timing.subject, device)
+
+
+def _check_count(name: str, precision: str, count: int, why: str) -> None:
+    if count < MIN_NETWORKS:
+        raise UsageError(
+            f"calibrate {name}: too few timings at {precision}, got {count} networks{why}. Expected at least {MIN_NETWORKS}, better 10. "
+            f"Do this: nas devices suggest {name} --count 10."
+        )
+
+
+def _broken(held_out: Sequence[tuple[str, float, float, float, float]]) -> list[tuple[str, float, float]]:
+    """Return (network, measured, expected) of timings far from what all others say, beyond the spread of the rest."""
+    residuals = [math.log(measured / predicted) for _, measured, predicted, _, _ in held_out]
+    middle = median(residuals)
+    spread = median(abs(r - middle) for r in residuals)
+    limit = max(_BROKEN_LOG, _BROKEN_MADS * spread)
+    return [
+        (name, measured, predicted * math.exp(middle))
+        for (name, measured, predicted, _, _), r in zip(held_out, residuals, strict=True)
+        if abs(r - middle) > limit
+    ]
+
+
+def profile_toml(profile: Profile) -> str:
+    """Return a profile as the text of its file; what has its default value is left out."""
+    import json
+
+    data = profile.model_dump(mode="json", exclude_defaults=True, exclude={"name"})
+    lines: list[str] = []
+
+    def key_of(key: str) -> str:
+        return key if key.replace("_", "").replace("-", "").isalnum() and key.isascii() else json.dumps(key)
+
+    def value_of(value: Any) -> str:
+        if isinstance(value, list):
+            return "[" + ", ".join(map(value_of, value)) + "]"
+        if isinstance(value, str):
+            return json.dumps(value, ensure_ascii=False)
+        return str(value).lower() if isinstance(value, bool) else repr(value)
+
+    def table(path: str, content: Mapping[str, Any]) -> None:
+        plain = {k: v for k, v in content.items() if not isinstance(v, Mapping)}
+        if path and (plain or not content):
+            lines.extend(["", f"[{path}]"])
+        lines.extend(f"{key_of(k)} = {value_of(v)}" for k, v in plain.items() if v is not None)
+        for k, v in content.items():
+            if isinstance(v, Mapping):
+                table(f"{path}.{key_of(k)}" if path else key_of(k), v)
+
+    table("", data)
+    return "\n".join(lines).strip() + "\n"

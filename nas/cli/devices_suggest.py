@@ -1,0 +1,77 @@
+"""``nas devices suggest``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from nas.cli._options import Format, Precision, write
+
+
+def command(
+    name: Annotated[str, typer.Argument(help="Name that the new device will have.", metavar="NAME")],
+    count: Annotated[int, typer.Option(min=1, max=100, help="Networks to time.")] = 10,
+    base: Annotated[str, typer.Option(help="A related device that is known.", metavar="D")] = "sa8295p",
+    precision: Precision = None,
+    to: Annotated[
+        Path | None,
+        typer.Option(help="Folder: write the networks as .onnx with random weights, and timings.csv to fill in.", metavar="DIR"),
+    ] = None,
+    max_mparams: Annotated[float, typer.Option(min=0.1, help="Largest network to suggest, in 10⁶ parameters.")] = 40.0,
+    form: Format = "table",
+) -> None:
+    """Name the networks whose timings say most about a new device, and write them out to be timed there."""
+    from nas import workloads
+    from nas.hardware import find_profile, read_profile
+    from nas.predictor import load_predictor
+
+    file = find_profile(base)
+    profile = read_profile(file)
+    chosen = precision or profile.default_precision
+    predictor = load_predictor(profile, chosen, file.parent)
+    small = [n for n in workloads.names() if workloads.describe(n).params <= max_mparams * 1e6 and workloads.describe(n).input[-1] <= 256]
+    images = {n: workloads.load(n) for n in small if len(workloads.describe(n).input) == 4}
+    priced = {n: g for n, g in images.items() if not predictor.estimate(g, profile, chosen).unsupported}
+    names = list(predictor.choose_informative(priced, profile, chosen, count))
+    expected = {n: predictor.estimate(priced[n], profile, chosen).latency_ms for n in names}
+    if to is not None:
+        _write_out(to, {n: priced[n] for n in names}, chosen)
+    result = {
+        "name": name,
+        "base": base,
+        "precision": chosen,
+        "networks": [
+            {"name": n, "macs": priced[n].cost.macs, "params": priced[n].cost.params, "base_latency_ms": expected[n]} for n in names
+        ],
+        "written_to": str(to) if to else None,
+        "next": f"nas devices calibrate {name} --from {to / 'timings.csv' if to else 'timings.csv'} --base {base}",
+    }
+    write(result, form, _render)
+
+
+def _write_out(folder: Path, graphs: dict[str, Any], precision: str) -> None:
+    import numpy as np
+
+    from nas.errors import ArtifactError
+    from nas.frontends.onnx_writer import write_onnx
+
+    table = folder / "timings.csv"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if table.exists():
+            raise ArtifactError(f"suggest: the file exists, got {str(table)!r}. Do this: name another folder.")
+        for name, graph in graphs.items():
+            write_onnx(graph, folder / f"{name}.onnx", np.random.default_rng(0))
+        table.write_text("network,latency_ms,precision\n" + "".join(f"{name},,{precision}\n" for name in graphs), encoding="utf-8")
+    except OSError as error:
+        raise ArtifactError(f"suggest: cannot write to {folder} ({error.strerror}).") from None
+
+
+def _render(result: dict[str, Any]) -> None:
+    from nas.report.tables import print_lines, print_table
+
+    rows = [[n["name"], f"{n['macs'] / 1e9:.2f}", f"{n['params'] / 1e6:.1f}", f"{n['base_latency_ms']:.2f}"] for n in result["networks"]]
+    print_table("", ["network", "GMACs", "Mparams", f"ms on {result['base']}"], rows)
+    print_lines([*([f"written to {result['written_to']}"] if result["written_to"] else []), f"then: {result['next']}"])
