@@ -30,13 +30,15 @@ def command(
     out: Annotated[Path | None, typer.Option("--out", help="Run directory to make; default runs/TIME-SPACE-DEVICE.", metavar="DIR")] = None,
     storage: Annotated[str | None, typer.Option("--storage", help="URL of a shared study; default: a file in the run directory.")] = None,
     verify: Annotated[int, typer.Option("--verify", min=0, help="Measure the front's best N at the end.", metavar="N")] = 0,
+    runner: Annotated[str, typer.Option("--runner", help="For --verify: a command that times {onnx} on the device and prints ms.")] = "",
     batch: Annotated[int | None, typer.Option("--batch", min=1, help="Images a run, for devices that state throughput.")] = None,
     form: Format = "table",
 ) -> None:
     """Find the most accurate network that the devices run within the budgets, and write its model file."""
     from nas.errors import UsageError
     from nas.events import EventBus
-    from nas.pipeline import Request, start
+    from nas.pipeline import start
+    from nas.problem import Request
     from nas.report.progress import ProgressReport
     from nas.report.results import print_result
 
@@ -57,6 +59,7 @@ def command(
         seed=seed,
         storage=storage,
         verify=verify,
+        runner=runner,
         batch=batch,
     )
     progress = ProgressReport()

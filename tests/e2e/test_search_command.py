@@ -44,7 +44,7 @@ def test_the_contract(nas: Callable[..., Result], words: list[object], tmp_path:
     assert json.loads((run / "results.json").read_text()) == data
     assert (run / "pareto.png").read_bytes()[:4] == b"\x89PNG"
     manifest = json.loads((run / "manifest.json").read_text())
-    assert manifest["facts"]["profiles"].keys() == {"tiny"}
+    assert manifest["facts"].keys() == {"the profile of tiny at fp16", "the space"}
     assert manifest["request"]["budgets"] == ["0.9ms"]
     assert json.loads(nas("show", run, "--format", "json").out) == data
     assert json.loads(nas("resume", run, "--format", "json").out) == data
@@ -160,4 +160,4 @@ def test_a_changed_profile_is_noticed(nas: Callable[..., Result], refused: Calla
     nas(*words)
     (tmp_path / "run" / "results.json").unlink()
     write_device(tmp_path, runtime="newer")
-    assert "the profile of tiny has changed since" in refused("resume", tmp_path / "run", code=1)
+    assert "the profile of tiny at fp16 has changed since" in refused("resume", tmp_path / "run", code=1)

@@ -1,0 +1,305 @@
+"""The main job: train a supernet, search it, fine-tune the choice, export it, and check what was exported.
+
+Each phase keeps its outcome in the run directory and takes it up from there, so a run that was killed goes on as if it
+had not been: weights after every epoch, trials after every evaluation, then the choice, then the file.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nas.arch import Architecture
+from nas.compare import LEVEL, choose
+from nas.errors import ArtifactError, NasError
+from nas.events import EventBus, Notice, PhaseAdvanced, PhaseFinished, PhaseStarted
+from nas.explain import why_not_more
+from nas.problem import Problem, nearest_miss, point
+from nas.run import RunDirectory
+from nas.searcher import Trial
+from nas.study import Study
+from nas.survey import zoo_front
+
+if TYPE_CHECKING:
+    from nas.dataset import Dataset
+    from nas.evaluators.supernet import SupernetEvaluator
+    from nas.space import Resolution
+    from nas.supernet.weights import Supernet
+
+SEARCHER = "guided"
+EVALUATIONS = 120
+SUPERNET_FILE = "supernet.safetensors"
+_COMPARED = 8
+"""Front points of the highest accuracy whose pictures are compared one by one."""
+
+_BEYOND = 6
+"""Networks beyond the budget that are scored once the search is over, to say what more budget would buy."""
+
+
+def design(run: RunDirectory, problem: Problem, bus: EventBus) -> dict[str, Any]:
+    """Do everything that is not done yet.
+
+    Returns:
+        The result's keys that follow from it.
+
+    Raises:
+        NasError: What went wrong; `nas resume` goes on from there.
+    """
+    request, judge, dataset = problem.request, problem.judge, problem.dataset
+    assert dataset is not None  # noqa: S101 - a problem of this kind has data
+    zoo = kept(run, "zoo.json", lambda: {"front": zoo_front(problem)})["front"]
+    supernet = trained(run, problem, dataset, bus)
+    from nas.evaluators.supernet import SupernetEvaluator
+
+    evaluator = SupernetEvaluator(supernet, dataset)
+    study = open_study(run, problem, attributes={"request": request.model_dump_json(), "weights": supernet.key, "data": dataset.key})
+    study.run(
+        request.searcher or SEARCHER,
+        evaluator,
+        judge,
+        evals=request.evals or EVALUATIONS,
+        seed=request.seed,
+        bus=bus,
+        shared=request.storage is not None,
+    )
+    front = study.front()
+    if not front:
+        seen = [trial.architecture for trial in study.trials()]
+        raise nearest_miss(problem, list(zip(seen, judge.verdicts(seen), strict=True)))
+    decision = kept(run, "decision.json", lambda: decide(problem, evaluator, front, study.trials()))
+    architecture = Architecture(problem.space.name, problem.space.version, tuple(decision["genes"]))
+    run.write_text("architecture.json", architecture.to_json() + "\n")
+    points = [point_of(problem, trial) for trial in front]
+    exported = kept(run, "export.json", lambda: finish(run, problem, dataset, supernet, architecture, bus))
+    for found in points:
+        if found["key"] == architecture.key:
+            found |= {"accuracy_pct": exported["accuracy_pct"], "validation_accuracy_pct": exported["validation_accuracy_pct"]}
+    result: dict[str, Any] = {
+        "chosen": next(found for found in points if found["key"] == architecture.key),
+        "why": decision["why"],
+        "compared": decision["compared"],
+        "front": points,
+        "zoo": zoo,
+        "model": str(run.path / "model.onnx"),
+        "model_reason": None,
+        "model_sha256": exported["sha256"],
+        "lacking_operators": exported["lacking_operators"],
+        "evaluations": study.evaluations,
+        "proposals": study.proposals,
+        "why_not_more": decision["why_not_more"],
+    }
+    if request.verify:
+        result["verified"] = kept(run, "verified.json", lambda: verify(problem, points, bus))["networks"]
+    return result
+
+
+def kept(run: RunDirectory, name: str, make: Any) -> dict[str, Any]:
+    """Return what a file of the run holds, making it first where it is absent."""
+    found = run.read(name)
+    if found is None:
+        found = make()
+        run.write(name, found)
+    return dict(found)
+
+
+def trained(run: RunDirectory, problem: Problem, dataset: Dataset, bus: EventBus) -> Supernet:
+    """Return the supernet: the user's, or the run's own, trained as far as is lacking."""
+    from nas.elastic import ElasticSpace
+    from nas.supernet.train import Recipe, load_supernet, train
+
+    space = problem.space
+    assert isinstance(space, ElasticSpace)  # noqa: S101 - what `pose` gives data to
+    if problem.request.supernet:
+        return load_supernet(Path(problem.request.supernet), space)
+    proxy = proxy_resolution(problem, dataset)
+    return train(space, dataset, run.path / SUPERNET_FILE, Recipe(), resolution=proxy, seed=problem.request.seed, bus=bus).supernet
+
+
+def proxy_resolution(problem: Problem, dataset: Dataset) -> Resolution:
+    """Return the resolution at which the supernet trains: as asked for, else the data's own up to 128, at least 32."""
+    if problem.request.proxy_resolution:
+        return problem.request.proxy_resolution, problem.request.proxy_resolution
+    side = min(max(dataset.resolution), 128) if dataset.resolution else 128
+    side = max(32, -(-side // 32) * 32)
+    return side, side
+
+
+def open_study(run: RunDirectory, problem: Problem, *, attributes: Mapping[str, str] | None = None, create: bool = True) -> Study:
+    """Open the study of a run."""
+    return Study.open(run.storage, name="nas", space=problem.space, goal=problem.goal, attributes=attributes, create=create)
+
+
+def point_of(problem: Problem, trial: Trial) -> dict[str, Any]:
+    """Return an evaluated trial as a point of the result."""
+    verdict = problem.judge.verdicts([trial.architecture])[0]
+    return point(problem, trial.architecture, verdict, supernet_accuracy_pct=trial.values["accuracy_pct"]) | {"trial": trial.number}
+
+
+def decide(problem: Problem, evaluator: SupernetEvaluator, front: Sequence[Trial], trials: Sequence[Trial]) -> dict[str, Any]:
+    """Choose from the front on the validation pictures, and say what more or less budget would have changed."""
+    latency = f"latency_ms/{problem.device}"
+    best = list(front[:_COMPARED])
+    right = [evaluator.right(trial.architecture) for trial in best]
+    chosen, top, p_value = choose([trial.values[latency] for trial in best], right)
+    why = "the most accurate on validation within every budget"
+    compared = [{"key": best[i].architecture.key, "supernet_accuracy_pct": 100 * float(np.mean(right[i]))} for i in sorted({chosen, top})]
+    if chosen != top:
+        first, other = compared[sorted({chosen, top}).index(chosen)], compared[sorted({chosen, top}).index(top)]
+        why = (
+            f"faster than {other['key']} ({best[chosen].values[latency]:.3g} against {best[top].values[latency]:.3g} ms), and a McNemar test on "
+            f"{len(right[0])} validation images cannot tell them apart at {LEVEL:.0%} (p = {p_value:.2f}; "
+            f"{first['supernet_accuracy_pct']:.2f} against {other['supernet_accuracy_pct']:.2f} %)"
+        )
+    winner = best[chosen].architecture
+    return {
+        "genes": list(winner.genes),
+        "why": why,
+        "compared": compared,
+        "p_value": p_value,
+        "why_not_more": explain(problem, evaluator, trials, winner),
+    }
+
+
+def explain(problem: Problem, evaluator: SupernetEvaluator, trials: Sequence[Trial], winner: Architecture) -> dict[str, Any]:
+    """Score a few proposals beyond the budget, the nearest first and the largest, and compare."""
+    judge = problem.judge
+    scored = {t.architecture.key: (t.architecture, judge.verdicts([t.architecture])[0], t.values["accuracy_pct"]) for t in trials if t.evaluated}
+    beyond = {t.architecture.key: t.architecture for t in trials if t.state == "infeasible"}
+    excluded = [(a, v) for a, v in zip(beyond.values(), judge.verdicts(list(beyond.values())), strict=True)]
+    excluded = [(a, v) for a, v in excluded if not any(e.unsupported for e in v.estimates.values())]
+    near = [pair for pair in excluded if max(pair[1].violations.values()) <= 0.1]
+    near.sort(key=lambda pair: (-pair[1].values["macs"], pair[0].key))
+    large = sorted(excluded, key=lambda pair: (-pair[1].values["macs"], pair[0].key))
+    for architecture, verdict in [*near[: _BEYOND // 2], *large[: _BEYOND // 2]]:
+        if architecture.key not in scored:
+            scored[architecture.key] = (architecture, verdict, evaluator.evaluate(architecture).accuracy_pct)
+    return why_not_more(judge, list(scored.values()), winner)
+
+
+def verify(problem: Problem, points: Sequence[Mapping[str, Any]], bus: EventBus) -> dict[str, Any]:
+    """Measure the front's best networks, and say how the estimates did."""
+    from nas.measure import measure_graph, measure_onnx, measure_with_runner
+
+    request = problem.request
+    began_s = time.monotonic()
+    best = sorted(points, key=lambda p: (-p["supernet_accuracy_pct"], p["latency_ms"]))[: request.verify]
+    bus.emit(PhaseStarted("verify", total=len(best), detail=f"measuring {len(best)} networks"))
+    rows = []
+    for i, found in enumerate(best, 1):
+        data = found["architecture"]
+        graph = problem.space.lower(Architecture(data["space"], data["version"], tuple(data["genes"])))
+
+        def timed(path: Path) -> Any:
+            return measure_with_runner(path, request.runner) if request.runner else measure_onnx(path, problem.device)  # type: ignore[arg-type]
+
+        try:
+            measured = measure_graph(graph, timed)
+        except NasError as error:
+            rows.append({"key": found["key"], "line": f"verify: {found['key']}: {error}"})
+            continue
+        inside = found["lower_ms"] <= measured.median_ms <= found["upper_ms"]
+        error_pct = 100 * (found["latency_ms"] / measured.median_ms - 1)
+        where = f"{'inside' if inside else 'outside'} the interval of {found['lower_ms']:.3g}–{found['upper_ms']:.3g} ms"
+        line = f"verify: {found['key']}: {measured.median_ms:.3g} ms measured on {measured.device}, estimated {found['latency_ms']:.3g} ms "
+        rows.append({"key": found["key"], **measured.to_json(), "error_pct": error_pct, "inside": inside, "line": f"{line}({error_pct:+.0f} %), {where}"})
+        bus.emit(PhaseAdvanced("verify", i, {"measured_ms": measured.median_ms}))
+    bus.emit(PhaseFinished("verify", time.monotonic() - began_s))
+    return {"networks": rows}
+
+
+def finish(
+    run: RunDirectory, problem: Problem, dataset: Dataset, supernet: Supernet, architecture: Architecture, bus: EventBus
+) -> dict[str, Any]:
+    """Fine-tune at the deployment resolution, recalibrate, fuse, export, reload, and test what was exported.
+
+    Raises:
+        ArtifactError: The exported file does not say what the network says.
+    """
+    from nas.exporter import exporters
+    from nas.supernet.finetune import finetune
+
+    resolution = problem.judge.verdicts([architecture])[0].resolution
+    tuned = finetune(supernet, architecture, dataset, run.path / "finetuned.safetensors", resolution=resolution, seed=problem.request.seed, bus=bus)
+    began_s = time.monotonic()
+    bus.emit(PhaseStarted("export", total=len(dataset.labels("test")), detail="ONNX, reloaded in ONNX Runtime"))
+    path, part = run.path / "model.onnx", run.path / ".model.part.onnx"
+    for left in (path, part):  # of a session that was killed here
+        left.unlink(missing_ok=True)
+    graph = problem.space.lower(architecture)
+    estimates = problem.judge.estimates(architecture)
+    facts = metadata(run, problem, dataset, architecture, tuned.validation_accuracy_pct, tuned.test_accuracy_pct)
+    artifact = exporters.get("onnx")().export(tuned.module, graph, part, metadata=facts)
+    tested_pct = onnx_accuracy_pct(part, dataset, resolution, bus)
+    if abs(tested_pct - tuned.test_accuracy_pct) > 1e-9:
+        bus.emit(Notice(f"the exported file is right on {tested_pct:.2f} % of the test images, the network in PyTorch on {tuned.test_accuracy_pct:.2f} %."))
+    part.rename(path)
+    lacking = sorted({name for estimate in estimates.values() for name in estimate.unsupported})
+    if lacking:
+        bus.emit(Notice(f"the device lacks operators of the exported file: {', '.join(lacking)}."))
+    bus.emit(PhaseFinished("export", time.monotonic() - began_s))
+    return {
+        "accuracy_pct": tested_pct,
+        "validation_accuracy_pct": tuned.validation_accuracy_pct,
+        "sha256": artifact.sha256,
+        "max_difference": artifact.max_difference,
+        "lacking_operators": lacking,
+    }
+
+
+def metadata(
+    run: RunDirectory, problem: Problem, dataset: Dataset, architecture: Architecture, validation_pct: float, test_pct: float
+) -> dict[str, str]:
+    """Return what is written into the file, so that it can be used and traced without the run directory."""
+    import json
+
+    estimates = problem.judge.verdicts([architecture])[0]
+    mean, std = dataset.statistics
+    devices = {
+        device: {
+            "latency_ms": e.latency_ms,
+            "lower_ms": e.lower_ms,
+            "upper_ms": e.upper_ms,
+            "basis": e.basis,
+            "precision": estimates.precisions[device],
+            "confidence": e.confidence,
+        }
+        for device, e in estimates.estimates.items()
+    }
+    manifest = run.manifest
+    return {
+        "architecture": architecture.to_json(),
+        "devices": json.dumps(devices),
+        "data": f"{dataset.name} {dataset.key}",
+        "validation_accuracy_pct": f"{validation_pct:.4f}",
+        "test_accuracy_pct": f"{test_pct:.4f}",
+        "input": "NCHW float32, RGB in 0…1, less mean, over std",
+        "mean": json.dumps(mean),
+        "std": json.dumps(std),
+        "classes": json.dumps(dataset.classes, ensure_ascii=False),
+        "versions": json.dumps({"nas": manifest["nas"], "python": manifest["python"], **manifest["packages"]}),
+        "hashes": json.dumps(manifest["facts"]),
+        "seed": str(problem.request.seed),
+    }
+
+
+def onnx_accuracy_pct(path: Path, dataset: Dataset, resolution: Resolution, bus: EventBus) -> float:
+    """Return the top-1 accuracy of an exported file on the test images in ONNX Runtime, one image at a time."""
+    import onnxruntime
+
+    from nas.supernet.batches import prepare
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    labels, pixels = dataset.labels("test"), dataset.pixels("test", resolution)
+    right = 0
+    for i, label in enumerate(labels):
+        image = prepare(dataset, pixels[i : i + 1], resolution).numpy()
+        (scores,) = session.run(None, {name: np.ascontiguousarray(image)})
+        right += int(scores.argmax() == label)
+        if i % 32 == 31:
+            bus.emit(PhaseAdvanced("export", i + 1))
+    return 100 * right / len(labels)

@@ -1,0 +1,118 @@
+"""The answer without training: every published network within the budgets."""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from nas.arch import Architecture
+from nas.evaluator import Metrics, evaluators
+from nas.events import EventBus, PhaseAdvanced, PhaseFinished, PhaseStarted
+from nas.explain import why_not_more
+from nas.judge import Judge, Verdict
+from nas.objective import Goal
+from nas.pareto import front as pareto_front
+from nas.problem import Problem, nearest_miss, point
+from nas.space import get_space, spaces
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An architecture with everything that was found out about it."""
+
+    architecture: Architecture
+    verdict: Verdict
+    metrics: Metrics
+
+    def losses(self, goal: Goal) -> tuple[float, ...]:
+        """Return its losses in the order of the goal's objectives."""
+        return goal.losses({**self.verdict.values, "accuracy_pct": self.metrics.accuracy_pct})
+
+
+def choose_published(problem: Problem, bus: EventBus) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Judge every member; nothing is trained.
+
+    Returns:
+        The result's keys that follow from it, and all members as points.
+
+    Raises:
+        InfeasibleError: Nothing is within the budgets.
+    """
+    candidates = survey(problem.judge, bus)
+    feasible = [c for c in candidates if c.verdict.feasible]
+    if not feasible:
+        raise nearest_miss(problem, [(c.architecture, c.verdict) for c in candidates])
+    best = [feasible[i] for i in pareto_front([c.losses(problem.goal) for c in feasible])]
+    points = [point(problem, c.architecture, c.verdict, accuracy_pct=c.metrics.accuracy_pct) for c in best]
+    chosen = max(points, key=lambda p: (p["accuracy_pct"], -p["latency_ms"]))
+    winner = next(c.architecture for c in best if c.architecture.key == chosen["key"])
+    scored = [(c.architecture, c.verdict, c.metrics.accuracy_pct) for c in candidates]
+    result = {
+        "chosen": chosen,
+        "why": "the most accurate network whose upper end is within every budget",
+        "front": points,
+        "zoo": points,
+        "evaluations": len(feasible),
+        "proposals": len(candidates),
+        "why_not_more": why_not_more(problem.judge, scored, winner),
+    }
+    return result, [point(problem, c.architecture, c.verdict, accuracy_pct=c.metrics.accuracy_pct) for c in candidates]
+
+
+def survey(judge: Judge, bus: EventBus | None = None) -> list[Candidate]:
+    """Judge and score every member of a space whose accuracies are published."""
+    bus = bus or EventBus()
+    evaluator = evaluators.get("published")(judge.space)  # type: ignore[call-arg]
+    members = list(judge.space.enumerate())
+    began_s = time.monotonic()
+    bus.emit(PhaseStarted("search", total=len(members), detail=f"{judge.space.name}, {len(members)} published weights"))
+    verdicts: list[Verdict] = []
+    with _uncollected():
+        for found in _side_by_side(judge, [members[i : i + 64] for i in range(0, len(members), 64)]):
+            verdicts += found
+            bus.emit(PhaseAdvanced("search", len(verdicts)))
+    bus.emit(PhaseFinished("search", time.monotonic() - began_s))
+    return [Candidate(a, v, evaluator.evaluate(a)) for a, v in zip(members, verdicts, strict=True)]
+
+
+def _side_by_side(judge: Judge, chunks: Sequence[list[Architecture]]) -> Iterator[list[Verdict]]:
+    """Yield the verdicts of each chunk, in order; every core takes its share where processes can be forked cheaply."""
+    cores = os.cpu_count() or 1
+    if cores < 2 or len(chunks) < 2 or sys.platform != "linux" or "torch" in sys.modules:
+        yield from map(judge.verdicts, chunks)
+        return
+    context = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(min(cores, 8), context) as pool:
+        yield from pool.map(judge.verdicts, chunks)
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Let graphs pile up without a search for garbage among them, which takes as long as making them."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def zoo_front(problem: Problem) -> list[dict[str, Any]]:
+    """Return the front of the published networks within the budgets of a search, to stand beside its own."""
+    if "zoo" not in spaces.names():
+        return []
+    request = problem.request
+    judge = Judge(get_space("zoo"), problem.goal, problem.targets, request.confidence, None, request.batch)
+    feasible = [c for c in survey(judge) if c.verdict.feasible]
+    beside = Problem(request, problem.targets, problem.goal, judge.space, judge)
+    best = [feasible[i] for i in pareto_front([c.losses(problem.goal) for c in feasible])]
+    return [point(beside, c.architecture, c.verdict, accuracy_pct=c.metrics.accuracy_pct) for c in best]
