@@ -22,6 +22,10 @@ GROUPS = {
 }
 
 
+_INTERRUPTED = 130
+"""What typer returns instead of raising KeyboardInterrupt."""
+
+
 def build_app() -> typer.Typer:
     """Return the application with every command file of this folder."""
     import typer
@@ -48,6 +52,8 @@ def main(arguments: list[str] | None = None) -> None:
         if debug and not isinstance(error, KeyboardInterrupt):
             raise
         raise SystemExit(_report(error)) from None
+    if code == _INTERRUPTED:
+        code = _report(KeyboardInterrupt())
     raise SystemExit(code or 0)
 
 
@@ -62,7 +68,7 @@ def _report(error: BaseException) -> int:
     if isinstance(error, NasError):
         code, message = error.exit_code, str(error)
     elif isinstance(error, KeyboardInterrupt):
-        message = "interrupted."
+        message = "interrupted; what was done is kept. A search goes on with nas resume DIR."
     elif hasattr(error, "format_message"):  # typer's own: an unknown option, a missing argument
         code, message = error.exit_code, error.format_message()  # type: ignore[attr-defined]
         if type(error).__name__ == "NoArgsIsHelpError":

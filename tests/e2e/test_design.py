@@ -1,0 +1,132 @@
+"""The main job on a handful of pictures: every phase, and a kill in each of them."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.e2e.conftest import Result
+
+KEYS = {"run_dir", "status", "chosen", "front", "zoo", "model", "evaluations", "proposals", "seconds"}
+
+
+def write_pictures(folder: Path, per_class: int = 100) -> Path:
+    """Write light and dark pictures of 16 x 16 pixels, two classes."""
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for label, level in (("dark", 60), ("light", 180)):
+        (folder / label).mkdir(parents=True)
+        for i in range(per_class):
+            pixels = np.clip(rng.normal(level, 30, (16, 16, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / label / f"{i}.png")
+    return folder
+
+
+@pytest.fixture
+def words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    from nas.supernet.train import Recipe
+
+    import nas.design
+
+    monkeypatch.setattr(nas.design, "RECIPE", Recipe(epochs=2, batch=16, random_members=1))
+    monkeypatch.setattr(nas.design, "TUNING", Recipe(epochs=2, batch=16, learning_rate=1e-3))
+    monkeypatch.setattr(nas.design, "zoo_front", lambda _problem: [])
+    data = write_pictures(tmp_path / "data")
+    return [
+        *("search", "--device", "sa8295p", "--budget", "5ms", "--data", data, "--resolution", "32", "--evals", "4"),
+        *("--searcher", "random", "--out", tmp_path / "run"),
+    ]
+
+
+@pytest.mark.slow
+def test_every_phase(nas: Callable[..., Result], words: list[object], tmp_path: Path) -> None:
+    import onnx
+    import onnxruntime
+
+    result = nas(*words, "--format", "json")
+    assert result.code == 0, result.err
+    found = json.loads(result.out)
+    assert found.keys() >= KEYS
+    assert found["status"] == "finished"
+    assert found["evaluations"] == 4
+    assert found["chosen"] in found["front"]
+    assert found["chosen"]["upper_ms"] <= 5
+    assert found["chosen"]["resolution"] == 32
+    assert found["chosen"]["accuracy_pct"] is not None
+    assert all(p["supernet_accuracy_pct"] is not None for p in found["front"])
+    assert all(found["seconds"][phase] > 0 for phase in ("train", "search", "finetune", "export"))
+    assert any("hybrid-s, since there are" in text for text in found["notices"])
+    run = tmp_path / "run"
+    assert Path(found["model"]) == run / "model.onnx"
+    model = onnx.load(run / "model.onnx")
+    facts = {p.key: p.value for p in model.metadata_props}
+    assert json.loads(facts["architecture"]) == found["chosen"]["architecture"]
+    assert json.loads(facts["classes"]) == ["dark", "light"]
+    assert json.loads(facts["devices"])["sa8295p"]["basis"] == "estimated"
+    assert facts["test_accuracy_pct"] == f"{found['chosen']['accuracy_pct']:.4f}"
+    shape = onnxruntime.InferenceSession(str(run / "model.onnx")).get_inputs()[0].shape
+    assert shape == [1, 3, 32, 32]
+    assert json.loads((run / "architecture.json").read_text()) == found["chosen"]["architecture"]
+    assert json.loads(nas("resume", run, "--format", "json").out) == found
+    assert "choice:" in nas("show", run).out
+
+
+@pytest.mark.slow
+def test_resuming_gives_the_run_that_would_have_been(
+    nas: Callable[..., Result], words: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from nas.events import PhaseAdvanced
+    from nas.run import StatusFile
+
+    whole = json.loads(nas(*words, "--format", "json").out)
+    listen = StatusFile.__call__
+    stops = iter([("train", 1), ("search", 1), ("search", 3), ("finetune", 1), ("export", None)])
+    stop = next(stops)
+
+    def interrupted(self: StatusFile, event: object) -> None:
+        listen(self, event)  # type: ignore[arg-type]
+        if isinstance(event, PhaseAdvanced) and stop is not None and event.phase == stop[0] and stop[1] in (None, event.done):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(StatusFile, "__call__", interrupted)
+    run = tmp_path / "cut"
+    words[-1] = run
+    result = nas(*words)
+    while stop is not None:
+        assert result.code == 1, stop
+        shown = json.loads(nas("show", run, "--format", "json").out)
+        assert shown["status"] == "interrupted"
+        assert shown["phase"] == stop[0]
+        stop = next(stops, None)
+        result = nas("resume", run, "--format", "json")
+    assert result.code == 0, result.err
+    found = json.loads(result.out)
+    assert [p["architecture"] for p in found["front"]] == [p["architecture"] for p in whole["front"]]
+    assert [p["supernet_accuracy_pct"] for p in found["front"]] == [p["supernet_accuracy_pct"] for p in whole["front"]]
+    assert found["chosen"]["accuracy_pct"] == whole["chosen"]["accuracy_pct"]
+    assert (run / "supernet.safetensors").read_bytes() == (tmp_path / "run" / "supernet.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "message"),
+    [
+        (("--budget", "0.05ms"), 1, "nearest miss is"),
+        (("--data", "nowhere"), 2, "data: unknown name, got 'nowhere'"),
+        (("--searcher", "guidd"), 2, "Did you mean 'guided'"),
+        (("--supernet", "nowhere.safetensors"), 2, "no such file"),
+        (("--verify", "2"), 2, "cannot be measured from here"),
+        (("--space", "hybrid-xl"), 2, "hybrid-xl"),
+        (("--resolution", "33"), 2, "resolution"),
+    ],
+)
+def test_bad_input(refused: Callable[..., str], tmp_path: Path, change: tuple[str, str], code: int, message: str) -> None:
+    words: list[object] = ["search", "--device", "sa8295p", "--budget", "5ms", "--out", tmp_path / "run"]
+    if change[0] in words:
+        words[words.index(change[0]) + 1] = change[1]
+    else:
+        words += change
+    assert message in refused(*words, code=code)
+    assert not (tmp_path / "run").exists()
