@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -241,16 +242,16 @@ def finish(
     """
     from nas.exporter import exporters
     from nas.supernet.batches import Batches
-    from nas.supernet.finetune import FINETUNING, finetune
     from nas.supernet.statistics import predictions
 
+    finetuning: Any = import_module("nas.supernet.finetune")
     resolution = problem.judge.verdicts([architecture])[0].resolution
-    tuned = finetune(
+    tuned = finetuning.finetune(
         supernet.extract(architecture, resolution),
         architecture,
         dataset,
         run.path / MEMBER_FILE,
-        TUNING or FINETUNING,
+        TUNING or finetuning.FINETUNING,
         resolution=resolution,
         seed=problem.request.seed,
         bus=bus,

@@ -27,9 +27,9 @@ def write_pictures(folder: Path, per_class: int = 100) -> Path:
 
 @pytest.fixture
 def words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[object]:
-    from nas.supernet.train import Recipe
-
+    pytest.importorskip("nas.supernet.finetune")
     import nas.design
+    from nas.supernet.train import Recipe
 
     monkeypatch.setattr(nas.design, "RECIPE", Recipe(epochs=2, batch=16, random_members=1))
     monkeypatch.setattr(nas.design, "TUNING", Recipe(epochs=2, batch=16, learning_rate=1e-3))
