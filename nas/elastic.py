@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from nas.arch import Architecture, Gene
 from nas.graph import Graph, GraphBuilder
 from nas.ops import Shape
-from nas.space import Choice, Resolution, SearchSpace
+from nas.space import Resolution, SearchSpace
 
 if TYPE_CHECKING:
     from torch import nn
@@ -62,7 +62,19 @@ class ElasticSpace(SearchSpace):
 
     @abstractmethod
     def slots(self, resolution: Resolution, num_classes: int) -> Mapping[str, tuple[Part, ...]]:
-        """Return, for each slot, parts that between them are as large as any part of the slot along every axis."""
+        """Return, for each slot, parts that between them are as large as any part of the slot along every axis.
+
+        Args:
+            resolution: The supernet's proxy resolution; see `proxy`.
+            num_classes: Of the head.
+        """
+
+    def proxy(self, architecture: Architecture, resolution: Resolution) -> Resolution:  # noqa: ARG002
+        """Return the size at which a supernet of the proxy resolution runs a member.
+
+        A space that searches the deployment resolution overrides this, so that scores can tell resolutions apart.
+        """
+        return resolution
 
     def extreme(self, largest: bool) -> Architecture:
         """Return the member with every ordered gene at its upper or lower end; other genes at the dearest or the first value.
@@ -93,8 +105,3 @@ def chain_of(modules: Mapping[str, Any]) -> Any:
     from collections import OrderedDict
 
     return OrderedDict(modules)
-
-
-def value_of(choice: Choice, gene: Gene) -> int:
-    """Return the position of a gene's value."""
-    return choice.values.index(gene)

@@ -44,7 +44,7 @@ RESOLUTIONS = ("128x128", "160x160", "192x192", "224x224", "256x256", "288x288",
 EXPANSIONS = (2, 3, 4)
 STEMS = ("convolutions", "patch")
 _ACTIVATION = "relu"
-_SMALL = 64
+_SMALL = 48
 """Pictures with a side shorter than this are reduced by 2 in the stem, larger ones by 4."""
 
 _KNOBS: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
@@ -246,6 +246,7 @@ class Hybrid(ElasticSpace):
                 ]
         self.choices = tuple(choices)
         self._first = tuple(choice.values[0] for choice in choices)
+        self._widest = max(resolutions, key=lambda text: prod(parse_resolution(text)))
         self._parts: dict[_Key, Part] = {}
         self._segments: dict[_Key, tuple[str, Graph]] = {}
 
@@ -371,10 +372,25 @@ class Hybrid(ElasticSpace):
                     held[key] = (part.label, part.graph())
             return tuple([held[key] for key in keys])
 
+    def proxy(self, architecture: Architecture, resolution: Resolution) -> Resolution:
+        """Return the proxy resolution times (deployment resolution / 224), in steps of 4 pixels, if the search may choose.
+
+        The stem's reduction is the same for all sizes of a supernet.
+        """
+        if len(self.choices[0].values) == 1:
+            return resolution
+        small = min(resolution) < _SMALL
+        height, width = (
+            min(_SMALL - 4, max(16, size)) if small else max(_SMALL, size)
+            for size in (4 * round(base * side / 224 / 4) for base, side in zip(resolution, self.resolution(architecture), strict=True))
+        )
+        return height, width
+
     def slots(self, resolution: Resolution, num_classes: int) -> Mapping[str, tuple[Part, ...]]:
-        """Return every setting of every position at the stage's largest width."""
+        """Return every setting of every position at the stage's largest width and the largest proxy."""
         found: dict[str, list[Part]] = {}
-        for key in self._largest_keys(resolution, num_classes):
+        largest = self.architecture((self._widest, *self._first[1:]))
+        for key in self._largest_keys(self.proxy(largest, resolution), num_classes):
             part = self._part(key)
             found.setdefault(part.slot, []).append(part)
         return {slot: tuple(parts) for slot, parts in found.items()}
@@ -445,7 +461,7 @@ def _macs(operator: OperatorFamily, shape: Shape) -> int | None:
 def _fits(operator: OperatorFamily, stage: int, rule: _Rule) -> bool:
     """Return whether an operator takes every width of a stage, and the maps of every resolution and of a small proxy."""
     widths = rule.size.widths[stage]
-    sizes = [parse_resolution(text) for text in rule.resolutions] + [(32, 32)]
+    sizes = [parse_resolution(text) for text in rule.resolutions] + [(20, 20), (32, 32), (40, 40)]
     shapes = [(1, width, *_map_size(sizes[0], stage)) for width in widths] + [(1, widths[-1], *_map_size(size, stage)) for size in sizes]
     return all(_macs(operator, shape) is not None for shape in shapes)
 

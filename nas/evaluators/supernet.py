@@ -18,6 +18,7 @@ from torch import Tensor
 from nas.arch import Architecture
 from nas.dataset import Dataset, Split
 from nas.evaluator import Evaluator, Metrics, evaluators
+from nas.space import Resolution
 from nas.supernet.batches import Batches
 from nas.supernet.statistics import calibration_indices, pictures, predictions, recalibrate
 from nas.supernet.weights import Supernet
@@ -35,7 +36,8 @@ class SupernetEvaluator(Evaluator):
 
     def __init__(self, supernet: Supernet, dataset: Dataset, split: Split = "validation") -> None:
         self.supernet, self.dataset, self.split = supernet, dataset, split
-        self._scored = Batches(dataset, split, supernet.resolution, supernet.device)
+        self._scored: dict[Resolution, Batches] = {}
+        self._calibration: dict[Resolution, list[Tensor]] = {}
 
     @cached_property
     def key(self) -> str:
@@ -43,10 +45,13 @@ class SupernetEvaluator(Evaluator):
         text = f"{self.supernet.key} {self.dataset.key} {self.split}"
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    @cached_property
-    def _calibration(self) -> list[Tensor]:
-        train = Batches(self.dataset, "train", self.supernet.resolution, self.supernet.device)
-        return list(pictures(train.plain(256, calibration_indices(train))))
+    def _pictures(self, size: Resolution) -> tuple[list[Tensor], Batches]:
+        """Return the calibrating batches and the scored pictures at a size."""
+        if size not in self._scored:
+            train = Batches(self.dataset, "train", size, self.supernet.device)
+            self._calibration[size] = list(pictures(train.plain(256, calibration_indices(train))))
+            self._scored[size] = Batches(self.dataset, self.split, size, self.supernet.device)
+        return self._calibration[size], self._scored[size]
 
     def evaluate(self, architecture: Architecture) -> Metrics:
         """Score one architecture: statistics from training pictures, then accuracy."""
@@ -56,5 +61,6 @@ class SupernetEvaluator(Evaluator):
     def right(self, architecture: Architecture) -> npt.NDArray[np.bool_]:
         """Return for each picture whether the member names its class, shape (n,): what a paired test needs."""
         path = self.supernet.path(architecture)
-        recalibrate(path, self._calibration)
-        return np.equal(predictions(path, self._scored), self.dataset.labels(self.split))
+        calibration, scored = self._pictures(self.supernet.space.proxy(architecture, self.supernet.resolution))
+        recalibrate(path, calibration)
+        return np.equal(predictions(path, scored), self.dataset.labels(self.split))

@@ -5,7 +5,7 @@ Everything random follows from (seed, epoch, step), so a resumed run sees the ve
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,9 +80,17 @@ class Batches:
         return torch.from_numpy(np.random.default_rng([seed, 11, epoch]).permutation(len(self)))
 
     def augmented(
-        self, indices: Tensor, augmentation: Augmentation, smoothing: float, rng: np.random.Generator
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return (pictures, target distributions (n, classes), labels) of a training batch."""
+        self,
+        indices: Tensor,
+        augmentation: Augmentation,
+        smoothing: float,
+        rng: np.random.Generator,
+        sizes: Sequence[Resolution] = (),
+    ) -> tuple[list[Tensor], Tensor, Tensor]:
+        """Return (pictures at each of `sizes`, target distributions (n, classes), labels) of a training batch.
+
+        All sizes see the same augmentation; by default there is one, the resolution of the batches.
+        """
         n = len(indices)
         x = normalise(self.dataset, self.pixels[indices].to(self.device))
         zoom = 1 + augmentation.scale * rng.uniform(-1, 1, (n, 2))
@@ -91,13 +99,16 @@ class Batches:
         shift = 2 * augmentation.shift * rng.uniform(-1, 1, (n, 2))
         theta = np.zeros((n, 2, 3))
         theta[:, 0, 0], theta[:, 1, 1], theta[:, :, 2] = zoom[:, 0], zoom[:, 1], shift
-        grid = F.affine_grid(torch.from_numpy(theta).to(x), [n, 3, *self.resolution], align_corners=False)
-        x = F.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)
+        scaled = {}
+        for size in dict.fromkeys(sizes or [self.resolution]):
+            grid = F.affine_grid(torch.from_numpy(theta).to(x), [n, 3, *size], align_corners=False)
+            scaled[size] = F.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)
         labels = self.labels[indices].to(self.device)
         classes = self.dataset.num_classes
         target = F.one_hot(labels, classes).float() * (1 - smoothing) + smoothing / classes
         if augmentation.mixup > 0:
             share = float(rng.beta(augmentation.mixup, augmentation.mixup))
             other = torch.from_numpy(rng.permutation(n)).to(self.device)
-            x, target = share * x + (1 - share) * x[other], share * target + (1 - share) * target[other]
-        return x.contiguous(memory_format=torch.channels_last), target, labels
+            target = share * target + (1 - share) * target[other]
+            scaled = {size: share * y + (1 - share) * y[other] for size, y in scaled.items()}
+        return [scaled[size].contiguous(memory_format=torch.channels_last) for size in sizes or [self.resolution]], target, labels

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
 from nas.errors import ArtifactError
 
@@ -112,11 +114,17 @@ def optimizer_tensors(states: Mapping[int, Mapping[str, Any]]) -> dict[str, Tens
     return {f"optimizer/{i}/{name}": value for i, state in states.items() for name, value in state.items() if isinstance(value, Tensor)}
 
 
-def optimizer_states(tensors: Mapping[str, Tensor]) -> dict[int, dict[str, Tensor]]:
-    """Return what `optimizer_tensors` was given."""
+def restore_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Give an optimiser the state that `optimizer_tensors` wrote; nothing where there is none."""
     states: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         if name.startswith("optimizer/"):
             _, i, entry = name.split("/")
             states.setdefault(int(i), {})[entry] = value
-    return states
+    if not states:
+        return
+    optimizer.load_state_dict(optimizer.state_dict() | {"state": states})
+    for parameter, state in optimizer.state.items():
+        for entry, value in state.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                state[entry] = torch.empty_like(parameter).copy_(value)  # fused steps need the parameter's memory layout

@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -34,7 +34,7 @@ from nas.errors import ArtifactError, TrainingError, UsageError
 from nas.events import EventBus, PhaseAdvanced, PhaseFinished, PhaseStarted
 from nas.space import Resolution
 from nas.supernet.batches import Augmentation, Batches
-from nas.supernet.checkpoint import Checkpoint, check_identity, optimizer_states, optimizer_tensors, read_checkpoint, write_checkpoint
+from nas.supernet.checkpoint import Checkpoint, check_identity, optimizer_tensors, read_checkpoint, restore_optimizer, write_checkpoint
 from nas.supernet.weights import Supernet
 
 log = logging.getLogger(__name__)
@@ -222,7 +222,7 @@ class Training:
         border = supernet.decayed
         self.parameters = [nn.Parameter(supernet.flat[:border]), nn.Parameter(supernet.flat[border:])]
         self.parameters[0].grad, self.parameters[1].grad = supernet.gradient[:border], supernet.gradient[border:]
-        self.optimizer = optimizer_of(recipe, self.parameters)
+        self.optimizer = optimizer_of(recipe, [[p] for p in self.parameters])
         self.largest, self.smallest = supernet.space.extreme(True), supernet.space.extreme(False)
         self.steps = batches.steps(recipe.batch)
         self._same_class_epochs = 0
@@ -233,9 +233,7 @@ class Training:
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """Take up what `state` returned."""
-        states = optimizer_states(tensors)
-        if states:
-            self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": states})
+        restore_optimizer(self.optimizer, tensors)
 
     def members(self, step: int) -> list[Architecture]:
         """Return the members of a step: largest, smallest and random ones."""
@@ -281,13 +279,15 @@ class Training:
         """
         recipe, accelerator = self.recipe, self.accelerator
         rng = np.random.default_rng([self.seed, 12, step])
-        x, target, labels = self.batches.augmented(indices, recipe.augmentation, recipe.smoothing, rng)
+        members = self.members(step)
+        sizes = [self.supernet.space.proxy(member, self.supernet.resolution) for member in members]
+        inputs, target, labels = self.batches.augmented(indices, recipe.augmentation, recipe.smoothing, rng, sizes)
         mine = slice(accelerator.process_index, None, accelerator.num_processes)
-        x, target, labels = x[mine], target[mine], labels[mine]
+        inputs, target, labels = [x[mine] for x in inputs], target[mine], labels[mine]
         self.supernet.gradient.zero_()
         losses, teacher = [], torch.empty(0)
-        right, seen = torch.zeros((), device=x.device), set[int]()
-        for i, architecture in enumerate(self.members(step)):
+        right, seen = torch.zeros((), device=labels.device), set[int]()
+        for i, (architecture, x) in enumerate(zip(members, inputs, strict=True)):
             path = self.supernet.path(architecture, gradients=True).train()
             with accelerator.autocast():
                 scores = path(x).float()
@@ -316,11 +316,11 @@ class Training:
         return each, right_all, seen
 
 
-def optimizer_of(recipe: Recipe, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+def optimizer_of(recipe: Recipe, parameters: Sequence[list[nn.Parameter]]) -> torch.optim.Optimizer:
     """Return the optimiser of a recipe for (decaying, other) parameters."""
     groups: list[dict[str, Any]] = [
-        {"params": [parameters[0]], "weight_decay": recipe.weight_decay},
-        {"params": [parameters[1]], "weight_decay": 0.0},
+        {"params": parameters[0], "weight_decay": recipe.weight_decay},
+        {"params": parameters[1], "weight_decay": 0.0},
     ]
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=0.9, nesterov=True)
@@ -357,7 +357,8 @@ def predicted_memory_bytes(space: ElasticSpace, classes: int, recipe: Recipe, re
 
     Autograd keeps about three tensors for every operator output of the deploy form (convolution, batch norm, activation).
     """
-    graph = space.lower(space.extreme(True), resolution)
+    largest = space.extreme(True)
+    graph = space.lower(largest, space.proxy(largest, resolution))
     weights = sum(_largest_parameters(parts) for parts in space.slots(resolution, classes).values())
     activations = 3.0 * 4 * graph.cost.activation_elements * recipe.batch / processes
     return 4 * 4.0 * weights + 2 * 4.0 * graph.cost.params + activations

@@ -99,7 +99,7 @@ class Supernet:
     Args:
         space: Whose members share.
         num_classes: Of the head.
-        resolution: Proxy resolution at which members run.
+        resolution: Proxy resolution; `ElasticSpace.proxy` says at which size a member runs.
         seed: Of the initial weights.
         device: Where the weights live.
 
@@ -152,7 +152,8 @@ class Supernet:
 
     def path(self, architecture: Architecture, *, gradients: bool = False) -> Path:
         """Return a member as a path, with its own copy of its weights as they are now."""
-        links = tuple(self._link(part) for part in self.space.parts(architecture, self.resolution, self.num_classes))
+        size = self.space.proxy(architecture, self.resolution)
+        links = tuple(self._link(part) for part in self.space.parts(architecture, size, self.num_classes))
         weights = []
         for link in links:
             own = (view.clone().reshape(shape) for view, shape in zip(link.views, link.shapes, strict=True))
@@ -167,10 +168,11 @@ class Supernet:
 
         Args:
             architecture: The member.
-            resolution: At which it is to run; defaults to the supernet's.
+            resolution: At which it is to run; defaults to the member's proxy.
         """
+        size = resolution or self.space.proxy(architecture, self.resolution)
         with torch.random.fork_rng(devices=[]):
-            module = self.space.build(architecture, num_classes=self.num_classes, resolution=resolution or self.resolution)
+            module = self.space.build(architecture, num_classes=self.num_classes, resolution=size)
         path = self.path(architecture)
         with torch.no_grad():
             for child, weights in zip(module.children(), path.weights, strict=True):

@@ -55,6 +55,19 @@ def test_a_fixed_resolution_may_be_any_and_is_still_a_member() -> None:
         get_space("hybrid-s", resolution=(30, 30))
 
 
+def test_the_proxy_follows_the_resolution_where_the_search_may_choose_it() -> None:
+    space, fixed = hybrid("hybrid-s"), hybrid("hybrid-s", resolution=(224, 224))
+    sizes = {}
+    for text in space.choices[0].values:
+        genes = list(space.extreme(False).genes)
+        genes[0] = text
+        sizes[text] = [space.proxy(space.architecture(genes), (side, side)) for side in (32, 64)]
+    assert sizes["224x224"] == [(32, 32), (64, 64)]
+    assert sizes["128x256"] == [(20, 36), (48, 72)]
+    assert max(sizes.values()) == sizes["288x288"]
+    assert fixed.proxy(fixed.extreme(True), (32, 32)) == (32, 32)
+
+
 def test_inactive_blocks_do_not_count() -> None:
     space = get_space("hybrid-s")
     rng = np.random.default_rng(1)

@@ -38,13 +38,14 @@ def images(n: int = 6, side: tuple[int, int] = SIDE) -> torch.Tensor:
 def test_extracted_member_equals_the_path_and_is_small(space: ElasticSpace, net: Supernet, index: int) -> None:
     architecture = members(space)[index]
     path, module = net.path(architecture), net.extract(architecture)
-    x = images()
+    side = space.proxy(architecture, SIDE)
+    x = images(6, side)
     with torch.no_grad():
         assert torch.allclose(path.train()(x), module.train()(x), atol=1e-5)
-        recalibrate(path, [images(16)])
-        recalibrate(module, [images(16)])
+        recalibrate(path, [images(16, side)])
+        recalibrate(module, [images(16, side)])
         assert torch.allclose(path(x), module(x), atol=1e-5)
-    fresh = space.build(architecture, num_classes=5, resolution=SIDE)
+    fresh = space.build(architecture, num_classes=5, resolution=side)
     assert {n: p.shape for n, p in module.named_parameters()} == {n: p.shape for n, p in fresh.named_parameters()}
     own = sum(p.untyped_storage().nbytes() for p in module.parameters())
     assert own == sum(4 * p.numel() for p in module.parameters()), "a weight is a view of something larger"
@@ -80,17 +81,18 @@ def test_stacked_parts_are_sliced_each(space: ElasticSpace, net: Supernet) -> No
 
 def test_gradients_arrive_where_the_weights_came_from(space: ElasticSpace, net: Supernet) -> None:
     architecture = members(space)[3]
+    side = space.proxy(architecture, SIDE)
     net.gradient.zero_()
     path, module = net.path(architecture, gradients=True).train(), net.extract(architecture).train()
-    path(images()).square().sum().backward()
+    path(images(6, side)).square().sum().backward()
     path.add_gradients()
-    module(images()).square().sum().backward()
+    module(images(6, side)).square().sum().backward()
     whole = sum(float(p.grad.square().sum()) for p in module.parameters() if p.grad is not None)
     assert float(net.gradient.square().sum()) == pytest.approx(whole, rel=1e-4)
     step = 1e-3 / float(net.gradient.norm())
-    before = float(path(images()).detach().square().sum())
+    before = float(path(images(6, side)).detach().square().sum())
     net.flat.sub_(step * net.gradient)
-    assert float(net.path(architecture).train()(images()).square().sum()) < before
+    assert float(net.path(architecture).train()(images(6, side)).square().sum()) < before
     net.flat.add_(step * net.gradient)
 
 

@@ -1,0 +1,77 @@
+"""Training of one network: resumable to the bit, the best epoch kept, what is loaded is what was scored."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from nas.dataset import Dataset, load_dataset
+from nas.elastic import ElasticSpace
+from nas.errors import ArtifactError, TrainingError
+from nas.space import get_space
+from nas.supernet.batches import Batches
+from nas.supernet.finetune import Finetuned, finetune, fresh, load_member
+from nas.supernet.statistics import predictions
+from nas.supernet.train import Recipe
+
+SIDE = (32, 32)
+TINY = Recipe(epochs=4, batch=32, learning_rate=3e-3)
+
+
+@pytest.fixture(scope="module")
+def data() -> Dataset:
+    return load_dataset("digits", images=160)
+
+
+@pytest.fixture(scope="module")
+def space() -> ElasticSpace:
+    space = get_space("hybrid-s", num_classes=10, resolution=SIDE)
+    assert isinstance(space, ElasticSpace)
+    return space
+
+
+def run(space: ElasticSpace, data: Dataset, path: Path, recipe: Recipe = TINY, stop_after: int | None = None) -> Finetuned:
+    architecture = space.extreme(False)
+    module = fresh(space, architecture, num_classes=10, resolution=SIDE, seed=1)
+    return finetune(module, architecture, data, path, recipe, resolution=SIDE, seed=2, stop_after=stop_after)
+
+
+@pytest.fixture(scope="module")
+def unbroken(space: ElasticSpace, data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> tuple[Finetuned, Path]:
+    path = tmp_path_factory.mktemp("finetune") / "member.safetensors"
+    return run(space, data, path), path
+
+
+def test_it_learns_and_resumes_to_the_same_bits(
+    space: ElasticSpace, data: Dataset, unbroken: tuple[Finetuned, Path], tmp_path: Path
+) -> None:
+    assert unbroken[0].history[-1]["loss"] < unbroken[0].history[0]["loss"]
+    path = tmp_path / "member.safetensors"
+    for stop in (1, 3, None):
+        found = run(space, data, path, stop_after=stop)
+    assert path.read_bytes() == unbroken[1].read_bytes()
+    assert found.history == unbroken[0].history
+    assert np.array_equal(found.right, unbroken[0].right)
+    again = run(space, data, path)
+    assert again.validation_accuracy_pct == found.validation_accuracy_pct
+
+
+def test_what_is_loaded_is_what_was_scored(space: ElasticSpace, data: Dataset, unbroken: tuple[Finetuned, Path]) -> None:
+    architecture, module, resolution = load_member(unbroken[1], space)
+    assert (architecture, resolution) == (space.extreme(False), SIDE)
+    batches = Batches(data, "validation", SIDE, torch.device("cpu"))
+    assert np.array_equal(np.equal(predictions(module, batches), data.labels("validation")), unbroken[0].right)
+    assert unbroken[0].validation_accuracy_pct == pytest.approx(100 * unbroken[0].right.mean())
+
+
+def test_refusals(space: ElasticSpace, data: Dataset, unbroken: tuple[Finetuned, Path], tmp_path: Path) -> None:
+    path = tmp_path / "member.safetensors"
+    path.write_bytes(unbroken[1].read_bytes())
+    with pytest.raises(ArtifactError, match="of another training, got recipe"):
+        run(space, data, path, replace(TINY, epochs=5))
+    with pytest.raises(ArtifactError, match="of another space"):
+        load_member(path, get_space("hybrid-npu-s"))
+    with pytest.raises(TrainingError, match="fine-tuning: diverged in epoch 1"):
+        run(space, data, tmp_path / "b", replace(TINY, learning_rate=1e30, warmup=0.0, clip=1e30, optimizer="sgd"))
