@@ -263,19 +263,24 @@ class _Writer:
     def _add_bias(self, scores: str, bias: tuple[int, ...], target: tuple[int, ...]) -> str:
         """Add a constant to scores of shape `target`, through a reshape where it does not broadcast (windows of a batch)."""
         name = self.weight(bias, fill=0.1)
-        try:
-            np.broadcast_shapes(bias, target)
-        except ValueError:
-            wide = (-1, *bias[-len(bias) + (len(bias) > 3 and bias[0] == 1) :])
-            return self._reshape(self.emit("Add", [self._reshape(scores, wide), name]), target)
-        return self.emit("Add", [scores, name])
+        if len(bias) <= len(target) and np.broadcast_shapes(bias, target) == target:
+            return self.emit("Add", [scores, name])
+        wide = (-1, bias[-4], *target[-3:])  # windows of one image share a mask: (images, windows, heads, n, m)
+        return self._reshape(self.emit("Add", [self._reshape(scores, wide), name]), target)
 
     def _op_LayerNormalization(self, op: Operator) -> str:
         axis = op.attribute("axis", -1)
         weights = [self.weight(w.shape, fill=1.0 - i) for i, w in enumerate(op.weights[:2])]
-        if not weights:
-            weights = [self.weight(self.shape(op.inputs[0])[axis:], fill=1.0)]
-        return self.emit("LayerNormalization", [op.inputs[0], *weights], axis=axis, epsilon=float(op.attribute("epsilon", 1e-5)))
+        shape, epsilon = self.shape(op.inputs[0]), float(op.attribute("epsilon", 1e-5))
+        rank = len(shape)
+        over = op.weights[0].shape if op.weights else shape[axis:]
+        if len(over) == 1 and axis % rank == 1 and rank > 2:  # over the channels of images: ONNX normalises trailing axes
+            weights = weights or [self.weight((shape[1],), fill=1.0)]
+            last = self.emit("Transpose", [op.inputs[0]], perm=(0, *range(2, rank), 1))
+            normal = self.emit("LayerNormalization", [last, *weights], axis=-1, epsilon=epsilon)
+            return self.emit("Transpose", [normal], perm=(0, rank - 1, *range(1, rank - 1)))
+        weights = weights or [self.weight(over, fill=1.0)]
+        return self.emit("LayerNormalization", [op.inputs[0], *weights], axis=axis, epsilon=epsilon)
 
     def _op_BatchNormalization(self, op: Operator) -> str:
         channels = self.shape(op.inputs[0])[1]
