@@ -1,7 +1,8 @@
 """A new device from five to fifty timings of architectures that the predictor chooses itself.
 
 The latency of a graph is a sum of prices of its operators. What a price can look like is known before any timing: so much for
-starting an operator, so much a MAC, so much a byte, a little more or less for a family of operators and for a single kind. That is a
+starting an operator, so much a MAC, so much a byte, nothing of it for an operator so small that it hides behind its launch, a little more or less for a family of
+operators and for a single kind. That is a
 Gaussian prior over prices, hence over latencies; a handful of timings then fixes the few directions that matter. Three things are
 left to the timings to decide, by cross-validated evidence: how free the prices are, which graph the runtime executes (as written, or
 what dead-code removal leaves), and whether the measured latencies of other devices help.
@@ -27,30 +28,34 @@ from nas.predictor import Estimate, Estimates, Floats, OperatorLatency, Predicto
 FORMAT_VERSION = 1
 FEWEST = 5
 
-_GROUPS = ("total", "linear", "family", "kind", "depth", "sources")
-# Prior variances of the groups, in units of the latencies' spread. The last six use the sources.
+_GROUPS = ("total", "linear", "hidden", "family", "kind", "depth", "sources")
+# Prior variances of the groups, in units of the latencies' spread. The last five use the sources.
 _FREEDOMS = (
-    (1, 0, 0, 0, 0, 0),
-    (1, 0.3, 0, 0, 0, 0),
-    (1, 1, 0, 0, 0, 0),
-    (1, 1, 0.3, 0, 0, 0),
-    (1, 0.3, 0.3, 0.1, 0, 0),
-    (1, 1, 1, 0.3, 0, 0),
-    (0.3, 0.3, 0.3, 1, 0, 0),
-    (1, 1, 0.3, 0.1, 0.3, 0),
-    (3, 1, 0.3, 0.1, 0, 0),
-    (0, 0.01, 0.01, 0.003, 0.003, 1),
-    (0, 0.1, 0.1, 0.03, 0.03, 1),
-    (0.3, 0.3, 0.1, 0.03, 0.03, 1),
-    (0, 0.03, 0.1, 0.1, 0.03, 1),
-    (1, 1, 0.3, 0.1, 0.1, 0.3),
+    (1, 0, 0, 0, 0, 0, 0),
+    (1, 0.3, 0, 0, 0, 0, 0),
+    (1, 1, 0, 0, 0, 0, 0),
+    (1, 1, 0, 0.3, 0, 0, 0),
+    (1, 1, 0, 1, 0.3, 0, 0),
+    (1, 0.3, 0.3, 0.3, 0.1, 0, 0),
+    (1, 1, 0.5, 0.1, 0.03, 0, 0),
+    (1, 1, 1, 1, 0.3, 0, 0),
+    (0.3, 0.3, 0.3, 0.3, 1, 0, 0),
+    (1, 1, 0, 0.3, 0.1, 0.3, 0),
+    (3, 1, 0.5, 0.3, 0.1, 0, 0),
+    (0, 0.01, 0.01, 0.01, 0.003, 0.003, 1),
+    (0, 0.1, 0.1, 0.1, 0.03, 0.03, 1),
+    (0.3, 0.3, 0.1, 0.1, 0.03, 0.03, 1),
+    (0, 0.03, 0.1, 0.1, 0.1, 0.03, 1),
+    (1, 1, 0.3, 0.3, 0.1, 0.1, 0.3),
 )
 _NOISES = (0.03, 0.06, 0.12, 0.25, 0.5, 0.8)  # standard deviations of a timing, in units of the latencies' spread
 _OFFSET = 4.0  # prior variance of the constant
 _TAIL = 4.0  # degrees of freedom of the noise: broken timings are outliers of a Student t
-_DESIGN_WEIGHTS = {"total": 1.0, "linear": 0.7, "family": 0.5, "depth": 0.3, "sources": 0.5}
+_DESIGN_WEIGHTS = {"total": 1.0, "linear": 0.7, "hidden": 0.4, "family": 0.5, "depth": 0.3, "sources": 0.5}
 _DESIGN_NOISE = 0.1
-_TEMPER = 1.0
+_KNEES = (0.3, 0.6, 0.85)  # quantiles of the sizes of operators at which their cost may begin to show
+_TEMPER = 0.5  # leave-one-out densities of a handful of timings are themselves uncertain
+_SOURCE_DOUBT = 1.5  # what a device nobody has seen owes to others, the timings must show: nats of evidence
 _MOST_KEPT = 24  # settings that carry the interval
 _MOST_COMPARED = 120  # timings among which the grid is compared; more are used by the winner alone
 
@@ -69,7 +74,8 @@ class Basis:
         centres: By runtime and group, means over the pool.
         scales: By runtime and group, factors that give the group mean variance one over the pool.
         per_network: Mean operators, MACs, activation and weight bytes of a network, shape (4,).
-        sources: By source device: its runtime and its weights on (linear, family, kind, depth).
+        knees: Sizes below which an operator may hide behind its launch: bytes of light operators, bytes and MACs of heavy ones, shape (3, k).
+        sources: By source device: its runtime and its weights on (linear, hidden, family, kind, depth).
     """
 
     runtimes: tuple[int, ...]
@@ -78,6 +84,7 @@ class Basis:
     centres: Mapping[tuple[int, str], Floats]
     scales: Mapping[tuple[int, str], Floats]
     per_network: Floats
+    knees: Floats
     sources: tuple[tuple[int, Floats], ...] = ()
     source_centres: Floats = field(default_factory=lambda: np.zeros(0))
     source_scales: Floats = field(default_factory=lambda: np.zeros(0))
@@ -85,7 +92,7 @@ class Basis:
     def groups(self, found: Catalogue) -> dict[tuple[int, str], Floats]:
         """Return the features of candidates by (runtime, group), each of shape (n, width)."""
         out: dict[tuple[int, str], Floats] = {}
-        raw = {r: _raw(found, r, self.families, self.kinds, self.per_network) for r in range(len(RUNTIMES))}
+        raw = {r: _raw(found, r, self.families, self.kinds, self.per_network, self.knees) for r in range(len(RUNTIMES))}
         for r in self.runtimes:
             for name, values in raw[r].items():
                 out[r, name] = (values - self.centres[r, name]) * self.scales[r, name]
@@ -101,11 +108,11 @@ class Basis:
 
 
 def _stack(groups: Mapping[tuple[int, str], Floats], runtime: int) -> Floats:
-    return np.concatenate([groups[runtime, name] for name in ("linear", "family", "kind", "depth")], axis=1)
+    return np.concatenate([groups[runtime, name] for name in ("linear", "hidden", "family", "kind", "depth")], axis=1)
 
 
 def _raw(
-    found: Catalogue, runtime: int, families: Mapping[str, int], kinds: Mapping[tuple[str, str], int], per_network: Floats
+    found: Catalogue, runtime: int, families: Mapping[str, int], kinds: Mapping[tuple[str, str], int], per_network: Floats, knees: Floats
 ) -> dict[str, Floats]:
     counts, quantities = found.counts[runtime], found.quantities()
     relative = quantities / per_network
@@ -117,12 +124,21 @@ def _raw(
             by_family[i, families[kind.family]] = relative[i]
         if (position := kinds.get((kind.family, kind.shape))) is not None:
             by_kind[i, position] = share[i]
+    hidden = [np.maximum(sizes[:, None] - knees[i], 0) for i, sizes in enumerate(_sizes(found))]
     return {
         "linear": counts @ quantities,
+        "hidden": counts @ np.concatenate(hidden, axis=1),
         "family": counts @ by_family.reshape(len(found.kinds), -1),
         "kind": counts @ by_kind,
         "depth": found.depths[runtime][:, None],
     }
+
+
+def _sizes(found: Catalogue) -> Floats:
+    """Return bytes of light operators (depthwise and without MACs), bytes and MACs of heavy ones, shape (3, kinds); zero elsewhere."""
+    light = np.array([kind.macs == 0 or kind.family.startswith("depthwise") for kind in found.kinds], dtype=bool)
+    _, macs, activation_bytes, _ = found.quantities().T
+    return np.stack([np.where(light, activation_bytes, 0), np.where(light, 0, activation_bytes), np.where(light, 0, macs)])
 
 
 def make_basis(
@@ -147,23 +163,25 @@ def make_basis(
         for r in range(len(RUNTIMES))
         if not any(np.array_equal(found.counts[r][rows], found.counts[earlier][rows]) for earlier in range(r))
     )
+    sizes = _sizes(found)[:, varying]
+    knees = np.array([np.quantile(row[row > 0], _KNEES) if (row > 0).any() else np.zeros(len(_KNEES)) for row in sizes])
     centres: dict[tuple[int, str], Floats] = {}
     scales: dict[tuple[int, str], Floats] = {}
     for r in runtimes:
-        for name, values in _raw(found, r, families, kinds, per_network).items():
+        for name, values in _raw(found, r, families, kinds, per_network, knees).items():
             seen = values[rows]
             spread = seen.std(0)
             moves = spread > 1e-9 * np.abs(seen.mean(0)) + 1e-12
             factor: Floats
-            if name in ("linear", "depth"):  # each column counts alike
+            if name in ("linear", "hidden", "depth"):  # each column counts alike
                 factor = np.where(moves, 1 / np.where(moves, spread, 1), 0) / math.sqrt(max(1, int(moves.sum())))
             else:
                 factor = np.asarray(moves, dtype=float) / math.sqrt(max(float((spread[moves] ** 2).sum()), 1e-24))
             centres[r, name] = np.asarray(seen.mean(0))
             scales[r, name] = factor
-        total = ((_raw(found, r, families, kinds, per_network)["linear"][rows] - centres[r, "linear"]) * scales[r, "linear"]).sum(1)
+        total = ((_raw(found, r, families, kinds, per_network, knees)["linear"][rows] - centres[r, "linear"]) * scales[r, "linear"]).sum(1)
         centres[r, "total"], scales[r, "total"] = np.array([total.mean()]), np.array([1 / max(float(total.std()), 1e-12)])
-    basis = Basis(runtimes, families, kinds, centres, scales, per_network)
+    basis = Basis(runtimes, families, kinds, centres, scales, per_network, knees)
     return _with_sources(basis, found, rows, sources) if sources else basis
 
 
@@ -184,6 +202,7 @@ def _with_sources(basis: Basis, found: Catalogue, pool: Any, sources: Mapping[st
         basis.centres,
         basis.scales,
         basis.per_network,
+        basis.knees,
         tuple(smooth),
         np.append(centre, mean.mean()),
         np.append(scale, 1 / max(float(mean.std()), 1e-9)),
@@ -308,7 +327,8 @@ def fit_rows(basis: Basis, groups: Mapping[tuple[int, str], Floats], latency_ms:
     if len(y) > _MOST_COMPARED:
         settings = [settings[int(np.argmax(found["density"]))]]
         found = _posterior(settings, groups, t, slice(None))
-    shares = np.exp(_TEMPER * (found["density"] - found["density"].max()))
+    evidence = _TEMPER * (found["density"] - np.array([_SOURCE_DOUBT if f[-1] else 0.0 for _, f, _ in settings]))
+    shares = np.exp(evidence - evidence.max())
     shares = shares / shares.sum()
     kept = np.argsort(-shares, kind="stable")[:_MOST_KEPT]
     kept = kept[shares[kept] > 1e-3]
@@ -371,7 +391,8 @@ def predict_rows(fit: Fit, groups: Mapping[tuple[int, str], Floats], confidence:
     """Return latency and half-width of its interval in ms, each of shape (n,).
 
     The half-width is the posterior standard deviation times a quantile of the leave-one-out scores, the ⌈(n + 1)·confidence⌉-th
-    of n (split conformal); where n is too small to hold that quantile, the largest is widened by a Student t's ratio.
+    of n (split conformal); where n is too small to hold that quantile, the largest is widened by a Student t's ratio. The scores have also
+    chosen among the settings, two degrees of freedom's worth: n / (n − 2) makes up for it.
     """
     count = len(next(iter(groups.values())))
     mean = np.full(count, fit.offset_ms)
@@ -391,7 +412,8 @@ def predict_rows(fit: Fit, groups: Mapping[tuple[int, str], Floats], confidence:
         means[k] = reach @ fit.alphas[k]
         variances[k] = np.maximum(prior - ((reach @ fit.inverses[k]) * reach).sum(1), 0) + noise**2
     mixed = fit.shares @ (variances + (means - fit.shares @ means) ** 2)
-    half = fit.spread_ms * np.sqrt(mixed) * _quantile(fit.scores, confidence)
+    small = len(fit.scores) / (len(fit.scores) - 2)
+    half = fit.spread_ms * np.sqrt(mixed) * _quantile(fit.scores, confidence) * small
     return np.maximum(mean, fit.floor_ms), half
 
 
@@ -493,6 +515,7 @@ class Transfer(Predictor):
         }
         arrays: dict[str, Any] = {
             "per_network": basis.per_network,
+            "knees": basis.knees,
             "source_centres": basis.source_centres,
             "source_scales": basis.source_scales,
             "shares": fit.shares,
@@ -528,6 +551,7 @@ class Transfer(Predictor):
                 tables["centre"],
                 tables["scale"],
                 arrays["per_network"],
+                arrays["knees"],
                 tuple((r, tables["source"][i]) for i, r in enumerate(head["source_runtimes"])),
                 arrays["source_centres"],
                 arrays["source_scales"],
