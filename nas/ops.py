@@ -191,6 +191,16 @@ def _attention_macs(inputs: Sequence[Shape], _weights: Sequence[Shape], out: Sha
     return prod(out[:-1]) * v[-2] * (q[-1] + v[-1])
 
 
+def _einsum_macs(inputs: Sequence[Shape], weights: Sequence[Shape], _out: Shape, attributes: Attributes) -> int:
+    """Product of the sizes of all labels, where a label is summed over; a longer chain of operands is outside the convention."""
+    left, _, right = str(attributes.get("equation", "")).partition("->")
+    terms, shapes = left.split(","), [*inputs, *weights]
+    if len(terms) != 2 or len(shapes) != 2 or "." in left:
+        return 0
+    sizes = {label: size for term, shape in zip(terms, shapes, strict=True) for label, size in zip(term, shape, strict=True)}
+    return prod(sizes.values()) if set(sizes) - set(right) else 0
+
+
 def _lstm_macs(inputs: Sequence[Shape], weights: Sequence[Shape], _out: Shape, _: Attributes) -> int:
     steps = prod(inputs[0][:-1])
     return steps * sum(prod(weight) for weight in weights if weight[-1] != prod(weight) and len(weight) >= 2)
@@ -202,6 +212,7 @@ _SPECS = [
     OpSpec("ConvTranspose", "conv", _conv_transpose, _conv_transpose_macs, (*_WINDOW, "groups")),
     OpSpec("Gemm", "matmul", _gemm, _gemm_macs),
     OpSpec("MatMul", "matmul", _matmul, _matmul_macs),
+    OpSpec("Einsum", "matmul", None, _einsum_macs),
     OpSpec("Attention", "attention", _attention, _attention_macs),
     *(
         OpSpec(n, "norm", _same)
@@ -274,7 +285,6 @@ _SPECS = [
             "ScatterND",
             "DFT",
             "GridSample",
-            "Einsum",
             "CumSum",
             "NonMaxSuppression",
             "OneHot",

@@ -105,11 +105,13 @@ def load(name: str) -> Graph:
 
 
 def pack(graph: Graph) -> str:
-    """Return a graph as one line of JSON; values are numbered, so that equal blocks read alike.
+    """Return a graph as one line of JSON.
 
-    A row is ``[name, op, inputs as distances back, outputs, weights, attributes]``.
+    Tables of values (shape and dtype), weights and attributes, then rows ``[name, op, inputs as distances back, outputs, weights,
+    attributes]`` of places in them: equal blocks read alike, and reading makes each thing once.
     """
     order = {name: i for i, name in enumerate(graph.values)}
+    kinds, weights, attributes = _Table(), _Table(), _Table()
     rows: list[list[Any]] = []
     at = len(graph.inputs)
     for op in graph.operators:
@@ -118,14 +120,30 @@ def pack(graph: Graph) -> str:
                 op.name,
                 op.op,
                 [at - order[name] for name in op.inputs],
-                [v.shape if v.dtype == "fp32" else [*v.shape, v.dtype] for v in op.outputs],
-                [_packed(w) for w in op.weights],
-                {key: value for key, value in op.attributes if value is not None},
+                [kinds.place([v.shape, v.dtype]) for v in op.outputs],
+                [weights.place(_packed(w)) for w in op.weights],
+                attributes.place(dict(op.attributes)),
             ]
         )
         at += len(op.outputs)
-    data = [[[v.shape, v.dtype] for v in graph.inputs], rows, [order[name] for name in graph.outputs]]
+    entries = [[v.shape, v.dtype] for v in graph.inputs]
+    data = [entries, kinds.rows, weights.rows, attributes.rows, rows, [order[name] for name in graph.outputs]]
     return json.dumps(data, separators=(",", ":"))
+
+
+class _Table:
+    """Distinct rows in the order in which they came."""
+
+    def __init__(self) -> None:
+        self.rows: list[Any] = []
+        self._places: dict[str, int] = {}
+
+    def place(self, row: Any) -> int:
+        key = json.dumps(row)
+        if key not in self._places:
+            self._places[key] = len(self.rows)
+            self.rows.append(row)
+        return self._places[key]
 
 
 def unpack(name: str, line: str) -> Graph:
@@ -135,33 +153,25 @@ def unpack(name: str, line: str) -> Graph:
         ArtifactError: The line is damaged.
     """
     try:
-        entries, rows, outputs = json.loads(line)
-        values = [Value("input" if i == 0 else f"input:{i}", tuple(shape), dtype) for i, (shape, dtype) in enumerate(entries)]
-        inputs = tuple(values)
+        entries, kinds, weights, attributes, rows, outputs = json.loads(line)
+        shapes = [(tuple(shape), dtype) for shape, dtype in kinds]
+        constants = [Weight(tuple(shape), *rest) for shape, *rest in weights]
+        frozen = [freeze(pairs) for pairs in attributes]
+        inputs = tuple(Value("input" if i == 0 else f"input:{i}", tuple(shape), dtype) for i, (shape, dtype) in enumerate(entries))
+        known = [value.name for value in inputs]
         operators = []
-        for label, op, back, shapes, weights, attributes in rows:
-            at = len(values)
-            made = tuple(_value(label if i == 0 else f"{label}:{i}", shape) for i, shape in enumerate(shapes))
-            sources = tuple(values[at - distance].name for distance in back)
-            operators.append(Operator(label, op, sources, made, tuple(map(_unpacked, weights)), freeze(attributes)))
-            values += made
-        return Graph(inputs, tuple(operators), tuple(values[i].name for i in outputs), name)
+        for label, op, back, made, used, pairs in rows:
+            at = len(known)
+            values = tuple(Value(label if i == 0 else f"{label}:{i}", *shapes[kind]) for i, kind in enumerate(made))
+            sources = tuple(known[at - distance] for distance in back)
+            operators.append(Operator(label, op, sources, values, tuple(constants[i] for i in used), frozen[pairs]))
+            known += [value.name for value in values]
+        return Graph(inputs, tuple(operators), tuple(known[i] for i in outputs), name)
     except (ValueError, TypeError, IndexError) as error:
         raise ArtifactError(f"workloads: damaged data of {name} ({error}).") from None
 
 
-def _value(name: str, shape: list[Any]) -> Value:
-    return Value(name, tuple(shape[:-1]), shape[-1]) if shape and isinstance(shape[-1], str) else Value(name, tuple(shape))
-
-
 def _packed(weight: Weight) -> list[Any]:
-    if weight.dtype == "fp32" and weight.parameter and weight.trainable is None:
-        return list(weight.shape)
-    return [weight.shape, weight.dtype, int(weight.parameter), *([] if weight.trainable is None else [weight.trainable])]
-
-
-def _unpacked(data: list[Any]) -> Weight:
-    if data and isinstance(data[0], list):
-        shape, dtype, parameter, *trainable = data
-        return Weight(tuple(shape), dtype, bool(parameter), *trainable)
-    return Weight(tuple(data))
+    if weight.trainable is not None:
+        return [weight.shape, weight.dtype, weight.parameter, weight.trainable]
+    return [weight.shape, weight.dtype, weight.parameter]

@@ -7,6 +7,7 @@ each trainable parameter counts once. An ATen operator without an ONNX name keep
 
 from __future__ import annotations
 
+import copy
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -57,6 +58,8 @@ def trace_module(module: nn.Module, input_shape: Sequence[int], name: str = "") 
         The dispatch-mode recording follows PyTorch's own `torch.utils.flop_counter.FlopCounterMode`.
     """
     name = name or type(module).__name__
+    # a copy that shares the weights: what a module remembers of this run (cached masks and tables) must not stay in the original
+    module = copy.deepcopy(module, {id(t): t for t in [*module.parameters(), *module.buffers()]}).eval()
     tensors = dict([*module.named_parameters(), *module.named_buffers()])
     sources = {key: value.numel() for key, value in module.named_parameters()}
     device = next((t.device for t in tensors.values()), torch.device("cpu"))
@@ -64,8 +67,8 @@ def trace_module(module: nn.Module, input_shape: Sequence[int], name: str = "") 
     fake = FakeTensorMode(allow_non_fake_inputs=True)
     recorder = _Recorder()
     with ExitStack() as stack:
-        stack.enter_context(_evaluation(module))
-        stack.enter_context(_named_scopes(module, recorder))
+        stack.enter_context(_fused_encoder_off())
+        _name_scopes(module, recorder)
         stack.enter_context(fake)
         faked: dict[str, Tensor] = {key: fake.from_tensor(tensor.detach()) for key, tensor in tensors.items()}
         x = torch.empty(*input_shape, device=device, dtype=dtype)
@@ -119,6 +122,7 @@ class _Recorder(TorchDispatchMode):
         self._refs: dict[int, _Ref] = {}
         self._alive: list[Tensor] = []  # an id names a tensor only while it lives
         self._taken: Counter[str] = Counter()
+        self._slices: dict[int, Tensor] = {}  # a slice -> what it was cut from
 
     def bind(self, tensor: Tensor, ref: _Ref) -> None:
         self._refs[id(tensor)] = ref
@@ -188,6 +192,11 @@ class _Recorder(TorchDispatchMode):
             handler(self, _Call(plain, _bound(func, args, kwargs), result))
         else:
             self.unknown(f"aten.{plain}", operands, made)
+        if plain in {"slice", "select"}:
+            self._slices[id(made[0])] = args[0]
+        elif plain != packet and id(made[0]) in self._slices:  # written in place: the whole changes with its slice
+            whole = self._slices[id(made[0])]
+            self.bind(whole, self.emit("ScatterND", [self.ref(whole), self.ref(made[0])], tuple(whole.shape)))
         return result
 
     def unknown(self, op: str, operands: Sequence[_Ref], made: Sequence[Tensor], attributes: dict[str, Any] | None = None) -> None:
@@ -239,22 +248,17 @@ def _bound(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> dict[str, 
 
 
 @contextmanager
-def _evaluation(module: nn.Module) -> Iterator[None]:
-    modes = [(part, part.training) for part in module.modules()]
-    fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)  # the fused kernel would hide projections and attention
-    module.eval()
+def _fused_encoder_off() -> Iterator[None]:
+    """The fused encoder layer would hide projections and attention."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
     try:
         yield
     finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
-        for part, mode in modes:
-            part.training = mode
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
-@contextmanager
-def _named_scopes(module: nn.Module, recorder: _Recorder) -> Iterator[None]:
-    handles = []
+def _name_scopes(module: nn.Module, recorder: _Recorder) -> None:
     for path, part in module.named_modules():
         leaf = "leaf" if not any(True for _ in part.children()) else ""
 
@@ -264,12 +268,8 @@ def _named_scopes(module: nn.Module, recorder: _Recorder) -> Iterator[None]:
         def leave(_part: nn.Module, _args: Any, _out: Any) -> None:
             recorder.scopes.pop()
 
-        handles += [part.register_forward_pre_hook(enter), part.register_forward_hook(leave)]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+        part.register_forward_pre_hook(enter)
+        part.register_forward_hook(leave)
 
 
 def _operators(steps: Sequence[_Step], sizes: dict[str, int]) -> tuple[Operator, ...]:
@@ -512,6 +512,11 @@ _HANDLERS |= {
 def _rsqrt(recorder: _Recorder, call: _Call) -> None:
     x = recorder.ref(call["self"])
     _bind(recorder, call, "Reciprocal", [recorder.emit("Sqrt", [x], x.shape)])
+
+
+@_handles("copy")
+def _copy(recorder: _Recorder, call: _Call) -> None:
+    recorder.bind(call.result, recorder.ref(call["src"]))
 
 
 @_handles("glu")

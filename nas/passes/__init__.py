@@ -10,6 +10,7 @@ from nas.passes import (
     recognise_attention,
     recognise_norms,
     recognise_pools,
+    recognise_splits,
     remove_dead_code,
     remove_identities,
 )
@@ -19,22 +20,15 @@ __all__ = ["Draft", "normalise"]
 
 RECOGNITION = (
     remove_identities.rewrite,
+    recognise_splits.rewrite,
     recognise_activations.rewrite,
     recognise_norms.rewrite,
     recognise_pools.rewrite,
-    recognise_attention.rewrite,
 )
 """What an operator is, however it is written: valid for every runtime."""
 
-COMPILATION = (
-    fold_pads.rewrite,
-    fold_batch_norm.rewrite,
-    fold_scales.rewrite,
-    remove_identities.rewrite,
-    fuse_activations.rewrite,
-    remove_dead_code.rewrite,
-)
-"""What a compiling runtime saves."""
+FOLDING = (fold_pads.rewrite, fold_batch_norm.rewrite, fold_scales.rewrite, remove_identities.rewrite)
+"""What a compiling runtime works out beforehand."""
 
 
 def normalise(graph: Graph, *, compiled: bool = True) -> Graph:
@@ -53,6 +47,8 @@ def normalise(graph: Graph, *, compiled: bool = True) -> Graph:
     draft = Draft(graph)
     if compiled:
         remove_dead_code.rewrite(draft)
-    for rewrite in RECOGNITION + (COMPILATION if compiled else ()):
+    for rewrite in (*RECOGNITION, *(FOLDING if compiled else ()), recognise_attention.rewrite):
         rewrite(draft)
+    if compiled:
+        fuse_activations.rewrite(draft)
     return draft.build()

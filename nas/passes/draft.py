@@ -144,18 +144,15 @@ class Draft:
         for name in dict.fromkeys(node.inputs):
             self.prune(name)
 
-    def insert_before(
-        self, place: Node, op: str, inputs: Sequence[str], shape: Shape, weights: Sequence[Weight] = (), **attributes: Any
-    ) -> Node:
+    def insert_before(self, place: Node, op: str, inputs: Sequence[str], out_shape: Shape, /, **attributes: Any) -> Node:
         """Add a node before `place`; its name derives from that of `place`."""
         base, count = f"{place.name}.{op.lower()}", 0
         label = base
         while label in self._values:
             count += 1
             label = f"{base}_{count}"
-        node = Node(
-            label, op, list(inputs), [Value(label, shape, self._values[inputs[0]].dtype)], tuple(weights), attributes, place.precision
-        )
+        made = [Value(label, out_shape, self._values[inputs[0]].dtype)]
+        node = Node(label, op, list(inputs), made, (), attributes, place.precision)
         self._nodes.insert(self._nodes.index(place), node)
         self._index(node)
         return node

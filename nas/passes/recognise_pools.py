@@ -13,7 +13,7 @@ def rewrite(draft: Draft) -> None:
     """
     for node in draft.nodes("ReduceMean"):
         before = draft.shape(node.inputs[0])
-        if len(before) != 4 or tuple(axis % 4 for axis in node.attributes["axes"]) != (2, 3):
+        if len(before) != 4 or {axis % 4 for axis in node.attributes["axes"]} != {2, 3}:
             continue
         if node.attributes.get("keepdims", 1):
             draft.become(node, "GlobalAveragePool", node.inputs)

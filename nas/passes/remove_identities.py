@@ -68,9 +68,28 @@ def _collapse(draft: Draft, node: Node) -> None:
     if node.op == "Reshape":
         if source_shape == node.shape:
             draft.bypass(node)
+        elif maker is not None and maker.op == "Transpose" and maker.alive:
+            _unflatten(draft, node, maker)
     else:
         perm = node.attributes["perm"]
         if perm == tuple(range(len(perm))):
             draft.bypass(node)
         elif [i for i in perm if source_shape[i] > 1] == sorted(i for i in perm if source_shape[i] > 1):
             draft.become(node, "Reshape", node.inputs, shape=node.shape)  # only axes of size one move
+
+
+def _unflatten(draft: Draft, node: Node, transpose: Node) -> None:
+    """Leading axes flattened, the last two swapped, leading axes restored: one transpose."""
+    flatten = draft.producer(transpose.inputs[0])
+    if (
+        transpose.attributes["perm"] != (0, 2, 1)
+        or flatten is None
+        or flatten.op != "Reshape"
+        or draft.only_user(transpose.out) is not node
+    ):
+        return
+    whole, rank = draft.shape(flatten.inputs[0]), len(node.shape)
+    shape = (*node.shape[:-2], node.shape[-1], node.shape[-2])
+    if whole[-2:] == shape[-2:] == flatten.shape[-2:]:
+        source = flatten.inputs[0] if whole == shape else draft.insert_before(node, "Reshape", flatten.inputs, shape, shape=shape).out
+        draft.become(node, "Transpose", [source], perm=(*range(rank - 2), rank - 1, rank - 2))

@@ -114,3 +114,34 @@ def test_unknown_operator_keeps_its_name() -> None:
 def test_what_cannot_be_traced_says_so(module: nn.Module, shape: tuple[int, ...]) -> None:
     with pytest.raises(GraphError, match=r"does not run on an input of shape .*Do this"):
         trace_module(module, shape)
+
+
+class WritesSlice(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = x * 2
+        y[:, 1:] += x[:, 1:]
+        return y
+
+
+class Remembers(nn.Module):
+    """Keeps a mask that it makes when it runs, as some attention modules do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cache: dict[int, torch.Tensor] = {}
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        mask = self.cache.setdefault(x.shape[-1], torch.ones(x.shape[-1]))
+        return x + mask
+
+
+def test_writing_into_a_slice_changes_the_whole() -> None:
+    graph = trace_module(WritesSlice(), (1, 4))
+    assert graph.operators[-1].op == "ScatterND"
+    assert graph.outputs == (graph.operators[-1].outputs[0].name,)
+
+
+def test_nothing_of_the_run_stays_in_the_module() -> None:
+    module = Remembers()
+    trace_module(module, (1, 4))
+    assert not module.cache
