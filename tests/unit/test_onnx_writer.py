@@ -69,7 +69,6 @@ def test_spaces_run_and_keep_their_weights(space: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_large", "levit_128s", "swin_tiny_patch4_window7_224"])
 def test_read_back_has_the_same_costs(name: str, tmp_path: Path) -> None:
     from nas.frontends.onnx_file import read_onnx
-
     from nas.passes import normalise
 
     graph = workloads.load(name)
