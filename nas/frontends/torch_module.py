@@ -122,7 +122,7 @@ class _Recorder(TorchDispatchMode):
         self._refs: dict[int, _Ref] = {}
         self._alive: list[Tensor] = []  # an id names a tensor only while it lives
         self._taken: Counter[str] = Counter()
-        self._slices: dict[int, Tensor] = {}  # a slice -> what it was cut from
+        self._viewed: dict[int, Tensor] = {}  # a view -> what it is a view of
 
     def bind(self, tensor: Tensor, ref: _Ref) -> None:
         self._refs[id(tensor)] = ref
@@ -192,12 +192,23 @@ class _Recorder(TorchDispatchMode):
             handler(self, _Call(plain, _bound(func, args, kwargs), result))
         else:
             self.unknown(f"aten.{plain}", operands, made)
-        if plain in {"slice", "select"}:
-            self._slices[id(made[0])] = args[0]
-        elif plain != packet and id(made[0]) in self._slices:  # written in place: the whole changes with its slice
-            whole = self._slices[id(made[0])]
-            self.bind(whole, self.emit("ScatterND", [self.ref(whole), self.ref(made[0])], tuple(whole.shape)))
+        if plain in _VIEWS:
+            self._viewed[id(made[0])] = args[0]
+        elif plain != packet:  # in place: what the result is a view of changes with it
+            self._write_through(args[0], made[0])
         return result
+
+    def _write_through(self, target: Tensor, result: Tensor) -> None:
+        self.bind(target, self.ref(result))
+        whole = self._viewed.get(id(target))
+        while whole is not None:
+            new, shape = self.ref(target), tuple(whole.shape)
+            if math.prod(new.shape) < math.prod(shape):
+                new = self.emit("ScatterND", [self.ref(whole), new], shape)
+            elif new.shape != shape:
+                new = self.emit("Reshape", [new], shape, {"shape": shape})
+            self.bind(whole, new)
+            target, whole = whole, self._viewed.get(id(whole))
 
     def unknown(self, op: str, operands: Sequence[_Ref], made: Sequence[Tensor], attributes: dict[str, Any] | None = None) -> None:
         """Record an operator of any number of outputs as it is called."""
@@ -298,6 +309,8 @@ _ALIASES = {
     *("alias", "contiguous", "clone", "detach", "dropout", "feature_dropout", "alpha_dropout", "lift_fresh", "lift"),
     *("to", "_to_copy", "type_as", "float", "half", "positive", "resolve_conj", "resolve_neg", "requires_grad"),
 }
+
+_VIEWS = {"slice", "select", "alias", "view", "unsqueeze", "squeeze"}
 
 
 def _makes_constant(plain: str) -> bool:
