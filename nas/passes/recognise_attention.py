@@ -7,6 +7,7 @@ ONNX's own operator does with three-dimensional inputs; MACs stay the same.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import prod
 
 from nas.graph import Weight
@@ -46,7 +47,7 @@ def _fuse(draft: Draft, softmax: Node) -> None:
                 return
             main = products[0]
             extra.append(node.inputs[1 - node.inputs.index(main)])
-        weights += node.weights
+        weights += [_broadcast_to(w, len(softmax.shape)) for w in node.weights]
         node = draft.producer(main)
     if node is None or node.op != "MatMul" or len(node.inputs) != 2 or draft.only_user(node.out) is None:
         return
@@ -62,6 +63,14 @@ def _fuse(draft: Draft, softmax: Node) -> None:
     if len(draft.shape(q)) != len(draft.shape(v)) or draft.shape(q)[:-2] != last.shape[:-2]:
         return
     draft.become(last, "Attention", [q, k, v, *extra], weights, **attributes)
+
+
+def _broadcast_to(weight: Weight, rank: int) -> Weight:
+    """Drop leading axes of size one: a mask of windows is added under a batch axis that the logits lack."""
+    shape = weight.shape
+    while len(shape) > rank and shape[0] == 1:
+        shape = shape[1:]
+    return replace(weight, shape=shape)
 
 
 def _through_reshapes(draft: Draft, value: str) -> str:
