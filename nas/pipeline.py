@@ -38,7 +38,7 @@ def resume(path: Path, bus: EventBus) -> dict[str, Any]:
     run = RunDirectory.open(path)
     if (results := run.results) is not None:
         return results
-    problem = pose(_request(run))
+    problem = pose(request_of(run))
     facts = facts_of(problem)
     for name, believed in run.manifest["facts"].items():
         if facts.get(name) != believed:
@@ -74,7 +74,12 @@ def show(path: Path) -> dict[str, Any]:
     return result
 
 
-def _request(run: RunDirectory) -> Request:
+def request_of(run: RunDirectory) -> Request:
+    """Return what a run was asked for.
+
+    Raises:
+        ArtifactError: Its manifest is damaged.
+    """
     from pydantic import ValidationError
 
     try:
