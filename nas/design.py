@@ -17,7 +17,7 @@ import numpy as np
 from nas.arch import Architecture
 from nas.compare import LEVEL, choose
 from nas.errors import NasError
-from nas.events import EventBus, Notice, PhaseAdvanced, PhaseFinished, PhaseStarted
+from nas.events import Event, EventBus, Notice, PhaseAdvanced, PhaseFinished, PhaseStarted
 from nas.explain import why_not_more
 from nas.problem import Problem, nearest_miss, point
 from nas.run import RunDirectory
@@ -66,6 +66,7 @@ def design(run: RunDirectory, problem: Problem, bus: EventBus) -> dict[str, Any]
 
     evaluator = SupernetEvaluator(supernet, dataset)
     study = open_study(run, problem, attributes={"request": request.model_dump_json(), "weights": supernet.key, "data": dataset.key})
+    bus.listeners.append(keeper := FrontKeeper(run, problem, study))
     study.run(
         request.searcher or SEARCHER,
         evaluator,
@@ -75,6 +76,7 @@ def design(run: RunDirectory, problem: Problem, bus: EventBus) -> dict[str, Any]
         bus=bus,
         shared=request.storage is not None,
     )
+    bus.listeners.remove(keeper)
     front = study.front()
     if not front:
         seen = [trial.architecture for trial in study.trials()]
@@ -90,6 +92,7 @@ def design(run: RunDirectory, problem: Problem, bus: EventBus) -> dict[str, Any]
     result: dict[str, Any] = {
         "chosen": next(found for found in points if found["key"] == architecture.key),
         "why": decision["why"],
+        "blocks": blocks(problem, architecture),
         "compared": decision["compared"],
         "front": points,
         "zoo": zoo,
@@ -104,6 +107,29 @@ def design(run: RunDirectory, problem: Problem, bus: EventBus) -> dict[str, Any]
     if request.verify:
         result["verified"] = kept(run, "verified.json", lambda: verify(problem, points, bus))["networks"]
     return result
+
+
+class FrontKeeper:
+    """A listener that keeps the front of a running search in ``front.json``, for `nas show`.
+
+    Args:
+        run: Where.
+        problem: Turns trials into points.
+        study: Of the search.
+    """
+
+    def __init__(self, run: RunDirectory, problem: Problem, study: Study) -> None:
+        self.run, self.problem, self.study = run, problem, study
+        self._numbers: list[int] = []
+
+    def __call__(self, event: Event) -> None:
+        """Write the front where it has changed."""
+        if not (isinstance(event, PhaseAdvanced) and event.phase == "search"):
+            return
+        front = self.study.front()
+        if (numbers := [trial.number for trial in front]) != self._numbers:
+            self._numbers = numbers
+            self.run.write("front.json", {"front": [point_of(self.problem, trial) for trial in front]})
 
 
 def kept(run: RunDirectory, name: str, make: Any) -> dict[str, Any]:
@@ -148,6 +174,18 @@ def point_of(problem: Problem, trial: Trial) -> dict[str, Any]:
     """Return an evaluated trial as a point of the result."""
     verdict = problem.judge.verdicts([trial.architecture])[0]
     return point(problem, trial.architecture, verdict, supernet_accuracy_pct=trial.values["accuracy_pct"]) | {"trial": trial.number}
+
+
+def blocks(problem: Problem, architecture: Architecture) -> list[str]:
+    """Return the choices that have an effect, one line for what precedes the stages and one a stage."""
+    active = [label for label, _ in problem.space.segments(architecture, problem.judge.resolution)]
+    lines: dict[str, list[str]] = {}
+    for name, gene in problem.space.describe(architecture).items():
+        stage, *rest = name.split(".")
+        if len(rest) > 1 and not any(label.startswith(f"{stage}.{rest[0]}.") for label in active):
+            continue
+        lines.setdefault(stage if rest else "input", []).append(f"{' '.join(rest) or stage} {gene}")
+    return [f"{stage}: {', '.join(genes)}" for stage, genes in lines.items()]
 
 
 def decide(problem: Problem, evaluator: SupernetEvaluator, front: Sequence[Trial], trials: Sequence[Trial]) -> dict[str, Any]:

@@ -59,16 +59,20 @@ def show(path: Path) -> dict[str, Any]:
         return results
     status = run.status
     state = "running" if run.living() else "failed" if status.get("error") else "interrupted"
-    numbers = status.get("numbers", {})
+    search = status.get("search", {})
     result = _result(run, state, status)
     result |= {
+        "front": (run.read("front.json") or {}).get("front", []),
+        "zoo": (run.read("zoo.json") or {}).get("front", []),
+        "evaluations": int(search.get("evaluations", 0)),
+        "proposals": int(search.get("proposals", 0)),
         "phase": status["phase"],
         "done": status.get("done"),
         "total": status.get("total"),
         "eta_s": eta_s(status) if state == "running" else None,
-        "best_accuracy_pct": numbers.get("best_accuracy_pct"),
-        "front_size": int(numbers.get("front_size", 0)),
-        "hypervolume": numbers.get("hypervolume"),
+        "best_accuracy_pct": search.get("best_accuracy_pct"),
+        "front_size": int(search.get("front_size", 0)),
+        "hypervolume": search.get("hypervolume"),
         "error": status.get("error"),
     }
     return result

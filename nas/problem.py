@@ -104,13 +104,20 @@ def pose(request: Request) -> Problem:
 
 
 def _check_trained(request: Request) -> None:
-    """Refuse what can be refused before anything is loaded."""
+    """Refuse what can be refused before the data are read.
+
+    Raises:
+        UsageError: A device that cannot be measured, an unknown searcher.
+        ArtifactError: The given supernet cannot be read.
+    """
     from pathlib import Path
 
     if request.verify and not request.runner and any(device not in ("local-cpu", "local-cuda") for device in request.devices):
         raise UsageError("--verify: the device cannot be measured from here. Do this: --runner 'CMD {onnx}', which prints milliseconds.")
-    if request.supernet and not Path(request.supernet).is_file():
-        raise UsageError(f"--supernet {request.supernet}: no such file.")
+    if request.supernet:
+        from nas.supernet.checkpoint import read_checkpoint
+
+        read_checkpoint(Path(request.supernet), "supernet")
     if request.searcher:
         searchers.get(request.searcher)
 

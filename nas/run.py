@@ -216,6 +216,7 @@ class StatusFile:
         before = run.status
         self.seconds: dict[str, float] = dict(before.get("seconds", {}))
         self.notices: list[str] = list(before.get("notices", []))
+        self.search: dict[str, float] = dict(before.get("search", {}))
         self._state: dict[str, Any] = {"phase": before.get("phase", "start")}
         self._began_s = time.monotonic()
 
@@ -233,6 +234,8 @@ class StatusFile:
             }
         elif isinstance(event, PhaseAdvanced):
             self._state |= {"done": event.done, "numbers": {**self._state.get("numbers", {}), **event.numbers}}
+            if event.phase == "search":
+                self.search = {"evaluations": event.done, **event.numbers}
         elif isinstance(event, PhaseFinished):
             self.seconds[event.phase] = self.seconds.get(event.phase, 0.0) + event.seconds
         elif isinstance(event, Notice) and event.text not in self.notices:
@@ -250,7 +253,8 @@ class StatusFile:
     def save(self) -> None:
         """Write the file."""
         elapsed_s = time.monotonic() - self._began_s
-        self.run.write("status.json", {**self._state, "elapsed_s": round(elapsed_s, 3), "seconds": self.seconds, "notices": self.notices})
+        kept = {"seconds": self.seconds, "search": self.search, "notices": self.notices}
+        self.run.write("status.json", {**self._state, "elapsed_s": round(elapsed_s, 3), **kept})
 
 
 def eta_s(status: Mapping[str, Any]) -> float | None:

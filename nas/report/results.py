@@ -36,10 +36,12 @@ def print_result(result: Mapping[str, Any], console: Console | None = None) -> N
         _print_points("Published networks within the same budgets (their authors' weights, ImageNet-1k)", result["zoo"], None, console)
     if chosen:
         print_lines(_choice(result), console)
+        print_lines((f"  {line}" for line in result.get("blocks", ())), console)
     for part in (result.get("why_not_more") or {}).get("lines", ()):
         print_lines([part], console)
     for verified in result.get("verified") or ():
         print_lines([verified["line"]], console)
+    print_lines((f"note: {text}" for text in result.get("notices", ())), console)
     if result["model"]:
         print_lines([f"model: {result['model']}"], console)
     elif result.get("model_reason"):

@@ -100,6 +100,8 @@ def test_resuming_gives_the_run_that_would_have_been(
         shown = json.loads(nas("show", run, "--format", "json").out)
         assert shown["status"] == "interrupted"
         assert shown["phase"] == stop[0]
+        assert shown["evaluations"] == {"train": 0, "search": stop[1]}.get(stop[0], 4)
+        assert bool(shown["front"]) == (stop[0] not in ("train",) and stop != ("search", 1))
         stop = next(stops, None)
         result = nas("resume", run, "--format", "json")
     assert result.code == 0, result.err
@@ -116,7 +118,7 @@ def test_resuming_gives_the_run_that_would_have_been(
         (("--budget", "0.05ms"), 1, "nearest miss is"),
         (("--data", "nowhere"), 2, "data: unknown name, got 'nowhere'"),
         (("--searcher", "guidd"), 2, "Did you mean 'guided'"),
-        (("--supernet", "nowhere.safetensors"), 2, "no such file"),
+        (("--supernet", "nowhere.safetensors"), 1, "No such file"),
         (("--verify", "2"), 2, "cannot be measured from here"),
         (("--space", "hybrid-xl"), 2, "hybrid-xl"),
         (("--resolution", "33"), 2, "resolution"),
@@ -129,4 +131,23 @@ def test_bad_input(refused: Callable[..., str], tmp_path: Path, change: tuple[st
     else:
         words += change
     assert message in refused(*words, code=code)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [(b"PK\x03\x04" + bytes(64), "a pickle"), (b"\x80\x02}", "a pickle"), (bytes(100), "damaged or foreign")]
+)
+def test_a_checkpoint_that_is_none(refused: Callable[..., str], tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "weights.pt"
+    path.write_bytes(content)
+    assert message in refused("search", "--device", "sa8295p", "--budget", "5ms", "--supernet", path, "--out", tmp_path / "run", code=1)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_with_one_class(refused: Callable[..., str], tmp_path: Path) -> None:
+    import shutil
+
+    data = write_pictures(tmp_path / "data", 4)
+    shutil.rmtree(data / "light")
+    assert "class" in refused("search", "--device", "sa8295p", "--budget", "5ms", "--data", data, "--out", tmp_path / "run", code=1)
     assert not (tmp_path / "run").exists()
