@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -280,16 +279,16 @@ def finish(
     """
     from nas.exporter import exporters
     from nas.supernet.batches import Batches
+    from nas.supernet.finetune import FINETUNING, finetune
     from nas.supernet.statistics import predictions
 
-    finetuning: Any = import_module("nas.supernet.finetune")
     resolution = problem.judge.verdicts([architecture])[0].resolution
-    tuned = finetuning.finetune(
+    tuned = finetune(
         supernet.extract(architecture, resolution),
         architecture,
         dataset,
         run.path / MEMBER_FILE,
-        TUNING or finetuning.FINETUNING,
+        TUNING or FINETUNING,
         resolution=resolution,
         seed=problem.request.seed,
         bus=bus,

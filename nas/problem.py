@@ -20,9 +20,6 @@ from nas.units import parse_resolution
 if TYPE_CHECKING:
     from nas.dataset import Dataset
 
-DEFAULT_RESOLUTION = (224, 224)
-"""Deployment resolution of a network that is trained here, where the user names none."""
-
 
 class Request(BaseModel):
     """What a user asked a search for; kept in the run directory, enough to do it again.
@@ -33,7 +30,7 @@ class Request(BaseModel):
         precision: None for each device's default, ``any`` for all it has.
         space: Name of the space.
         data: Name or path of the data set.
-        resolution: Deployment resolution as written; None for the space's or the network's own.
+        resolution: Deployment resolution as written; None leaves it to the search, or to the published network.
         proxy_resolution: Side at which the supernet trains, in pixels.
         searcher: None for the space's own.
         evals: Accuracies to compute; None for the default.
@@ -132,7 +129,7 @@ def _pose_trained(request: Request, targets: Sequence[Target], goal: Goal, resol
     notices = list(dataset.notices)
     name, why = choose_preset(request.space, dataset.count("train") + dataset.count("validation"), torch.cuda.is_available())
     notices += [why] if why else []
-    options: dict[str, Any] = {"num_classes": dataset.num_classes, "resolution": resolution or DEFAULT_RESOLUTION}
+    options: dict[str, Any] = {"num_classes": dataset.num_classes, "resolution": resolution}
     space = get_space(name, **options)
     if lacking := lacking_families(space, targets):
         notices += [f"left out: {family}, since {reason}." for family, reason in sorted(lacking.items())]

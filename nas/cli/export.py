@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -119,14 +118,14 @@ def _of_run(path: Path, trial: int | None, weights: str | None) -> Found:
 
 def _with_weights(space: SearchSpace, architecture: Architecture, weights: str) -> Found:
     from nas.errors import ArtifactError
+    from nas.supernet.finetune import fresh, load_member
 
-    finetuning: Any = import_module("nas.supernet.finetune")
     if weights == "random":
-        resolution = space.lower(architecture).inputs[0].shape[-2:]
+        height, width = space.lower(architecture).inputs[0].shape[-2:]
         classes = getattr(space, "num_classes", 1000)
-        module = finetuning.fresh(space, architecture, num_classes=classes, resolution=resolution, seed=0)
+        module = fresh(space, architecture, num_classes=classes, resolution=(height, width), seed=0)
         return space, architecture, module, None, "random"
-    found, module, resolution = finetuning.load_member(Path(weights), space)
+    found, module, resolution = load_member(Path(weights), space)
     if found != architecture:
         raise ArtifactError(f"--weights {weights}: of another architecture, got {found.key}. Expected {architecture.key}.")
     return space, architecture, module, resolution, "trained"

@@ -27,7 +27,6 @@ def write_pictures(folder: Path, per_class: int = 100) -> Path:
 
 @pytest.fixture
 def words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[object]:
-    pytest.importorskip("nas.supernet.finetune")
     import nas.design
     from nas.supernet.train import Recipe
 

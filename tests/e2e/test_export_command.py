@@ -10,7 +10,6 @@ from tests.e2e.conftest import Result
 
 @pytest.fixture
 def arch(tmp_path: Path) -> Path:
-    pytest.importorskip("nas.supernet.finetune")
     from nas.elastic import ElasticSpace
 
     space = get_space("hybrid-s", num_classes=1000, resolution=(128, 128))
