@@ -195,6 +195,17 @@ def check_batch_independence(operator: OperatorFamily, channels: int, resolution
     assert error <= 1e-12, f"{operator}: an image's output depends on its batch, by {error:.1e}"
 
 
+def check_memory_format(operator: OperatorFamily, channels: int, resolution: Resolution) -> None:
+    """A map laid out channels last in memory, as an operator before this one may leave it, gives the same output."""
+    import torch
+
+    module = randomise(operator.build(channels, resolution).double(), 9).eval()
+    x = torch.randn(2, channels, *resolution, generator=torch.Generator().manual_seed(10), dtype=torch.float64)
+    with torch.no_grad():
+        error = relative_error(module(x.to(memory_format=torch.channels_last)), module(x))
+    assert error <= 1e-12, f"{operator}: the output depends on the layout of its input in memory, by {error:.1e}"
+
+
 def check_elastic(operator: OperatorFamily, channels: int, resolution: Resolution) -> None:
     """Every parameter of the operator at `channels` is a part of the one of the same name at twice as many."""
     narrow, wide = operator.build(channels, resolution), operator.build(2 * channels, resolution)

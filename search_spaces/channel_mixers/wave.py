@@ -43,9 +43,9 @@ class WaveMixer(nn.Module):
     def rotate(self, x: Tensor) -> Tensor:
         """Multiply channel pairs, as complex numbers, with `rotation`."""
         n, channels, h, w = x.shape
-        real, imaginary = torch.chunk(x.view(n, channels // 2, 2, h * w), 2, dim=2)
+        real, imaginary = torch.chunk(x.reshape(n, channels // 2, 2, h * w), 2, dim=2)
         c, d = torch.chunk(self.rotation.unsqueeze(2), 2, dim=1)  # (channels / 2, 1, 1) each
-        return torch.cat([real * c - imaginary * d, imaginary * c + real * d], dim=2).view(n, channels, h, w)
+        return torch.cat([real * c - imaginary * d, imaginary * c + real * d], dim=2).reshape(n, channels, h, w)
 
     def forward(self, x: Tensor) -> Tensor:
         phase, amplitude = F.gelu(self.phase(x)), self.amplitude(x)

@@ -58,8 +58,8 @@ class EfficientChannelAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         n, c = x.shape[:2]
-        s = self.conv(x.mean((2, 3)).view(n, 1, 1, c))
-        return x * s.view(n, c, 1, 1).sigmoid()
+        s = self.conv(x.mean((2, 3)).reshape(n, 1, 1, c))
+        return x * s.reshape(n, c, 1, 1).sigmoid()
 
 
 def lower_eca(builder: GraphBuilder, x: str) -> str:

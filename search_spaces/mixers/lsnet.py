@@ -26,8 +26,8 @@ def aggregate(x: Tensor, weight: Tensor, kernel: int) -> Tensor:
     """
     n, c, h, w = x.shape
     sets = weight.shape[1] // kernel**2
-    taps = weight.view(n, sets, kernel**2, h, w)
-    padded = F.pad(x, [kernel // 2] * 4).view(n, c // sets, sets, h + kernel - 1, w + kernel - 1)
+    taps = weight.reshape(n, sets, kernel**2, h, w)
+    padded = F.pad(x, [kernel // 2] * 4).reshape(n, c // sets, sets, h + kernel - 1, w + kernel - 1)
     y = None
     for i in range(kernel**2):
         row, column = divmod(i, kernel)

@@ -32,6 +32,7 @@ def test_operator(name: str) -> None:
         contract.check_fuse(operator, contract.CHANNELS, SIZE)
         contract.check_gradients(operator, contract.CHANNELS, SIZE)
         contract.check_batch_independence(operator, contract.CHANNELS, SIZE)
+        contract.check_memory_format(operator, contract.CHANNELS, SIZE)
         contract.check_elastic(operator, contract.CHANNELS, SIZE)
         assert hash(operator) == hash(type(operator)(**vars(operator)))
 
