@@ -339,7 +339,7 @@ def _convolution(row: Floats, graph: Graph, op: Operator) -> None:
         row[COLUMN["n/depthwise"]] += 1
         return
     row[COLUMN["n/dense"]] += 1
-    if max(op.attribute("stride", (1,))) > 1 and c_in > 4 and op.op == "Conv":
+    if max(op.attribute("stride", (1,))) > 1 and op.op == "Conv":
         row[COLUMN["strided/macs"]] += graph.macs_of(op) / 1e6
         row[COLUMN["strided/in"]] += batch * c_in * prod(x[2:]) / 1e6
         row[COLUMN["strided/out"]] += prod(out) / 1e6

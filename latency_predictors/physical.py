@@ -36,8 +36,8 @@ FORMAT_VERSION = 1
 MEMBERS = 50
 MIN_NETWORKS = 5
 _SCALE_TRUST = 25.0  # residuals of the pool that a device's own interval scale is shrunk towards
-_SEEN_SHARE = 0.03  # of a network's latency, for a kind of work to count as seen in it
-_UNSEEN_SHARE = 0.03  # of a candidate's latency in unseen kinds, to call it extrapolated
+_SEEN_SHARE = 0.01  # of a network's latency, for a kind of work to count as seen in it
+_UNSEEN_SHARE = 0.05  # of a candidate's latency in unseen kinds, to call it extrapolated
 _CHUNK = 4096
 _RELATED_TRUST = 0.6
 
@@ -443,8 +443,10 @@ def fit_pool(timings: Timings, members: int, seed: int, related: Pool | None = N
     settings = draw(members, seed)
     features = features_of(timings.totals, settings)
     priors = replace(priors_of(settings, None if related is None else related.shared), looseness=looseness)
-    if related is not None:  # prices of another precision of the same devices say more than typical ones
-        priors = replace(priors, price_sd=_RELATED_TRUST * priors.price_sd)
+    if (
+        related is not None
+    ):  # prices of another precision say more than typical ones; some networks compile to something else when quantised
+        priors = replace(priors, price_sd=_RELATED_TRUST * priors.price_sd, network_nu=np.full(members, 4.0))
     fit = fit_pooled(features, timings.log_ms, timings.trust, priors)
     return _calibrated(timings, settings, fit)
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import math
+import os
 import platform
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,18 @@ ARTIFACTS = ROOT / "latency_predictors" / "artifacts"
 PROFILES = ROOT / "hardware_profiles"
 COMMAND = "python experiments/004_qualcomm_latency/run.py --data ../shared/data"
 SEED = 0
+DRAWS = 2
+SUMMARY = (
+    "networks_tested",
+    "mean_error_pct",
+    "mean_error_interval_pct",
+    "median_error_pct",
+    "within_10_pct",
+    "within_25_pct",
+    "spearman",
+    "coverage_pct",
+    "halfwidth_pct",
+)
 MIN_TIMED = 8
 log = logging.getLogger("qualcomm_latency")
 
@@ -79,7 +93,7 @@ def device_name(device: str, runtime: str) -> str:
     return device if runtime == "qnn" else f"{device}-{runtime}"
 
 
-def stub(device: str, precision: str) -> Profile:
+def stub(device: str, precision: Any) -> Profile:
     """A profile with what a predictor needs to know of a device."""
     return Profile(
         name=device,
@@ -92,22 +106,76 @@ def stub(device: str, precision: str) -> Profile:
     )
 
 
-def hold_out(samples: Sequence[Sample], tested: Sequence[str], members: int) -> dict[str, list[Prediction]]:
-    """Leave each tested network (and its twins) out of one fit of all devices; predict it on every device that timed it."""
-    found: dict[str, list[Prediction]] = {}
-    for name in [n for n in tested if any(s.name == n for s in samples)]:
-        mine = [s for s in samples if s.name == name]
-        key = mine[0].graph.key
+Held = dict[str, dict[str, list[Prediction]]]
+"""precision -> device -> predictions"""
+
+
+def predicted(predictor: Physical, samples: Sequence[Sample]) -> Iterator[tuple[Sample, Prediction]]:
+    """Yield each sample with its prediction; a device that was fitted to nothing at that precision is passed over."""
+    for s in samples:
+        try:
+            e = predictor.estimate(s.graph, stub(s.device, s.precision), s.precision)
+        except UsageError:
+            continue
+        yield s, Prediction(s.name, s.latency_ms, e.latency_ms, e.lower_ms, e.upper_ms)
+
+
+def hold_out(samples: Sequence[Sample], groups: Mapping[str, Sequence[str]], tested: Sequence[str], members: int) -> Held:
+    """Leave each group of networks (and their twins) out of one fit of all devices and precisions; predict them everywhere."""
+    found: Held = {}
+    for label, names in groups.items():
+        mine = [s for s in samples if s.name in set(names) & set(tested)]
+        if not mine:
+            continue
         started = time.perf_counter()
-        predictor = Physical(members, SEED).fit([s for s in samples if s.name != name and s.graph.key != key])
-        for s in mine:
-            try:
-                e = predictor.estimate(s.graph, stub(s.device, s.precision), s.precision)
-            except UsageError:
-                continue  # a device that timed this network alone
-            found.setdefault(s.device, []).append(Prediction(name, s.latency_ms, e.latency_ms, e.lower_ms, e.upper_ms))
-        log.info("%s left out, %.1f s", name, time.perf_counter() - started)
+        keys = {s.graph.key for s in samples if s.name in set(names)}
+        predictor = Physical(members, SEED).fit([s for s in samples if s.graph.key not in keys])
+        for s, p in predicted(predictor, mine):
+            found.setdefault(s.precision, {}).setdefault(s.device, []).append(p)
+        log.info("%s left out, %.1f s", label, time.perf_counter() - started)
     return found
+
+
+def unseen_generation(samples: Sequence[Sample], device: str, tested: Sequence[str], members: int, timed: int = 10) -> list[Prediction]:
+    """Time `timed` networks on a device whose whole generation is absent; test on networks that no device shows."""
+    others = [s for s in samples if GENERATIONS.get(s.device) != GENERATIONS[device]]
+    own = {s.name: s for s in samples if s.device == device and s.name in tested}
+    rng = np.random.default_rng(SEED)
+    found: list[Prediction] = []
+    for _ in range(DRAWS):
+        names = [list(own)[i] for i in rng.permutation(len(own))]
+        kept, rest = names[:timed], names[timed:]
+        for fold in range(2):
+            out = set(rest[fold::2])
+            fitted = [s for s in others if s.name not in out] + [own[n] for n in kept]
+            found += [p for _, p in predicted(Physical(members, SEED).fit(fitted), [own[n] for n in sorted(out)])]
+        log.info("%s as an unseen generation: %d predictions", device, len(found))
+    return found
+
+
+def donors(held: Mapping[str, Sequence[Prediction]]) -> dict[str, Any]:
+    """Correct each held-out prediction by what it missed on a donor; the donor is chosen on the other networks."""
+    missed = {d: {p.name: np.log(p.measured_ms / p.latency_ms) for p in ps} for d, ps in held.items()}
+    result: dict[str, Any] = {}
+    for device, ps in held.items():
+        corrected, chosen = [], []
+        for p in ps:
+            best: tuple[float, str] | None = None
+            for donor, theirs in missed.items():
+                shared = [n for n in theirs if n in missed[device] and n != p.name]
+                if donor == device or p.name not in theirs or len(shared) < 5:
+                    continue
+                spread = float(np.mean([abs(missed[device][n] - theirs[n]) for n in shared]))
+                best = min(best, (spread, donor)) if best else (spread, donor)
+            if best is None:
+                continue
+            factor = float(np.exp(missed[best[1]][p.name]))
+            corrected.append(Prediction(p.name, p.measured_ms, p.latency_ms * factor, p.lower_ms * factor, p.upper_ms * factor))
+            chosen.append(best[1])
+        if len(corrected) >= 5:
+            found = score(corrected)
+            result[device] = {k: found[k] for k in SUMMARY} | {"donors": sorted(set(chosen))}
+    return result
 
 
 def toml_of(data: Mapping[str, Any]) -> str:
@@ -163,7 +231,7 @@ def write_profiles(
             if repeats is not None:
                 entry["repeats_within_pct"] = round(repeats, 2)
             entry["notes"] = notes
-            quality = held_out.get(precision, {}).get(device)
+            quality = held_out.get(precision, {}).get("devices", {}).get(device)
             if quality:
                 entry["held_out"] = {
                     "protocol": "leave one network out: no timing of it on any device in fit or calibration",
@@ -235,31 +303,101 @@ def run_one(
     file = RESULTS / f"leave_one_out_{runtime}.json"
     if not options.fit:
         tested = classifiers(models)
-        content: dict[str, Any] = {
-            "seed": SEED,
-            "members": options.members,
-            "python": platform.python_version(),
-            "numpy": np.__version__,
-            "machine": platform.machine(),
-            "notes": table.notes,
-            "precisions": {},
-        }
-        for precision in ("fp16", "w8a16", "w8a8"):
-            # quantised precisions take their prior from fp16, which must not have seen the network either
-            related = [s for s in samples if s.precision in (precision, "fp16")]
-            predictions = hold_out_precision(related, precision, tested, options.members)
-            content["precisions"][precision] = {device: score(found) for device, found in sorted(predictions.items()) if len(found) >= 5}
-        file.write_text(json.dumps(content, indent=1) + "\n")
+        held = hold_out(samples, {n: [n] for n in tested}, tested, options.members)
+        write_json(file, about(options) | {"notes": table.notes, "precisions": summaries(held)})
+        if runtime == "qnn":
+            write_json(RESULTS / "donor_qnn.json", about(options) | {p: donors(devices) for p, devices in held.items()})
+            family_results(samples, families, tested, options)
+            unseen_results(samples, tested, options)
     stored = json.loads(file.read_text())["precisions"] if file.is_file() else {}
     names = write_profiles(table, runtime, artifact, stored, models)
     log.info("%s: %d profiles", runtime, len(names))
 
 
-def hold_out_precision(samples: Sequence[Sample], precision: str, tested: Sequence[str], members: int) -> dict[str, list[Prediction]]:
-    mine = [n for n in tested if any(s.name == n and s.precision == precision for s in samples)]
-    found = hold_out(samples, mine, members)
-    wanted = {(s.device, s.name): s.latency_ms for s in samples if s.precision == precision}
-    return {d: [p for p in ps if wanted.get((d, p.name)) == p.measured_ms] for d, ps in found.items()}
+def about(options: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "command": COMMAND,
+        "seed": SEED,
+        "members": options.members,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "machine": f"{platform.machine()}, {os.cpu_count()} processors",
+    }
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(rounded(content), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(f"{value:.5g}")
+    if isinstance(value, Mapping):
+        return {k: rounded(v) for k, v in value.items()}
+    return [rounded(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+def summaries(held: Held) -> dict[str, Any]:
+    """Score each device, and all of them pooled: coverage with its binomial test, the mean and the worst device."""
+    result: dict[str, Any] = {}
+    for precision, devices in held.items():
+        scored = {d: score(ps) for d, ps in sorted(devices.items()) if len(ps) >= 5}
+        every = [p for d in scored for p in devices[d]]
+        below = [
+            d
+            for d, found in scored.items()
+            if binomial_at_most(round(found["coverage_pct"] / 100 * found["networks_tested"]), found["networks_tested"]) < 0.05
+        ]
+        wide = {d: found for d, found in scored.items() if found["networks_tested"] >= 12}
+        result[precision] = {
+            "devices": scored,
+            "over_devices": {
+                "devices": len(scored),
+                "mean_of_mean_error_pct": float(np.mean([f["mean_error_pct"] for f in scored.values()])),
+                "worst_mean_error_pct": max(f["mean_error_pct"] for f in scored.values()),
+                "devices_with_12_networks": len(wide),
+                "mean_of_median_error_pct_with_12_networks": float(np.mean([f["median_error_pct"] for f in wide.values()]))
+                if wide
+                else None,
+                "pooled": {k: v for k, v in score(every).items() if k in SUMMARY},
+                "predictions": len(every),
+                "significantly_below_90_pct": below,
+            },
+        }
+    return result
+
+
+def binomial_at_most(covered: int, count: int, rate: float = 0.9) -> float:
+    """P(at most `covered` of `count`) at `rate`."""
+    return sum(math.comb(count, k) * rate**k * (1 - rate) ** (count - k) for k in range(covered + 1))
+
+
+def family_results(samples: Sequence[Sample], families: Mapping[str, str], tested: Sequence[str], options: argparse.Namespace) -> None:
+    groups: dict[str, list[str]] = {}
+    for name in {s.name for s in samples}:
+        groups.setdefault(families[name], []).append(name)
+    only = [s for s in samples if s.precision == "fp16"]
+    held = hold_out(only, dict(sorted(groups.items())), tested, options.members)
+    write_json(RESULTS / "family_qnn.json", about(options) | {"families": groups, "precisions": summaries(held)})
+
+
+def unseen_results(samples: Sequence[Sample], tested: Sequence[str], options: argparse.Namespace) -> None:
+    only = [s for s in samples if s.precision == "fp16"]
+    found: dict[str, Any] = {}
+    for device in (
+        "sa8295p",
+        "qcs8450",
+        "snapdragon-x-elite-crd",
+        "samsung-galaxy-s24",
+        "samsung-galaxy-s25",
+        "snapdragon-8-elite-gen-5-qrd",
+    ):
+        predictions = unseen_generation(only, device, tested, options.members)
+        found[device] = {"generation": GENERATIONS[device]} | {k: v for k, v in score(predictions).items() if k in SUMMARY}
+        mean = float(np.mean([f["mean_error_pct"] for f in found.values()]))
+        write_json(
+            RESULTS / "unseen_generation_qnn.json", about(options) | {"timed": 10, "draws": DRAWS, "mean_error_pct": mean, "devices": found}
+        )
 
 
 if __name__ == "__main__":
