@@ -40,6 +40,10 @@ LEASE_S = 60.0
 """How long a worker may be silent before its trial is given to another."""
 
 
+OPENINGS = 8
+"""How often opening a database is tried while another worker creates its tables."""
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """A trial as it is stored.
@@ -306,13 +310,19 @@ def open_storage(url: str, *, create: bool = True) -> optuna.storages.BaseStorag
             raise ArtifactError(f"storage {url}: not a journal that can be read ({type(error).__name__}: {error}).") from None
     from optuna.exceptions import StorageInternalError
     from optuna.storages import RDBStorage, get_storage
-    from sqlalchemy.exc import SQLAlchemyError
+    from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
 
     if url.startswith("postgresql://"):
         url = url.replace("postgresql://", "postgresql+psycopg://", 1)
     options = {"pool_pre_ping": True} if url.startswith("postgresql") else {"connect_args": {"timeout": 60}}
     try:
-        return get_storage(RDBStorage(url, engine_kwargs=options))
+        for attempt in range(1, OPENINGS + 1):
+            try:
+                return get_storage(RDBStorage(url, engine_kwargs=options))
+            except (IntegrityError, ProgrammingError):  # another worker is creating the tables
+                if attempt == OPENINGS:
+                    raise
+                time.sleep(0.2 * attempt)
     except ImportError as error:
         raise ArtifactError(
             f"storage {url}: its driver is missing ({error}). Do this: pip install 'hardware-aware-nas[postgresql]'."
@@ -320,6 +330,7 @@ def open_storage(url: str, *, create: bool = True) -> optuna.storages.BaseStorag
     except (SQLAlchemyError, StorageInternalError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise ArtifactError(f"storage {url}: cannot be opened ({reason}).") from None
+    raise AssertionError("unreachable")
 
 
 def journal_lock(path: Path) -> BaseJournalFileLock:

@@ -348,8 +348,10 @@ class _Session:
                 claimed = self.store.claim(row)
                 if claimed is None:
                     continue
+                if self.shared:  # what was there before the claim may make it superfluous
+                    self._tell([other for other in self.store.poll() if other.number != number])
                 self._tell([claimed])
-                if self._withdrawn(claimed):
+                if self.shared and self._withdrawn(claimed):
                     continue
                 return claimed
             if not self.shared:

@@ -15,30 +15,44 @@ from nas.testing import searchers as suite
 
 ROOT = Path(__file__).parents[2]
 NAMES = searchers.names()
+FITTED = {"gp"}
+"""Searchers that take tenths of a second a proposal: fewer proposals, and in CI only."""
 
 
-@pytest.fixture(params=NAMES)
+def named(*slow: str) -> list[object]:
+    """Every name, some of them for CI only."""
+    return [pytest.param(name, marks=[pytest.mark.slow] if name in slow else []) for name in NAMES]
+
+
+@pytest.fixture(params=named(*FITTED))
 def make(request: pytest.FixtureRequest) -> type[Searcher]:
+    if request.param.startswith("nni-"):
+        pytest.importorskip("nni", reason="needs the extra nni")
     return searchers.get(request.param)
 
 
-@pytest.mark.parametrize("objectives", [1, 2])
-def test_proposes_members(make: type[Searcher], objectives: int) -> None:
-    suite.check_proposes_members(make, objectives=objectives)
+@pytest.fixture
+def count(request: pytest.FixtureRequest, make: type[Searcher]) -> int:
+    return 24 if make in [searchers.get(name) for name in FITTED] else 60
 
 
 @pytest.mark.parametrize("objectives", [1, 2])
-def test_follows_the_seed(make: type[Searcher], objectives: int) -> None:
-    suite.check_follows_the_seed(make, objectives=objectives)
+def test_proposes_members(make: type[Searcher], objectives: int, count: int) -> None:
+    suite.check_proposes_members(make, objectives=objectives, count=count)
 
 
 @pytest.mark.parametrize("objectives", [1, 2])
-def test_resumes(make: type[Searcher], objectives: int) -> None:
-    suite.check_resumes(make, objectives=objectives)
+def test_follows_the_seed(make: type[Searcher], objectives: int, count: int) -> None:
+    suite.check_follows_the_seed(make, objectives=objectives, count=count)
 
 
-def test_resumes_in_a_space_too_large_to_walk(make: type[Searcher]) -> None:
-    suite.check_resumes(make, objectives=2, blocks=8, count=40, cuts=(13, 27, 38))
+@pytest.mark.parametrize("objectives", [1, 2])
+def test_resumes(make: type[Searcher], objectives: int, count: int) -> None:
+    suite.check_resumes(make, objectives=objectives, count=count, cuts=tuple(count * k // 12 for k in (1, 3, 7, 9, 11)))
+
+
+def test_resumes_in_a_space_too_large_to_walk(make: type[Searcher], count: int) -> None:
+    suite.check_resumes(make, objectives=2, blocks=8, count=min(count, 40), cuts=(count // 5, count * 2 // 5, count * 3 // 5))
 
 
 def test_works_without_prescreen(make: type[Searcher]) -> None:
@@ -49,9 +63,9 @@ def test_survives_failures(make: type[Searcher]) -> None:
     suite.check_survives_failures(make)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "exhaustive"])
-def test_beats_the_average(name: str) -> None:
-    suite.check_beats_the_average(searchers.get(name))
+def test_beats_the_average(make: type[Searcher], count: int) -> None:
+    if make is not searchers.get("exhaustive"):
+        suite.check_beats_the_average(make, evaluations=count)
 
 
 SEARCH = """
@@ -68,12 +82,15 @@ class Slow(ToyEvaluator):
 
 goal = toy_goal(objectives=2)
 study = Study.open(storage, name="cut", space=ToySpace(), goal=goal)
-study.run(searcher, Slow(), ToyJudge(goal), evals=45, seed=7)
+study.run(searcher, Slow(), ToyJudge(goal), evals=25 if searcher == 'gp' else 45, seed=7)
 """
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", named(*(name for name in NAMES if name not in ("random", "nsga2", "guided"))))
 def test_killed_search_resumes_as_if_unbroken(name: str, tmp_path: Path) -> None:
+    if name.startswith("nni-"):
+        pytest.importorskip("nni", reason="needs the extra nni")
+
     def start(storage: str, pause_s: float) -> subprocess.Popen[bytes]:
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         return subprocess.Popen([sys.executable, "-c", SEARCH, storage, name, str(pause_s)], cwd=ROOT, env=environment)

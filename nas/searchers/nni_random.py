@@ -1,0 +1,20 @@
+"""NNI's random tuner."""
+
+from typing import Any
+
+from nas.searcher import searchers
+from nas.searchers._nni import NNISearcher
+
+
+@searchers.register("nni-random")
+class NNIRandom(NNISearcher):
+    """Uniform draws, by NNI."""
+
+    def tuner(self) -> Any:
+        """Return a new tuner."""
+        from nni.algorithms.hpo.random_tuner import RandomTuner
+
+        return RandomTuner(seed=0)
+
+    def receive(self, number: int, params: dict[str, Any], reward: float) -> None:
+        """It learns nothing."""

@@ -1,0 +1,128 @@
+"""Several processes at one study, on a PostgreSQL of our own and on a journal file, with some of them killed."""
+
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nas.study import Study
+from nas.testing.searchers import ToySpace, toy_goal
+
+ROOT = Path(__file__).parents[2]
+WORK = """
+import sys, time
+from nas.study import Study
+from nas.testing.searchers import ToyEvaluator, ToyJudge, ToySpace, toy_goal
+storage, searcher, log, evals, pause_s = sys.argv[1:]
+
+class Logged(ToyEvaluator):
+    def evaluate(self, architecture):
+        time.sleep(float(pause_s))
+        with open(log, "a") as file:
+            file.write(architecture.key + chr(10))
+        return super().evaluate(architecture)
+
+goal = toy_goal(objectives=2)
+study = Study.open(storage, name="shared", space=ToySpace(4), goal=goal)
+study.run(searcher, Logged(), ToyJudge(goal), evals=int(evals), seed=7, shared=True)
+"""
+
+
+def postgresql_folder() -> Path | None:
+    """Where Debian's package, or the path, has PostgreSQL's programs."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
+    if found:
+        return found[-1]
+    on_path = shutil.which("initdb")
+    return Path(on_path).parent if on_path else None
+
+
+@pytest.fixture(scope="module")
+def postgresql() -> Iterator[str]:
+    """URL of a fresh server on the loopback."""
+    pytest.importorskip("psycopg", reason="needs psycopg")
+    programs = postgresql_folder()
+    if programs is None:
+        pytest.skip("needs PostgreSQL: apt-get install postgresql")
+    user = None
+    if os.getuid() == 0:  # the server refuses to run as root
+        try:
+            user = pwd.getpwnam("postgres")
+        except KeyError:
+            pytest.skip("needs the user postgres to start PostgreSQL from root")
+    folder = Path(tempfile.mkdtemp(prefix="nas-postgresql-"))  # pytest's own folders are closed to other users
+    if user:
+        os.chown(folder, user.pw_uid, user.pw_gid)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+
+    def run(*words: str) -> None:
+        who = {"user": user.pw_uid, "group": user.pw_gid} if user else {}
+        done = subprocess.run(words, check=False, capture_output=True, text=True, cwd=folder, **who)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    data = str(folder / "data")
+    run(str(programs / "initdb"), "-D", data, "-U", "nas", "-A", "trust", "--no-sync")
+    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder} -c fsync=off"
+    run(str(programs / "pg_ctl"), "-D", data, "-w", "-l", str(folder / "log"), "-o", options, "start")
+    yield f"postgresql://nas@127.0.0.1:{port}/postgres"
+    run(str(programs / "pg_ctl"), "-D", data, "-m", "immediate", "stop")
+    shutil.rmtree(folder)
+
+
+def start(storage: str, searcher: str, log: Path, evals: int, pause_s: float) -> subprocess.Popen[bytes]:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    words = [sys.executable, "-c", WORK, storage, searcher, str(log), str(evals), str(pause_s)]
+    return subprocess.Popen(words, cwd=ROOT, env=environment)
+
+
+def wait_for(log: Path, count: int, workers: list[subprocess.Popen[bytes]]) -> None:
+    while not log.exists() or len(log.read_text().splitlines()) < count:
+        assert any(worker.poll() is None for worker in workers), "every worker has ended"
+        time.sleep(0.005)
+
+
+def check_four_workers(storage: str, log: Path, searcher: str, evals: int, pause_s: float) -> Study:
+    """Four workers, two killed and one added on the way: nothing is lost, nothing counts twice."""
+    workers = [start(storage, searcher, log, evals, pause_s) for _ in range(4)]
+    for count, victim in ((evals // 5, workers[0]), (evals // 2, workers[1])):
+        wait_for(log, count, workers)
+        victim.send_signal(signal.SIGKILL)
+        victim.wait()
+    workers.append(start(storage, searcher, log, evals, pause_s))
+    assert [worker.wait(timeout=300) for worker in workers[2:]] == [0, 0, 0]
+    study = Study.open(storage, name="shared", space=ToySpace(4), goal=toy_goal(objectives=2))
+    trials = study.trials()
+    assert [trial.number for trial in trials] == list(range(study.proposals))  # all closed, none lost
+    complete = [trial for trial in trials if trial.evaluated]
+    assert len(complete) == study.evaluations == evals
+    assert max(Counter(trial.architecture for trial in complete).values()) == 1
+    evaluated = Counter(log.read_text().split())
+    failed = [trial for trial in trials if trial.state == "failed"]
+    assert len(failed) <= 2  # one a killed worker
+    assert {trial.message for trial in failed} <= {"its worker stopped"}
+    again = {trial.architecture.key for trial in failed}
+    assert all(count == 1 for key, count in evaluated.items() if key not in again)
+    assert {trial.architecture.key for trial in complete} == set(evaluated)
+    assert again <= {trial.architecture.key for trial in trials if trial.state in ("complete", "duplicate")}
+    return study
+
+
+@pytest.mark.slow
+def test_four_workers_on_postgresql(postgresql: str, tmp_path: Path) -> None:
+    check_four_workers(postgresql, tmp_path / "log", "nsga2", 80, 0.01)
+
+
+def test_four_workers_on_a_journal(tmp_path: Path) -> None:
+    check_four_workers(str(tmp_path / "s.journal"), tmp_path / "log", "evolution", 80, 0.01)
