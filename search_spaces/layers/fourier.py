@@ -80,10 +80,9 @@ def dft_matrices(resolution: Resolution) -> tuple[Tensor, Tensor, Tensor]:
     return rows, columns, back
 
 
-def complex_product(z: Tensor, weight: Tensor) -> Tensor:
-    """Return the product of a spectrum (n, c, m, 2·h) with complex weights (c or n·c, m, 2·h), part by part."""
+def complex_product(z: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """Return the product of a spectrum (n, c, m, 2·h) with complex numbers a + ib, a and b (c or n, c, m, h)."""
     real, imaginary = torch.chunk(z, 2, dim=-1)
-    a, b = torch.chunk(weight, 2, dim=-1)
     return torch.cat([real * a - imaginary * b, real * b + imaginary * a], dim=-1)
 
 

@@ -58,7 +58,7 @@ class AdaptiveFrequencyFilter(nn.Module):
         z = self.fourier(x)
         o = self.project(F.relu(self.expand(z)))
         mask = F.relu(o - SHRINK) - F.relu(-o - SHRINK)  # soft shrinkage, in plain operators
-        return self.fourier.inverse(complex_product(z, mask)) + x
+        return self.fourier.inverse(complex_product(z, *torch.chunk(mask, 2, dim=3))) + x
 
 
 def _lower_complex_pointwise(builder: GraphBuilder, z: str, blocks: int) -> str:

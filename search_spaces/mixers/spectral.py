@@ -28,10 +28,12 @@ class GlobalFilter(nn.Module):
     def __init__(self, channels: int, resolution: Resolution, form: FourierForm) -> None:
         super().__init__()
         self.fourier = FourierTransform(resolution, form)
-        self.weight = nn.Parameter(torch.randn(channels, resolution[1] // 2 + 1, 2 * resolution[0]) * 0.02)
+        # real and imaginary part on an axis of their own, so that the others interpolate to another resolution
+        self.weight = nn.Parameter(torch.randn(channels, 2, resolution[1] // 2 + 1, resolution[0]) * 0.02)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fourier.inverse(complex_product(self.fourier(x), self.weight))
+        a, b = torch.unbind(self.weight, dim=1)
+        return self.fourier.inverse(complex_product(self.fourier(x), a, b))
 
 
 @mixers.register("spectral")
