@@ -64,7 +64,7 @@ def test_full_grid(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("size", contract.RESOLUTIONS, ids=str)
 def test_exported_operators_agree_at_every_size(size: Resolution, tmp_path: Path) -> None:
-    every = {f"{name} {op}": (op, contract.CHANNELS, size) for name in NAMES for op in drawn(name, 3)}
+    every = {f"{name} {op}": (op, contract.CHANNELS, size) for name in NAMES for op in drawn(name, 1)}
     cases = {label: case for label, case in every.items() if contract.accepts(*case)}
     contract.check_onnx(cases, tmp_path / "gallery.onnx")
 

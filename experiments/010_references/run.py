@@ -1,0 +1,106 @@
+"""Compare every reference with the counted table: parameters to the printed digit, MACs within 0.5 %.
+
+    python experiments/010_references/run.py --counted ../shared/catalogue/reference_models.csv
+
+Writes results/references.json: each row of the table that belongs to a system in search_spaces/references (or to one of
+priority A without a reference), with the network that equals it, or the reason why none does. Nothing is random.
+"""
+
+import argparse
+import csv
+import json
+import platform
+from pathlib import Path
+
+import torch
+
+from nas import reference
+from nas.mixer import fuse
+from nas.testing.operators import count
+from nas.testing.references import build_without_weights
+
+OUT = Path(__file__).parent / "results" / "references.json"
+
+# rows of priority-A systems that no reference equals, by the beginning of the system's name: why
+OUT_OF_REACH = {
+    "FMViT": "the official repository is an empty placeholder: no configuration is published",
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--counted", type=Path, required=True)
+    rows = list(csv.DictReader(parser.parse_args().counted.open()))
+    variants = reference.variants()
+    counts = {name: counted(variant) for name, variant in variants.items()}
+    systems = tuple({variant.system for variant in variants.values()} | set(OUT_OF_REACH))
+    found = [compare(row, counts) for row in rows if belongs(row["system"], systems)]
+    used = {row["network"] for row in found if row["network"]}
+    data = {
+        "command": f"python {Path(__file__).relative_to(Path(__file__).parents[2])} --counted reference_models.csv",
+        "torch": torch.__version__,
+        "machine": platform.platform(),
+        "networks": len(variants),
+        "networks_equal_to_a_row": len(used),
+        "networks_without_a_row": sorted(set(variants) - used),
+        "rows": len(found),
+        "rows_equal": sum(row["equal"] for row in found),
+        "rows_equal_up_to_30M": sum(row["equal"] and row["published_params_M"] <= 30 for row in found),
+        "table": found,
+    }
+    OUT.write_text(json.dumps(data, indent=1) + "\n")
+    print(f"{data['rows_equal']} of {data['rows']} rows equal, {data['rows_equal_up_to_30M']} of them up to 30 M parameters")
+    for row in found:
+        if not row["equal"]:
+            print(f"  {row['system']} {row['variant']}: {row['reason']}")
+
+
+def belongs(system: str, systems: tuple[str, ...]) -> bool:
+    return any(system == mine or system.startswith(f"{mine} (") for mine in systems)
+
+
+def counted(variant: reference.Variant) -> dict[str, tuple[int, int]]:
+    shape = (1, 3, *variant.resolution)
+    module = build_without_weights(variant.name)
+    return {"as built": count(module, shape), "deploy form": count(fuse(module), shape)}
+
+
+def compare(row: dict[str, str], counts: dict[str, dict[str, tuple[int, int]]]) -> dict[str, object]:
+    """Return the row with the network whose printed parameters equal it and whose MACs are nearest."""
+    params, macs = row["params_M"], row["macs_G"]
+    places = len(params.partition(".")[2])
+    rounded_up_to_a_tenth = places < 2
+    near = []
+    for name, variant in reference.variants().items():
+        if not belongs(row["system"], (variant.system,)) or (row["timm_name"] and row["timm_name"] != variant.timm_name):
+            continue
+        if int(row["resolution"] or 0) != variant.resolution[0]:
+            continue
+        for form, (p, m) in counts[name].items():
+            error_pct = 100 * abs(m / 1e9 - float(macs)) / float(macs) if macs else None
+            near.append((abs(p / 1e6 - float(params or 0)), error_pct or 0.0, name, form, p, m, error_pct))
+    plain = {key: row[key] for key in ("system", "variant")} | {
+        "published_params_M": float(params or 0),
+        "published_macs_G": float(macs) if macs else None,
+        "network": "",
+        "equal": False,
+    }
+    best = min(near, default=None)
+    if best is None or round(best[4] / 1e6, min(places, 3)) != float(params):
+        reason = next((why for system, why in OUT_OF_REACH.items() if why and belongs(row["system"], (system,))), "")
+        nearest = f"nearest is {best[2]} with {best[4] / 1e6:.3f} M" if best else "no reference of this system and resolution"
+        return plain | {"reason": reason or nearest}
+    _, _, name, form, p, m, error_pct = best
+    if error_pct is not None and error_pct > 0.5:
+        return plain | {
+            "network": name,
+            "reason": f"parameters equal, MACs differ by {error_pct:.1f} %: published {macs} G, counted {m / 1e9:.4f} G",
+        }
+    exact = {"network": name, "form": form, "params": p, "macs": m, "macs_error_pct": error_pct}
+    if rounded_up_to_a_tenth:
+        return plain | exact | {"reason": "published to one decimal only; agrees with it, not counted as equal"}
+    return plain | exact | {"equal": True}
+
+
+if __name__ == "__main__":
+    main()
