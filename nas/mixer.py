@@ -73,7 +73,8 @@ class OperatorFamily(ABC):
 
         A module with a deploy form of its own has ``fuse()`` (see `Fusible`), and so may any of its children.
         Parameters whose leading axis stacks several equal parts (fused q, k and v) name the number of parts in a class
-        or instance attribute ``elastic_parts: dict[str, int]``, so that a narrower member slices each part.
+        or instance attribute ``elastic_parts: dict[str, int]``, so that a narrower member slices each part. Parameters other
+        than kernels whose last two axes are a window stand in ``elastic_windows: tuple[str, ...]``; a smaller one is the centre.
 
         Raises:
             UsageError: As `lower`.

@@ -227,8 +227,11 @@ def _stacks(module: nn.Module) -> dict[str, int]:
 
 def _windows(module: nn.Module) -> frozenset[str]:
     """Return the names of parameters whose last two axes are a window, of which a smaller one takes the centre."""
-    convs = (path for path, part in module.named_modules() if isinstance(part, nn.Conv2d | nn.ConvTranspose2d))
-    return frozenset(f"{path}.weight" if path else "weight" for path in convs)
+    found = []
+    for path, part in module.named_modules():
+        own = ("weight",) if isinstance(part, nn.Conv2d | nn.ConvTranspose2d) else getattr(part, "elastic_windows", ())
+        found += [f"{path}.{name}" if path else name for name in own]
+    return frozenset(found)
 
 
 def _slice(tensor: Tensor, shape: Shape, stack: int, window: bool) -> Tensor:

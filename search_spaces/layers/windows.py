@@ -260,24 +260,25 @@ class PositionTable(nn.Module):
 
     Args:
         window: Height and width of the window in use.
-        largest: Height and width of the window for which the table is made: (2·height − 1)·(2·width − 1) rows, heads columns.
+        largest: Height and width of the window for which the table, (heads, 2·height − 1, 2·width − 1), is made; a smaller
+            window uses its centre.
         heads: Number of heads.
 
-    Source: Liu et al., Swin Transformer, arXiv 2103.14030.
+    Source: Liu et al., Swin Transformer, arXiv 2103.14030; the order of axes is ours, so that a smaller table is a centre too.
     """
 
     index: Tensor
+    elastic_windows = ("table",)
 
     def __init__(self, window: Resolution, largest: Resolution, heads: int) -> None:
         super().__init__()
-        self.table = nn.Parameter(torch.empty((2 * largest[0] - 1) * (2 * largest[1] - 1), heads))
+        self.table = nn.Parameter(torch.empty(heads, 2 * largest[0] - 1, 2 * largest[1] - 1))
         nn.init.trunc_normal_(self.table, std=0.02)
         row, column = displacements(window)
-        rows = (row + largest[0] - 1) * (2 * largest[1] - 1) + column + largest[1] - 1
-        self.register_buffer("index", rows, persistent=False)
+        self.register_buffer("index", (row + largest[0] - 1) * (2 * largest[1] - 1) + column + largest[1] - 1, persistent=False)
 
     def forward(self) -> Tensor:
-        return self.table[self.index.flatten()].view(*self.index.shape, -1).permute(2, 0, 1).unsqueeze(0)
+        return self.table.flatten(1)[:, self.index.flatten()].view(1, -1, *self.index.shape)
 
 
 def displacements(window: Resolution) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,7 @@ from nas.errors import UsageError
 from nas.graph import GraphBuilder, Weight
 from nas.mixer import Grade, OperatorFamily, Source, mixers
 from nas.space import Resolution
-from search_spaces.layers.convolution import ConvNorm
+from search_spaces.layers.convolution import ConvNorm, StackedConv
 
 Output = Literal["fused", "depthwise", "resize"]
 
@@ -55,8 +55,8 @@ class LowFormer(OperatorFamily):
         y = builder.depthwise(x, self.kernel, stride=self.stride, name="down")
         _, _, h, w = builder.shape(y)
         y = builder.conv(y, 3 * heads * d, bias=False, name="qkv")
-        y = builder.transpose(builder.reshape(y, (n, heads, 3 * d, h * w)), (0, 1, 3, 2))
-        y = builder.attention(*builder.split(y, (d, d, d), axis=3))
+        y = builder.transpose(builder.reshape(y, (n, 3 * heads, d, h * w)), (0, 1, 3, 2))
+        y = builder.attention(*builder.split(y, (heads, heads, heads)))
         y = builder.reshape(builder.transpose(y, (0, 1, 3, 2)), (n, heads * d, h, w))
         if self.output != "fused":
             y = builder.conv(y, c, name="project")
@@ -105,16 +105,27 @@ def lower_crop(builder: GraphBuilder, x: str, resolution: Resolution) -> str:
 
 
 class Lowtention(nn.Module):
-    """The module of `LowFormer`. (n, c, h, w) -> (n, c, h, w)."""
+    """The module of `LowFormer`. (n, c, h, w) -> (n, c, h, w).
 
-    def __init__(self, channels: int, knobs: LowFormer) -> None:
+    Args:
+        channels: c.
+        knobs: Of the operator.
+        heads_first: Whether the projection's output has parts inside heads, the published order of weights; a narrower member
+            slices parts that hold heads.
+    """
+
+    def __init__(self, channels: int, knobs: LowFormer, *, heads_first: bool = False) -> None:
         super().__init__()
+        self.heads_first = heads_first
         self.heads, self.width = lowtention_heads(channels)
         self.stride, self.resize = knobs.stride, knobs.output == "resize"
         inner = self.heads * self.width
         kernel, stride, pad = transposed_window(knobs.stride)
         self.down = ConvNorm(channels, channels, knobs.kernel, stride=knobs.stride, groups=channels)
-        self.qkv = nn.Conv2d(channels, 3 * inner, 1, bias=False)
+        if heads_first:
+            self.qkv: nn.Module = nn.Conv2d(channels, 3 * inner, 1, bias=False)
+        else:
+            self.qkv = StackedConv(channels, inner, parts=3, bias=False)
         self.project: nn.Module = nn.Identity() if knobs.output == "fused" else nn.Conv2d(inner, channels, 1)
         if knobs.output == "resize":
             self.up: nn.Module = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
@@ -126,7 +137,10 @@ class Lowtention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = self.qkv(self.down(x))
         n, _, h, w = y.shape
-        q, k, v = y.reshape(n, self.heads, 3 * self.width, h * w).transpose(2, 3).chunk(3, dim=3)
+        if self.heads_first:
+            q, k, v = y.reshape(n, self.heads, 3 * self.width, h * w).transpose(2, 3).chunk(3, dim=3)
+        else:
+            q, k, v = y.reshape(n, 3 * self.heads, self.width, h * w).transpose(2, 3).chunk(3, dim=1)
         y = F.scaled_dot_product_attention(q, k, v).transpose(2, 3).reshape(n, -1, h, w)
         y = self.project(y)
         if self.resize:

@@ -11,6 +11,7 @@ from nas.mixer import Source
 from nas.reference import ReferenceSystem, Variant, references
 from search_spaces.channel_mixers.mlp import Perceptron
 from search_spaces.mixers.lowformer import LowFormer as LowtentionKnobs
+from search_spaces.mixers.lowformer import Lowtention
 
 FUSED_BELOW = 256
 """Channels from which on a block's local branch is no longer fused."""
@@ -103,7 +104,7 @@ class LowFormerNet(nn.Module):
             for _ in range(depth):
                 if configuration.attention:
                     norm = [nn.GroupNorm(1, channels)] if configuration.perceptron else []
-                    layers.append(Residual(*norm, knobs.build(channels, (7, 7))))
+                    layers.append(Residual(*norm, Lowtention(channels, knobs, heads_first=True)))
                 if configuration.perceptron:
                     layers.append(Residual(nn.GroupNorm(1, channels), Perceptron(channels, 4 * channels, "gelu")))
                 local = fused(channels, channels, 1, 4, bias=True) if channels < FUSED_BELOW else inverted(channels, 4)

@@ -13,8 +13,8 @@ from nas.mixer import Source
 from nas.reference import ReferenceSystem, Variant, references
 from nas.space import Resolution
 from search_spaces.layers.norm import LayerNorm2d
-from search_spaces.layers.windows import Grid, Partition, PositionTable, Tiling, displacements
-from search_spaces.references.swin import AttentionBlock
+from search_spaces.layers.windows import Grid, Partition, Tiling, displacements
+from search_spaces.references.swin import AttentionBlock, FlatPositionTable
 
 HEAD_DIM = 32
 
@@ -59,10 +59,7 @@ class SameConv(nn.Conv2d):
 
 
 class OriginalPositionTable(nn.Module):
-    """`PositionTable` in the original's layout: heads first, and a displacement is key minus query.
-
-    -> (1, heads, positions, positions).
-    """
+    """`PositionTable` whose displacements are key minus query, as the original's. -> (1, heads, positions, positions)."""
 
     index: Tensor
 
@@ -137,7 +134,7 @@ class Block(nn.Module):
         self.convolution = InvertedResidual(channels, out, stride, original)
 
         def attention(partition: Partition) -> AttentionBlock:
-            positions = OriginalPositionTable(window, heads) if original else PositionTable(window, window, heads)
+            positions = OriginalPositionTable(window, heads) if original else FlatPositionTable(window, heads)
             return AttentionBlock(
                 out,
                 heads,

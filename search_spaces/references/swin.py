@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from nas.mixer import Source
 from nas.reference import ReferenceSystem, Variant, references
 from nas.space import Resolution
 from search_spaces.channel_mixers.mlp import TokenPerceptron
-from search_spaces.layers.windows import Partition, PositionTable, Tiling, WindowAttention
+from search_spaces.layers.windows import Partition, Tiling, WindowAttention, displacements
 
 WINDOW = 7
 # name: (depths of stages, width and heads of the first; both double at each stage)
@@ -19,6 +20,22 @@ CONFIGURATIONS = {
     "swin_small_patch4_window7_224": ((2, 2, 18, 2), 96, 3),
     "swin_base_patch4_window7_224": ((2, 2, 18, 2), 128, 4),
 }
+
+
+class FlatPositionTable(nn.Module):
+    """`PositionTable` in the published layout, ((2·height − 1)·(2·width − 1), heads). -> (1, heads, positions, positions)."""
+
+    index: Tensor
+
+    def __init__(self, window: Resolution, heads: int) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.empty((2 * window[0] - 1) * (2 * window[1] - 1), heads))
+        nn.init.trunc_normal_(self.table, std=0.02)
+        row, column = displacements(window)
+        self.register_buffer("index", (row + window[0] - 1) * (2 * window[1] - 1) + column + window[1] - 1, persistent=False)
+
+    def forward(self) -> Tensor:
+        return self.table[self.index.flatten()].view(*self.index.shape, -1).permute(2, 0, 1).unsqueeze(0)
 
 
 class AttentionBlock(nn.Module):
@@ -89,7 +106,7 @@ class SwinNet(nn.Module):
                 width, heads, size = 2 * width, 2 * heads, (size[0] // 2, size[1] // 2)
             for i in range(depth):
                 tiling = Tiling.of(size, (WINDOW, WINDOW), shift=i % 2 == 1)
-                stages.append(AttentionBlock(width, heads, tiling, PositionTable(tiling.window, (WINDOW, WINDOW), heads)))
+                stages.append(AttentionBlock(width, heads, tiling, FlatPositionTable(tiling.window, heads)))
         self.stages = nn.Sequential(*stages)
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, num_classes)

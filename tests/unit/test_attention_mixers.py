@@ -13,7 +13,7 @@ from nas.mixer import fuse, mixers
 from nas.passes import normalise
 from nas.testing.operators import lower, randomise, settings
 from search_spaces.layers.attention import heads_of
-from search_spaces.layers.windows import Tiling
+from search_spaces.layers.windows import PositionTable, Tiling
 from search_spaces.mixers.biformer import BiFormer
 from search_spaces.mixers.cswin import CSWin
 from search_spaces.mixers.maxvit import MaxViT
@@ -63,10 +63,17 @@ def test_window_attends_to_its_neighbours_only(size: tuple[int, int], shift: boo
     for a, (i, j) in enumerate(where):
         for b, (m, n) in enumerate(where):
             if window(i, j) == window(m, n) and abs(i - m) < tiling.window[0] and abs(j - n) < tiling.window[1]:
-                bias[:, a, b] = body.positions.table[(i - m + 6) * 13 + j - n + 6].detach()
+                bias[:, a, b] = body.positions.table[:, i - m + 6, j - n + 6].detach()
     q, k, v = (part.reshape(-1, 2, 8).transpose(0, 1) for part in body.qkv(x.permute(0, 2, 3, 1)).reshape(len(where), -1).chunk(3, dim=1))
     y = body.project(attend(q, k, v, bias).transpose(0, 1).reshape(-1, 16))
     torch.testing.assert_close(module(x), y.T.reshape(1, 16, *size))
+
+
+def test_a_smaller_table_is_the_centre_of_a_larger_one() -> None:
+    large, small = (PositionTable((3, 3), (side, side), 2) for side in (7, 4))
+    with torch.no_grad():
+        small.table.copy_(large.table[:, 3:10, 3:10])
+    torch.testing.assert_close(small(), large())
 
 
 def test_windows_shrink_before_they_pad() -> None:
@@ -108,7 +115,7 @@ def test_grid_attends_at_equal_phase_only(size: tuple[int, int]) -> None:
     for a, (i, j) in enumerate(where):
         for b, (m, n) in enumerate(where):
             if (i - m) % step[0] == 0 and (j - n) % step[1] == 0:
-                bias[:, a, b] = body.positions.table[((i - m) // step[0] + 6) * 13 + (j - n) // step[1] + 6].detach()
+                bias[:, a, b] = body.positions.table[:, (i - m) // step[0] + 6, (j - n) // step[1] + 6].detach()
     q, k, v = (part.reshape(-1, 2, 8).transpose(0, 1) for part in body.qkv(x).reshape(len(where), -1).chunk(3, dim=1))
     y = body.project(attend(q, k, v, bias).transpose(0, 1).reshape(-1, 16))
     torch.testing.assert_close(body(x), y.reshape(1, *size, 16))
