@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 
 from nas.arch import Architecture
@@ -53,7 +52,8 @@ def load_network(subject: str, resolution: Resolution | None = None) -> Network:
     if resolution is not None:
         raise UsageError(f"resolution: {subject} has its own. Do this: leave --resolution out.")
     if path.suffix == ".onnx":
-        read_onnx = import_module("nas.frontends.onnx_file").read_onnx
+        from nas.frontends.onnx_file import read_onnx
+
         return Network(path.name, read_onnx(path))
     from nas import workloads
 

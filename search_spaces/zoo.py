@@ -46,8 +46,9 @@ class PublishedWeights:
 
     @property
     def gene(self) -> str:
-        """The name of the point: ``network@weights``."""
-        return f"{self.network}@{self.weights}" if self.weights else self.network
+        """The name of the point: ``network@weights``, or ``network@weights@288`` at another resolution than the network's own."""
+        name = f"{self.network}@{self.weights}" if self.weights else self.network
+        return f"{name}@{self.resolution}" if "@" in self.workload else name
 
 
 @cache

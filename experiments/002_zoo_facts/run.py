@@ -51,6 +51,9 @@ def timm_rows(path: Path) -> list[dict[str, str]]:
         workload = by_shape.get((network, (side, side)))
         if workload is None or network.startswith("test_"):
             continue
+        if unknown := workloads.load(workload).unknown:
+            sys.stdout.write(f"left out: {workload} has operators outside the vocabulary: {', '.join(unknown)}\n")
+            continue
         facts = [network, workload, tag, row["img_size"], row["top1"], pretraining(tag), str(int(distilled(tag))), "timm results-imagenet"]
         rows.append(dict(zip(COLUMNS, facts, strict=True)))
     return rows

@@ -73,8 +73,6 @@ def test_breakdown_is_printed(nas: Callable[..., Result], device: Path) -> None:
     ],
 )
 def test_bad_input(refused: Callable[..., str], device: Path, subject: str, code: int, message: str) -> None:
-    if ".onnx" in subject:
-        pytest.importorskip("nas.frontends.onnx_file")
     assert message in refused("predict", *subject.split(), "--device", device, code=code)
 
 
@@ -96,3 +94,37 @@ def test_references_are_listed_with_integers(nas: Callable[..., Result], refused
     assert all(type(row["params"]) is int and type(row["macs"]) is int for row in rows)
     assert {"repvgg_a0"} <= {row["name"] for row in rows}
     assert "Did you mean 'RepVGG'" in refused("spaces", "references", "--system", "RepVG")
+
+
+def write_model(path: Path, shape: tuple[object, ...] = (1, 3, 8, 8), inner: bool = True) -> Path:
+    """Write one convolution; `inner` says the shape of what it makes."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    weight = helper.make_tensor("w", TensorProto.FLOAT, (4, 3, 3, 3), [0.0] * 108)
+    node = helper.make_node("Conv", ["x", "w"], ["y"], pads=[1, 1, 1, 1])
+    taken = helper.make_tensor_value_info("x", TensorProto.FLOAT, list(shape) if inner else None)
+    made = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    model = helper.make_model(helper.make_graph([node], "g", [taken], [made], [weight]), opset_imports=[helper.make_opsetid("", 18)])
+    onnx.save(model, path)
+    return path
+
+
+def test_a_model_file(nas: Callable[..., Result], device: Path, tmp_path: Path) -> None:
+    found = predict(nas, write_model(tmp_path / "m.onnx"), "--device", device)
+    assert found["macs"] == 8 * 8 * 4 * 27
+    assert found["params"] == 108
+    assert found["operators"][0]["op"] == "Conv"  # type: ignore[index]
+
+
+@pytest.mark.parametrize("fault", ["truncated", "empty", "dynamic", "no shapes", "text"])
+def test_a_bad_model_file_is_one_line(refused: Callable[..., str], device: Path, tmp_path: Path, fault: str) -> None:
+    path = tmp_path / "m.onnx"
+    if fault == "dynamic":
+        write_model(path, ("n", 3, "h", "w"))
+    elif fault == "no shapes":
+        write_model(path, inner=False)
+    else:
+        data = write_model(path).read_bytes()
+        path.write_bytes({"truncated": data[: len(data) // 2], "empty": b"", "text": b"no model"}[fault])
+    assert "m.onnx" in refused("predict", path, "--device", device, code=1)

@@ -18,6 +18,14 @@ def test_every_row_has_a_graph_at_its_resolution() -> None:
         assert 0 < row.top1_pct < 100
 
 
+def test_it_is_large_and_small() -> None:
+    rows = published().values()
+    assert len({row.network for row in rows}) >= 400
+    assert len(rows) == (Path(workloads.folder()).parents[1] / "search_spaces" / "zoo.csv").read_text().count("\n") - 1
+    size = sum(path.stat().st_size for path in workloads.folder().iterdir())
+    assert size + (Path(workloads.folder()).parents[1] / "search_spaces" / "zoo.csv").stat().st_size <= 3e6
+
+
 def test_pretraining_stays_visible() -> None:
     rows = published()
     assert rows["convnext_tiny@fb_in22k_ft_in1k"].pretraining == "ImageNet-22k"
