@@ -1,12 +1,12 @@
 """Trials as rows of an Optuna study: one row a proposal, and the leases by which several workers share them.
 
-A row is written once when it is proposed (parameters, cheap values, violations, owner) and closed by at most two further
-writes, so a search costs its storage three appends an evaluation. What `optuna-dashboard` shows is what is here.
+A row is written once when it is proposed (parameters, cheap values, violations, owner) and closed by one further write, or
+two where the evaluation gave more numbers than the objectives, so a search costs its storage two or three appends an evaluation. What `optuna-dashboard` shows is what is here.
 
 ==========  ===============  ====================================================
 state       Optuna's state   what else is stored
 ==========  ===============  ====================================================
-complete    COMPLETE         objective values; every value under ``values``
+complete    COMPLETE         objective values; ``values`` where there are more
 infeasible  PRUNED           cheap values; constraints
 duplicate   PRUNED           ``duplicate_of``, the number of the trial it repeats
 failed      FAIL             ``message``; none where its worker vanished
@@ -257,7 +257,7 @@ class TrialStore:
         from optuna.exceptions import UpdateFinishedTrialError
 
         try:
-            if value != "":
+            if value not in ("", None):
                 self._storage.set_trial_user_attr(row.trial_id, key, value)
             done = self._storage.set_trial_state_values(row.trial_id, state, values)
         except UpdateFinishedTrialError:
@@ -267,6 +267,9 @@ class TrialStore:
 
     def _row(self, trial: optuna.trial.FrozenTrial) -> Row:
         attributes = trial.user_attrs
+        values = attributes.get("values") or {}
+        if trial.state.name == "COMPLETE" and not values:  # cheap values and objectives are all there is
+            values = {**attributes.get("cheap", {}), **dict(zip((o.name for o in self.goal.objectives), trial.values, strict=True))}
         states: dict[str, Any] = {"COMPLETE": "complete", "FAIL": "failed", "RUNNING": "running", "WAITING": "waiting"}
         state: Any = states.get(trial.state.name) or ("duplicate" if "duplicate_of" in attributes else "infeasible")
         started = trial.datetime_start.timestamp() if trial.datetime_start else 0.0
@@ -280,7 +283,7 @@ class TrialStore:
             Architecture(self.space.name, self.space.version, genes),
             state,
             attributes.get("cheap", {}),
-            attributes.get("values", {}) if state in ("complete", "duplicate", "running") else attributes.get("cheap", {}),
+            values if state in ("complete", "duplicate", "running") else attributes.get("cheap", {}),
             trial.constraints,
             attributes.get("message", ""),
             attributes.get("duplicate_of"),
@@ -288,6 +291,23 @@ class TrialStore:
             attributes.get("owner", ""),
             attributes.get("expires_at_s", started + LEASE_S),
         )
+
+
+def read_attributes(url: str, name: str) -> dict[str, str]:
+    """Return the facts of a study whose space and goal are not known yet.
+
+    Raises:
+        ArtifactError: The storage cannot be opened, or has no such study.
+    """
+    import optuna
+
+    storage = open_storage(url, create=False)
+    try:
+        found = storage.get_study_user_attrs(storage.get_study_id_from_name(name))
+    except KeyError:
+        known = ", ".join(optuna.get_all_study_names(storage)) or "none"
+        raise ArtifactError(f"storage {url}: no such study, got {name!r}. It holds: {known}.") from None
+    return {key: value for key, value in found.items() if isinstance(value, str)}
 
 
 def open_storage(url: str, *, create: bool = True) -> optuna.storages.BaseStorage:

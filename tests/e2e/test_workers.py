@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -126,3 +126,11 @@ def test_four_workers_on_postgresql(postgresql: str, tmp_path: Path) -> None:
 
 def test_four_workers_on_a_journal(tmp_path: Path) -> None:
     check_four_workers(str(tmp_path / "s.journal"), tmp_path / "log", "evolution", 80, 0.01)
+
+
+def test_a_worker_without_a_search_says_so(refused: Callable[..., str], tmp_path: Path) -> None:
+    storage = tmp_path / "s.journal"
+    assert "no such file" in refused("worker", "--storage", storage, code=1)
+    Study.open(str(storage), name="nas", space=ToySpace(), goal=toy_goal())
+    assert "no such study, got 'other'. It holds: nas" in refused("worker", "--storage", storage, "--study", "other", code=1)
+    assert "was not made by nas search" in refused("worker", "--storage", storage, code=1)
