@@ -1,0 +1,71 @@
+"""`nas train` and `nas rank` from the command line, on a few digits."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from nas.supernet.checkpoint import read_checkpoint
+
+ROOT = Path(__file__).parents[2]
+FEW = ["--data", "digits", "--images", "80", "--batch", "32"]
+
+
+def nas(*words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run([sys.executable, str(ROOT / "cli.py"), *words], capture_output=True, text=True, check=False)
+    assert not check or done.returncode == 0, done.stderr[-2000:]
+    return done
+
+
+@pytest.mark.slow
+def test_train_then_rank(tmp_path: Path) -> None:
+    weights = tmp_path / "w.safetensors"
+    told = json.loads(nas("train", *FEW, "--epochs", "1", "--out", str(weights), "--format", "json").stdout)
+    assert (told["kind"], told["space"], told["resolution"]) == ("supernet", "hybrid-s", [32, 32])
+    assert set(told["validation_accuracy_pct"]) == {"smallest", "largest"}
+    words = ["rank", "--supernet", str(weights), *FEW[:4], "--n", "3", "--epochs", "1", "--out", str(tmp_path / "rank"), "--format", "json"]
+    found = json.loads(nas(*words).stdout)
+    assert found["n"] == len(found["networks"]) == 3
+    assert set(found) >= {"kendall", "kendall_interval", "spearman", "top_tenth_kendall", "baselines"}
+    assert set(found["baselines"]) == {"params", "macs"}
+    assert json.loads(nas(*words).stdout) == found
+    architecture = tmp_path / "a.json"
+    architecture.write_text(found["networks"][0]["architecture"])
+    member = tmp_path / "m.safetensors"
+    alone = json.loads(
+        nas("train", str(architecture), *FEW, "--resolution", "32", "--epochs", "1", "--out", str(member), "--format", "json").stdout
+    )
+    assert alone["kind"] == "member"
+    assert member.is_file()
+    refused = nas("rank", "--supernet", str(member), *FEW[:4], check=False)
+    assert refused.returncode == 1
+    assert "foreign, got format 'nas-member'" in refused.stderr
+    assert nas("rank", "--supernet", str(weights), *FEW[:4], "--n", "2", check=False).returncode == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("killed_after", [1, 2, 3])
+def test_killed_training_resumes_to_the_same_weights(tmp_path: Path, killed_after: int) -> None:
+    whole, torn = tmp_path / "whole.safetensors", tmp_path / "torn.safetensors"
+    words = ["train", *FEW, "--epochs", "4", "--out"]
+    nas(*words, str(whole))
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "cli.py"), *words, str(torn)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    while process.poll() is None:
+        if torn.is_file() and read_checkpoint(torn, "supernet").progress["epoch"] >= killed_after:
+            process.send_signal(signal.SIGKILL)
+            break
+        time.sleep(0.02)
+    process.wait()
+    assert read_checkpoint(torn, "supernet").progress["epoch"] < 4 or killed_after == 3
+    nas(*words, str(torn))
+    a, b = (read_checkpoint(path, "supernet") for path in (whole, torn))
+    assert a.progress == b.progress
+    assert all(torch.equal(a.tensors[name], b.tensors[name]) for name in a.tensors)
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".whole")]
