@@ -9,6 +9,7 @@ import pytest
 
 from tests.e2e.conftest import Result
 
+ROOT = Path(__file__).parents[2]
 KEYS = {"run_dir", "status", "chosen", "front", "zoo", "model", "evaluations", "proposals", "seconds"}
 
 
@@ -109,6 +110,56 @@ def test_resuming_gives_the_run_that_would_have_been(
     assert [p["supernet_accuracy_pct"] for p in found["front"]] == [p["supernet_accuracy_pct"] for p in whole["front"]]
     assert found["chosen"]["accuracy_pct"] == whole["chosen"]["accuracy_pct"]
     assert (run / "supernet.safetensors").read_bytes() == (tmp_path / "run" / "supernet.safetensors").read_bytes()
+
+
+SMALL_RUN = """
+import sys
+import nas.design
+from nas.cli import main
+from nas.supernet.train import Recipe
+nas.design.RECIPE = Recipe(epochs=2, batch=16, random_members=1)
+nas.design.TUNING = Recipe(epochs=2, batch=16, learning_rate=1e-3)
+nas.design.zoo_front = lambda _problem: []
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.slow
+def test_kill_9_and_resume(nas: Callable[..., Result], words: list[object], tmp_path: Path) -> None:
+    """Killed when `nas show` says so, at the first epoch and in the middle of the search."""
+    import os
+    import signal
+    import subprocess
+    import sys
+    import time
+
+    def begin(*arguments: object) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-c", SMALL_RUN, *map(str, arguments)]
+        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT)
+
+    whole = json.loads(nas(*words, "--format", "json").out)
+    run = tmp_path / "killed"
+    words[-1] = run
+    process = begin(*words)
+    for phase, done in (("train", 1), ("search", 2)):
+        deadline_s = time.monotonic() + 300
+        while time.monotonic() < deadline_s and process.poll() is None:
+            shown = nas("show", run, "--format", "json")
+            status = json.loads(shown.out) if shown.code == 0 else {}
+            if status.get("phase") == phase and (status.get("done") or 0) >= done:
+                break
+            time.sleep(0.05)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        assert json.loads(nas("show", run, "--format", "json").out)["status"] == "interrupted"
+        process = begin("resume", run)
+    assert process.wait(timeout=300) == 0
+    found = json.loads(nas("show", run, "--format", "json").out)
+    same = ("architecture", "supernet_accuracy_pct", "accuracy_pct", "trial")
+    assert [[p[key] for key in same] for p in found["front"]] == [[p[key] for key in same] for p in whole["front"]]
+    assert (found["evaluations"], found["proposals"]) == (whole["evaluations"], whole["proposals"])
+    for name in ("supernet.safetensors", "finetuned.safetensors"):
+        assert (run / name).read_bytes() == (tmp_path / "run" / name).read_bytes()
 
 
 @pytest.mark.parametrize(
