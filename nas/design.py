@@ -64,7 +64,8 @@ def design(run: RunDirectory, problem: Problem, bus: EventBus) -> dict[str, Any]
     from nas.evaluators.supernet import SupernetEvaluator
 
     evaluator = SupernetEvaluator(supernet, dataset)
-    study = open_study(run, problem, attributes={"request": request.model_dump_json(), "weights": supernet.key, "data": dataset.key})
+    here = request.model_copy(update={"supernet": request.supernet or str((run.path / SUPERNET_FILE).resolve())})  # for workers beside it
+    study = open_study(run, problem, attributes={"request": here.model_dump_json(), "weights": supernet.key, "data": dataset.key})
     bus.listeners.append(keeper := FrontKeeper(run, problem, study))
     study.run(
         request.searcher or SEARCHER,
@@ -143,9 +144,9 @@ def kept(run: RunDirectory, name: str, make: Any) -> dict[str, Any]:
 def trained(run: RunDirectory, problem: Problem, dataset: Dataset, bus: EventBus) -> Supernet:
     """Return the supernet: the user's, or the run's own, trained as far as is lacking."""
     from nas.elastic import ElasticSpace
-    from nas.supernet.train import Recipe, load_supernet, train
+    from nas.supernet.train import default_recipe, load_supernet, train
 
-    recipe = RECIPE or Recipe()
+    recipe = RECIPE or default_recipe(dataset)
 
     space = problem.space
     assert isinstance(space, ElasticSpace)
