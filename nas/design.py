@@ -280,7 +280,7 @@ def finish(
     """
     from nas.exporter import exporters
     from nas.supernet.batches import Batches
-    from nas.supernet.finetune import FINETUNING, finetune
+    from nas.supernet.finetune import finetune, finetuning_recipe
     from nas.supernet.statistics import predictions
 
     resolution = problem.judge.verdicts([architecture])[0].resolution
@@ -289,7 +289,7 @@ def finish(
         architecture,
         dataset,
         run.path / MEMBER_FILE,
-        TUNING or FINETUNING,
+        TUNING or finetuning_recipe(dataset, problem.space.lower(architecture, resolution).cost.macs),
         resolution=resolution,
         seed=problem.request.seed,
         bus=bus,

@@ -1,1 +1,1 @@
-"""Quantisation methods: one file each."""
+"""Post-training quantisation methods, one file each."""

@@ -32,6 +32,22 @@ from nas.supernet.train import Recipe, learning_rate_at, optimizer_of
 FINETUNING = Recipe(epochs=6, batch=64, learning_rate=1e-3, warmup=0.1, weight_decay=0.02)
 """The default recipe after a supernet."""
 
+_CPU_MACS = 5e12
+"""Multiply-adds that a fine-tuning may take on a CPU: some five minutes of two cores."""
+
+
+def finetuning_recipe(dataset: Dataset, macs: int) -> Recipe:
+    """Return the default recipe, with as many epochs as a machine without a GPU can be asked for.
+
+    Args:
+        dataset: Whose training pictures are seen.
+        macs: Of the network at its deployment resolution; a training step takes three times as many.
+    """
+    if torch.cuda.is_available():
+        return replace(FINETUNING, epochs=20)
+    return replace(FINETUNING, epochs=int(min(max(_CPU_MACS // (3 * macs * dataset.count("train")), 1), 10)))
+
+
 _BEST = "best/"
 _LAST = "last/"
 

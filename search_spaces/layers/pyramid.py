@@ -11,6 +11,9 @@ from nas.mixer import fuse
 from nas.space import Resolution
 from search_spaces.layers.convolution import ConvNorm, affine
 
+BRANCH_SCALE = 0.25
+"""Initial scale of a half-block's branch: the shortcut dominates at first, so one operator can stand in for another."""
+
 
 class Residual(nn.Module):
     """y = x + BN(f(x)). (n, c, h, w) -> (n, c, h, w).
@@ -25,6 +28,7 @@ class Residual(nn.Module):
         super().__init__()
         self.body = body
         self.norm = nn.BatchNorm2d(channels)
+        nn.init.constant_(self.norm.weight, BRANCH_SCALE)
         self.probe = (1, channels, *resolution)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from nas.elastic import ElasticSpace
 from nas.errors import ArtifactError, TrainingError
 from nas.space import get_space
 from nas.supernet.batches import Batches
-from nas.supernet.finetune import Finetuned, finetune, fresh, load_member
+from nas.supernet.finetune import Finetuned, finetune, finetuning_recipe, fresh, load_member
 from nas.supernet.statistics import predictions
 from nas.supernet.train import Recipe
 
@@ -75,3 +75,8 @@ def test_refusals(space: ElasticSpace, data: Dataset, unbroken: tuple[Finetuned,
         load_member(path, get_space("hybrid-npu-s"))
     with pytest.raises(TrainingError, match="fine-tuning: diverged in epoch 1"):
         run(space, data, tmp_path / "b", replace(TINY, learning_rate=1e30, warmup=0.0, clip=1e30, optimizer="sgd"))
+
+
+def test_epochs_follow_the_cost(data: Dataset) -> None:
+    cheap, dear = finetuning_recipe(data, 10**6), finetuning_recipe(data, 10**12)
+    assert cheap.epochs > dear.epochs == 1 or torch.cuda.is_available()

@@ -1,1 +1,0 @@
-"""Quantised networks: simulation, sensitivity, and the weights' grid."""
