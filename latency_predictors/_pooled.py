@@ -43,7 +43,7 @@ class Priors:
         scale_sd: Of a device's scale.
         network_sd: (members,) of what the features miss about a network.
         noise_sd: (members,) of one timing.
-        network_nu: (members,) degrees of freedom of what the features miss: Student's t.
+        network_nu: (members,) degrees of freedom of what the features miss: Student's t; infinite is Gaussian.
         looseness: (devices,) factor on a device's own shifts and deviations; None: 1 for all.
     """
 
@@ -136,8 +136,8 @@ def fit_pooled(features: Floats, log_ms: Floats, trust: Floats, priors: Priors, 
         weight = base * (_STUDENT_NU + 1) / (_STUDENT_NU + residual**2 * base) if step > _ROBUST_FROM else base
         share = features[:, None] * price[:, :, None, :] / total[..., None]  # (m, d, n, k), sums to one
         if step > _ROBUST_FROM:  # a network that the features cannot describe must not bend the prices of all others
-            nu = priors.network_nu[:, None]
-            effect_variance = (nu * priors.network_sd[:, None] ** 2 + effect**2) / (nu + 1)
+            gaussian, heavy = priors.network_sd[:, None] ** 2, 1.0 / (1.0 + priors.network_nu[:, None])
+            effect_variance = (1.0 - heavy) * gaussian + heavy * effect**2  # (ν·ω² + b²) / (ν + 1)
             precision_g[:, columns:] = 1.0 / effect_variance
         z = np.concatenate([share, share @ member_of_group[:, None], np.ones((*share.shape[:3], 1))], axis=3)
         zw = z * weight[..., None]

@@ -105,7 +105,6 @@ class Switches:
         layout_counts: Whether layout operators cost for being started.
         softmax_rows: Whether softmax costs by row as well.
         norm_rows: Whether normalisations cost by row as well.
-        heavy_tails: Whether what the model misses may be large for a few networks.
         price_sd: Trust in the typical prices (log).
         deviation_sd: How far a device's single price strays (log).
         group_sd: How far a device's unit strays (log).
@@ -135,7 +134,6 @@ class Switches:
     layout_counts: bool
     softmax_rows: bool
     norm_rows: bool
-    heavy_tails: bool
     price_sd: float
     deviation_sd: float
     group_sd: float
@@ -166,7 +164,6 @@ OPTIONS: Mapping[str, tuple[object, ...]] = {
     "layout_counts": (False, True),
     "softmax_rows": (False, True),
     "norm_rows": (False, True),
-    "heavy_tails": (False, False, True),
     "price_sd": (0.5, 0.7, 1.0),
     "deviation_sd": (0.02, 0.03, 0.05),
     "group_sd": (0.15, 0.3),
@@ -279,5 +276,5 @@ def priors_of(settings: list[Switches], centre: Floats | None = None) -> Priors:
         deviation_sd=np.array([[s.deviation_sd * FICKLE.get(name, 1.0) for name in COLUMNS] for s in settings]),
         network_sd=np.array([s.network_sd for s in settings]),
         noise_sd=np.full(members, NOISE_SD),
-        network_nu=np.array([4.0 if s.heavy_tails else 1e6 for s in settings]),
+        network_nu=np.full(members, np.inf),
     )

@@ -446,7 +446,7 @@ def fit_pool(timings: Timings, members: int, seed: int, related: Pool | None = N
     if (
         related is not None
     ):  # prices of another precision say more than typical ones; some networks compile to something else when quantised
-        priors = replace(priors, price_sd=_RELATED_TRUST * priors.price_sd, network_nu=np.full(members, 4.0))
+        priors = replace(priors, price_sd=_RELATED_TRUST * priors.price_sd, network_sd=0.5 * priors.network_sd, network_nu=np.ones(members))
     fit = fit_pooled(features, timings.log_ms, timings.trust, priors)
     return _calibrated(timings, settings, fit)
 

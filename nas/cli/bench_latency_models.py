@@ -45,7 +45,12 @@ def command(
     samples = [
         s for s in samples_of(table, known, families) if s.precision in related and not (s.device == name and s.precision != precision)
     ]
-    tested = classifiers(rows)
+    listed = {row["aihub_model"] for row in rows}
+    tested = (
+        [*classifiers(rows), *(file.stem for file in sorted(graphs.glob("*.onnx")) if file.stem not in listed)]
+        if graphs
+        else classifiers(rows)
+    )
     splits = list(splits_of(samples, name, tested, protocol, other, seed, precision))
     predictions = run_protocol(kind, splits, name, precision, other)
     if not predictions:

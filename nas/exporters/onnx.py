@@ -37,7 +37,7 @@ class OnnxExporter(Exporter):
         probe = torch.from_numpy(np.random.default_rng(0).standard_normal(shape).astype(np.float32))
         with torch.no_grad():
             expected = deployed(probe).numpy()
-        model = _written(deployed, probe)
+        model = written(deployed, probe)
         props = dict(metadata or {})
         for key, value in props.items():
             entry = model.metadata_props.add()
@@ -61,7 +61,12 @@ class OnnxExporter(Exporter):
         return Artifact(path, "onnx", "fp32", hashlib.sha256(data).hexdigest(), len(data), difference, operators, props)
 
 
-def _written(module: nn.Module, probe: torch.Tensor) -> onnx.ModelProto:
+def written(module: nn.Module, probe: torch.Tensor, opset: int = OPSET) -> onnx.ModelProto:
+    """Return a fused module as PyTorch writes it for the probe's shape.
+
+    Raises:
+        ArtifactError: PyTorch cannot write it.
+    """
     loud = logging.getLogger("torch.onnx")
     level = loud.level
     loud.setLevel(logging.ERROR)
@@ -69,7 +74,7 @@ def _written(module: nn.Module, probe: torch.Tensor) -> onnx.ModelProto:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
-                module, (probe,), dynamo=True, opset_version=OPSET, input_names=["input"], output_names=["scores"], verbose=False
+                module, (probe,), dynamo=True, opset_version=opset, input_names=["input"], output_names=["scores"], verbose=False
             )
     except (RuntimeError, ValueError, torch.onnx.errors.OnnxExporterError) as error:
         raise ArtifactError(f"export: PyTorch cannot write this network as ONNX ({' '.join(str(error).split())[:200]}).") from None

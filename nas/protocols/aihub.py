@@ -13,7 +13,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from importlib import import_module
 from itertools import combinations
 from pathlib import Path
 from statistics import median
@@ -247,9 +246,13 @@ def workload_name(row: Mapping[str, str]) -> str | None:
 def graphs_of(models: Sequence[Mapping[str, str]], folder: Path | None = None) -> tuple[dict[str, Graph], dict[str, str], list[str]]:
     """Return graphs and families by AI Hub's model name, and the names for which there is no graph.
 
-    A file ``NAME.onnx`` in `folder` comes first, then the committed workloads, then the super-resolution networks.
+    A file ``NAME.onnx`` in `folder` comes first, then the committed workloads, then the super-resolution networks. Files whose networks the
+    model table does not know are taken up as well.
     """
     from nas import workloads
+
+    if folder is not None:
+        from nas.frontends.onnx_file import read_onnx
 
     graphs: dict[str, Graph] = {}
     families: dict[str, str] = {}
@@ -261,17 +264,25 @@ def graphs_of(models: Sequence[Mapping[str, str]], folder: Path | None = None) -
         known = workload_name(row)
         file = folder / f"{name}.onnx" if folder else None
         if file is not None and file.is_file():
-            graphs[name] = import_module("nas.frontends.onnx_file").read_onnx(file)
+            graphs[name] = read_onnx(file)
         elif known is not None:
             graphs[name] = workloads.load(known)
         else:
             missing.append(name)
             continue
-        families[name] = workloads.describe(known).family if known else re.split(r"[^a-z]", name.lower())[0]
+        families[name] = workloads.describe(known).family if known else _family_of(name)
+    for file in sorted(folder.glob("*.onnx")) if folder else ():
+        if file.stem not in graphs and file.stem not in FAULTS:
+            graphs[file.stem] = read_onnx(file)
+            families[file.stem] = _family_of(file.stem)
     for name in super_resolution.NETWORKS:
         graphs.setdefault(name, super_resolution.load(name))
         families.setdefault(name, "super_resolution")
     return graphs, families, missing
+
+
+def _family_of(name: str) -> str:
+    return re.split(r"[^a-z]", name.lower())[0] or name
 
 
 def samples_of(table: Table, graphs: Mapping[str, Graph], families: Mapping[str, str], precision: str | None = None) -> list[Sample]:

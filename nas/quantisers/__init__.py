@@ -1,1 +1,1 @@
-"""Post-training quantisation methods, one file each."""
+"""Quantisation methods: one file each."""

@@ -1,0 +1,190 @@
+"""Write README.md and results/report.json from the results that run.py left, the fitted artifact and the profiles.
+
+python experiments/004_qualcomm_latency/report.py
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from latency_predictors._quantities import KIND_OF, KINDS
+from latency_predictors._switches import COLUMNS, columns_of
+from latency_predictors.physical import Physical, Pool
+from nas import workloads
+from nas.hardware import load_profile
+from nas.protocols import super_resolution
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+
+
+def read(name: str) -> dict[str, Any]:
+    path = HERE / "results" / name
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def shares_of(pool: Pool, device: int) -> np.ndarray:
+    """(networks, kinds) shares of the fitted latency on a device; launch is what is left to one."""
+    price = np.exp(pool.device[:, device])
+    unit = np.mean([columns_of(s) @ p for s, p in zip(pool.settings, price, strict=True)], axis=0)
+    parts = pool.timings.totals * unit
+    launch = price[:, COLUMNS.index("launch")].mean()
+    by_kind = np.stack([np.bincount(KIND_OF, row, len(KINDS)) for row in parts])
+    return by_kind / (parts.sum(axis=1, keepdims=True) + launch)
+
+
+def residual_by_kind(pool: Pool, device: int, held: dict[str, float]) -> list[dict[str, Any]]:
+    """Mean held-out log residual of a device, weighted by how much of each network a kind of work is."""
+    names = [n for n in pool.timings.networks if n in held]
+    rows = [pool.timings.networks.index(n) for n in names]
+    shares, residual = shares_of(pool, device)[rows], np.array([held[n] for n in names])
+    weight = shares.sum(axis=0)
+    return [
+        {"kind": KINDS[k], "share_pct": 100 * float(shares[:, k].mean()), "residual_pct": 100 * float(shares[:, k] @ residual / weight[k])}
+        for k in np.argsort(-weight)
+        if shares[:, k].mean() > 0.005
+    ]
+
+
+def efficiency_gap(pool: Pool, device: str) -> list[dict[str, Any]]:
+    """Achieved over the best rate that any fitted network reached on the device (SPECS §22: t = n / (R·E), so E = n / (R·t))."""
+    profile = load_profile(device)
+    timings = profile.at("fp16").timings_ms
+    macs = {n: workloads.load(n).cost.macs for n in timings}
+    row = pool.timings.devices.index(device)
+    best = max(macs[n] / timings[n] for n in timings)
+    for name, load in super_resolution.NETWORKS.items():
+        if name in pool.timings.networks:
+            log_ms = pool.timings.log_ms[row, pool.timings.networks.index(name)]
+            if np.isfinite(log_ms):
+                best = max(best, load().cost.macs / float(np.exp(log_ms)))
+    return [
+        {"network": n, "gmacs_per_s": macs[n] / timings[n] / 1e6, "efficiency_pct": 100 * macs[n] / timings[n] / best}
+        for n in sorted(timings, key=lambda n: macs[n] / timings[n])
+    ]
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    return "\n".join(["| " + " | ".join(head) + " |", "|" + "---|" * len(head), *("| " + " | ".join(row) + " |" for row in rows)])
+
+
+def device_rows(devices: dict[str, Any]) -> list[list[str]]:
+    rows = []
+    for name, found in devices.items():
+        worst = sorted(found["networks"], key=lambda n: -abs(n["latency_ms"] / n["measured_ms"] - 1))[:3]
+        named = ", ".join(f"{n['name']} {100 * (n['latency_ms'] / n['measured_ms'] - 1):+.0f} %" for n in worst)
+        low, high = found["mean_error_interval_pct"]
+        rows.append(
+            [
+                name,
+                str(found["networks_tested"]),
+                f"{found['mean_error_pct']:.1f} ({low:.1f} to {high:.1f})",
+                f"{found['median_error_pct']:.1f}",
+                f"{found['within_10_pct']:.0f}",
+                f"{found['within_25_pct']:.0f}",
+                f"{found['spearman']:.3f}",
+                f"{found['coverage_pct']:.0f}",
+                f"{1 + found['halfwidth_pct'] / 100:.2f}",
+                named,
+            ]
+        )
+    return rows
+
+
+def main() -> None:
+    loo, family, unseen, donor = (read(f"{n}.json") for n in ("leave_one_out_qnn", "family_qnn", "unseen_generation_qnn", "donor_qnn"))
+    pool = Physical.load(ROOT / "latency_predictors" / "artifacts" / "qualcomm-qnn.npz").pools["fp16"]
+    text = [(HERE / "README.head.md").read_text().rstrip(), ""]
+    report: dict[str, Any] = {
+        "command": "python experiments/004_qualcomm_latency/report.py",
+        "members": loo["members"],
+        "seed": loo["seed"],
+    }
+    head = ["device", "n", "mean % (90 % bootstrap)", "median %", "≤ 10 %", "≤ 25 %", "ρ", "covered %", "half-width ×/÷", "worst networks"]
+    for precision, found in loo["precisions"].items():
+        over = found["over_devices"]
+        pooled = over["pooled"]
+        text += [
+            f"## Leave one network out, qnn, {precision}",
+            "",
+            f"Mean over {over['devices']} devices {over['mean_of_mean_error_pct']:.1f} %, worst {over['worst_mean_error_pct']:.1f} %; "
+            f"pooled over {over['predictions']} predictions: {pooled['coverage_pct']:.1f} % inside the 90 % interval, "
+            f"median half-width ×/÷ {1 + pooled['halfwidth_pct'] / 100:.2f}; significantly below 90 %: {', '.join(over['significantly_below_90_pct']) or 'none'}. "
+            + (
+                f"Median over networks, mean over the {over['devices_with_12_networks']} devices with at least 12: "
+                f"{over['mean_of_median_error_pct_with_12_networks']:.1f} %."
+                if over["devices_with_12_networks"]
+                else ""
+            ),
+            "",
+            table(head, device_rows(found["devices"])),
+            "",
+        ]
+    if family:
+        found = family["precisions"]["fp16"]
+        text += ["## Whole families left out, fp16", "", table(head, device_rows(found["devices"])), ""]
+    if unseen:
+        rows = [
+            [
+                d,
+                f["generation"],
+                str(f["networks_tested"]),
+                f"{f['mean_error_pct']:.1f}",
+                f"{f['median_error_pct']:.1f}",
+                f"{f['coverage_pct']:.0f}",
+            ]
+            for d, f in unseen["devices"].items()
+        ]
+        text += [
+            "## A generation never seen, 10 networks timed, fp16",
+            "",
+            f"The device's whole generation is absent; ten networks are drawn ({unseen['draws']} draws); a tested network is timed nowhere. "
+            f"Mean over devices {unseen['mean_error_pct']:.1f} %.",
+            "",
+            table(["device", "generation", "networks", "mean %", "median %", "covered %"], rows),
+            "",
+        ]
+    if donor.get("fp16"):
+        rows = [
+            [d, str(f["networks_tested"]), f"{f['mean_error_pct']:.1f}", f"{f['median_error_pct']:.1f}", ", ".join(f["donors"])]
+            for d, f in donor["fp16"].items()
+        ]
+        mean = float(np.mean([f["mean_error_pct"] for f in donor["fp16"].values()]))
+        report["donor_mean_error_pct"] = round(mean, 2)
+        text += [
+            "## One timing of the network on a donor, fp16",
+            "",
+            f"The donor is chosen on the other networks. Mean over devices {mean:.1f} %.",
+            "",
+            table(["device", "networks", "mean %", "median %", "donors chosen"], rows),
+            "",
+        ]
+    held = loo["precisions"]["fp16"]["devices"]["sa8295p"]["networks"]
+    residuals = {n["name"]: float(np.log(n["measured_ms"] / n["latency_ms"])) for n in held}
+    kinds = residual_by_kind(pool, pool.timings.devices.index("sa8295p"), residuals)
+    gap = efficiency_gap(pool, "sa8295p")
+    report |= {"residual_by_kind_sa8295p": kinds, "efficiency_sa8295p": gap}
+    text += [
+        "## Residual by kind of work, SA8295P fp16",
+        "",
+        "Share: of the fitted latency, mean over tested networks. Residual: mean held-out log(measured / predicted), weighted by that share; positive is too slow on the device.",
+        "",
+        table(["kind", "share %", "residual %"], [[k["kind"], f"{k['share_pct']:.1f}", f"{k['residual_pct']:+.1f}"] for k in kinds]),
+        "",
+        "## Efficiency gap, SA8295P fp16",
+        "",
+        "Achieved multiply-adds a second over the best that any timed network achieves (SPECS §22: E = n / (R·t)); the vendor states no fp16 peak.",
+        "",
+        table(["network", "GMAC/s", "E %"], [[g["network"], f"{g['gmacs_per_s']:.0f}", f"{g['efficiency_pct']:.1f}"] for g in gap]),
+        "",
+    ]
+    (HERE / "README.md").write_text("\n".join(text))
+    (HERE / "results" / "report.json").write_text(json.dumps(report, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

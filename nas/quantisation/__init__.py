@@ -1,0 +1,1 @@
+"""Quantised networks: simulation, sensitivity, and the weights' grid."""

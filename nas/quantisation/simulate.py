@@ -1,0 +1,172 @@
+"""Simulated quantisation: a network computed in float whose weights and activations pass through their grids.
+
+Weights of convolutions and matrix products are rounded per output channel; whatever such an operator, a sum, a product, a concatenation or a
+pooling reads is rounded per tensor, as ONNX Runtime's static quantisation does. Normalisations, activations and softmax compute in float
+there and here.
+
+Source:
+    Krishnamoorthi, "Quantizing deep convolutional networks", arXiv 1806.08342, section 2 (per-channel weights, per-tensor activations).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from nas.quantisation.weights import rounded_weight
+from nas.quantiser import ACTIVATION_BITS, Activations, Quantiser, grid, methods, range_of
+
+_WEIGHTED = {"conv1d", "conv2d", "conv3d", "linear"}
+_READING = _WEIGHTED | {"matmul", "bmm", "mm", "add", "mul", "cat", "avg_pool2d", "adaptive_avg_pool2d"}
+
+
+class Simulated(nn.Module):
+    """A network that answers as its quantised form would.
+
+    Args:
+        module: Fused, in evaluation mode, with prepared weights.
+        precision: ``w8a8`` or ``w8a16`` for everything that `precisions` does not name; ``fp32`` or ``fp16`` leave it in float.
+        precisions: Precision by the path of a part; the longest path that fits decides.
+    """
+
+    def __init__(self, module: nn.Module, precision: str, precisions: Mapping[str, str] | None = None) -> None:
+        super().__init__()
+        self.module = module
+        self._default, self._precisions = precision, dict(precisions or {})
+        self._scopes: list[str] = [""]
+        self._ranges: list[tuple[float, int, int] | None] = []
+        self._weights: dict[int, tuple[Tensor, Tensor]] = {}
+        for path, part in module.named_modules():
+
+            def enter(_part: nn.Module, _args: Any, scope: str = path) -> None:
+                self._scopes.append(scope)
+
+            def leave(_part: nn.Module, _args: Any, _out: Any) -> None:
+                self._scopes.pop()
+
+            part.register_forward_pre_hook(enter)
+            part.register_forward_hook(leave)
+
+    @property
+    def bits(self) -> int:
+        """Activation bits of the part that runs now; 0 in float."""
+        scope = self._scopes[-1]
+        while scope not in self._precisions and "." in scope:
+            scope = scope.rpartition(".")[0]
+        return ACTIVATION_BITS.get(self._precisions.get(scope, self._default), 0)
+
+    def calibrate(self, batches: Sequence[Tensor], recipe: Sequence[Quantiser]) -> None:
+        """Set the ranges from pictures; memory holds one batch and a sample of each tensor."""
+        sites: list[tuple[Activations, int]] = []
+        for x in batches:
+            with torch.inference_mode(), _Observing(self, sites):
+                self.module(x)
+        self._ranges = [(*grid(range_of(recipe, seen, bits), bits), bits) if bits else None for seen, bits in sites]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, c, h, w) -> (n, classes)."""
+        with torch.inference_mode(), _Rounding(self):
+            found: Tensor = self.module(x)
+        return found
+
+    def rounded(self, weight: Tensor) -> Tensor:
+        """Return a weight on its grid, worked out once."""
+        held = self._weights.get(id(weight))
+        if held is None:
+            held = self._weights[id(weight)] = (weight, rounded_weight(weight))
+        return held[1]
+
+
+class _Sites(TorchDispatchMode):
+    """Visits, in order, every tensor that a quantised operator reads."""
+
+    def __init__(self, network: Simulated) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.network = network
+        self.at = 0
+
+    def visit(self, tensor: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def weight(self, tensor: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        name = func.overloadpacket.__name__.rstrip("_")
+        if name == "scaled_dot_product_attention":
+            with self:
+                return _attention(*args, **kwargs)
+        if name in _READING:
+            weighted = name in _WEIGHTED
+            args = [
+                self._operand(arg, weighted and i == 1) if not (weighted and i > 1) else arg  # a bias has 32 bits
+                for i, arg in enumerate(args)
+            ]
+        return func(*args, **kwargs)
+
+    def _operand(self, arg: Any, is_weight: bool) -> Any:
+        if isinstance(arg, list | tuple) and arg and isinstance(arg[0], Tensor):
+            return [self._operand(part, is_weight) for part in arg]
+        if not isinstance(arg, Tensor) or not arg.is_floating_point() or arg.dim() == 0:
+            return arg
+        return self.weight(arg) if is_weight else self.visit(arg)
+
+
+def _attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, *_: Any, scale: float | None = None, **__: Any) -> Tensor:
+    """The products that a fused attention hides."""
+    logits = q @ k.transpose(-2, -1) * (scale if scale is not None else q.shape[-1] ** -0.5)
+    return (logits if mask is None else logits + mask).softmax(dim=-1) @ v
+
+
+class _Observing(_Sites):
+    def __init__(self, network: Simulated, sites: list[tuple[Activations, int]]) -> None:
+        super().__init__(network)
+        self.sites = sites
+
+    def visit(self, tensor: Tensor) -> Tensor:
+        if self.at == len(self.sites):
+            self.sites.append((Activations(), self.network.bits))
+        self.sites[self.at][0].observe(tensor.detach().float().cpu().numpy())
+        self.at += 1
+        return tensor
+
+    def weight(self, tensor: Tensor) -> Tensor:
+        return tensor
+
+
+class _Rounding(_Sites):
+    def visit(self, tensor: Tensor) -> Tensor:
+        found = self.network._ranges[self.at] if self.at < len(self.network._ranges) else None
+        self.at += 1
+        if found is None:
+            return tensor
+        scale, zero, bits = found
+        return (tensor.div(scale).round_().add_(zero).clamp_(0, 2**bits - 1).sub_(zero)).mul_(scale)
+
+    def weight(self, tensor: Tensor) -> Tensor:
+        return self.network.rounded(tensor) if self.network.bits else tensor
+
+
+def simulate(
+    module: nn.Module,
+    batches: Sequence[Tensor],
+    precision: str,
+    recipe: Sequence[str],
+    precisions: Mapping[str, str] | None = None,
+) -> Simulated:
+    """Return a fused module's quantised form: weights prepared and ranges set from `batches` by the recipe.
+
+    Raises:
+        UnknownNameError: The recipe names a method that does not exist.
+    """
+    chosen = methods(recipe)
+    for method in chosen:
+        module = method.prepare(module, batches, (1, *batches[0].shape[1:]))
+    simulated = Simulated(module, precision, precisions)
+    simulated.calibrate(batches, chosen)
+    return simulated

@@ -1,0 +1,106 @@
+"""The contract of a quantisation method: it prepares weights, or says where an activation's range ends, or both.
+
+A recipe is a sequence of methods by name (``("smoothing", "mse", "bias-correction")``). Preparations run in order on the
+fused network; the last method of the recipe that has an opinion on ranges decides them (default: min-max). The same recipe drives
+the simulation that scores members and the export, so that both quantise alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from nas.registry import Registry
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+Floats = npt.NDArray[np.float32]
+Bounds = tuple[float, float]
+
+ACTIVATION_BITS = {"w8a8": 8, "w8a16": 16}
+"""Bits of activations by precision; weights have 8, per output channel, symmetric."""
+
+_KEPT_PER_BATCH = 4096
+_GOLDEN = (5**0.5 - 1) / 2
+
+
+@dataclass(slots=True)
+class Activations:
+    """What calibration remembers of one tensor: extremes of everything, and an evenly spaced sample.
+
+    Memory is bounded by the number of batches, not by their size.
+    """
+
+    low: float = 0.0
+    high: float = 0.0
+    sample: Floats | None = None
+
+    def observe(self, values: Floats) -> None:
+        """Take in the values of one batch, in any shape."""
+        flat = values.reshape(-1)
+        self.low, self.high = min(self.low, float(flat.min())), max(self.high, float(flat.max()))
+        part = flat.astype(np.float32)
+        if flat.size > _KEPT_PER_BATCH:  # a fixed stride would meet the same channel again and again
+            part = part[(np.arange(_KEPT_PER_BATCH) * _GOLDEN % 1 * flat.size).astype(np.int64)]
+        self.sample = part if self.sample is None else np.concatenate([self.sample, part])
+
+
+class Quantiser:
+    """One method; it overrides what it has an opinion on."""
+
+    def prepare(self, module: nn.Module, batches: Sequence[Tensor], input_shape: Sequence[int]) -> nn.Module:
+        """Return a module whose weights quantise better; `module`, which is fused and in evaluation mode, is left as it is.
+
+        Args:
+            module: In fp32.
+            batches: Calibration pictures, each (n, c, h, w).
+            input_shape: Of one picture, batch first.
+        """
+        return module
+
+    def bounds(self, activations: Activations, bits: int) -> Bounds | None:
+        """Return the range that `bits` bits cover; None where the method has no opinion."""
+        return None
+
+
+quantisers: Registry[type[Quantiser]] = Registry("quantisers", "nas.quantisers")
+"""Quantisation methods by name."""
+
+DEFAULT_RECIPE = ("equalisation", "mse", "bias-correction")
+"""What is used where nothing is asked for."""
+
+
+def methods(recipe: Sequence[str]) -> list[Quantiser]:
+    """Return the methods of a recipe.
+
+    Raises:
+        UnknownNameError: No such method.
+    """
+    return [quantisers.get(name)() for name in recipe]
+
+
+def range_of(recipe: Sequence[Quantiser], activations: Activations, bits: int) -> Bounds:
+    """Return the range of one tensor; it holds zero, as padding and ReLU need."""
+    found = [bounds for method in recipe if (bounds := method.bounds(activations, bits)) is not None]
+    low, high = found[-1] if found else (activations.low, activations.high)
+    low, high = min(low, 0.0), max(high, 0.0)
+    return (low, high) if high > low else (0.0, 1e-6)
+
+
+def grid(bounds: Bounds, bits: int) -> tuple[float, int]:
+    """Return scale and zero point of an asymmetric unsigned grid: q = round(x / scale) + zero point."""
+    levels = 2**bits - 1
+    scale = (bounds[1] - bounds[0]) / levels
+    return scale, round(-bounds[0] / scale)
+
+
+def rounded(values: Floats, bounds: Bounds, bits: int) -> Floats:
+    """Return values after a trip through the grid."""
+    scale, zero = grid(bounds, bits)
+    found: Floats = ((np.clip(np.round(values / scale) + zero, 0, 2**bits - 1) - zero) * scale).astype(np.float32)
+    return found

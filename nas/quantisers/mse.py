@@ -1,0 +1,33 @@
+"""``mse``: the range whose grid is closest to the values in the mean square."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nas.quantiser import Activations, Bounds, Quantiser, quantisers, rounded
+
+_SHARES = np.linspace(0.3, 1.0, 29)
+
+
+@quantisers.register("mse")
+class MeanSquare(Quantiser):
+    """Searches either end, one after the other, among shares of the observed extreme.
+
+    Source:
+        Nagel et al., "A white paper on neural network quantization", arXiv 2106.08295, section 3.1 (MSE range setting).
+    """
+
+    def bounds(self, activations: Activations, bits: int) -> Bounds:
+        """See `Quantiser.bounds`."""
+        low, high = activations.low, activations.high
+        if bits > 8 or activations.sample is None or high <= low:
+            return low, high
+        sample = np.append(activations.sample, np.array([low, high], dtype=np.float32))
+
+        def error(bounds: Bounds) -> float:
+            return float(np.square(sample - rounded(sample, bounds, bits)).mean())
+
+        high = min((high * share for share in _SHARES), key=lambda end: error((low, max(end, 1e-8)))) if high > 0 else high
+        if low < 0:
+            low = min((low * share for share in _SHARES), key=lambda end: error((end, max(high, 1e-8))))
+        return low, high

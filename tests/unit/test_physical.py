@@ -1,0 +1,85 @@
+"""The pooled fit: it finds prices that are there, its left-out residuals are those of real refits, and the artifacts match the passes."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from latency_predictors._pooled import Priors, fit_pooled
+from latency_predictors._quantities import quantities_of
+from latency_predictors.physical import Physical, timings_of
+from nas import workloads
+from nas.errors import UsageError
+from nas.graph import GraphBuilder
+from nas.passes import normalise
+from nas.predictor import Sample
+
+ARTIFACTS = Path(__file__).parents[2] / "latency_predictors" / "artifacts"
+
+
+def problem(networks: int = 24, devices: int = 3, columns: int = 4) -> tuple[np.ndarray, np.ndarray, np.ndarray, Priors]:
+    rng = np.random.default_rng(0)
+    features = rng.uniform(0.1, 3.0, (1, networks, columns))
+    price = np.array([1.0, 0.3, 2.0, 0.05])
+    scale = np.array([1.0, 0.4, 3.0])[:devices]
+    log_ms = np.log(scale[:, None] * (features[0] @ price)) + rng.normal(0, 0.02, (devices, networks))
+    priors = Priors(
+        price_log=np.zeros((1, columns)),
+        price_sd=np.full((1, columns), 2.0),
+        group=np.zeros(columns, dtype=np.int64),
+        group_sd=np.full((1, 1), 0.1),
+        deviation_sd=np.full((1, columns), 0.02),
+        network_sd=np.array([0.03]),
+        noise_sd=np.array([0.03]),
+        network_nu=np.array([np.inf]),
+    )
+    return features, log_ms, price, priors
+
+
+def test_prices_are_found() -> None:
+    features, log_ms, price, priors = problem()
+    fit = fit_pooled(features, log_ms, np.ones_like(log_ms), priors)
+    found = np.exp(fit.device[0, 0])
+    assert found[:3] == pytest.approx(price[:3], rel=0.15)
+    assert np.abs(fit.residual).mean() < 0.03
+
+
+def test_left_out_residuals_are_those_of_a_refit() -> None:
+    features, log_ms, _, priors = problem()
+    fit = fit_pooled(features, log_ms, np.ones_like(log_ms), priors)
+    for n in (0, 7):
+        keep = [i for i in range(features.shape[1]) if i != n]
+        refit = fit_pooled(features[:, keep], log_ms[:, keep], np.ones_like(log_ms[:, keep]), priors, leave_out=False)
+        truth = log_ms[:, n] - np.log(np.einsum("k,dk->d", features[0, n], np.exp(refit.device[0])))
+        assert fit.left_out[0, :, n] == pytest.approx(truth, abs=0.01)
+
+
+def test_one_broken_timing_bends_nothing() -> None:
+    features, log_ms, price, priors = problem()
+    log_ms[1, 3] += 1.4
+    fit = fit_pooled(features, log_ms, np.ones_like(log_ms), priors)
+    assert np.exp(fit.device[0, 1])[:3] == pytest.approx(0.4 * price[:3], rel=0.2)
+
+
+@pytest.mark.parametrize("artifact", sorted(ARTIFACTS.glob("qualcomm-*.npz")), ids=lambda p: p.stem)
+def test_artifacts_were_fitted_to_what_the_passes_give_today(artifact: Path) -> None:
+    timings = Physical.load(artifact).pools["fp16"].timings
+    known = [name for name in timings.networks if name in workloads.names()]
+    assert len(known) >= 20
+    for name in known:
+        today = quantities_of(workloads.load(name), normalise).total
+        fitted = timings.totals[timings.networks.index(name)]
+        assert today == pytest.approx(fitted, rel=1e-4, abs=1e-6), f"{name}: refit with experiments/004_qualcomm_latency/run.py --fit"
+
+
+def test_bad_samples_are_refused() -> None:
+    b = GraphBuilder("a")
+    first = b.build(b.conv(b.input((1, 3, 8, 8)), 8, 3))
+    b = GraphBuilder("b")
+    second = b.build(b.conv(b.input((1, 3, 8, 8)), 16, 3))
+    with pytest.raises(UsageError, match="must be positive"):
+        timings_of([Sample(first, "fp16", -1.0, "a", "d")], minimum=1)
+    with pytest.raises(UsageError, match="one name for two networks"):
+        timings_of([Sample(first, "fp16", 1.0, "a", "d"), Sample(second, "fp16", 1.0, "a", "d")], minimum=1)
+    with pytest.raises(UsageError, match="too few networks"):
+        timings_of([Sample(first, "fp16", 1.0, "a", "d")])

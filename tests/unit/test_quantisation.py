@@ -1,0 +1,137 @@
+"""Simulated and exported quantisation agree, methods help where they should, precisions survive the file."""
+
+import resource
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from torch import nn
+
+from nas.errors import ArtifactError, UsageError
+from nas.exporters.onnx_quantised import QuantisedOnnxExporter
+from nas.frontends.onnx_file import read_onnx
+from nas.frontends.torch_module import trace_module
+from nas.quantisation.sensitivity import sensitivity_db
+from nas.quantisation.simulate import simulate
+from nas.quantiser import Activations, methods, range_of
+
+
+class Network(nn.Module):
+    """A residual convolution and an attention whose layer norm has two outlier channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 16, 3, 2, 1), nn.ReLU())
+        self.mix = nn.Sequential(nn.Conv2d(16, 32, 1), nn.ReLU(), nn.Conv2d(32, 16, 3, padding=1))
+        self.norm, self.qkv, self.out = nn.LayerNorm(16), nn.Linear(16, 48), nn.Linear(16, 16)
+        self.head = nn.Linear(16, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x)
+        x = (x + self.mix(x)).flatten(2).transpose(1, 2)  # (n, 64, 16)
+        n, length, c = x.shape
+        q, k, v = self.qkv(self.norm(x)).reshape(n, length, 3, 2, c // 2).permute(2, 0, 3, 1, 4).unbind(0)
+        x = x + self.out(nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(n, length, c))
+        return self.head(x.mean(1))
+
+
+@pytest.fixture(scope="module")
+def network() -> nn.Module:
+    generator = torch.Generator().manual_seed(0)
+    network = Network().eval()
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if not name.startswith("norm"):
+                parameter.uniform_(-0.4, 0.4, generator=generator)
+        network.norm.weight[:2] *= 60
+        network.qkv.weight[:, :2] /= 60
+    return network
+
+
+@pytest.fixture(scope="module")
+def pictures() -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return [torch.randn(8, 3, 16, 16, generator=generator) for _ in range(4)]
+
+
+def scores(path: Path, pictures: list[torch.Tensor]) -> np.ndarray:
+    session = onnxruntime.InferenceSession(str(path))
+    return np.concatenate([session.run(None, {"input": x[i : i + 1].numpy()})[0] for x in pictures for i in range(len(x))])
+
+
+def ratio_db(expected: np.ndarray, found: np.ndarray) -> float:
+    return float(10 * np.log10(np.square(expected).mean() / np.square(found - expected).mean()))
+
+
+@pytest.mark.parametrize(("precision", "floor_db"), [("w8a8", 20.0), ("w8a16", 35.0)])
+def test_simulation_equals_the_file(
+    network: nn.Module, pictures: list[torch.Tensor], tmp_path: Path, precision: str, floor_db: float
+) -> None:
+    recipe = ("smoothing", "mse", "bias-correction")
+    graph = trace_module(network, (1, 3, 16, 16))
+    artifact = QuantisedOnnxExporter(precision, pictures, recipe).export(network, graph, tmp_path / "q.onnx", metadata={"classes": "a"})
+    with torch.no_grad():
+        expected = torch.cat([network(x) for x in pictures]).numpy()
+    simulated = torch.cat([simulate(network, pictures, precision, recipe)(x) for x in pictures]).numpy()
+    measured = scores(tmp_path / "q.onnx", pictures)
+    assert ratio_db(expected, simulated) > floor_db
+    assert abs(ratio_db(expected, simulated) - ratio_db(expected, measured)) < 6
+    assert artifact.metadata == {"classes": "a", "precision": precision, "quantisation": " ".join(recipe)}
+    read = read_onnx(tmp_path / "q.onnx")
+    assert read.cost.macs == graph.cost.macs
+    assert {op.precision for op in read.operators if op.op in {"Conv", "Gemm", "MatMul"}} == {precision}
+    assert {op.precision for op in read.operators if op.op in {"Softmax", "LayerNormalization"}} <= {None, precision}
+
+
+def test_smoothing_recovers_what_outlier_channels_cost(network: nn.Module, pictures: list[torch.Tensor]) -> None:
+    with torch.no_grad():
+        expected = torch.cat([network(x) for x in pictures]).numpy()
+    naive, smooth = (
+        ratio_db(expected, torch.cat([simulate(network, pictures, "w8a8", recipe)(x) for x in pictures]).numpy())
+        for recipe in (("minmax",), ("smoothing", "minmax"))
+    )
+    assert smooth > naive + 3
+
+
+def test_clipping_ranges_are_narrower_and_mse_is_best_in_mse() -> None:
+    seen = Activations()
+    values = np.random.default_rng(0).standard_t(3, size=50_000).astype(np.float32)
+    seen.observe(values)
+    wide, cut, fit = (range_of(methods([name]), seen, 8) for name in ("minmax", "percentile", "mse"))
+    assert wide[1] - wide[0] > cut[1] - cut[0]
+    assert wide[1] - wide[0] > fit[1] - fit[0]
+
+
+def test_the_sample_meets_every_channel() -> None:
+    seen = Activations()
+    seen.observe(np.tile(np.arange(16, dtype=np.float32), 16 * 4096))
+    assert seen.sample is not None
+    assert set(seen.sample.tolist()) == set(range(16))
+
+
+def test_one_part_in_another_precision(network: nn.Module, pictures: list[torch.Tensor]) -> None:
+    with torch.no_grad():
+        expected = torch.cat([network(x) for x in pictures]).numpy()
+    quality = [
+        ratio_db(expected, torch.cat([simulate(network, pictures, "w8a8", ("minmax",), parts)(x) for x in pictures]).numpy())
+        for parts in ({}, {"qkv": "w8a16"}, {"": "fp32", **dict.fromkeys(("stem", "mix", "qkv", "out", "head"), "fp32")})
+    ]
+    assert quality[0] < quality[1] < quality[2]
+
+
+def test_sensitivity_names_the_outlier(network: nn.Module, pictures: list[torch.Tensor]) -> None:
+    found = sensitivity_db(network, ("stem", "mix", "qkv"), pictures)
+    assert min(found, key=lambda block: found[block]) == "qkv"
+
+
+def test_bad_requests(network: nn.Module, pictures: list[torch.Tensor], tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"no quantised precision, got 'fp16'"):
+        QuantisedOnnxExporter("fp16", pictures)
+    with pytest.raises(UsageError, match="needs calibration pictures"):
+        QuantisedOnnxExporter("w8a8", [])
+    (tmp_path / "mine.onnx").write_text("mine")
+    with pytest.raises(ArtifactError, match="the file exists"):
+        QuantisedOnnxExporter("w8a8", pictures).export(network, trace_module(network, (1, 3, 16, 16)), tmp_path / "mine.onnx")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 3e6  # kilobytes
