@@ -533,12 +533,13 @@ class GraphBuilder:
         """Add a batch norm in its deploy form.
 
         It becomes part of the convolution that makes `x` (which then has a bias) where nothing else reads `x` and no
-        activation was fused; otherwise it is an operator of its own.
+        activation was fused; otherwise, its statistics being fixed, it is a scale and a shift: two plain operators.
         """
         position = next((i for i, op in enumerate(self._operators) if op.outputs[0].name == x), None)
         maker = None if position is None else self._operators[position]
         if position is None or maker is None or maker.op != "Conv" or maker.attribute("activation") or self._is_read(x):
-            return self.norm("BatchNormalization", x, self.shape(x)[1], name=name)
+            shape = (self.shape(x)[1], *(1,) * (len(self.shape(x)) - 2))
+            return self.scale(self.scale(x, shape, name=name and f"{name}.scale"), shape, op="Add", name=name and f"{name}.shift")
         if len(maker.weights) == 1:
             self._operators[position] = replace(maker, weights=(*maker.weights, Weight((self.shape(x)[1],))))
         return x

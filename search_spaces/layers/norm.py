@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -18,6 +19,18 @@ class LayerNorm2d(nn.LayerNorm):
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name of the method that it overrides
         x = F.layer_norm(input.permute(0, 2, 3, 1), self.normalized_shape, self.weight, self.bias, self.eps)
         return x.permute(0, 3, 1, 2)
+
+
+class ChannelAffine(nn.Module):
+    """x·scale + shift of each channel: a batch norm with fixed statistics, in plain operators. (n, c, h, w) -> (n, c, h, w)."""
+
+    def __init__(self, scale: Tensor, shift: Tensor, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(scale.detach().to(dtype).view(-1, 1, 1))
+        self.shift = nn.Parameter(shift.detach().to(dtype).view(-1, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.scale + self.shift
 
 
 def norm2d(name: Norm, channels: int, eps: float | None = None) -> nn.Module:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from nas.mixer import fuse
 from nas.space import Resolution
 from search_spaces.layers.convolution import ConvNorm, affine
+from search_spaces.layers.norm import ChannelAffine
 
 BRANCH_SCALE = 0.25
 """Initial scale of a half-block's branch: the shortcut dominates at first, so one operator can stand in for another."""
@@ -35,12 +36,12 @@ class Residual(nn.Module):
         return x + self.norm(self.body(x))
 
     def fuse(self) -> nn.Module:
-        """Return the deploy form: the batch norm goes into a convolution whose output is f's, if f ends in one."""
+        """Return the deploy form: the batch norm goes into a convolution whose output is f's; else it is a scale and a shift."""
         body = fuse(self.body)
         last = _last_convolution(body, self.probe)
         scale, shift = affine(self.norm)
         if last is None:
-            return Shortcut(nn.Sequential(body, deepcopy(self.norm)))
+            return Shortcut(nn.Sequential(body, ChannelAffine(scale, shift, self.norm.weight.dtype)))
         weight = last.weight.double() * scale.view(-1, 1, 1, 1)
         bias = shift if last.bias is None else shift + last.bias.double() * scale
         folded = convolution_like(last, weight, bias)

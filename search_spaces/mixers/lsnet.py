@@ -10,10 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nas.errors import UsageError
-from nas.graph import GraphBuilder, Weight
+from nas.graph import GraphBuilder
 from nas.mixer import Grade, OperatorFamily, Source, mixers
 from nas.space import Resolution
 from search_spaces.layers.convolution import ConvNorm, affine
+from search_spaces.layers.norm import ChannelAffine
 
 
 def aggregate(x: Tensor, weight: Tensor, kernel: int) -> Tensor:
@@ -74,12 +75,10 @@ class LSConvDeployed(nn.Module):
         self.small = trained.small
         self.perceive: nn.Module = trained.perceive
         self.weights, self.weights_norm = trained.weights, trained.weights_norm
-        scale, shift = affine(trained.norm)
-        dtype = trained.weights.weight.dtype
-        self.scale, self.shift = nn.Parameter(scale.to(dtype).view(1, -1, 1, 1)), nn.Parameter(shift.to(dtype).view(1, -1, 1, 1))
+        self.norm = ChannelAffine(*affine(trained.norm), trained.weights.weight.dtype)
 
     def forward(self, x: Tensor) -> Tensor:
-        return aggregate(x, self.weights_norm(self.weights(self.perceive(x))), self.small) * self.scale + self.shift
+        return self.norm(aggregate(x, self.weights_norm(self.weights(self.perceive(x))), self.small))
 
 
 @mixers.register("lsnet")
@@ -132,8 +131,7 @@ class LSNet(OperatorFamily):
                 shifted = builder.add_operator("Slice", [padded], where, shape=(n, c // sets, sets, h, w))
                 term = builder.binary("Mul", shifted, tap)
                 y = builder.binary("Add", y, term) if y else term
-        y = builder.scale(builder.reshape(y, (n, c, h, w)), (1, c, 1, 1), name="scale")
-        return builder.add_operator("Add", [y], weights=[Weight((1, c, 1, 1))], name="shift")
+        return builder.batch_norm(builder.reshape(y, (n, c, h, w)), name="norm")
 
     def build(self, channels: int, resolution: Resolution) -> nn.Module:
         return LSConv(channels, self.large, self.small, self._sets(channels))

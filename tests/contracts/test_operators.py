@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from nas.errors import UsageError
-from nas.mixer import OperatorFamily, channel_mixers, mixers, reparam
-from nas.space import Resolution
+from nas.mixer import OperatorFamily, channel_mixers, fuse, mixers, reparam
+from nas.space import Resolution, get_space
 from nas.testing import operators as contract
 
 KINDS = {"mixer": mixers, "channel-mixer": channel_mixers, "reparam": reparam}
@@ -67,6 +67,25 @@ def test_exported_operators_agree_at_every_size(size: Resolution, tmp_path: Path
     every = {f"{name} {op}": (op, contract.CHANNELS, size) for name in NAMES for op in drawn(name, 1)}
     cases = {label: case for label, case in every.items() if contract.accepts(*case)}
     contract.check_onnx(cases, tmp_path / "gallery.onnx")
+
+
+@pytest.mark.parametrize("preset", ["hybrid-npu-s", "hybrid-npu-m", "hybrid-npu-l"])
+def test_npu_architectures_are_plain(preset: str) -> None:
+    space, rng = get_space(preset), np.random.default_rng(1)
+    for _ in range(10):
+        assert {op.op for op in space.lower(space.sample(rng), (64, 64)).operators} <= contract.PLAIN
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_exported_npu_architectures_are_plain(seed: int, tmp_path: Path) -> None:
+    import onnx
+    import torch
+
+    space = get_space("hybrid-npu-s")
+    module = fuse(space.build(space.sample(np.random.default_rng(seed)), num_classes=10, resolution=(64, 64)))
+    torch.onnx.export(module, (torch.zeros(1, 3, 64, 64),), str(tmp_path / "npu.onnx"), dynamo=True, opset_version=18, verbose=False)
+    assert {node.op_type for node in onnx.load(str(tmp_path / "npu.onnx")).graph.node} <= contract.PLAIN
 
 
 def test_too_narrow_an_input_is_refused_in_one_line() -> None:

@@ -108,5 +108,5 @@ def test_batch_norm_goes_into_the_convolution_before_it_only() -> None:
     twice = b.conv(normed, 4)
     read = b.unary("Relu", twice)
     graph = b.build(b.binary("Add", b.batch_norm(twice), read))
-    assert [op.op for op in graph.operators] == ["Conv", "Conv", "BatchNormalization", "Conv", "Relu", "BatchNormalization", "Add"]
+    assert [op.op for op in graph.operators] == ["Conv", "Conv", "Mul", "Add", "Conv", "Relu", "Mul", "Add", "Add"]
     assert len(graph.operators[0].weights) == 2
