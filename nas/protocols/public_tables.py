@@ -1,0 +1,184 @@
+"""Published timings of boards, phones, GPUs and accelerators, matched to networks that can be rebuilt.
+
+Each reader says what its numbers are: a latency at batch 1, or milliseconds a frame at full load. A row counts only where the network
+that was timed is known to be one of the reference networks: by name and input, and by parameters where the table has them.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from nas import workloads
+from nas.errors import DataError
+
+Quantity = Literal["latency", "reciprocal_throughput"]
+
+
+@dataclass(frozen=True, slots=True)
+class PublicTiming:
+    """One timing.
+
+    Attributes:
+        device: Name fit for a profile.
+        title: As the table writes it.
+        network: Name of a reference network.
+        precision: One of `nas.units.PRECISIONS`.
+        ms: Milliseconds a frame.
+        quantity: What the number is.
+        batch: Images a run.
+        runtime: What executed the network.
+        kind: What computes.
+        threads: CPU threads, None elsewhere.
+    """
+
+    device: str
+    title: str
+    network: str
+    precision: Literal["fp32", "fp16", "w8a16", "w8a8"]
+    ms: float
+    quantity: Quantity
+    batch: int
+    runtime: str
+    kind: Literal["npu", "gpu", "cpu"]
+    threads: int | None = None
+
+
+_NCNN: Mapping[str, tuple[str, int]] = {
+    "alexnet": ("alexnet", 224),
+    "efficientnet_b0": ("efficientnet_b0", 224),
+    "efficientnetv2_b0": ("tf_efficientnetv2_b0", 224),
+    "googlenet": ("googlenet", 224),
+    "mnasnet": ("mnasnet1_0", 224),
+    "mobilenet": ("mobilenetv1_100", 224),
+    "mobilenet_v2": ("mobilenetv2_100", 224),
+    "mobilenet_v3": ("mobilenet_v3_large", 224),
+    "regnety_400m": ("regnet_y_400mf", 224),
+    "resnet18": ("resnet18", 224),
+    "resnet50": ("resnet50", 224),
+    "shufflenet_v2": ("shufflenet_v2_x1_0", 224),
+    "squeezenet": ("squeezenet1_1", 224),
+    "vgg16": ("vgg16", 224),
+    "vision_transformer": ("vit_base_patch32_384", 384),
+}
+_HAILO: Mapping[str, str] = {
+    "deit_base": "deit_base_patch16_224",
+    "deit_small": "deit_small_patch16_224",
+    "deit_tiny": "deit_tiny_patch16_224",
+    "efficientformer_l1": "efficientformer_l1",
+    "efficientnet_l": "tf_efficientnet_el",
+    "efficientnet_lite0": "tf_efficientnet_lite0",
+    "efficientnet_lite1": "tf_efficientnet_lite1",
+    "efficientnet_lite2": "tf_efficientnet_lite2",
+    "efficientnet_lite3": "tf_efficientnet_lite3",
+    "efficientnet_lite4": "tf_efficientnet_lite4",
+    "efficientnet_m": "tf_efficientnet_em",
+    "efficientnet_s": "tf_efficientnet_es",
+    "fastvit_sa12": "fastvit_sa12",
+    "inception_v1": "googlenet",
+    "mobilenet_v1": "mobilenetv1_100",
+    "mobilenet_v2_1.0": "mobilenetv2_100",
+    "mobilenet_v2_1.4": "mobilenetv2_140",
+    "mobilenet_v3": "mobilenet_v3_large",
+    "regnetx_1.6gf": "regnetx_016",
+    "regnetx_800mf": "regnetx_008",
+    "repghost_1_0x": "repghostnet_100",
+    "repghost_2_0x": "repghostnet_200",
+    "repvgg_a1": "repvgg_a1",
+    "repvgg_a2": "repvgg_a2",
+    "resnet_v1_18": "resnet18",
+    "resnet_v1_34": "resnet34",
+    "resnet_v1_50": "resnet50",
+    "resnext26_32x4d": "resnext26ts",
+    "resnext50_32x4d": "resnext50_32x4d",
+    "squeezenet_v1.1": "squeezenet1_1",
+    "swin_small": "swin_small_patch4_window7_224",
+    "swin_tiny": "swin_tiny_patch4_window7_224",
+    "vit_base": "vit_base_patch16_224",
+    "vit_small": "vit_small_patch16_224",
+    "vit_tiny": "vit_tiny_patch16_224",
+}
+_RKNN: Mapping[str, str] = {"mobilenetv2-12": "mobilenetv2_100", "resnet50-v2-7": "resnet50"}
+
+
+def slug(text: str) -> str:
+    """Return a name fit for a profile."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:60].rstrip("-")
+
+
+def _named(model: str, size: int) -> str | None:
+    """Return the reference network of a model at a resolution."""
+    for name in (model, f"{model}@{size}"):
+        if name in workloads.names() and workloads.describe(name).input[-2:] == (size, size):
+            return name
+    return None
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    try:
+        opened = gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8")
+        with opened as file:
+            return list(csv.DictReader(file))
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise DataError(f"table: cannot be read, got {str(path)!r} ({error}).") from None
+
+
+def read_timm(path: Path, device: str, title: str, kind: Literal["gpu", "cpu"], runtime: str) -> Iterator[PublicTiming]:
+    """Yield timm's inference benchmark: milliseconds a frame, at the batch the table used; batch 1 is a latency."""
+    for row in _rows(path):
+        batch, name = int(row["infer_batch_size"]), _named(row["model"], int(row["infer_img_size"]))
+        if name is None or abs(float(row["param_count"]) * 1e6 / workloads.describe(name).params - 1) > 0.01:
+            continue
+        quantity: Quantity = "latency" if kind == "cpu" and batch == 1 else "reciprocal_throughput"
+        precision: Literal["fp32", "fp16"] = "fp32" if kind == "cpu" else "fp16"
+        ms = float(row["infer_step_time"]) / batch
+        yield PublicTiming(device, title, name, precision, ms, quantity, 1 if kind == "cpu" else batch, runtime, kind, None)
+
+
+def read_ncnn(path: Path) -> Iterator[PublicTiming]:
+    """Yield ncnn's benchmark at fp32/fp16 storage (its default), least of its loops: CPU threads by device, or a GPU through Vulkan."""
+    for row in _rows(path):
+        model, size = _NCNN.get(row["model"], ("", 0))
+        name = _named(model, size) if model else None
+        try:
+            ms, threads, gpu = float(row["min"]), int(float(row["threads"])), float(row["gpu"])
+        except ValueError:
+            continue
+        if name is None or ms <= 0:
+            continue
+        part = "gpu" if gpu >= 0 else f"{threads}t"
+        kind: Literal["gpu", "cpu"] = "gpu" if gpu >= 0 else "cpu"
+        runtime = "ncnn-vulkan" if gpu >= 0 else "ncnn"
+        title = f"{row['device']}, {'GPU' if gpu >= 0 else f'{threads} threads'}"
+        yield PublicTiming(
+            f"ncnn-{slug(row['device'].split('(')[0])}-{part}", title, name, "fp16", ms, "latency", 1, runtime, kind, None if gpu >= 0 else threads
+        )
+
+
+def read_hailo(path: Path) -> Iterator[PublicTiming]:
+    """Yield Hailo's model zoo: frames a second at batch 1, so milliseconds a frame at full load."""
+    for row in _rows(path):
+        size = re.match(r"(\d+)x(\d+)x", row["res"])
+        name = _named(_HAILO.get(row["model"], ""), int(size[1])) if size and size[1] == size[2] and row["model"] in _HAILO else None
+        if name is None or not row["fps_b1"] or abs(float(row["params_m"]) * 1e6 / workloads.describe(name).params - 1) > 0.05:
+            continue
+        title = f"Hailo-{row['device'].removeprefix('HAILO')}"
+        yield PublicTiming(
+            slug(title), title, name, "w8a8", 1e3 / float(row["fps_b1"]), "reciprocal_throughput", 1, "hailort", "npu"
+        )  # fmt: skip
+
+
+def read_rknn(path: Path) -> Iterator[PublicTiming]:
+    """Yield Rockchip's model zoo: frames a second at batch 1."""
+    for row in _rows(path):
+        name = _named(_RKNN.get(row["model"], ""), 224) if row["model"] in _RKNN else None
+        if name is None or not row["fps"]:
+            continue
+        yield PublicTiming(
+            slug(row["device"]), row["device"], name, "w8a8", 1e3 / float(row["fps"]), "reciprocal_throughput", 1, "rknn", "npu"
+        )  # fmt: skip
