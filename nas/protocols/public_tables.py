@@ -121,9 +121,9 @@ def _named(model: str, size: int) -> str | None:
 
 def _rows(path: Path) -> list[dict[str, str]]:
     try:
-        opened = gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8")
-        with opened as file:
-            return list(csv.DictReader(file))
+        packed = path.read_bytes()
+        text = (gzip.decompress(packed) if path.suffix == ".gz" else packed).decode()
+        return list(csv.DictReader(text.splitlines()))
     except (OSError, EOFError, UnicodeDecodeError) as error:
         raise DataError(f"table: cannot be read, got {str(path)!r} ({error}).") from None
 
@@ -156,7 +156,16 @@ def read_ncnn(path: Path) -> Iterator[PublicTiming]:
         runtime = "ncnn-vulkan" if gpu >= 0 else "ncnn"
         title = f"{row['device']}, {'GPU' if gpu >= 0 else f'{threads} threads'}"
         yield PublicTiming(
-            f"ncnn-{slug(row['device'].split('(')[0])}-{part}", title, name, "fp16", ms, "latency", 1, runtime, kind, None if gpu >= 0 else threads
+            f"ncnn-{slug(row['device'].split('(')[0])}-{part}",
+            title,
+            name,
+            "fp16",
+            ms,
+            "latency",
+            1,
+            runtime,
+            kind,
+            None if gpu >= 0 else threads,
         )
 
 

@@ -1,0 +1,187 @@
+"""Fit and write the profiles of devices with public timings: timm's GPUs and CPU, ncnn's boards and phones, Hailo, Rockchip.
+
+    python experiments/007_public_profiles/run.py --data ../shared/data
+
+Writes ``hardware_profiles/*.toml``, ``latency_predictors/artifacts/{timm,ncnn-cpu,ncnn-gpu,hailo}.npz`` and results/results.json. Errors
+are of networks left out with all their family (five folds, timm) or one by one and on all devices at once (the others): the device has
+never seen the network, and neither has the prior that it is shrunk to. ``known_elsewhere`` is the other reading of leave-one-network-out:
+the network's own timings on the other devices of the table are used, scaled.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import platform
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+
+from latency_predictors.additive import Additive
+from latency_predictors.physical import Physical
+from nas import workloads
+from nas.predictor import Sample
+from nas.protocols.public_tables import PublicTiming, read_hailo, read_ncnn, read_rknn, read_timm
+
+ROOT = Path(__file__).parents[2]
+TIMM = "huggingface/pytorch-image-models results/", "https://github.com/huggingface/pytorch-image-models", "Apache-2.0"
+NCNN = "Tencent/ncnn benchmark/", "https://github.com/Tencent/ncnn", "BSD-3-Clause"
+HAILO = "hailo-ai/hailo_model_zoo", "https://github.com/hailo-ai/hailo_model_zoo", "MIT"
+RKNN = "airockchip/rknn_model_zoo", "https://github.com/airockchip/rknn_model_zoo", "Apache-2.0"
+FEWEST = 12
+
+
+def tables(data: Path) -> dict[str, tuple[tuple[str, str, str], list[PublicTiming]]]:
+    file = "benchmark-infer-amp-nhwc-pt240-cu124-rtx{}.csv"
+    eager = "pytorch 2.4.0, cuda 12.4, amp, channels last"
+    timm = [
+        *read_timm(data / "timm" / file.format("3090"), "rtx-3090", "NVIDIA GeForce RTX 3090", "gpu", eager),
+        *read_timm(data / "timm" / file.format("4090"), "rtx-4090", "NVIDIA GeForce RTX 4090", "gpu", eager),
+        *read_timm(
+            data / "timm" / "benchmark-infer-fp32-nchw-pt240-cpu-i9_10940x-dynamo.csv", "i9-10940x", "Intel Core i9-10940X", "cpu", "pytorch 2.4.0 torch.compile"
+        ),
+    ]  # fmt: skip
+    ncnn = list(read_ncnn(data / "ncnn_bench.csv.gz"))
+    return {
+        "timm": (TIMM, timm),
+        "ncnn-cpu": (NCNN, one_setting_a_device([r for r in ncnn if r.kind == "cpu"])),
+        "ncnn-gpu": (NCNN, [r for r in ncnn if r.kind == "gpu"]),
+        "hailo": (HAILO, list(read_hailo(data / "hailo_fps.csv"))),
+        "rknn": (RKNN, list(read_rknn(data / "rknn_fps.csv"))),
+    }
+
+
+def one_setting_a_device(rows: list[PublicTiming]) -> list[PublicTiming]:
+    """Keep four threads where a device was timed so, else its most threads up to eight."""
+    by_board: dict[str, dict[int, list[PublicTiming]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        by_board[row.device.rpartition("-")[0]][row.threads or 1].append(row)
+    kept = []
+    for settings in by_board.values():
+        few = [t for t in settings if t <= 8] or [min(settings)]
+        kept += settings[4 if 4 in settings else max(few)]
+    return kept
+
+
+def known_elsewhere(timed: dict[str, dict[str, float]]) -> dict[str, float]:
+    """Return each device's median error in percent when a network is predicted from its timings on the other devices, scaled."""
+    errors = {}
+    for device, own in timed.items():
+        found = []
+        for name, ms in own.items():
+            guesses = []
+            for other, theirs in timed.items():
+                shared = [n for n in own if n in theirs and n != name]
+                if other == device or name not in theirs or len(shared) < 8:
+                    continue
+                logs = np.array([math.log(own[n] / theirs[n]) for n in shared])
+                guesses.append((float(logs.std()) + 0.02, float(np.median(logs)) + math.log(theirs[name])))
+            if guesses:
+                nearest = sorted(guesses)[:5]
+                weights = np.array([1 / spread**2 for spread, _ in nearest])
+                found.append(abs(math.exp(float(np.average([g for _, g in nearest], weights=weights))) / ms - 1))
+        if found:
+            errors[device] = 100 * float(np.median(found))
+    return errors
+
+
+def residuals(model: Additive | Physical, device: str, precision: str) -> np.ndarray:
+    """Return the log residuals of networks left out."""
+    if isinstance(model, Additive):
+        return model.devices[device, precision].scores
+    pool = model.pools[precision]
+    row = pool.left_out[pool.timings.devices.index(device)]
+    return row[np.isfinite(row)]
+
+
+def toml(head: PublicTiming, origin: tuple[str, str, str], artifact: str, quality: dict[str, object], timings: dict[str, float]) -> str:
+    def text(value: str) -> str:
+        return json.dumps(value, ensure_ascii=False)
+
+    lines = [f"title = {text(head.title)}", f'kind = "{head.kind}"']
+    lines += [f'quantity = "{head.quantity}"'] if head.quantity != "latency" else []
+    lines += [f"batch = {head.batch}"] if head.batch != 1 else []
+    lines += [f"runtime = {text(head.runtime)}"]
+    lines += ["compiled = false"] if head.kind == "gpu" and head.runtime.startswith("pytorch") else []
+    lines += [f"threads = {head.threads}"] if head.threads else []
+    lines += [f'default_precision = "{head.precision}"', "", "[origin]", f"title = {text(origin[0])}", f"reference = {text(origin[1])}"]
+    lines += [f"licence = {text(origin[2])}", 'command = "python experiments/007_public_profiles/run.py --data ../shared/data"']
+    lines += ["", f"[precisions.{head.precision}]"]
+    if quality:
+        lines += [
+            f'predictor = "{"physical" if artifact == "hailo" else "additive"}"',
+            f'artifact = "{artifact}.npz"',
+            "",
+            f"[precisions.{head.precision}.held_out]",
+        ]
+        lines += [f"{key} = {json.dumps(value)}" for key, value in quality.items()]
+    else:
+        lines += [f'notes = ["{len(timings)} networks of the table can be rebuilt, too few for a fit"]']
+    few = dict(sorted(timings.items())) if len(timings) < 60 else {}
+    if few:
+        lines += ["", f"[precisions.{head.precision}.timings_ms]"] + [f"{text(n)} = {ms:.4g}" for n, ms in few.items()]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--only", nargs="*")
+    args = parser.parse_args()
+    out = Path(__file__).parent / "results" / "results.json"
+    results = json.loads(out.read_text())["tables"] if out.exists() else {}
+    for table, (origin, rows) in tables(args.data).items():
+        if args.only and table not in args.only:
+            continue
+        timed: dict[str, dict[str, float]] = defaultdict(dict)
+        heads: dict[str, PublicTiming] = {}
+        for row in rows:
+            timed[row.device][row.network] = min(row.ms, timed[row.device].get(row.network, math.inf))
+            largest = heads.setdefault(row.device, row)
+            if row.batch > largest.batch:
+                heads[row.device] = row
+        fit = {device: found for device, found in timed.items() if len(found) >= FEWEST}
+        graphs = {name: workloads.load(name) for found in fit.values() for name in found}
+        samples = [
+            Sample(graphs[name], heads[device].precision, ms, name, device, workloads.describe(name).family)
+            for device, found in fit.items()
+            for name, ms in found.items()
+        ]
+        model: Additive | Physical = Physical().fit(samples) if table == "hailo" else Additive().fit(samples) if samples else Additive()
+        elsewhere = known_elsewhere(fit)
+        report = {}
+        for device, found in sorted(timed.items()):
+            quality: dict[str, object] = {}
+            key = (device, heads[device].precision)
+            if device in fit:
+                score = residuals(model, *key)
+                error = np.abs(np.exp(score) - 1)
+                folds = "five folds over families" if len(found) >= 60 else "leave one network out, on all devices"
+                quality = {
+                    "protocol": folds,
+                    "networks": len(found),
+                    "mean_error_pct": round(100 * float(np.minimum(error, 10).mean()), 2),
+                    "median_error_pct": round(100 * float(np.median(error)), 2),
+                    "within_10_pct": round(100 * float((error <= 0.10).mean()), 1),
+                    "within_25_pct": round(100 * float((error <= 0.25).mean()), 1),
+                }
+            if not quality and table != "rknn":
+                continue
+            (ROOT / "hardware_profiles" / f"{device}.toml").write_text(toml(heads[device], origin, table, quality, found))
+            report[device] = quality | {
+                "networks": len(found),
+                "known_elsewhere_median_pct": round(elsewhere[device], 2) if device in elsewhere else None,
+            }
+        if samples:
+            model.save(ROOT / "latency_predictors" / "artifacts" / f"{table}.npz")
+        results[table] = report
+        medians = [r["median_error_pct"] for r in report.values() if "median_error_pct" in r]
+        print(table, len(report), "median of medians", np.median(medians) if medians else None, flush=True)
+        about = {"machine": platform.platform(), "numpy": np.__version__}
+        out.write_text(json.dumps({**about, "tables": results}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

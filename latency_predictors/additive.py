@@ -1,0 +1,354 @@
+"""``additive``: non-negative prices of a few dozen quantities, fitted to relative errors, shrunk to what alike devices pay.
+
+The plain model for CPUs, GPUs and boards with public timings: an operator costs so much a MAC of its family, so much a byte it touches, so
+much to start; narrow operators cost more a MAC. Prices are never negative and never zero, so a kind of work that the timings lack is priced
+as the average of its sort and named as extrapolated.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from latency_predictors._operator_counts import Kind, kind_of
+from nas.errors import ArtifactError, UsageError, did_you_mean
+from nas.graph import Graph, Operator
+from nas.hardware import Profile
+from nas.ops import spec_of
+from nas.predictor import Estimate, Estimates, Floats, OperatorLatency, Predictor, Sample, Segments, predictors
+
+FORMAT_VERSION = 1
+FEWEST = 10
+MANY = 60
+_BEYOND = 1.5  # by so much the interval's logarithm grows outside what was calibrated
+_NARROW = (32, 64, 128, 256)  # geometric mean of input and output channels below which a MAC may cost more
+_WORK = ("depthwise3", "depthwise5", "depthwise7", "grouped", "conv3", "conv", "pointwise", "gemm", "attention", "other")
+_MOVES = ("relu", "smooth", "elementwise", "norm", "softmax", "layout", "transpose", "pool", "global", "rest")
+_WIDE = ("pointwise", "gemm", "conv3", "conv", "grouped")
+COLUMNS = (
+    "operators",
+    "weight_bytes",
+    *(f"{work}/macs" for work in _WORK),
+    *(f"{work}/bytes" for work in _WORK),
+    *(f"{move}/bytes" for move in _MOVES),
+    *(f"{work}/macs<{width}" for work in _WIDE for width in _NARROW),
+    "smooth fused/bytes",
+)
+_AT = {name: i for i, name in enumerate(COLUMNS)}
+_SMOOTH = {"Gelu", "Swish", "Sigmoid", "Tanh", "Mish", "Erf", "Softplus", "Elu", "Selu"}
+
+
+def _work(kind: Kind) -> str:
+    name = kind.family
+    if name.startswith("depthwise"):
+        size = int(name.removeprefix("depthwise"))
+        return "depthwise3" if size <= 3 else "depthwise5" if size <= 5 else "depthwise7"
+    if name.startswith("grouped"):
+        return "grouped"
+    if name in ("pointwise", "conv3"):
+        return name
+    if name.startswith("conv"):
+        return "conv"
+    return {"Gemm": "gemm", "MatMul": "gemm", "Attention": "attention"}.get(name, "other")
+
+
+def _move(op: str) -> str:
+    if op in _SMOOTH:
+        return "smooth"
+    if op == "Transpose" or op == "Roll":
+        return "transpose"
+    if op.startswith("Global"):
+        return "global"
+    category = spec_of(op).category
+    return {
+        "activation": "relu",
+        "elementwise": "elementwise",
+        "norm": "norm",
+        "softmax": "softmax",
+        "layout": "layout",
+        "pool": "pool",
+    }.get(category, "rest")
+
+
+def _row(graph: Graph, op: Operator) -> dict[str, float]:
+    kind = kind_of(graph, op)
+    row: dict[str, float] = {"operators": 1, "weight_bytes": kind.weight_bytes}
+    if kind.macs:
+        work = _work(kind)
+        row[f"{work}/macs"], row[f"{work}/bytes"] = kind.macs, kind.activation_bytes
+        if work in _WIDE and op.weights:
+            taps = math.prod(op.weights[0].shape[2:])
+            width = math.sqrt(op.weights[0].elements / taps)
+            row |= {f"{work}/macs<{edge}": kind.macs for edge in _NARROW if width < edge}
+        if op.attribute("activation") in _SMOOTH:
+            row["smooth fused/bytes"] = kind.activation_bytes
+    else:
+        row[f"{_move(op.op)}/bytes"] = kind.activation_bytes
+    return row
+
+
+@lru_cache(maxsize=65536)
+def quantities(graph: Graph) -> tuple[float, ...]:
+    """Return a graph's quantities in the order of `COLUMNS`."""
+    total: dict[str, float] = defaultdict(float)
+    for op in graph.operators:
+        for name, value in _row(graph, op).items():
+            total[name] += value
+    return tuple(float(total.get(name, 0)) for name in COLUMNS)
+
+
+@dataclass(frozen=True, eq=False)
+class Prices:
+    """What one device pays.
+
+    Attributes:
+        prices_ms: A unit of each quantity, shape (columns,).
+        scores: Log residuals (predicted over measured) of networks left out with their families, by ascending size.
+        most: Second largest amount of each quantity in a network of the fit, so zero where fewer than two had any.
+        range_ms: Fastest and slowest network of the fit.
+    """
+
+    prices_ms: Floats
+    scores: Floats
+    most: Floats
+    range_ms: tuple[float, float]
+
+
+def fit_prices(x: Floats, latency_ms: Floats, prior: Floats | None = None, penalty: float = 0.0) -> Floats:
+    """Return non-negative prices that minimise robust relative errors, shrunk to `prior`, shape (columns,).
+
+    Args:
+        x: Quantities, shape (n, columns).
+        latency_ms: Shape (n,).
+        prior: Prices of an alike device; by default the average price of a MAC, a byte and a start.
+        penalty: Weight of the prior where networks are few; 0.1 where zero.
+
+    Source:
+        Lawson & Hanson's non-negative least squares; Huber-like weights (reweighted four times, relative error 5 %).
+    """
+    from scipy.optimize import nnls
+
+    least = 0.01 * default_prices(x, latency_ms)
+    rows = x / latency_ms[:, None]
+    if prior is None and len(latency_ms) >= MANY:  # plenty: shrink every column alike, to nothing
+        centre, strength, target = 1 / (rows.mean(0) + rows.std(0) + 1e-12), 0.1 * len(rows) ** 0.5, 0.0
+    else:
+        centre, strength, target = (100 * least if prior is None else prior), penalty or 0.1, 1.0
+    scaled = rows * centre
+    trust = np.ones(len(latency_ms))
+    found: Floats = np.ones(len(centre))
+    for _ in range(4):
+        design = np.concatenate([scaled * trust[:, None], strength * np.eye(len(centre))])
+        found = nnls(design, np.concatenate([trust, np.full(len(centre), strength * target)]), maxiter=30 * len(centre))[0]
+        trust = 1 / np.sqrt(np.maximum(np.abs(scaled @ found - 1), 0.05) / 0.05)
+    seen = (x > 0).any(axis=0)
+    return np.asarray(np.where(seen, np.maximum(found * centre, least), 100 * least), dtype=float)
+
+
+def default_prices(x: Floats, latency_ms: Floats) -> Floats:
+    """Return prices under which MACs, bytes, weights and starts take a quarter of the time each, whatever their family."""
+    sorts = {"macs": 0.0, "bytes": 0.0, "weight_bytes": 0.0, "operators": 0.0}
+    totals = dict.fromkeys(sorts, np.zeros(len(x)))
+    of = ["macs" if "macs" in name else name if name in sorts else "bytes" for name in COLUMNS]
+    for i, name in enumerate(COLUMNS):
+        if "<" not in name:
+            totals[of[i]] = totals[of[i]] + x[:, i]
+    unit = {sort: float(np.median(latency_ms / np.maximum(total, 1e-9))) / 4 for sort, total in totals.items()}
+    return np.array([unit[sort] * (0.2 if "<" in name else 1.0) for name, sort in zip(COLUMNS, of, strict=True)])
+
+
+def left_out(x: Floats, latency_ms: Floats, groups: Sequence[Any], prior_of: Any = None) -> Floats:
+    """Return what each network is predicted when all networks of its group are left out, shape (n,)."""
+    labels = np.array(groups)
+    guess = np.empty(len(latency_ms))
+    for label in dict.fromkeys(groups):
+        out = labels == label
+        prior = prior_of(label) if prior_of else None
+        guess[out] = x[out] @ fit_prices(x[~out], latency_ms[~out], prior)
+    return guess
+
+
+def folds_of(families: Sequence[str], count: int = 5, seed: int = 0) -> list[str]:
+    """Return a fold for each network, families kept together where there are as many families as folds."""
+    names = sorted(set(families))
+    if len(names) < count:  # nothing to hold together
+        return [str(i % count) for i in range(len(families))]
+    order = np.random.default_rng(seed).permutation(len(names))
+    fold = {names[i]: str(place % count) for place, i in enumerate(order)}
+    return [fold[family] for family in families]
+
+
+@predictors.register("additive")
+class Additive(Predictor):
+    """See the module.
+
+    Args:
+        devices: Prices by (device, precision).
+    """
+
+    def __init__(self, devices: Mapping[tuple[str, str], Prices] | None = None) -> None:
+        self.devices = dict(devices or {})
+
+    def fit(self, samples: Sequence[Sample], profiles: Sequence[Profile] = ()) -> Additive:  # noqa: ARG002
+        """Return prices of every device in `samples`; devices with few networks are shrunk to the pool's typical device.
+
+        With 60 networks or more, five folds over families give the interval; with fewer, each network is left out in turn, on all devices.
+        """
+        found: dict[tuple[str, str], Prices] = {}
+        for precision in sorted({s.precision for s in samples}):
+            chosen = [s for s in samples if s.precision == precision]
+            found |= _fit_pool(chosen, precision)
+        if not found:
+            raise UsageError("additive: no timings, got 0.")
+        return Additive(found)
+
+    def _prices(self, profile: Profile, precision: str) -> Prices:
+        profile.at(precision)
+        for name in (profile.name, *profile.aliases):
+            if (name, precision) in self.devices:
+                return self.devices[name, precision]
+        known = {device for device, at in self.devices if at == precision}
+        raise UsageError(f"additive: nothing is fitted for {profile.name!r} at {precision!r}.{did_you_mean(profile.name, known)}")
+
+    def estimate(self, graph: Graph, profile: Profile, precision: str, confidence: float = 0.9) -> Estimate:
+        """Estimate one graph; the breakdown sums to the latency."""
+        prices = self._prices(profile, precision)
+        rows = [_row(graph, op) for op in graph.operators]
+        parts = [sum(value * float(prices.prices_ms[_AT[name]]) for name, value in row.items()) for row in rows]
+        missing = set(profile.at(precision).unsupported_ops) & {op.op for op in graph.operators}
+        latency = float(np.array(quantities(graph)) @ prices.prices_ms)
+        beyond = _extrapolated(prices, np.array(quantities(graph)), latency)
+        factor = math.exp(_quantile(prices.scores, confidence) * (_BEYOND if beyond else 1))
+        return Estimate(
+            latency,
+            latency / factor,
+            latency * factor,
+            confidence,
+            unsupported=tuple(sorted({*graph.unknown, *missing})),
+            extrapolated=beyond,
+            operators=tuple(OperatorLatency(op.name, op.op, ms) for op, ms in zip(graph.operators, parts, strict=True)),
+        )
+
+    def estimate_batch(self, candidates: Sequence[Segments], profile: Profile, precision: str, confidence: float = 0.9) -> Estimates:
+        """Estimate many candidates; a segment is priced once."""
+        prices = self._prices(profile, precision)
+        forbidden = set(profile.at(precision).unsupported_ops)
+        x = np.array([np.sum([quantities(graph) for _, graph in parts], axis=0) for parts in candidates]).reshape(-1, len(COLUMNS))
+        latency = x @ prices.prices_ms
+        usable = [not any(graph.unknown or forbidden & {op.op for op in graph.operators} for _, graph in parts) for parts in candidates]
+        extrapolated = [bool(_extrapolated(prices, row, float(ms))) for row, ms in zip(x, latency, strict=True)]
+        factor = np.exp(_quantile(prices.scores, confidence) * np.where(extrapolated, _BEYOND, 1))
+        return Estimates(latency, latency / factor, latency * factor, np.array(usable, dtype=bool), np.array(extrapolated, dtype=bool))
+
+    def save(self, path: Path) -> None:
+        """Write an npz of numbers and one JSON text."""
+        head = {"version": FORMAT_VERSION, "columns": COLUMNS, "devices": [list(key) for key in self.devices]}
+        head["ranges"] = [list(p.range_ms) for p in self.devices.values()]
+        stacked: dict[str, Any] = {
+            "prices": np.array([p.prices_ms for p in self.devices.values()]),
+            "most": np.array([p.most for p in self.devices.values()], dtype=np.float32),
+        }
+        scores: dict[str, Any] = {f"scores/{i}": p.scores for i, p in enumerate(self.devices.values())}
+        with path.open("wb") as file:
+            np.savez_compressed(file, head=np.array(json.dumps(head)), **stacked, **scores)
+
+    @classmethod
+    def load(cls, path: Path) -> Additive:
+        """Read what `save` wrote."""
+        try:
+            with np.load(path, allow_pickle=False) as data:
+                head = json.loads(str(data["head"]))
+                if head["version"] != FORMAT_VERSION or tuple(head["columns"]) != COLUMNS:
+                    raise ArtifactError(f"additive: {path} is of another version. Do this: fit it again.")
+                prices, most = data["prices"], data["most"].astype(float)
+                scores = [data[f"scores/{i}"] for i in range(len(prices))]
+            return cls(
+                {
+                    (device, precision): Prices(prices[i], scores[i], most[i], (low, high))
+                    for i, ((device, precision), (low, high)) in enumerate(zip(head["devices"], head["ranges"], strict=True))
+                }
+            )
+        except FileNotFoundError:
+            raise ArtifactError(f"additive: no such file, got {str(path)!r}.") from None
+        except (OSError, KeyError, ValueError, TypeError, EOFError) as error:
+            raise ArtifactError(f"additive: damaged file {str(path)!r} ({error}).") from None
+
+
+def _fit_pool(samples: Sequence[Sample], precision: str) -> dict[tuple[str, str], Prices]:
+    graphs = {s.name: s.graph for s in samples}
+    family = {s.name: s.family or s.name for s in samples}
+    rows = {name: np.array(quantities(graph)) for name, graph in graphs.items()}
+    timed: dict[str, dict[str, float]] = {}
+    for s in samples:
+        if not (math.isfinite(s.latency_ms) and s.latency_ms > 0):
+            raise UsageError(f"additive: a latency must be positive, got {s.latency_ms!r} ms for {s.name}.")
+        timed.setdefault(s.device, {})[s.name] = s.latency_ms
+    typical = _Typical(timed, rows) if len(timed) >= 5 and len(graphs) < MANY else None
+    found = {}
+    for device, latencies in sorted(timed.items()):
+        if len(latencies) < FEWEST:
+            raise UsageError(f"additive: too few networks of {device}, got {len(latencies)}. Expected at least {FEWEST}.")
+        names = list(latencies)
+        x, y = np.array([rows[n] for n in names]), np.array([latencies[n] for n in names])
+        groups = folds_of([family[n] for n in names]) if len(names) >= MANY else names
+        scale = float(np.exp(np.mean(np.log(y))))
+        guess = left_out(x, y, groups, (lambda n, scale=scale: typical.prices(n) * scale) if typical else None)
+        prior = typical.prices("") * scale if typical else None
+        found[device, precision] = Prices(
+            fit_prices(x, y, prior),
+            _by_size(np.log(guess / y)),
+            np.sort(x, axis=0)[-2].astype(np.float32).astype(float),
+            (float(y.min()), float(y.max())),
+        )
+    return found
+
+
+class _Typical:
+    """Prices of the geometric mean of all devices, each scaled by its own mean, with a network left out everywhere."""
+
+    def __init__(self, timed: Mapping[str, Mapping[str, float]], rows: Mapping[str, Floats]) -> None:
+        self.timed, self.rows = timed, rows
+        self.known: dict[str, Floats] = {}
+
+    def prices(self, without: str) -> Floats:
+        if without not in self.known:
+            logs: dict[str, list[float]] = {}
+            for latencies in self.timed.values():
+                mean = float(np.mean([math.log(ms) for name, ms in latencies.items() if name != without]))
+                for name, ms in latencies.items():
+                    if name != without:
+                        logs.setdefault(name, []).append(math.log(ms) - mean)
+            names = sorted(logs)
+            y = np.exp([float(np.mean(logs[n])) for n in names])
+            self.known[without] = fit_prices(np.array([self.rows[n] for n in names]), y, None, 0.05)
+        return self.known[without]
+
+
+def _quantile(scores: Floats, confidence: float) -> float:
+    """Return the ⌈(n + 1)·confidence⌉-th of n scores; beyond the largest, half as much again (few networks hold no high quantile)."""
+    rank = math.ceil((len(scores) + 1) * confidence)
+    return abs(float(scores[rank - 1])) if rank <= len(scores) else 1.5 * abs(float(scores[-1]))
+
+
+def _by_size(residuals: Floats) -> Floats:
+    return residuals[np.argsort(np.abs(residuals), kind="stable")]
+
+
+def _extrapolated(prices: Prices, row: Floats, latency_ms: float) -> tuple[str, ...]:
+    parts = row * prices.prices_ms / latency_ms
+    unseen = np.flatnonzero((prices.most == 0) & (parts > 0.03))
+    large = np.flatnonzero((prices.most > 0) & (row > 1.5 * prices.most) & (parts > 0.1))
+    said = [f"{COLUMNS[i]} is {100 * parts[i]:.0f} % of it and in no two networks of the fit" for i in unseen]
+    said += [f"{COLUMNS[i]} is {row[i] / prices.most[i]:.1f} times what the fit had" for i in large]
+    low, high = prices.range_ms
+    if not low / 1.25 <= latency_ms <= 1.25 * high:
+        said.append(f"{latency_ms:.3g} ms is outside the fit's {low:.3g} to {high:.3g} ms")
+    return tuple(said)
