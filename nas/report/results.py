@@ -46,9 +46,9 @@ def print_result(result: Mapping[str, Any], console: Console | None = None) -> N
         print_lines([f"model: {result['model']}"], console)
     elif result.get("model_reason"):
         print_lines([f"no model file: {result['model_reason']}"], console)
-    spent = ", ".join(f"{phase} {seconds:.1f} s" for phase, seconds in result["seconds"].items() if seconds)
+    spent = "".join(f", {phase} {seconds:.1f} s" for phase, seconds in result["seconds"].items() if seconds)
     print_lines(
-        [f"{result['evaluations']} evaluations, {result['proposals']} proposals; {spent}. Run directory: {result['run_dir']}"], console
+        [f"{result['evaluations']} evaluations, {result['proposals']} proposals{spent}. Run directory: {result['run_dir']}"], console
     )
 
 
