@@ -15,7 +15,7 @@ from typing import Any
 
 from nas.arch import Architecture
 from nas.evaluator import Metrics, evaluators
-from nas.events import EventBus, PhaseAdvanced, PhaseFinished, PhaseStarted
+from nas.events import EventBus, Notice, PhaseAdvanced, PhaseFinished, PhaseStarted
 from nas.explain import why_not_more
 from nas.judge import Judge, Verdict
 from nas.objective import Goal
@@ -54,6 +54,10 @@ def choose_published(problem: Problem, bus: EventBus) -> tuple[dict[str, Any], l
     points = [point(problem, c.architecture, c.verdict, accuracy_pct=c.metrics.accuracy_pct) for c in best]
     chosen = max(points, key=lambda p: (p["accuracy_pct"], -p["latency_ms"]))
     winner = next(c.architecture for c in best if c.architecture.key == chosen["key"])
+    if quantised := sorted({p["precision"] for p in points if p["precision"].startswith("w")}):
+        bus.emit(
+            Notice(f"published accuracies are those of float weights; what {' and '.join(quantised)} costs these networks is not known.")
+        )
     scored = [(c.architecture, c.verdict, c.metrics.accuracy_pct) for c in candidates]
     result = {
         "chosen": chosen,

@@ -20,7 +20,7 @@ def result_text(result: Mapping[str, Any]) -> str:
     from rich.console import Console
 
     buffer = io.StringIO()
-    print_result(result, Console(file=buffer, width=200, highlight=False))
+    print_result(result, Console(file=buffer, width=240, highlight=False))
     return buffer.getvalue()
 
 

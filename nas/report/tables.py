@@ -15,7 +15,7 @@ def stdout_console() -> Console:
 
     from rich.console import Console
 
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 180)
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 240)
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], console: Console | None = None) -> None:

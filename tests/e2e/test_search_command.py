@@ -50,6 +50,12 @@ def test_the_contract(nas: Callable[..., Result], words: list[object], tmp_path:
     assert json.loads(nas("resume", run, "--format", "json").out) == data
 
 
+def test_float_accuracies_of_quantised_networks_are_called_so(nas: Callable[..., Result], words: list[object]) -> None:
+    found = json.loads(nas(*words, "--precision", "w8a8", "--format", "json").out)
+    assert found["chosen"]["precision"] == "w8a8"
+    assert any("those of float weights" in text and "w8a8" in text for text in found["notices"])
+
+
 def test_the_table_names_choice_and_margin(nas: Callable[..., Result], words: list[object]) -> None:
     out = nas(*words).out
     assert "choice: tiny-16 (a, ImageNet-1k)" in out
