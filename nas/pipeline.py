@@ -20,6 +20,8 @@ def start(request: Request, out: Path | None, bus: EventBus) -> dict[str, Any]:
     Raises:
         NasError: What went wrong, in one line; what was done so far is kept.
     """
+    if out is not None and out.exists():  # before data are read
+        raise RunDirectory.taken(out)
     problem = pose(request)
     run = RunDirectory.create(out, f"{problem.space.name}-{problem.device}", request.model_dump(), facts_of(problem))
     try:

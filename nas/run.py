@@ -60,12 +60,7 @@ class RunDirectory:
         try:
             target.mkdir(parents=True, exist_ok=False)
         except FileExistsError:
-            remedy = (
-                f"Do this: nas resume {target}, or give another --out."
-                if (target / "manifest.json").is_file()
-                else "Do this: give another --out."
-            )
-            raise UsageError(f"--out {target}: exists already. {remedy}") from None
+            raise cls.taken(target) from None
         except OSError as error:
             raise ArtifactError(f"--out {target}: cannot be made ({error.strerror}).") from None
         run = cls(target)
@@ -83,6 +78,12 @@ class RunDirectory:
             },
         )
         return run
+
+    @classmethod
+    def taken(cls, path: Path) -> UsageError:
+        """Return the error that a path exists, with what to do."""
+        resumable = f"nas resume {path}, or " if (path / "manifest.json").is_file() else ""
+        return UsageError(f"--out {path}: exists already. Do this: {resumable}give another --out.")
 
     @classmethod
     def open(cls, path: Path) -> RunDirectory:
