@@ -504,6 +504,8 @@ class _Lease:
                 try:
                     self._store.renew(row)
                 except (OptunaError, SQLAlchemyError, OSError) as error:
+                    if self._row is not row:  # it was closed meanwhile
+                        continue
                     logger.warning("trial %d: its lease could not be renewed (%s)", row.number, error)
 
 

@@ -21,7 +21,7 @@ from nas.searcher import Prescreen, Trial
 from nas.searchers._memory import RememberingSearcher
 from nas.space import SearchSpace
 
-DRAWS = 32
+DRAWS = 8
 """Proposals of the tuner until one is new and within the budgets; then a mutation of the last."""
 
 _LOST = -1e9

@@ -4,8 +4,8 @@ from nas.arch import Architecture
 from nas.searcher import searchers
 from nas.searchers._memory import RememberingSearcher
 
-POPULATION = 50
-TOURNAMENT = 20
+POPULATION = 30
+TOURNAMENT = 10
 
 
 @searchers.register("evolution")
