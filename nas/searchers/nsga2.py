@@ -10,15 +10,13 @@ from nas.searcher import Trial, searchers
 from nas.searchers._memory import RememberingSearcher
 
 POPULATION = 20
-"""Survivors for each objective."""
-
 MUTATION_ONLY = 0.3
 """Share of children that have one parent; all others are crossed first."""
 
 
 @searchers.register("nsga2")
 class NSGA2(RememberingSearcher):
-    """Keeps the best evaluated trials by (front, crowding), 20 for each objective; a child replaces the worst.
+    """Keeps the best `POPULATION` evaluated trials by (front, crowding); a child replaces the worst.
 
     Source:
         Deb et al., "A fast and elitist multiobjective genetic algorithm: NSGA-II", 2002; steady-state as in Durillo
@@ -28,7 +26,6 @@ class NSGA2(RememberingSearcher):
 
     def __init__(self, *args: object, **kwargs: object) -> None:
         super().__init__(*args, **kwargs)  # type: ignore[arg-type]
-        self._capacity = POPULATION * len(self.goal.objectives)
         self._population: list[Trial] = []
         self._fitness: list[tuple[int, float]] = []
 
@@ -38,7 +35,7 @@ class NSGA2(RememberingSearcher):
             return
         pool = [*self._population, trial]
         fitness = ranks_and_crowding(np.array([self.goal.losses(member.values) for member in pool]))
-        if len(pool) > self._capacity:
+        if len(pool) > POPULATION:
             worst = max(range(len(pool)), key=lambda i: (fitness[i], pool[i].number))
             del pool[worst], fitness[worst]
         self._population, self._fitness = pool, fitness
@@ -46,7 +43,7 @@ class NSGA2(RememberingSearcher):
     def ask(self, number: int) -> Architecture | None:
         """Propose a child of two tournament winners, or a draw while the population is young."""
         rng = self.rng(number)
-        if len(self._population) < self._capacity // 2:
+        if len(self._population) < POPULATION // 2:
             return self.fresh(lambda: self.space.sample(rng), rng)
         return self.fresh(lambda: self._child(rng), rng)
 
