@@ -163,10 +163,12 @@ class RunDirectory:
             ) from None
 
     def discard(self) -> None:
-        """Remove a run that has found out nothing, so that its name can be used again."""
-        for name in ("manifest.json", "status.json", "lock"):
-            (self.path / name).unlink(missing_ok=True)
-        self.path.rmdir()
+        """Remove a run that has found out nothing, so that its name can be used again; one that holds anything else stays."""
+        papers = {"manifest.json", "status.json", "lock"}
+        if {path.name for path in self.path.iterdir()} <= papers:
+            for name in papers:
+                (self.path / name).unlink(missing_ok=True)
+            self.path.rmdir()
 
     def living(self) -> bool:
         """Return whether a process is at work on this run."""
