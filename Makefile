@@ -12,6 +12,10 @@ $(VENV)/.dev: $(VENV)/.installed
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	touch $@
 
+$(VENV)/.extras: $(VENV)/.dev
+	$(BIN)/pip install --quiet --editable '.[dev,nni]'
+	touch $@
+
 search: $(VENV)/.installed  ## a fresh virtual environment, then the main job
 	$(BIN)/nas search --device sa8295p --budget 5ms
 
@@ -21,7 +25,7 @@ check: $(VENV)/.dev  ## the gate: format, lint, types, fast tests
 	$(BIN)/mypy
 	$(BIN)/pytest -n 2 -m "not slow"
 
-test: $(VENV)/.dev  ## what CI runs: the gate and the slow tests
+test: $(VENV)/.extras  ## what CI runs: the gate and the slow tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
