@@ -344,13 +344,23 @@ class _Writer:
         return names[0]
 
     def _op_Slice(self, op: Operator) -> str:
-        axis, start, step = op.attribute("axis"), op.attribute("start"), op.attribute("step", 1)
-        end = start + (op.outputs[0].shape[axis] - 1) * step + 1
-        return self.emit("Slice", [op.inputs[0], *(self.constant(np.array([n], dtype=np.int64)) for n in (start, end, axis, step))])
+        out = op.outputs[0].shape
+        if op.attribute("axes") is not None:
+            axes, starts, ends = (list(op.attribute(name)) for name in ("axes", "starts", "ends"))
+            steps = list(op.attribute("steps") or [1] * len(axes))
+        else:
+            axis, start, step = op.attribute("axis"), op.attribute("start"), op.attribute("step", 1)
+            axes, starts, ends, steps = [axis], [start], [start + (out[axis] - 1) * step + 1], [step]
+        return self.emit("Slice", [op.inputs[0], *(self.constant(np.array(n, dtype=np.int64)) for n in (starts, ends, axes, steps))])
 
     def _op_Pad(self, op: Operator) -> str:
-        pads = self.constant(np.array(op.attribute("pads"), dtype=np.int64))
-        return self.emit("Pad", [op.inputs[0], pads], mode=op.attribute("mode", "constant"))
+        before, after = self.shape(op.inputs[0]), op.outputs[0].shape
+        rank, pads = len(before), tuple(op.attribute("pads"))
+        grown = [b - a for a, b in zip(before, after, strict=True)]
+        if len(pads) != 2 * rank or [pads[i] + pads[rank + i] for i in range(rank)] != grown:
+            pads = (*(g // 2 for g in grown), *(g - g // 2 for g in grown))
+        values = self.constant(np.array(pads, dtype=np.int64))
+        return self.emit("Pad", [op.inputs[0], values], mode=op.attribute("mode", "constant"))
 
     def _op_Expand(self, op: Operator) -> str:
         if not op.inputs:
@@ -365,6 +375,8 @@ class _Writer:
 
     def _op_Gather(self, op: Operator) -> str:
         index, axis = op.attribute("index"), op.attribute("axis", 0)
+        if op.weights or len(op.inputs) > 1:
+            raise GraphError(f"onnx: cannot be written, got a {op.op} whose rows depend on the data at {op.name}.")
         shape, out = self.shape(op.inputs[0]), op.outputs[0].shape
         if index is None:  # which entries is not recorded: any table of the right size costs the same
             count = out[axis] if len(out) == len(shape) else 1
