@@ -157,7 +157,8 @@ def make_basis(
     per_network = np.maximum(plain.mean(0) @ found.quantities(), 1e-9)
     varying = np.flatnonzero(found.counts[:, rows].std(axis=1).max(axis=0) > 0)
     families = {name: i for i, name in enumerate(sorted({kind.family for kind in found.kinds}))}
-    kinds = {(found.kinds[i].family, found.kinds[i].shape): n for n, i in enumerate(varying)}
+    spelt = dict.fromkeys((found.kinds[i].family, found.kinds[i].shape) for i in varying)
+    kinds = {key: n for n, key in enumerate(spelt)}
     runtimes = tuple(
         r
         for r in range(len(RUNTIMES))

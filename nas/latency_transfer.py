@@ -82,18 +82,25 @@ class Score:
 
 def figures(predicted: Floats, measured: Floats) -> dict[str, float]:
     """Return rank correlations and errors of predictions."""
-    from scipy.stats import kendalltau, spearmanr
+    from scipy.stats import kendalltau
 
     error = np.abs(predicted / measured - 1)
     flat = np.ptp(predicted) == 0
     return {
-        "spearman": 0.0 if flat else float(spearmanr(predicted, measured).statistic),
+        "spearman": rank_correlation(predicted, measured),
         "kendall": 0.0 if flat else float(kendalltau(predicted, measured).statistic),
         "mean_error_pct": 100 * float(error.mean()),
         "median_error_pct": 100 * float(np.median(error)),
         "within_10_pct": 100 * float((error <= 0.10).mean()),
         "within_25_pct": 100 * float((error <= 0.25).mean()),
     }
+
+
+def rank_correlation(predicted: Floats, measured: Floats) -> float:
+    """Return Spearman's correlation; zero where the predictions are all alike."""
+    from scipy.stats import spearmanr
+
+    return 0.0 if np.ptp(predicted) == 0 else float(spearmanr(predicted, measured).statistic)
 
 
 def split(latency_ms: Floats, protocol: TransferProtocol) -> tuple[list[int], list[int]]:
@@ -165,7 +172,7 @@ def bench_latency_transfer(
             inside = np.abs(truth - mean) <= half
             score.add(**figures(mean, truth), coverage_pct=100 * inside.mean(), halfwidth_pct=100 * np.median(half / mean), **notes)
             for name, guess in baseline_predictions(macs, counts, timed, local[timed], asked).items():
-                plain[name].add(**figures(guess, truth))
+                plain[name].add(spearman=rank_correlation(guess, truth))
         top = figures(predictor.ceiling(prepared, timeable, local[timeable], asked), truth)
         devices[device] = score.means() | {
             "spearman_sd": float(np.std(score.rows["spearman"])),

@@ -20,7 +20,6 @@ from pathlib import Path
 import numpy as np
 
 from latency_predictors.additive import Additive
-from latency_predictors.physical import Physical
 from nas import workloads
 from nas.predictor import Sample
 from nas.protocols.public_tables import PublicTiming, read_hailo, read_ncnn, read_rknn, read_timm
@@ -87,15 +86,6 @@ def known_elsewhere(timed: dict[str, dict[str, float]]) -> dict[str, float]:
     return errors
 
 
-def residuals(model: Additive | Physical, device: str, precision: str) -> np.ndarray:
-    """Return the log residuals of networks left out."""
-    if isinstance(model, Additive):
-        return model.devices[device, precision].scores
-    pool = model.pools[precision]
-    row = pool.left_out[pool.timings.devices.index(device)]
-    return row[np.isfinite(row)]
-
-
 def toml(head: PublicTiming, origin: tuple[str, str, str], artifact: str, quality: dict[str, object], timings: dict[str, float]) -> str:
     def text(value: str) -> str:
         return json.dumps(value, ensure_ascii=False)
@@ -111,7 +101,7 @@ def toml(head: PublicTiming, origin: tuple[str, str, str], artifact: str, qualit
     lines += ["", f"[precisions.{head.precision}]"]
     if quality:
         lines += [
-            f'predictor = "{"physical" if artifact == "hailo" else "additive"}"',
+            'predictor = "additive"',
             f'artifact = "{artifact}.npz"',
             "",
             f"[precisions.{head.precision}.held_out]",
@@ -149,14 +139,14 @@ def main() -> None:
             for device, found in fit.items()
             for name, ms in found.items()
         ]
-        model: Additive | Physical = Physical().fit(samples) if table == "hailo" else Additive().fit(samples) if samples else Additive()
+        model = Additive().fit(samples) if samples else Additive()
         elsewhere = known_elsewhere(fit)
         report = {}
         for device, found in sorted(timed.items()):
             quality: dict[str, object] = {}
             key = (device, heads[device].precision)
             if device in fit:
-                score = residuals(model, *key)
+                score = model.devices[key].scores
                 error = np.abs(np.exp(score) - 1)
                 folds = "five folds over families" if len(found) >= 60 else "leave one network out, on all devices"
                 quality = {
