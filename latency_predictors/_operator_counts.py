@@ -11,12 +11,12 @@ from typing import NamedTuple
 import numpy as np
 
 from nas.graph import DTYPE_BYTES, Graph, Operator
-from nas.passes.zeros import cut_zeros, fold_zeros
+from nas.passes.zeros import fold_zeros, remove_unread
 from nas.predictor import Floats, Segments
 
 RUNTIMES: tuple[tuple[str, Callable[[Graph], Graph]], ...] = (
     ("as written", lambda graph: graph),
-    ("zeros cut", cut_zeros),
+    ("unread removed", remove_unread),
     ("zeros folded", fold_zeros),
 )
 """An eager runtime executes the graph as written; converters drop what nothing reads; compilers fold zeros as well."""

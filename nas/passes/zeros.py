@@ -20,18 +20,6 @@ def remove_unread(graph: Graph) -> Graph:
     return graph if len(kept) == len(graph.operators) else replace(graph, operators=tuple(reversed(kept)))
 
 
-def cut_zeros(graph: Graph) -> Graph:
-    """Return the graph in which a multiplication by zero is a constant that reads nothing, without what nothing reads then.
-
-    Converters do so much (TensorFlow Lite in the tables of HW-NAS-Bench); operators that are fed with these constants still run.
-    """
-    cut = tuple(
-        replace(op, op="Expand", inputs=(), attributes=freeze({"constant": 0})) if op.op == "Mul" and op.attribute("constant") == 0 else op
-        for op in graph.operators
-    )
-    return remove_unread(replace(graph, operators=cut)) if cut != graph.operators else remove_unread(graph)
-
-
 def fold_zeros(graph: Graph) -> Graph:
     """Return the graph without what is zero whatever the input, and without what then feeds nothing.
 

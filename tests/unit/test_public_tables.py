@@ -45,7 +45,7 @@ def test_accelerators_are_reciprocal_throughput(tmp_path: Path) -> None:
         list(read_rknn(tmp_path / "none.csv"))
 
 
-@pytest.mark.parametrize("device", ["rtx-3090", "rtx-4090", "i9-10940x", "hailo-8"])
+@pytest.mark.parametrize("device", ["rtx-3090", "rtx-4090", "i9-10940x"])
 def test_committed_profiles_estimate(device: str) -> None:
     profile = load_profile(device)
     small, large = (
