@@ -318,8 +318,8 @@ class Training:
             self.supernet.gradient.copy_(accelerator.reduce(self.supernet.gradient, "mean"))
             shared = accelerator.reduce(shared, "mean")
             shared[-1] *= accelerator.num_processes
-        norm = self.supernet.gradient.norm()
-        self.supernet.gradient.mul_((recipe.clip / (norm + 1e-6)).clamp(max=1.0))
+        if (norm := float(self.supernet.gradient.norm())) > recipe.clip:
+            self.supernet.gradient.mul_(recipe.clip / norm)
         rate = learning_rate_at(step, self.steps * recipe.epochs, recipe)
         for group in self.optimizer.param_groups:
             group["lr"] = rate

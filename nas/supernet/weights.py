@@ -71,7 +71,7 @@ class Path:
     def __call__(self, x: Tensor) -> Tensor:
         """Run the member. (n, 3, h, w) -> (n, classes)."""
         for link, weights in zip(self.links, self.weights, strict=True):
-            x = functional_call(link.module, weights, (x,))
+            x = functional_call(link.module, weights, (x,), tie_weights=False)  # no part ties weights; looking takes as long as some parts
         return x
 
     def add_gradients(self) -> None:
@@ -79,12 +79,13 @@ class Path:
         for link, weights in zip(self.links, self.weights, strict=True):
             for leaf, gradient in zip(weights.values(), link.gradients, strict=True):
                 if leaf.grad is not None:
-                    gradient.add_(leaf.grad.view(gradient.shape))
+                    gradient.add_(leaf.grad.reshape(gradient.shape))
 
     def train(self, mode: bool = True) -> Path:
         """Make batch norms use the statistics of the batch (or their own, where `mode` is false)."""
         for link in self.links:
-            link.module.train(mode)
+            if link.module.training is not mode:
+                link.module.train(mode)
         return self
 
     def norms(self) -> Iterator[nn.modules.batchnorm._BatchNorm]:
@@ -156,7 +157,7 @@ class Supernet:
         links = tuple(self._link(part) for part in self.space.parts(architecture, size, self.num_classes))
         weights = []
         for link in links:
-            own = (view.clone().reshape(shape) for view, shape in zip(link.views, link.shapes, strict=True))
+            own = (_own(view, shape) for view, shape in zip(link.views, link.shapes, strict=True))
             weights.append({name: tensor.requires_grad_(gradients) for name, tensor in zip(link.names, own, strict=True)})
         return Path(links, tuple(weights))
 
@@ -246,6 +247,14 @@ def _slice(tensor: Tensor, shape: Shape, stack: int, window: bool) -> Tensor:
         if want != have:
             tensor = tensor.narrow(axis, (have - want) // 2 if axis >= first_window else 0, want)
     return tensor
+
+
+def _own(view: Tensor, shape: Shape) -> Tensor:
+    """Return a copy of a slice in the shape and the memory format that a module of its own would have."""
+    if len(shape) != 4:
+        return view.clone().reshape(shape)
+    own = torch.empty(shape, dtype=view.dtype, device=view.device, memory_format=torch.channels_last)
+    return own.copy_(view.reshape(shape))
 
 
 def _strip(module: nn.Module) -> None:
