@@ -75,10 +75,10 @@ def read_checkpoint(path: Path, kind: str) -> Checkpoint:
 
     try:
         with path.open("rb") as stream:
-            head = stream.read(4)
+            head = stream.read(9)  # safetensors: eight bytes of length, then JSON
     except OSError as error:
         raise ArtifactError(f"checkpoint: cannot be read, got {str(path)!r} ({error.strerror}).") from None
-    if head[:2] == b"PK" or head[:1] == b"\x80":
+    if head[8:] != b"{" and (head[:2] == b"PK" or head[:1] == b"\x80"):
         raise ArtifactError(f"checkpoint: a pickle, which is never loaded, got {str(path)!r}. Expected safetensors.")
     try:
         with safe_open(path, framework="pt") as file:

@@ -19,7 +19,7 @@ from nas.evaluators.supernet import SupernetEvaluator
 from nas.events import Event, EventBus, PhaseAdvanced, PhaseStarted
 from nas.space import get_space
 from nas.supernet.batches import Batches, prepare
-from nas.supernet.checkpoint import read_checkpoint
+from nas.supernet.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from nas.supernet.train import Recipe, Trained, fair_members, learning_rate_at, load_supernet, predicted_memory_bytes, train
 
 SIDE = (32, 32)
@@ -205,3 +205,12 @@ def test_two_gloo_processes_give_the_loss_of_one(tmp_path: Path) -> None:
         found[processes] = json.loads(out.read_text())
     assert found[2]["processes"] == 2
     assert np.allclose(found[1]["losses"], found[2]["losses"], rtol=0, atol=1e-5)
+
+
+def test_a_header_of_any_length_is_no_pickle(tmp_path: Path) -> None:
+    path, lows = tmp_path / "w.safetensors", set()
+    for length in range(0, 256, 8):  # the length's low byte takes every value that it can, a pickle's first byte among them
+        write_checkpoint(path, Checkpoint("supernet", {"filler": "x" * length}, {"epoch": 1, "epochs": 1}, {"a": torch.ones(1)}))
+        lows.add(path.read_bytes()[0])
+        assert len(read_checkpoint(path, "supernet").identity["filler"]) == length
+    assert 0x80 in lows
