@@ -407,10 +407,12 @@ def lower_pad(builder: GraphBuilder, x: str, padding: Resolution) -> str:
 
 def lower_crop(builder: GraphBuilder, x: str, resolution: Resolution) -> str:
     """Write the removal of what is below and right of `resolution` and return the output; nothing where nothing is."""
-    n, h, w, c = builder.shape(x)
-    if (h, w) == resolution:
-        return x
-    return builder.add_operator("Slice", [x], {"axes": (1, 2), "starts": (0, 0), "ends": resolution}, shape=(n, *resolution, c))
+    for axis, size in zip((1, 2), resolution, strict=True):
+        shape = list(builder.shape(x))
+        if shape[axis] != size:
+            shape[axis] = size
+            x = builder.add_operator("Slice", [x], {"axis": axis, "start": 0, "size": size, "step": 1}, shape=shape)
+    return x
 
 
 class ChannelsLast(nn.Module):

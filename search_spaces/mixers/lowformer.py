@@ -98,10 +98,12 @@ def transposed_window(stride: int) -> tuple[int, int, int]:
 
 def lower_crop(builder: GraphBuilder, x: str, resolution: Resolution) -> str:
     """Write the removal of what is below and right of `resolution` and return the output; nothing where nothing is."""
-    n, c, *size = builder.shape(x)
-    if tuple(size) == resolution:
-        return x
-    return builder.add_operator("Slice", [x], {"axes": (2, 3), "starts": (0, 0), "ends": resolution}, shape=(n, c, *resolution))
+    for axis, size in zip((2, 3), resolution, strict=True):
+        shape = list(builder.shape(x))
+        if shape[axis] != size:
+            shape[axis] = size
+            x = builder.add_operator("Slice", [x], {"axis": axis, "start": 0, "size": size, "step": 1}, shape=shape)
+    return x
 
 
 class Lowtention(nn.Module):
