@@ -596,6 +596,20 @@ class GraphBuilder:
         self._values |= {value.name: value for value in rest}
         return (first, *(value.name for value in rest))
 
+    def narrow(self, x: str, axis: int, start: int, size: int, name: str | None = None) -> str:
+        """Take `size` positions of an axis, from `start` on; the value itself where that is all of them.
+
+        Raises:
+            GraphError: The axis is shorter.
+        """
+        shape = list(self.shape(x))
+        if not 0 <= start <= start + size <= shape[axis]:
+            raise GraphError(f"Slice: {size} positions from {start} do not fit into {shape[axis]}.")
+        if size == shape[axis]:
+            return x
+        shape[axis] = size
+        return self.add_operator("Slice", [x], {"axis": axis, "start": start, "size": size, "step": 1}, shape=shape, name=name)
+
     def reshape(self, x: str, shape: Sequence[int], name: str | None = None) -> str:
         """Give a value another shape of as many elements; one −1 is worked out."""
         sizes = list(shape)

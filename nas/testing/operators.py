@@ -195,6 +195,28 @@ def check_batch_independence(operator: OperatorFamily, channels: int, resolution
     assert error <= 1e-12, f"{operator}: an image's output depends on its batch, by {error:.1e}"
 
 
+def check_graph_runs(operator: OperatorFamily, channels: int, resolution: Resolution, path: Path) -> None:
+    """The graph, written as a file with random weights as `measure` does, runs in ONNX Runtime; red operators may have no file.
+
+    Args:
+        operator: What is lowered.
+        channels: Of the map.
+        resolution: Of the map.
+        path: Where the file goes.
+    """
+    import onnxruntime
+
+    from nas.frontends.onnx_writer import write_onnx
+
+    if operator.grade == "red":
+        return
+    write_onnx(lower(operator, channels, resolution), path, np.random.default_rng(11))
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    x = np.zeros((1, channels, *resolution), np.float32)
+    (y,) = session.run(None, {session.get_inputs()[0].name: x})
+    assert y.shape == x.shape, f"{operator}: the written graph gives {y.shape}"
+
+
 def check_memory_format(operator: OperatorFamily, channels: int, resolution: Resolution) -> None:
     """A map laid out channels last in memory, as an operator before this one may leave it, gives the same output."""
     import torch

@@ -407,12 +407,7 @@ def lower_pad(builder: GraphBuilder, x: str, padding: Resolution) -> str:
 
 def lower_crop(builder: GraphBuilder, x: str, resolution: Resolution) -> str:
     """Write the removal of what is below and right of `resolution` and return the output; nothing where nothing is."""
-    for axis, size in zip((1, 2), resolution, strict=True):
-        shape = list(builder.shape(x))
-        if shape[axis] != size:
-            shape[axis] = size
-            x = builder.add_operator("Slice", [x], {"axis": axis, "start": 0, "size": size, "step": 1}, shape=shape)
-    return x
+    return builder.narrow(builder.narrow(x, 1, 0, resolution[0]), 2, 0, resolution[1])
 
 
 class ChannelsLast(nn.Module):

@@ -119,16 +119,14 @@ class LSNet(OperatorFamily):
             u = builder.unary("Relu", u)
         taps = builder.norm("GroupNormalization", builder.conv(u, k**2 * sets, name="weights"), k**2 * sets, num_groups=sets)
         taps = builder.reshape(taps, (n, sets, k**2, h, w))
-        padded = builder.add_operator("Pad", [x], {"pads": (k // 2,) * 4}, shape=(n, c, h + k - 1, w + k - 1))
+        padded = builder.add_operator("Pad", [x], {"pads": (0, 0, k // 2, k // 2) * 2}, shape=(n, c, h + k - 1, w + k - 1))
         padded = builder.reshape(padded, (n, c // sets, sets, h + k - 1, w + k - 1))
         y = ""
         with builder.scope("aggregate"):
             for i in range(k**2):
                 row, column = divmod(i, k)
-                tap = builder.add_operator("Slice", [taps], {"starts": (i,), "ends": (i + 1,), "axes": (2,)}, shape=(n, sets, 1, h, w))
-                tap = builder.reshape(tap, (n, 1, sets, h, w))
-                where = {"starts": (row, column), "ends": (row + h, column + w), "axes": (3, 4)}
-                shifted = builder.add_operator("Slice", [padded], where, shape=(n, c // sets, sets, h, w))
+                tap = builder.reshape(builder.narrow(taps, 2, i, 1), (n, 1, sets, h, w))
+                shifted = builder.narrow(builder.narrow(padded, 3, row, h), 4, column, w)
                 term = builder.binary("Mul", shifted, tap)
                 y = builder.binary("Add", y, term) if y else term
         return builder.batch_norm(builder.reshape(y, (n, c, h, w)), name="norm")

@@ -26,13 +26,14 @@ def drawn(name: str, count: int) -> tuple[OperatorFamily, ...]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_operator(name: str) -> None:
-    for operator in drawn(name, 3):
+def test_operator(name: str, tmp_path: Path) -> None:
+    for i, operator in enumerate(drawn(name, 3)):
         contract.check_shape_and_counts(operator)
         contract.check_fuse(operator, contract.CHANNELS, SIZE)
         contract.check_gradients(operator, contract.CHANNELS, SIZE)
         contract.check_batch_independence(operator, contract.CHANNELS, SIZE)
         contract.check_memory_format(operator, contract.CHANNELS, SIZE)
+        contract.check_graph_runs(operator, contract.CHANNELS, (9, 13), tmp_path / f"{i}.onnx")
         contract.check_elastic(operator, contract.CHANNELS, SIZE)
         assert hash(operator) == hash(type(operator)(**vars(operator)))
 
