@@ -158,7 +158,7 @@ class Supernet:
         weights = []
         for link in links:
             own = (_own(view, shape) for view, shape in zip(link.views, link.shapes, strict=True))
-            weights.append({name: tensor.requires_grad_(gradients) for name, tensor in zip(link.names, own, strict=True)})
+            weights.append({name: nn.Parameter(tensor, requires_grad=gradients) for name, tensor in zip(link.names, own, strict=True)})
         return Path(links, tuple(weights))
 
     def extract(self, architecture: Architecture, resolution: Resolution | None = None) -> nn.Module:

@@ -116,3 +116,21 @@ def test_resize_interpolates() -> None:
     table = torch.arange(4.0).view(4, 1).expand(4, 3)
     assert resize(table, (4, 3)) is table
     assert torch.allclose(resize(table, (8, 3))[:, 0], torch.tensor([0, 0.25, 0.75, 1.25, 1.75, 2.25, 2.75, 3]))
+
+
+def test_every_family_runs_on_shared_weights() -> None:
+    space = get_space("hybrid-gpu-s", num_classes=5)
+    assert isinstance(space, ElasticSpace)
+    net = Supernet(space, 5, SIDE, seed=0)
+    names = [choice.name for choice in space.choices]
+    for gene in ("stage1.block0.mixer", "stage1.block0.channel_mixer"):
+        place = names.index(gene)
+        for value in space.choices[place].values:
+            genes = list(space.extreme(False).genes)
+            genes[place] = value
+            architecture = space.architecture(genes)
+            net.gradient.zero_()
+            path = net.path(architecture, gradients=True).train()
+            path(images(2, space.proxy(architecture, SIDE))).sum().backward()
+            path.add_gradients()
+            assert bool(net.gradient.isfinite().all()), value
