@@ -213,7 +213,7 @@ class Hybrid(ElasticSpace):
         self.name = f"hybrid-{preset}"
         self.num_classes = num_classes
         group, _, size = preset.rpartition("-")
-        self._size = SIZES[size]
+        self._size, self._narrow = SIZES[size], not group
         known = {*mixers.names(), *channel_mixers.names()}
         if unknown := sorted(set(without) - known):
             raise UnknownNameError("mixer", unknown[0], known)
@@ -227,7 +227,7 @@ class Hybrid(ElasticSpace):
         channel = _families(channel_mixers, DEFAULT_CHANNEL_MIXERS, group, without)
         resolutions = RESOLUTIONS if resolution is None else (f"{resolution[0]}x{resolution[1]}",)
         for slack in (1.0, 0.9, 0.8, 0.7, 0.6):  # whatever families there are, the largest member keeps the preset's promise
-            rule = _Rule(self._size, resolutions, slack, not group)
+            rule = _Rule(self._size, resolutions, slack, self._narrow)
             self._token = [dict(_settings(token, stage, rule)) for stage in range(4)]
             self._channel = [dict(_channel_settings(channel, stage, rule)) for stage in range(4)]
             if self._dearest_macs() <= self._size.most_macs:
@@ -387,7 +387,7 @@ class Hybrid(ElasticSpace):
         return height, width
 
     def slots(self, resolution: Resolution, num_classes: int) -> Mapping[str, tuple[Part, ...]]:
-        """Return every setting of every position at the stage's largest width and the largest proxy."""
+        """Return every setting of every position at the stage's widths and the largest proxy."""
         found: dict[str, list[Part]] = {}
         largest = self.architecture((self._widest, *self._first[1:]))
         for key in self._largest_keys(self.proxy(largest, resolution), num_classes):
@@ -402,11 +402,12 @@ class Hybrid(ElasticSpace):
         for s, depths in enumerate(self._size.depths):
             if s:
                 yield (size, s, widths[s - 1], widths[s])
-            for b in range(depths[-1]):
+            # families beyond the default may group channels otherwise at another width, so every width counts
+            for b, width in product(range(depths[-1]), [widths[s]] if self._narrow else self._size.widths[s]):
                 for setting in self._token[s]:
-                    yield (size, s, b, widths[s], setting)
+                    yield (size, s, b, width, setting)
                 for setting, expansion in product(self._channel[s], EXPANSIONS):
-                    yield (size, s, b, widths[s], setting, expansion)
+                    yield (size, s, b, width, setting, expansion)
         yield (size, widths[3], classes, None, None, None, None)
 
 

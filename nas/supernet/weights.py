@@ -155,7 +155,7 @@ class Supernet:
         """Return a member as a path, with its own copy of its weights as they are now."""
         size = self.space.proxy(architecture, self.resolution)
         links = tuple(self._link(part) for part in self.space.parts(architecture, size, self.num_classes))
-        weights = []
+        weights: list[dict[str, Tensor]] = []
         for link in links:
             own = (_own(view, shape) for view, shape in zip(link.views, link.shapes, strict=True))
             weights.append({name: nn.Parameter(tensor, requires_grad=gradients) for name, tensor in zip(link.names, own, strict=True)})
