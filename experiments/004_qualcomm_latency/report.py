@@ -95,6 +95,25 @@ def device_rows(devices: dict[str, Any]) -> list[list[str]]:
     return rows
 
 
+def pooled_lines(report: dict[str, Any], *tables: dict[str, Any]) -> list[str]:
+    """Coverage and width of the intervals over everything that was held out, and over fp16 alone."""
+    lines = []
+    for label, wanted in (("fp16, qnn and tflite", ("fp16",)), ("all precisions", ("fp16", "w8a16", "w8a8"))):
+        found = [
+            n
+            for table in tables
+            for precision, entry in table.get("precisions", {}).items()
+            if precision in wanted
+            for device in entry["devices"].values()
+            for n in device["networks"]
+        ]
+        covered = 100 * float(np.mean([n["lower_ms"] <= n["measured_ms"] <= n["upper_ms"] for n in found]))
+        width = float(np.median([np.sqrt(n["upper_ms"] / n["lower_ms"]) for n in found]))
+        report[f"pooled {label}"] = {"predictions": len(found), "coverage_pct": round(covered, 2), "median_halfwidth": round(width, 4)}
+        lines.append(f"- {label}: {len(found)} predictions, {covered:.1f} % inside their 90 % interval, median half-width ×/÷ {width:.2f}")
+    return lines
+
+
 def main() -> None:
     loo, family, unseen, donor = (read(f"{n}.json") for n in ("leave_one_out_qnn", "family_qnn", "unseen_generation_qnn", "donor_qnn"))
     pool = Physical.load(ROOT / "latency_predictors" / "artifacts" / "qualcomm-qnn.npz").pools["fp16"]
@@ -124,9 +143,21 @@ def main() -> None:
             table(head, device_rows(found["devices"])),
             "",
         ]
+    text += ["## All held-out predictions pooled", "", *pooled_lines(report, loo, read("leave_one_out_tflite.json")), ""]
     if family:
         found = family["precisions"]["fp16"]
         text += ["## Whole families left out, fp16", "", table(head, device_rows(found["devices"])), ""]
+    tflite = read("leave_one_out_tflite.json").get("precisions", {}).get("fp16")
+    if tflite:
+        over = tflite["over_devices"]
+        text += [
+            "## Leave one network out, tflite, fp16",
+            "",
+            f"Mean over {over['devices']} devices {over['mean_of_mean_error_pct']:.1f} %, worst {over['worst_mean_error_pct']:.1f} %.",
+            "",
+            table(head, device_rows(tflite["devices"])),
+            "",
+        ]
     if unseen:
         rows = [
             [
