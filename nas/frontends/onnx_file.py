@@ -211,6 +211,8 @@ class _Reader:
             return True
         source = next((c.source for c in constants if c.source and c.array is None), "")
         for name in node.output:
+            if self._types.get(name, (None, ""))[0] is None:
+                self._infer(node, operands)
             inferred, dtype = self._types.get(name, (None, "fp32"))
             if inferred is None:
                 return False

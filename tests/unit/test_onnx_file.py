@@ -148,3 +148,15 @@ def test_unknown_operator_is_named_with_its_domain(tmp_path: Path) -> None:
     graph = helper.make_graph([helper.make_node("Warp", ["x"], ["y"], domain="acme")], "g", values[:1], values[1:])
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18), helper.make_opsetid("acme", 1)]), tmp_path / "u.onnx")
     assert read_onnx(tmp_path / "u.onnx").unknown == ("acme.Warp",)
+
+
+def test_large_constant_without_a_shape_is_worked_out(tmp_path: Path) -> None:
+    """A table beyond what is kept in numbers, reshaped by constants: its shape alone goes on."""
+    table = numpy_helper.from_array(np.ones((64, 128), np.float32), "table")
+    axes = numpy_helper.from_array(np.array([0]), "axes")
+    nodes = [helper.make_node("Unsqueeze", ["table", "axes"], ["t"]), helper.make_node("Add", ["x", "t"], ["y"])]
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, (1, 64, 128)) for name in ("x", "y")]
+    graph = helper.make_graph(nodes, "g", values[:1], values[1:], [table, axes])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)]), tmp_path / "t.onnx")
+    (op,) = read_onnx(tmp_path / "t.onnx").operators
+    assert (op.op, op.weights[0].shape, op.weights[0].params) == ("Add", (1, 64, 128), 64 * 128)
