@@ -1,0 +1,105 @@
+"""The main job on CIFAR-10: how long it takes, what front it gives, and whether the front's ends differ in accuracy.
+
+    python experiments/011_cifar10/run.py --data ../shared/data/cifar10_jpeg.tar.xz
+
+The budget is the 30 % quantile of the latency of 2,000 random members. The ends of the front are compared on the test
+pictures with the supernet's weights, picture by picture (paired). The pictures are JPEG re-encoded, which changes pixels.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+sys.path.insert(0, str(ROOT))
+DEVICE, SPACE, SEED, QUANTILE = "sa8295p", "hybrid-s", 0, 0.3
+
+
+def budget_ms() -> float:
+    """Return the quantile of the latencies of random members."""
+    from nas.hardware import load_profile
+    from nas.predictor import load_predictor
+    from nas.space import get_space
+
+    space, profile = get_space(SPACE, num_classes=10), load_profile(DEVICE)
+    rng = np.random.default_rng(SEED)
+    members = [space.segments(space.sample(rng)) for _ in range(2000)]
+    estimates = load_predictor(profile).estimate_batch(members, profile, profile.default_precision)
+    return round(float(np.quantile(estimates.latency_ms, QUANTILE)), 3)
+
+
+def compare_ends(run_dir: Path, front: list[dict], data: str) -> dict[str, object]:
+    """Return accuracies of the most accurate and the fastest point on the test pictures, and their paired difference."""
+    from nas.arch import Architecture
+    from nas.dataset import load_dataset
+    from nas.evaluators.supernet import SupernetEvaluator
+    from nas.space import get_space
+    from nas.supernet.train import load_supernet
+
+    dataset = load_dataset(data, seed=SEED)
+    supernet = load_supernet(run_dir / "supernet.safetensors", get_space(SPACE, num_classes=10))
+    evaluator = SupernetEvaluator(supernet, dataset, "test")
+    best = max(front, key=lambda p: p["supernet_accuracy_pct"])
+    fastest = min(front, key=lambda p: p["latency_ms"])
+    right = [evaluator.right(Architecture.from_json(json.dumps(p["architecture"]))).astype(float) for p in (best, fastest)]
+    difference = right[0] - right[1]
+    error = difference.std(ddof=1) / len(difference) ** 0.5
+    return {
+        "pictures": len(difference),
+        "best_test_pct": round(100 * right[0].mean(), 2),
+        "fastest_test_pct": round(100 * right[1].mean(), 2),
+        "difference_points": round(100 * difference.mean(), 2),
+        "standard_error_points": round(100 * error, 2),
+        "standard_errors": round(difference.mean() / error, 1),
+        "latency_ratio": round(best["latency_ms"] / fastest["latency_ms"], 2),
+    }
+
+
+def main() -> None:
+    """Run the search and write ``results/results.json``."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--out", type=Path, default=Path("runs/cifar10"))
+    arguments = parser.parse_args()
+    budget = budget_ms()
+    command = ["search", "--device", DEVICE, "--budget", f"{budget}ms", "--space", SPACE, "--data", arguments.data]
+    command += ["--proxy-resolution", "32", "--seed", str(SEED), "--out", str(arguments.out), "--format", "json"]
+    began = time.monotonic()
+    done = subprocess.run([sys.executable, str(ROOT / "cli.py"), *command], stdout=subprocess.PIPE, text=True, check=True)
+    seconds = time.monotonic() - began
+    result = json.loads(done.stdout)
+    front = sorted(result["front"], key=lambda p: p["latency_ms"])
+    (HERE / "results").mkdir(exist_ok=True)
+    kept = ("latency_ms", "lower_ms", "upper_ms", "supernet_accuracy_pct", "accuracy_pct", "macs", "params", "resolution")
+    written = {
+        "command": f"python experiments/011_cifar10/run.py --data {Path(arguments.data).name}",
+        "made": datetime.now(UTC).date().isoformat(),
+        "seed": SEED,
+        "versions": {package: version(package) for package in ("torch", "numpy", "onnxruntime", "optuna")},
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "data": "CIFAR-10, JPEG re-encoded (pixels differ from the original)",
+        "budget_ms": budget,
+        "seconds": round(seconds, 1),
+        "phases_s": result["seconds"],
+        "evaluations": result["evaluations"],
+        "front": [{key: p[key] for key in kept} for p in front],
+        "latency_span": round(front[-1]["latency_ms"] / front[0]["latency_ms"], 2),
+        "largest_upper_ms": max(p["upper_ms"] for p in front),
+        "chosen": {key: result["chosen"][key] for key in kept},
+        "ends_on_test": compare_ends(arguments.out, front, arguments.data),
+    }
+    (HERE / "results" / "results.json").write_text(json.dumps(written, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
