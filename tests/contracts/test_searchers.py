@@ -92,7 +92,7 @@ def test_killed_search_resumes_as_if_unbroken(name: str, tmp_path: Path) -> None
         pytest.importorskip("nni", reason="needs the extra nni")
 
     def start(storage: str, pause_s: float) -> subprocess.Popen[bytes]:
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
         return subprocess.Popen([sys.executable, "-c", SEARCH, storage, name, str(pause_s)], cwd=ROOT, env=environment)
 
     def trials(storage: str) -> list[object]:
