@@ -338,7 +338,7 @@ class Physical(Predictor):
             meta = json.loads(arrays["meta"].tobytes())
             if meta["version"] != FORMAT_VERSION or tuple(meta["quantities"]) != QUANTITIES:
                 raise ArtifactError(
-                    f"artifact {path}: fitted by another version. Do this: refit it (experiments/002_qualcomm_latency/run.py)."
+                    f"artifact {path}: fitted by another version. Do this: refit it (experiments/004_qualcomm_latency/run.py)."
                 )
             pools = {precision: _pool_of(precision, about, arrays) for precision, about in meta["pools"].items()}
             return cls(meta["members"], meta["seed"], pools)

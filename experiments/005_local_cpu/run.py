@@ -1,6 +1,6 @@
 """This machine's CPU under ONNX Runtime: calibrate on some networks, predict others, then measure those.
 
-    python experiments/008_local_cpu/run.py
+    python experiments/005_local_cpu/run.py
 
 Calibration: sampled `hybrid` architectures and published networks. Test: 40 other samples and 15 published networks of other families;
 their predictions are written to the result before the first of them is timed. One thread, bound to a processor; a timing whose spread is
@@ -56,7 +56,7 @@ STUB = Profile.model_validate(
         "threads": 1,
         "default_precision": "fp32",
         "precisions": {"fp32": {}},
-        "origin": {"title": "experiments/008_local_cpu"},
+        "origin": {"title": "experiments/005_local_cpu"},
     }
 )
 

@@ -1,6 +1,6 @@
 """Quantise the network that a finished run chose, and members of its supernet: simulated against measured in ONNX Runtime.
 
-    python experiments/010_quantisation/run.py --run runs/digits --data digits --members 20
+    python experiments/013_quantisation/run.py --run runs/digits --data digits --members 20
 
 Test images are read once, by this report. Calibration pictures are 256 of *train*.
 """
