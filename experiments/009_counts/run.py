@@ -133,7 +133,7 @@ def main() -> None:
             try:
                 done[name] = count(name, size, Path(room)) | {"published_params_m_macs_g": published}
             except (GraphError, RuntimeError, ValueError, TypeError) as error:
-                done[name] = {"name": name, "error": str(error).splitlines()[0]}
+                done[name] = {"name": name, "error": str(error).splitlines()[0].partition(" [Caused by")[0]}
             print(json.dumps(done[name]), flush=True)
             results.write_text("{\n" + ",\n".join(f'"{key}": {json.dumps(value)}' for key, value in sorted(done.items())) + "\n}\n")
             gc.collect()
