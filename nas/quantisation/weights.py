@@ -60,12 +60,18 @@ def chains(
 
 @torch.no_grad()
 def inputs_of(
-    module: nn.Module, batches: Sequence[Tensor], reduce: Callable[[nn.Module, Tensor], Tensor], combine: Callable[[Tensor, Tensor], Tensor]
+    module: nn.Module,
+    batches: Sequence[Tensor],
+    reduce: Callable[[nn.Module, Tensor], Tensor],
+    combine: Callable[[Tensor, Tensor], Tensor],
+    takes: Callable[[nn.Module], bool] = lambda _: True,
 ) -> dict[str, Tensor]:
-    """Run the batches and return, for each linear layer, its inputs reduced by `reduce` and combined over calls."""
+    """Run the batches and return, for each linear layer that `takes` admits, its inputs reduced by `reduce` and combined over calls."""
     found: dict[str, Tensor] = {}
     handles = []
     for name, part in linear_layers(module):
+        if not takes(part):
+            continue
 
         def watch(layer: nn.Module, args: tuple[Tensor, ...], key: str = name) -> None:
             value = reduce(layer, args[0])

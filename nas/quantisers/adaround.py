@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from nas.quantisation.weights import linear_layers, scales_of
+from nas.quantisation.weights import inputs_of, linear_layers, scales_of
 from nas.quantiser import Quantiser, quantisers
 
 STEPS = 120
@@ -38,33 +38,21 @@ class AdaRound(Quantiser):
         return chosen
 
 
-@torch.no_grad()
 def _collected(module: nn.Module, batches: Sequence[Tensor]) -> dict[str, Tensor]:
     """Return for each layer that can be taken some rows (n, c_in · kernel) of what its weight multiplies."""
-    found: dict[str, Tensor] = {}
-    handles = []
-    for name, part in linear_layers(module):
-        if int(getattr(part, "groups", 1)) != 1 or not isinstance(part.weight, Tensor) or part.weight.numel() > 2_000_000:
-            continue
-        if not isinstance(part, nn.Linear | nn.Conv2d) or isinstance(getattr(part, "padding", 0), str):
-            continue
 
-        def watch(layer: nn.Module, args: tuple[Tensor, ...], key: str = name) -> None:
-            x = args[0]
-            if isinstance(layer, nn.Conv2d):
-                x = nn.functional.unfold(x, layer.kernel_size, layer.dilation, layer.padding, layer.stride).transpose(1, 2)  # type: ignore[arg-type]
-            flat = x.reshape(-1, x.shape[-1])
-            part = flat[:: max(1, len(flat) * len(batches) // _ROWS)]
-            found[key] = torch.cat([found[key], part]) if key in found else part
+    def takes(layer: nn.Module) -> bool:
+        if int(getattr(layer, "groups", 1)) != 1 or not isinstance(layer.weight, Tensor) or layer.weight.numel() > 2_000_000:
+            return False
+        return isinstance(layer, nn.Linear | nn.Conv2d) and not isinstance(getattr(layer, "padding", 0), str)
 
-        handles.append(part.register_forward_pre_hook(watch))
-    try:
-        for x in batches:
-            module(x)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return found
+    def rows(layer: nn.Module, x: Tensor) -> Tensor:
+        if isinstance(layer, nn.Conv2d):
+            x = nn.functional.unfold(x, layer.kernel_size, layer.dilation, layer.padding, layer.stride).transpose(1, 2)  # type: ignore[arg-type]
+        flat = x.reshape(-1, x.shape[-1])
+        return flat[:: max(1, len(flat) * len(batches) // _ROWS)]
+
+    return inputs_of(module, batches, rows, lambda a, b: torch.cat([a, b]), takes)
 
 
 def _learned(weight: Tensor, scale: Tensor, rows: Tensor) -> Tensor:
