@@ -1,6 +1,6 @@
 """Searchers on NAS-Bench-201, and what a stored search costs: the figures of README.md.
 
-    python experiments/008_search/run.py table --data ../shared/data --repeats 30 [--raw] [--searcher guided …]
+    python experiments/008_search/run.py table --data ../shared/data --repeats 30 [--raw] [--held-out] [--searcher guided …]
     python experiments/008_search/run.py bookkeeping --trials 10000
     python experiments/008_search/run.py workers --storage postgresql://… --trials 500
 
@@ -29,24 +29,38 @@ import numpy as np
 from nas.arch import Architecture
 from nas.evaluator import Metrics
 from nas.pareto import hypervolume
-from nas.protocols.search import Table, compare, contestants
+from nas.protocols.search import Runs, Table, compare, contestants
 from nas.study import Study
 from nas.testing.searchers import ToyEvaluator, ToyJudge, ToySpace, toy_goal
 
 HERE = Path(__file__).parent
 DEVICES = ("1080ti_1", "titan_rtx_256", "gold_6226", "pixel3", "samsung_s7", "silver_4114")
+HELD_OUT = ("2080ti_32", "titanxp_1", "gold_6240", "pixel2", "samsung_a50", "essential_ph_1")
+"""Devices on which no setting was tried."""
+
+COLUMNS = ("cifar10_test", "cifar100_test", "imagenet16_120_test")
 QUANTILES = (0.2, 0.4, 0.6)
 GENES, BUDGET, WINDOW = 40, "50ms", 100
 
 
 def table(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Run the protocol over six devices and three budgets."""
+    """Run the protocol over six devices and three budgets; on devices, columns and seeds that chose nothing where asked to."""
     files = (arguments.data / "latency_nasbench201.npz", arguments.data / "nasbench201_accuracy.npz")
-    truth = Table.load(*files, "cifar100_test", DEVICES, raw=arguments.raw)
-    tasks = [truth.task(device, quantile) for device in DEVICES for quantile in QUANTILES]
+    devices, columns = (HELD_OUT, COLUMNS) if arguments.held_out else (DEVICES, COLUMNS[1:2])
+    seeds = range(first := 100 if arguments.held_out else 0, first + arguments.repeats)
     names = [name for given in arguments.searcher for name in contestants(given)]
-    found = compare(truth, names, tasks, evals=200, repeats=arguments.repeats, said=lambda text: print(text, file=sys.stderr))
-    return {"isomorphic": "apart" if arguments.raw else "one", "repeats": arguments.repeats, "searchers": found}
+    runs, found = Runs(arguments.runs), {}
+    for column in columns:
+        truth = Table.load(*files, column, devices, raw=arguments.raw)
+        tasks = [truth.task(device, quantile) for device in devices for quantile in QUANTILES]
+        found[column] = compare(truth, names, tasks, evals=200, seeds=seeds, runs=runs, said=lambda text: print(text, file=sys.stderr))
+    return {
+        "isomorphic": "apart" if arguments.raw else "one",
+        "devices": devices,
+        "budget_quantiles": QUANTILES,
+        "seeds": [seeds.start, seeds.stop - 1],
+        "columns": found,
+    }
 
 
 class Stamped(ToyEvaluator):
@@ -149,6 +163,8 @@ def main() -> None:
     one.add_argument("--data", type=Path, required=True)
     one.add_argument("--repeats", type=int, default=30)
     one.add_argument("--raw", action="store_true")
+    one.add_argument("--held-out", action="store_true", help="Other devices, all columns, other seeds.")
+    one.add_argument("--runs", type=Path, help="Keeps every finished run, so that the table can be made in pieces.")
     one.add_argument("--searcher", nargs="+", default=["guided"])
     two = kinds.add_parser("bookkeeping")
     two.add_argument("--trials", type=int, default=10_000)

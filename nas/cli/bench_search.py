@@ -23,6 +23,10 @@ def command(
     ] = None,
     evals: Annotated[int, typer.Option("--evals", min=1, help="Accuracies a run.")] = 200,
     repeats: Annotated[int, typer.Option("--repeats", min=1, help="Seeds for each device and budget.")] = 30,
+    first_seed: Annotated[int, typer.Option("--first-seed", min=0, help="The first of the seeds.")] = 0,
+    runs: Annotated[
+        Path | None, typer.Option("--runs", help="Keep every finished run here, and take up from there.", metavar="FILE.jsonl")
+    ] = None,
     raw: Annotated[bool, typer.Option("--raw", help="Keep isomorphic networks apart, as published numbers do.")] = False,
     space: Annotated[str, typer.Option("--space", help="Space whose cells the tables list.")] = "nasbench201",
     workers: Annotated[int, typer.Option("--workers", min=1, help="Processes.")] = 2,
@@ -32,7 +36,7 @@ def command(
     import sys
 
     from nas.errors import UsageError
-    from nas.protocols.search import Table, compare, contestants
+    from nas.protocols.search import Runs, Table, compare, contestants
 
     quantiles = budget_quantile or [0.4]
     if bad := [quantile for quantile in quantiles if not 0 < quantile <= 1]:
@@ -44,9 +48,16 @@ def command(
     def say(text: str) -> None:
         sys.stderr.write(f"{text}\n")
 
-    found = compare(truth, names, tasks, evals=evals, repeats=repeats, workers=workers, said=say)
+    seeds = range(first_seed, first_seed + repeats)
+    found = compare(truth, names, tasks, evals=evals, seeds=seeds, workers=workers, runs=Runs(runs), said=say)
     protocol: dict[str, Any] = {"space": space, "column": column, "devices": device, "budget_quantiles": quantiles}
-    protocol |= {"evals": evals, "repeats": repeats, "isomorphic": "apart" if raw else "one", "hypervolume_reference": "0 %, the budget"}
+    protocol |= {
+        "evals": evals,
+        "repeats": repeats,
+        "first_seed": first_seed,
+        "isomorphic": "apart" if raw else "one",
+        "hypervolume_reference": "0 %, the budget",
+    }
     write({"protocol": protocol, "searchers": found}, form, _render)
 
 

@@ -7,6 +7,7 @@ network is evaluated once, and is then known under all its spellings. Where cell
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -48,12 +49,16 @@ class Table:
 
     Attributes:
         space: What is searched.
+        column: Which accuracy.
+        raw: Whether isomorphic networks are apart.
         members: Its architectures.
         accuracy_pct: By architecture; the mean over an identity's members.
         latency_ms: By device, then by architecture.
     """
 
     space: SearchSpace
+    column: str
+    raw: bool
     members: tuple[Architecture, ...]
     accuracy_pct: Mapping[Architecture, float]
     latency_ms: Mapping[str, Mapping[Architecture, float]]
@@ -91,7 +96,7 @@ class Table:
         latency_ms = {d: dict(zip(order, first[f"ms/{d}"].astype(float).tolist(), strict=True)) for d in devices}
         if missing := set(members) - set(order):
             raise DataError(f"{latencies}: lacks architectures that {accuracies.name} has, {len(missing)} in all.")
-        return cls(family, members, accuracy_pct, latency_ms)
+        return cls(family, column, raw, members, accuracy_pct, latency_ms)
 
     def task(self, device: str, quantile: float) -> Task:
         """Return the search within the latency that a share of the members keeps on a device."""
@@ -331,8 +336,90 @@ def run_once(name: str, task: Task, seed: int, evals: int) -> dict[str, float]:
     return figures
 
 
+@dataclass(frozen=True)
+class Job:
+    """One run of one searcher.
+
+    Attributes:
+        searcher: A registered one, or a peer.
+        task: The truth.
+        seed: Of the searcher.
+        evals: Evaluations allowed.
+    """
+
+    searcher: str
+    task: Task
+    seed: int
+    evals: int
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """What a finished run is known by."""
+        task, table = self.task, self.task.table
+        return {
+            "searcher": self.searcher,
+            "space": table.space.name,
+            "column": table.column,
+            "isomorphic": "apart" if table.raw else "one",
+            "device": task.device,
+            "budget_quantile": task.quantile,
+            "evals": self.evals,
+            "seed": self.seed,
+        }
+
+
+class Runs:
+    """The figures of finished runs, kept line by line in a file so that a comparison can be made in pieces.
+
+    Args:
+        path: JSON lines; a last one that was cut off is made again. None keeps them in memory only.
+
+    Raises:
+        DataError: The file holds something else.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._found: dict[str, dict[str, float]] = {}
+        if path is None or not path.exists():
+            return
+        lines = path.read_text().splitlines(keepends=True)
+        if lines and not lines[-1].endswith("\n"):
+            path.write_text("".join(lines[:-1]))
+        for number, line in enumerate(lines, 1):
+            if line.endswith("\n"):
+                try:
+                    row = json.loads(line)
+                    self._found[_written(row["run"])] = row["figures"]
+                except (ValueError, KeyError, TypeError) as error:
+                    raise DataError(f"{path}: line {number} is not a run ({type(error).__name__}: {error}).") from None
+
+    def figures(self, job: Job) -> dict[str, float] | None:
+        """Return the figures of a job; None where it is still to be done."""
+        return self._found.get(_written(job.key))
+
+    def add(self, job: Job, figures: dict[str, float]) -> None:
+        """Keep the figures of a job."""
+        self._found[_written(job.key)] = figures
+        if self._path is not None:
+            with self._path.open("a") as file:
+                file.write(json.dumps({"run": job.key, "figures": figures}) + "\n")
+
+
+def _written(key: Mapping[str, Any]) -> str:
+    return json.dumps(key, sort_keys=True)
+
+
 def compare(
-    table: Table, names: Sequence[str], tasks: Sequence[Task], *, evals: int, repeats: int, workers: int = 2, said: Callable[[str], None]
+    table: Table,
+    names: Sequence[str],
+    tasks: Sequence[Task],
+    *,
+    evals: int,
+    seeds: Sequence[int],
+    workers: int = 2,
+    runs: Runs | None = None,
+    said: Callable[[str], None],
 ) -> dict[str, dict[str, Any]]:
     """Run every searcher on every task and seed; return means, their standard errors, and means by task.
 
@@ -341,40 +428,44 @@ def compare(
         names: Registered searchers and peers.
         tasks: Devices and budgets.
         evals: Evaluations a run.
-        repeats: Seeds a task.
+        seeds: Of the runs of each task.
         workers: Processes.
+        runs: Those that are done already; new ones are added as they come.
         said: Is told of each searcher that is done.
     """
-    table.space.identity(table.members[0])
-    for member in table.members:  # so that processes inherit what is computed once for a space
-        table.space.features(member)
+    runs = runs or Runs(None)
     found: dict[str, dict[str, Any]] = {}
     for name in names:
-        jobs = [(name, task, seed, evals) for task in tasks for seed in range(repeats)]
-        rows = list(_outcomes(jobs, workers))
-        summary: dict[str, Any] = {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
-        spread = {key: float(np.std([row[key] for row in rows], ddof=len(rows) > 1) / np.sqrt(len(rows))) for key in rows[0]}
-        summary["standard_error"] = spread
-        summary["runs"] = len(rows)
+        jobs = [Job(name, task, seed, evals) for seed in seeds for task in tasks]  # a part that is done has every task
+        lacking = [job for job in jobs if runs.figures(job) is None]
+        if lacking:
+            for member in table.members:  # so that processes inherit what is computed once for a space
+                table.space.features(member)
+        for job, figures in zip(lacking, _outcomes(lacking, workers), strict=True):
+            runs.add(job, figures)
+        rows = [(job.task, row) for job in jobs if (row := runs.figures(job)) is not None]
+        found[name] = summary = summarise([row for _, row in rows])
         summary["tasks"] = [
-            {
-                "device": task.device,
-                "budget_quantile": task.quantile,
-                "budget_ms": task.budget_ms,
-                **{key: float(np.mean([row[key] for row in rows[i * repeats : (i + 1) * repeats]])) for key in rows[0]},
-            }
-            for i, task in enumerate(tasks)
+            {"device": task.device, "budget_quantile": task.quantile, "budget_ms": task.budget_ms}
+            | {key: value for key, value in summarise([row for of, row in rows if of is task]).items() if isinstance(value, float)}
+            for task in tasks
         ]
-        found[name] = summary
-        shown = ", ".join(f"{key} {summary[key]:.3f}" for key in rows[0])
-        said(f"{name}: {shown}")
+        said(f"{name}: " + ", ".join(f"{key} {value:.3f}" for key, value in summary.items() if isinstance(value, float)))
     return found
 
 
-_JOBS: list[tuple[str, Task, int, int]] = []
+def summarise(rows: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+    """Return the means of figures, their standard errors, and how many runs they are of."""
+    summary: dict[str, Any] = {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
+    summary["standard_error"] = {key: float(np.std([row[key] for row in rows], ddof=len(rows) > 1) / np.sqrt(len(rows))) for key in rows[0]}
+    summary["runs"] = len(rows)
+    return summary
 
 
-def _outcomes(jobs: list[tuple[str, Task, int, int]], workers: int) -> Iterator[dict[str, float]]:
+_JOBS: list[Job] = []
+
+
+def _outcomes(jobs: list[Job], workers: int) -> Iterator[dict[str, float]]:
     """Run jobs in forked processes that share the table, or one after the other where there is no fork."""
     _JOBS[:] = jobs
     try:
@@ -384,12 +475,20 @@ def _outcomes(jobs: list[tuple[str, Task, int, int]], workers: int) -> Iterator[
     if workers == 1:
         yield from map(_job, range(len(jobs)))
         return
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        yield from pool.map(_job, range(len(jobs)), chunksize=max(1, len(jobs) // (8 * workers)))
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_keep_to_one_thread) as pool:
+        yield from pool.map(_job, range(len(jobs)))
+
+
+def _keep_to_one_thread() -> None:
+    """Several threads in each of several processes wait for each other more than they compute."""
+    from threadpoolctl import threadpool_limits
+
+    threadpool_limits(1)
 
 
 def _job(index: int) -> dict[str, float]:
-    return run_once(*_JOBS[index])
+    job = _JOBS[index]
+    return run_once(job.searcher, job.task, job.seed, job.evals)
 
 
 def _read(path: Path, *needed: str) -> dict[str, Any]:

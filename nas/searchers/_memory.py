@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 
 from nas.arch import Architecture
 from nas.objective import Goal
@@ -16,17 +17,48 @@ WALKABLE = 65_536
 """Spaces up to this many encodings are walked whole when draws bring nothing new."""
 
 
+class Rows:
+    """A matrix that grows by rows, without a copy of the whole for each.
+
+    Args:
+        columns: Of the matrix.
+    """
+
+    def __init__(self, columns: int) -> None:
+        self._store = np.empty((16, columns))
+        self._count = 0
+
+    @property
+    def array(self) -> npt.NDArray[np.float64]:
+        """The rows so far, shape (rows, columns); a view."""
+        return self._store[: self._count]
+
+    def append(self, rows: npt.ArrayLike) -> None:
+        """Add a row, shape (columns,), or several."""
+        new = np.atleast_2d(np.asarray(rows, dtype=np.float64))
+        count = self._count + len(new)
+        if count > len(self._store):
+            grown = np.empty((max(count, 2 * len(self._store)), self._store.shape[1]))
+            grown[: self._count] = self.array
+            self._store = grown
+        self._store[self._count : count] = new
+        self._count = count
+
+
 class RememberingSearcher(Searcher):
     """A searcher whose state is the trials that it was told.
 
     Attributes:
         evaluated: Complete trials in the order told.
+        able: Those of them that keep every budget.
         seen: Identities that are not to be proposed again.
     """
 
     def __init__(self, space: SearchSpace, goal: Goal, seed: int, prescreen: Prescreen | None = None) -> None:
         super().__init__(space, goal, seed, prescreen)
         self.evaluated: list[Trial] = []
+        self.able: list[Trial] = []
+        self._losses = Rows(len(goal.objectives))
         self.seen: set[str] = set()
         self._failed: set[str] = set()
 
@@ -40,7 +72,15 @@ class RememberingSearcher(Searcher):
         self.seen.add(identity)
         if trial.evaluated:
             self.evaluated.append(trial)
+            if trial.feasible:
+                self.able.append(trial)
+                self._losses.append(self.goal.losses(trial.values))
             self.learn(trial)
+
+    @property
+    def losses(self) -> npt.NDArray[np.float64]:
+        """Losses of the trials in `able`, shape (trials, objectives)."""
+        return self._losses.array
 
     def learn(self, trial: Trial) -> None:
         """Take note of an evaluated trial; for searchers that keep more than the list."""

@@ -9,9 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from nas.searchers._memory import Rows
 
 Floats = npt.NDArray[np.float64]
 
@@ -21,6 +24,8 @@ PRIOR_LOG_WEIGHTS = (0.0, -2.0, -2.0)
 PRIOR_SPREAD = 1.5
 PRIOR_LOG_NOISE = np.log(0.05)
 JITTER = 1e-5
+SPARSE_FROM = 1024
+"""Rows from which products with a feature matrix skip its zeros."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,13 @@ class Features:
         """Squared norms of the rows of each group."""
         norms = [np.einsum("ij,ij->i", matrix, matrix) for matrix in self.matrices]
         return (norms[0] + self.outside, *norms[1:])
+
+    @cached_property
+    def sparse(self) -> tuple[Any, ...]:
+        """The matrices without their zeros: a network has few of all patterns."""
+        from scipy.sparse import csr_array
+
+        return tuple(csr_array(matrix) for matrix in self.matrices)
 
     @classmethod
     def stack(cls, parts: Sequence[Features]) -> Features:
@@ -95,8 +107,13 @@ def squared_distances(a: Features, b: Features) -> list[Floats]:
     found = []
     for g, (x, y) in enumerate(zip(a.matrices, b.matrices, strict=True)):
         columns = min(x.shape[1], y.shape[1])
-        cross = x[:, :columns] @ y[:, :columns].T
-        found.append(np.maximum(a.norms[g][:, None] + b.norms[g][None] - 2.0 * cross, 0.0))
+        if len(b) >= SPARSE_FROM and x.shape[1] == y.shape[1]:
+            distance = (b.sparse[g] @ (-2.0 * x.T)).T
+        else:
+            distance = x[:, :columns] @ (-2.0 * y[:, :columns].T)
+        distance += a.norms[g][:, None]
+        distance += b.norms[g]
+        found.append(np.maximum(distance, 0.0, out=distance))
     return found
 
 
@@ -132,13 +149,13 @@ class GaussianProcess:
         raw = squared_distances(features, features)
         scales = tuple(float(distance.mean()) for distance in raw)
         used = [g for g, scale in enumerate(scales) if scale > 0]
-        distances = [raw[g] / scales[g] for g in used]
+        distances = np.array([raw[g] / scales[g] for g in used]).reshape(len(used), len(targets), len(targets))
         prior = np.array([PRIOR_LOG_WEIGHTS[g] for g in used] + [PRIOR_LOG_NOISE])
         spread = np.array([PRIOR_SPREAD] * len(used) + [1.0])
 
         def loss(theta: Floats) -> float:
-            kernel = np.exp(-sum((np.exp(t) * d for t, d in zip(theta, distances, strict=False)), np.zeros_like(raw[0])))
-            fitted = _factor(kernel, float(theta[-1]))
+            kernel = np.tensordot(-np.exp(theta[:-1]), distances, axes=1)
+            fitted = _factor(np.exp(kernel, out=kernel), float(np.exp(theta[-1])) + JITTER)
             if fitted is None:
                 return 1e9
             _, variance, determinant = _profile(fitted, targets)
@@ -172,33 +189,31 @@ class Posterior:
     """
 
     def __init__(self, process: GaussianProcess, evaluated: Features, candidates: Features | None = None) -> None:
-        from scipy.linalg import solve_triangular
-
         self.process, self.candidates = process, candidates
         self._evaluated = evaluated
-        kernel = process.kernel(evaluated, evaluated)
-        self._factor: Floats = np.asarray(np.linalg.cholesky(kernel + process.noise * np.eye(len(evaluated))), dtype=np.float64)
-        self._solved: Floats | None = None
+        factor = _factor(process.kernel(evaluated, evaluated), process.noise)
+        if factor is None:
+            raise np.linalg.LinAlgError("the kernel of the evaluated trials is not positive definite")
+        self._factor: Floats = factor
+        self._solved: Rows | None = None
         self._explained: Floats = np.zeros(0)
         if candidates is not None:
-            self._solved = solve_triangular(self._factor, process.kernel(evaluated, candidates), lower=True, check_finite=False)
-            self._explained = np.einsum("ij,ij->j", self._solved, self._solved)
+            self._solved = Rows(len(candidates))
+            self._solved.append(_solve(self._factor, process.kernel(evaluated, candidates)))
+            self._explained = np.einsum("ij,ij->j", self._solved.array, self._solved.array)
 
     def extend(self, trial: Features) -> None:
         """Take in one more evaluated trial."""
-        from scipy.linalg import solve_triangular
-
-        known = self.process.kernel(self._evaluated, trial)[:, 0]
-        row = solve_triangular(self._factor, known, lower=True, check_finite=False)
+        row = _solve(self._factor, self.process.kernel(self._evaluated, trial))[:, 0]
         pivot = np.sqrt(max(1.0 + self.process.noise - float(row @ row), JITTER))
         size = len(self._factor)
-        factor = np.zeros((size + 1, size + 1))
+        factor = np.zeros((size + 1, size + 1), order="F")
         factor[:size, :size], factor[size, :size], factor[size, size] = self._factor, row, pivot
         self._factor = factor
         self._evaluated = Features.stack([self._evaluated, trial])
         if self.candidates is not None and self._solved is not None:
-            new = (self.process.kernel(trial, self.candidates)[0] - row @ self._solved) / pivot
-            self._solved = np.vstack([self._solved, new])
+            new = (self.process.kernel(trial, self.candidates)[0] - row @ self._solved.array) / pivot
+            self._solved.append(new)
             self._explained += new * new
 
     def predict(self, targets: Floats, others: Features | None = None) -> tuple[Floats, Floats]:
@@ -208,32 +223,43 @@ class Posterior:
             targets: Of all evaluated trials taken in, in order.
             others: Candidates; the fixed ones by default.
         """
-        from scipy.linalg import solve_triangular
-
-        solved, explained = self._solved, self._explained
         if others is not None:
-            solved = solve_triangular(self._factor, self.process.kernel(self._evaluated, others), lower=True, check_finite=False)
+            solved = _solve(self._factor, self.process.kernel(self._evaluated, others))
             explained = np.einsum("ij,ij->j", solved, solved)
-        assert solved is not None
+        else:
+            assert self._solved is not None
+            solved, explained = self._solved.array, self._explained
         mean, variance, _ = _profile(self._factor, targets)
-        weights = solve_triangular(self._factor, targets - mean, lower=True, check_finite=False)
+        weights = _solve(self._factor, (targets - mean)[:, None])[:, 0]
         spread = np.maximum(1.0 - explained, 0.0) + self.process.noise
         return mean + weights @ solved, np.sqrt(variance * spread)
 
 
-def _factor(kernel: Floats, log_noise: float) -> Floats | None:
-    try:
-        return np.asarray(np.linalg.cholesky(kernel + (np.exp(log_noise) + JITTER) * np.eye(len(kernel))), dtype=np.float64)
-    except np.linalg.LinAlgError:
-        return None
+def _factor(kernel: Floats, noise: float) -> Floats | None:
+    """Return the lower Cholesky factor of a kernel with noise, in column order; None where it has none.
+
+    Args:
+        kernel: Symmetric; overwritten.
+        noise: Added to the diagonal.
+    """
+    from scipy.linalg.lapack import dpotrf
+
+    kernel.flat[:: len(kernel) + 1] += noise
+    factor, failed = dpotrf(kernel.T, lower=True, clean=True, overwrite_a=True)
+    return None if failed else np.asarray(factor)
+
+
+def _solve(factor: Floats, right: Floats) -> Floats:
+    """Return factor⁻¹ right; shapes (n, n) lower triangular in column order, (n, k)."""
+    from scipy.linalg.lapack import dtrtrs
+
+    solved, _ = dtrtrs(factor, right, lower=True)
+    return np.asarray(solved)
 
 
 def _profile(factor: Floats, targets: Floats) -> tuple[float, float, float]:
     """Return the mean and signal variance of greatest likelihood, and half the log determinant."""
-    from scipy.linalg import solve_triangular
-
-    both: Floats = solve_triangular(factor, np.stack([targets, np.ones(len(targets))], axis=1), lower=True, check_finite=False)
-    y, one = both.T
+    y, one = _solve(factor, np.stack([targets, np.ones(len(targets))], axis=1)).T
     mean = float(y @ one / (one @ one))
     variance = max(float(((y - mean * one) ** 2).mean()), 1e-12)
     return mean, variance, float(np.log(np.diag(factor)).sum())

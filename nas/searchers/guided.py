@@ -46,13 +46,13 @@ class _Model:
     """The posterior and the trials in it.
 
     Attributes:
-        members: Trials that it has taken in.
+        losses: Of the trials that it has taken in, shape (trials, objectives).
         upto: How many evaluated trials have been considered.
         due: At how many it is fitted anew.
     """
 
     posterior: Posterior
-    members: list[Trial]
+    losses: Floats
     upto: int
     due: int
 
@@ -82,7 +82,7 @@ class GuidedSearch(RememberingSearcher):
     def ask(self, number: int) -> Architecture | None:
         """Propose the candidate of the greatest acquisition, or a draw while little is known."""
         rng = self.rng(number)
-        if sum(trial.feasible for trial in self.evaluated) < FIRST:
+        if len(self.able) < FIRST:
             return self.fresh(lambda: self.space.sample(rng), rng)
         if self._whole is None and self.space.size() <= WHOLE:
             self._whole = self._walk()
@@ -93,29 +93,21 @@ class GuidedSearch(RememberingSearcher):
 
     def _fitted(self) -> _Model:
         """Return the model with every evaluated trial taken in: fitted at certain counts, extended between them."""
-        trials = [trial for trial in self.evaluated if trial.feasible]
-        model = self._model
+        trials, model = self.able, self._model
         if model is None or len(trials) >= model.due:
             count = FIRST
             while (due := next_fit(count)) <= len(trials):
                 count = due
-            members = kept(trials[:count], self.goal)
-            features = self._features_of(members)
-            process = GaussianProcess.fit(features, winsorised(self._scores(members)))
+            rows = kept(self.losses[:count, 0])
+            features = self._features_of([trials[i] for i in rows])
+            process = GaussianProcess.fit(features, winsorised(-self.losses[rows, self._unknown()[0]]))
             candidates = self._whole.features if self._whole is not None else None
-            model = _Model(Posterior(process, features, candidates), members, count, due)
-        members = list(model.members)
+            model = _Model(Posterior(process, features, candidates), self.losses[rows], count, due)
         for trial in trials[model.upto :]:
             model.posterior.extend(self._features_of([trial]))
-            members.append(trial)
-        self._model = _Model(model.posterior, members, len(trials), model.due)
+        losses = np.concatenate([model.losses, self.losses[model.upto :]])
+        self._model = _Model(model.posterior, losses, len(trials), model.due)
         return self._model
-
-    def _scores(self, trials: Sequence[Trial], index: int | None = None) -> Floats:
-        """Return an objective that must be evaluated, as a gain."""
-        if index is None:
-            index = next(iter(self._unknown()))
-        return np.array([-self.goal.losses(trial.values)[index] for trial in trials])
 
     def _unknown(self) -> list[int]:
         """Indices of the objectives that only an evaluation tells; the first objective if all are known beforehand."""
@@ -129,14 +121,14 @@ class GuidedSearch(RememberingSearcher):
             if trial.number not in self._rows:
                 if self._whole is None:
                     self._vocabulary.learn([self.space.features(trial.architecture)])
-                    self._costs.learn([self._cost_row(trial.architecture)])
+                    self._costs.learn([cost_row(self._judge([trial.architecture])[0][0])])
                 self._rows[trial.number] = self._features([trial.architecture])
         rows = [self._rows[trial.number] for trial in trials]
         return Features.stack(rows)
 
-    def _features(self, architectures: Sequence[Architecture]) -> Features:
+    def _features(self, architectures: Sequence[Architecture], cheap: Sequence[Mapping[str, float]] | None = None) -> Features:
         patterns, outside = self._vocabulary.write([self.space.features(a) for a in architectures])
-        costs, _ = self._costs.write([self._cost_row(a) for a in architectures])
+        costs, _ = self._costs.write([cost_row(row) for row in cheap or [c for c, _ in self._judge(architectures)]])
         return Features((patterns, self._gene_matrix(architectures), costs), outside)
 
     def _gene_matrix(self, architectures: Sequence[Architecture]) -> Floats:
@@ -148,37 +140,36 @@ class GuidedSearch(RememberingSearcher):
             columns.append(code[:, None] / (size - 1) if choice.ordered and size > 1 else np.eye(size)[code] / np.sqrt(2))
         return np.hstack(columns)
 
-    def _cost_row(self, architecture: Architecture) -> dict[str, float]:
-        """Return the logarithms of what is known beforehand."""
-        return {name: float(np.log(max(value, 1e-9))) for name, value in self._judge([architecture])[0][0].items()}
-
     def _judge(self, architectures: Sequence[Architecture]) -> list[tuple[Mapping[str, float], float]]:
         """Return (cheap values, excess over the budgets) of each, asking the prescreen once for each network."""
+        if new := [a for a in dict.fromkeys(architectures) if a not in self._judged]:
+            self._judged |= dict(zip(new, self._ask(new), strict=True))
+        return [self._judged[a] for a in architectures]
+
+    def _ask(self, architectures: Sequence[Architecture]) -> list[tuple[Mapping[str, float], float]]:
         if self.prescreen is None:
             return [({}, 0.0)] * len(architectures)
-        new = [a for a in dict.fromkeys(architectures) if a not in self._judged]
-        if new:
-            for architecture, (cheap, violations) in zip(new, self.prescreen.judge(new), strict=True):
-                self._judged[architecture] = cheap, sum(max(v, 0.0) for v in violations.values())
-        return [self._judged[a] for a in architectures]
+        judged = self.prescreen.judge(list(architectures))
+        return [(cheap, sum(max(v, 0.0) for v in violations.values())) for cheap, violations in judged]
 
     # Candidates -----------------------------------------------------------------------------------------------------
 
     def _walk(self) -> _Whole:
-        judged = self._judge(self.members)
-        members = [a for a, (_, excess) in zip(self.members, judged, strict=True) if excess <= 0]
+        judged = [(a, cheap) for a, (cheap, excess) in zip(self.members, self._ask(self.members), strict=True) if excess <= 0]
+        identities = [self.space.identity(a) for a, _ in judged]
         if len(self._unknown()) == len(self.goal.objectives):  # nothing tells members of one identity apart
-            members = list({self.space.identity(a): a for a in reversed(members)}.values())
-        rows = [self.space.features(a) for a in members]
-        self._vocabulary.learn(rows)
-        self._costs.learn([self._cost_row(a) for a in members])
+            first = {identity: i for i, identity in reversed(list(enumerate(identities)))}
+            identities, judged = list(first), [judged[i] for i in first.values()]
+        members, cheap = [a for a, _ in judged], [cheap for _, cheap in judged]
+        self._vocabulary.learn([self.space.features(a) for a in members])
+        self._costs.learn([cost_row(row) for row in cheap])
         self._rows.clear()
-        return _Whole(members, [self.space.identity(a) for a in members], self._features(members), self._known(members))
+        return _Whole(members, identities, self._features(members, cheap), self._known(cheap))
 
-    def _known(self, architectures: Sequence[Architecture]) -> Floats:
-        """Return the losses that are known beforehand, NaN where not, shape (architectures, objectives)."""
+    def _known(self, cheap: Sequence[Mapping[str, float]]) -> Floats:
+        """Return the losses among values known beforehand, NaN where not, shape (architectures, objectives)."""
         sign = [(objective.name, objective.sign) for objective in self.goal.objectives]
-        return np.array([[s * cheap.get(name, np.nan) for name, s in sign] for cheap, _ in self._judge(architectures)])
+        return np.array([[s * row.get(name, np.nan) for name, s in sign] for row in cheap])
 
     def _best_of_all(self, rng: np.random.Generator) -> Architecture | None:
         assert self._whole is not None
@@ -191,11 +182,10 @@ class GuidedSearch(RememberingSearcher):
     def _best_of_pool(self, rng: np.random.Generator) -> Architecture | None:
         """Breed candidates from the best trials, then from the best candidates."""
         weights = rng.dirichlet(np.ones(len(self.goal.objectives)))
-        able = [trial for trial in self.evaluated if trial.feasible]
-        losses = np.array([self.goal.losses(trial.values) for trial in able])
+        losses = self.losses
         scaled = (losses - losses.min(axis=0)) / np.maximum(np.ptp(losses, axis=0), 1e-12)
-        order = np.lexsort((np.arange(len(able)), (scaled * weights).max(axis=1)))
-        parents = [able[i].architecture for i in order[: max(10, len(able) // 10)]]
+        order = np.argsort((scaled * weights).max(axis=1), kind="stable")
+        parents = [self.able[i].architecture for i in order[: max(10, len(order) // 10)]]
         pool: dict[str, Architecture] = {}
         ranked: list[Architecture] = []
         seed = int(rng.integers(2**63))
@@ -209,7 +199,8 @@ class GuidedSearch(RememberingSearcher):
             if not pool:
                 continue
             candidates = list(pool.values())
-            gain = self._acquisition(self._features(candidates), self._known(candidates), np.random.default_rng(seed))
+            known = self._known([cheap for cheap, _ in self._judge(candidates)])
+            gain = self._acquisition(self._features(candidates), known, np.random.default_rng(seed))
             ranked = [candidates[i] for i in np.argsort(-rounded(gain), kind="stable")]
             parents = ranked[:20]
         return ranked[0] if ranked else None
@@ -231,16 +222,15 @@ class GuidedSearch(RememberingSearcher):
         """Return what evaluating each candidate is expected to gain, shape (candidates,)."""
         model = self._fitted()
         unknown = self._unknown()
-        targets = winsorised(self._scores(model.members, unknown[0]))
+        past = model.losses
+        targets = winsorised(-past[:, unknown[0]])
         mean, deviation = model.posterior.predict(targets, candidates)
         if len(self.goal.objectives) == 1:
             return expected_improvement(mean, deviation, float(targets.max()))
         if len(self.goal.objectives) == 2 and len(unknown) == 1:
             other = 1 - unknown[0]
-            costs = np.array([self.goal.losses(trial.values)[other] for trial in model.members])
-            return hypervolume_improvement(mean, deviation, known[:, other], targets, costs)
+            return hypervolume_improvement(mean, deviation, known[:, other], targets, past[:, other])
         weights = rng.dirichlet(np.ones(len(self.goal.objectives)))
-        past = np.array([self.goal.losses(trial.values) for trial in model.members])
         low, span = past.min(axis=0), np.maximum(np.ptp(past, axis=0), 1e-12)
         bound = np.zeros(len(known))
         for i in range(len(weights)):
@@ -248,8 +238,7 @@ class GuidedSearch(RememberingSearcher):
                 continue
             losses = known[:, i]
             if i in unknown:
-                targets_i = self._scores(model.members, i)
-                losses = -model.posterior.predict(targets_i, candidates)[0]
+                losses = -model.posterior.predict(-past[:, i], candidates)[0]
             bound = np.maximum(bound, weights[i] * (losses - low[i]) / span[i])
         w = max(float(weights[unknown[0]]), 1e-3)
         top, reach = targets.max(), max(float(np.ptp(targets)), 1e-12)
@@ -285,6 +274,11 @@ class _Whole:
         return new
 
 
+def cost_row(cheap: Mapping[str, float]) -> dict[str, float]:
+    """Return the logarithms of what is known beforehand."""
+    return {name: float(np.log(max(value, 1e-9))) for name, value in cheap.items()}
+
+
 def rounded(gain: Floats) -> Floats:
     """Return gains without the digits that rounding errors decide, so that ties are ties on every machine and after every resume."""
     top = float(np.max(np.abs(gain), where=np.isfinite(gain), initial=1e-300))
@@ -296,14 +290,19 @@ def next_fit(count: int) -> int:
     return count + max(10, min(count // 3, 100))
 
 
-def kept(trials: Sequence[Trial], goal: Goal) -> list[Trial]:
-    """Return at most `MOST` trials in their order: the best fifth by the first objective, and the youngest."""
-    if len(trials) <= MOST:
-        return list(trials)
-    order = sorted(range(len(trials)), key=lambda i: (goal.losses(trials[i].values)[0], i))
-    best = set(order[: MOST // 5])
-    young = [i for i in range(len(trials) - 1, -1, -1) if i not in best][: MOST - len(best)]
-    return [trials[i] for i in sorted(best | set(young))]
+def kept(losses: Floats) -> npt.NDArray[np.int64]:
+    """Return which trials a model keeps, at most `MOST`, in their order: the best fifth, and the youngest.
+
+    Args:
+        losses: By the first objective, shape (trials,).
+    """
+    if len(losses) <= MOST:
+        return np.arange(len(losses))
+    chosen = np.zeros(len(losses), dtype=bool)
+    chosen[np.argsort(losses, kind="stable")[: MOST // 5]] = True
+    young = np.flatnonzero(~chosen)[-(MOST - MOST // 5) :]
+    chosen[young] = True
+    return np.flatnonzero(chosen)
 
 
 def hypervolume_improvement(
@@ -320,20 +319,20 @@ def hypervolume_improvement(
         gains: Of what is evaluated, shape (trials,).
         costs: Likewise.
     """
-    order = np.lexsort((-gains, costs))
     edges, levels = [], []
     level = -np.inf
-    for i in order:
+    for i in np.lexsort((-gains, costs)):
         if gains[i] > level:
             level = gains[i]
             edges.append(costs[i])
             levels.append(level)
-    floor = float(gains.min())
     end = max(float(costs.max()), float(cost.max()))
-    starts = np.array([-np.inf, *edges])
-    ends = np.array([*edges, end])
+    order = np.argsort(cost, kind="stable")  # a step counts for those that cost less than where it ends
+    mean, deviation, ranked = mean[order], deviation[order], cost[order]
     total = np.zeros(len(mean))
-    for start, stop, height in zip(starts, ends, [floor, *levels], strict=True):
-        width = np.clip(stop - np.maximum(start, cost), 0.0, None)
-        total += width * expected_improvement(mean, deviation, height)
-    return total
+    for start, stop, height in zip([-np.inf, *edges], [*edges, end], [float(gains.min()), *levels], strict=True):
+        n = int(np.searchsorted(ranked, stop))
+        total[:n] += (stop - np.maximum(start, ranked[:n])) * expected_improvement(mean[:n], deviation[:n], height)
+    found = np.empty_like(total)
+    found[order] = total
+    return found

@@ -28,14 +28,13 @@ class LocalSearch(RememberingSearcher):
     def ask(self, number: int) -> Architecture | None:
         """Propose an unseen neighbour of the best point that has one within the budgets."""
         rng = self.rng(number)
-        able = [trial for trial in self.evaluated if trial.feasible]
-        if len(able) < FIRST:
+        if len(self.able) < FIRST:
             return self.fresh(lambda: self.space.sample(rng), rng)
-        losses = np.array([self.goal.losses(trial.values) for trial in able])
+        losses = self.losses
         scaled = (losses - losses.min(axis=0)) / np.maximum(np.ptp(losses, axis=0), 1e-12)
         order = np.argsort((scaled * rng.dirichlet(np.ones(losses.shape[1]))).max(axis=1), kind="stable")
         for rank in order[:20]:
-            centre = able[int(rank)].architecture
+            centre = self.able[int(rank)].architecture
             tried: set[Architecture] = set()
             for _ in range(TRIES):
                 neighbour = self.space.mutate(centre, rng)

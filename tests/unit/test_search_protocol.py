@@ -9,7 +9,7 @@ import pytest
 
 from nas.cli import main
 from nas.errors import DataError, UnknownNameError
-from nas.protocols.search import PEERS, Enough, Meter, Table, Task, contestants, run_once
+from nas.protocols.search import PEERS, Enough, Meter, Runs, Table, Task, compare, contestants, run_once
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 REAL = (DATA / "latency_nasbench201.npz", DATA / "nasbench201_accuracy.npz")
@@ -89,6 +89,27 @@ def test_all_means_ours_and_peers() -> None:
     with pytest.raises(UnknownNameError, match="Did you mean 'guided'"):
         contestants("guide")
     assert set(PEERS) >= {"optuna:nsga2", "pymoo:nsga2"}
+
+
+def test_runs_are_kept_and_not_made_again(task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "runs.jsonl"
+
+    def made(seeds: range) -> dict[str, object]:
+        runs = Runs(path)
+        return compare(task.table, ["random"], [task], evals=10, seeds=seeds, workers=1, runs=runs, said=lambda _: None)["random"]
+
+    made(range(2))
+    first = path.read_text()
+    path.write_text(first + '{"run": {"searcher": "ran')  # killed while it wrote
+    whole = made(range(3))
+    assert whole["runs"] == 3
+    assert path.read_text().startswith(first)
+    assert len(path.read_text().splitlines()) == 3
+    monkeypatch.setattr("nas.protocols.search.run_once", None)
+    assert made(range(3)) == whole
+    path.write_text("{}\n")
+    with pytest.raises(DataError, match="line 1 is not a run"):
+        Runs(path)
 
 
 def test_command(files: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
