@@ -481,6 +481,7 @@ def _outcomes(jobs: list[Job], workers: int) -> Iterator[dict[str, float]]:
 
 def _keep_to_one_thread() -> None:
     """Several threads in each of several processes wait for each other more than they compute."""
+    import scipy.linalg  # noqa: F401  # its BLAS is another than numpy's, and only what is loaded can be limited
     from threadpoolctl import threadpool_limits
 
     threadpool_limits(1)
