@@ -1,9 +1,13 @@
-"""Trace reference networks from timm and torchvision into the committed graphs of ``hardware_profiles/workloads/``.
+"""Trace reference networks from timm, torchvision and ``search_spaces/references`` into the graphs of ``hardware_profiles/workloads/``.
 
 Run it beside a CPU build of PyTorch with timm 1.0.31 and torchvision 0.28 (torchvision needs the schema shim that the data
 folder's owner provides as ``torchvision_cpu``, where its compiled operators cannot load):
 
     PYTHONPATH=.:../shared/tools python experiments/001_workloads/run.py --data ../shared/data
+
+With ``--only`` and ``--references`` the other networks stay as they are; the references need neither timm nor torchvision:
+
+    python experiments/001_workloads/run.py --references
 """
 
 from __future__ import annotations
@@ -15,15 +19,16 @@ import json
 import logging
 import lzma
 import time
-from collections import defaultdict
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from nas import reference
 from nas.errors import GraphError
 from nas.frontends.torch_module import trace_module
 from nas.graph import Graph
+from nas.mixer import fuse
 from nas.passes import normalise
 from nas.workloads import folder, pack, unpack
 
@@ -44,6 +49,8 @@ def build(model: str, library: str, size: int) -> nn.Module:
 
 
 def _created(model: str, library: str, size: int) -> nn.Module:
+    if library == "references":
+        return fuse(reference.build(model))
     if library == "torchvision":
         import torchvision
 
@@ -70,11 +77,23 @@ def family_of(module: nn.Module) -> str:
     return "_".join(dict.fromkeys([*rooms, parts[-1].strip("_")]))
 
 
-def wanted(data: Path) -> dict[str, tuple[str, str, tuple[int, ...]]]:
+Wanted = dict[str, tuple[str, str, tuple[int, ...]]]
+
+
+def references() -> Wanted:
+    """Return name -> (model, library, input shape) of the references whose accuracy is published; the library is timm where it has them."""
+    return {
+        name: (name, "timm" if variant.timm_name else "references", (1, 3, *variant.resolution))
+        for name, variant in reference.variants().items()
+        if variant.top1_pct is not None and variant.params <= MAX_PARAMS
+    }
+
+
+def wanted(data: Path) -> Wanted:
     """Return name -> (model, library, input shape)."""
     import timm
 
-    found: dict[str, tuple[str, str, tuple[int, ...]]] = {}
+    found: Wanted = {}
 
     def add(model: str, shape: tuple[int, ...]) -> None:
         cfg = timm.models.get_pretrained_cfg(model)
@@ -97,7 +116,7 @@ def wanted(data: Path) -> dict[str, tuple[str, str, tuple[int, ...]]]:
             model, size = row["model"].partition(".")[0], int(row.get("img_size") or row["infer_img_size"])
             if model in known and float(row["param_count"].replace(",", "")) * 1e6 <= MAX_PARAMS:
                 add(model, (3, size, size))
-    return found
+    return references() | found
 
 
 def traced(name: str, model: str, library: str, shape: tuple[int, ...], cache: Path | None) -> tuple[str, Graph]:
@@ -113,39 +132,46 @@ def traced(name: str, model: str, library: str, shape: tuple[int, ...], cache: P
     return family, graph
 
 
+def kept(out: Path) -> tuple[dict[str, dict[str, str]], dict[str, list[object]]]:
+    """Return lines by family and the index of what an earlier run wrote."""
+    index = json.loads((out / "index.json").read_text())
+    files = {path.stem: lzma.decompress(path.read_bytes()).decode().splitlines() for path in out.glob("*.xz")}
+    return {family: dict(line.split("\t", 1) for line in rows) for family, rows in files.items()}, index
+
+
 def main() -> None:
     """Trace what is wanted and missing, and write the families' files."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--only", nargs="*", help="names to trace; default all")
-    parser.add_argument("--limit", type=int, help="trace at most this many")
+    parser.add_argument("--only", nargs="*", help="names to trace, the others stay as they are; default all")
+    parser.add_argument("--references", action="store_true", help="trace search_spaces/references alone, the others stay as they are")
     parser.add_argument("--traces", type=Path, help="folder that keeps raw traces between runs")
     args = parser.parse_args()
     try:
         importlib.import_module("torchvision_cpu")
     except ModuleNotFoundError:
         logging.warning("no torchvision_cpu on the path: going on without it")
-    lines: dict[str, dict[str, str]] = defaultdict(dict)
-    index: dict[str, list[object]] = {}
+    out = folder()
+    out.mkdir(exist_ok=True)
+    partly = args.references or args.only
+    lines, index = kept(out) if partly else ({}, {})
     failures: dict[str, str] = {}
     start = time.perf_counter()
-    todo = wanted(args.data)
+    todo = {n: w for n, w in references().items() if n not in index} if args.references else wanted(args.data)
     for i, (name, (model, library, shape)) in enumerate(todo.items()):
-        if (args.only and name not in args.only) or (args.limit and len(index) >= args.limit):
+        if args.only and name not in args.only:
             continue
         try:
-            family, graph = traced(name, model, library, shape, args.traces)
+            family, graph = traced(name, model, "references" if args.references else library, shape, args.traces)
             deployed = normalise(graph)
         except (GraphError, RuntimeError, TypeError, ValueError, AssertionError, AttributeError, NotImplementedError) as error:
             failures[name] = str(error).splitlines()[0] if str(error) else type(error).__name__
             print("failed", name, failures[name], flush=True)
             continue
         index[name] = [model, library, family, list(shape), graph.cost.params, graph.cost.macs]
-        lines[family][name] = pack(deployed)
-        if i % 50 == 0:
+        lines.setdefault(family, {})[name] = pack(deployed)
+        if i % (5 if partly else 50) == 0:
             print(f"{i}/{len(todo)} {name} {time.perf_counter() - start:.0f} s", flush=True)
-    out = folder()
-    out.mkdir(exist_ok=True)
     for family, networks in lines.items():
         text = "".join(f"{name}\t{networks[name]}\n" for name in sorted(networks))
         (out / f"{family}.xz").write_bytes(lzma.compress(text.encode(), preset=9 | lzma.PRESET_EXTREME))
@@ -154,10 +180,20 @@ def main() -> None:
     )
     results = Path(__file__).parent / "results"
     results.mkdir(exist_ok=True)
-    versions = {name: importlib.import_module(name).__version__ for name in ("torch", "timm", "torchvision")}
-    report = {"networks": len(index), "bytes": sum(p.stat().st_size for p in out.iterdir()), "versions": versions, "failures": failures}
+    report = {
+        "networks": len(index),
+        "references": sum(row[1] == "references" for row in index.values()),
+        "bytes": sum(p.stat().st_size for p in out.iterdir()),
+        "versions": json.loads((results / "results.json").read_text())["versions"] if partly else versions(),
+        "failures": failures,
+    }
     (results / "results.json").write_text(json.dumps(report, indent=1) + "\n")
     print(report)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the libraries that build the networks."""
+    return {name: importlib.import_module(name).__version__ for name in ("torch", "timm", "torchvision")}
 
 
 if __name__ == "__main__":

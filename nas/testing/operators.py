@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -18,6 +18,8 @@ from nas.space import Resolution
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+Made = TypeVar("Made")
 
 CHANNELS = 32
 RESOLUTIONS: tuple[Resolution, ...] = ((56, 56), (28, 28), (14, 14), (7, 7), (9, 13))
@@ -81,22 +83,30 @@ def randomise(module: nn.Module, seed: int) -> nn.Module:
     return module
 
 
-def accepts(operator: OperatorFamily, channels: int, resolution: Resolution) -> bool:
-    """Return whether the operator takes that size; `lower` and `build` must agree, and refuse with a `UsageError`."""
-    graph = _refusal(lambda: lower(operator, channels, resolution))
-    module = _refusal(lambda: operator.build(channels, resolution))
-    assert (graph is None) == (module is None), f"{operator}: lower and build disagree on {channels} channels at {resolution}."
-    for text in filter(None, (graph, module)):
+def lowered_and_built(operator: OperatorFamily, channels: int, resolution: Resolution) -> tuple[Graph, nn.Module] | None:
+    """Return the graph and the training form at that size; None where the operator does not take it.
+
+    `lower` and `build` must agree on that, and refuse with a `UsageError` that says what it got.
+    """
+    graph = _or_refusal(lambda: lower(operator, channels, resolution))
+    module = _or_refusal(lambda: operator.build(channels, resolution))
+    refusals = [text for text in (graph, module) if isinstance(text, str)]
+    assert len(refusals) != 1, f"{operator}: lower and build disagree on {channels} channels at {resolution}."
+    for text in refusals:
         assert any(str(got) in text for got in (channels, *resolution)), f"{operator}: a refusal that does not say what it got, {text!r}"
-    return graph is None
+    return None if isinstance(graph, str) or isinstance(module, str) else (graph, module)
 
 
-def _refusal(attempt: Callable[[], object]) -> str | None:
+def accepts(operator: OperatorFamily, channels: int, resolution: Resolution) -> bool:
+    """Return whether the operator takes that size."""
+    return lowered_and_built(operator, channels, resolution) is not None
+
+
+def _or_refusal(attempt: Callable[[], Made]) -> Made | str:
     try:
-        attempt()
+        return attempt()
     except UsageError as error:
         return str(error)
-    return None
 
 
 def lower(operator: OperatorFamily, channels: int, resolution: Resolution) -> Graph:
@@ -117,23 +127,27 @@ def count(module: nn.Module, shape: Sequence[int]) -> tuple[int, int]:
 
 
 def check_shape_and_counts(operator: OperatorFamily, channels: int = CHANNELS, resolutions: Sequence[Resolution] = RESOLUTIONS) -> None:
-    """Output shape, parameters and MACs of the fused module are those of the graph, at every size that it takes."""
+    """Output shape, parameters and MACs of the fused module are those of the graph, at every size that it takes.
+
+    The module is on the meta device: shapes and counts, no numbers.
+    """
     import torch
 
     from nas.frontends.torch_module import trace_module
 
     taken = 0
     for resolution in resolutions:
-        if not accepts(operator, channels, resolution):
-            continue
+        with torch.device("meta"):
+            made = lowered_and_built(operator, channels, resolution)
+            if made is None:
+                continue
+            graph, module = made[0], fuse(made[1])
         taken += 1
-        graph = lower(operator, channels, resolution)
         shape = (1, channels, *resolution)
         assert graph.values[graph.outputs[0]].shape == shape, f"{operator} at {resolution}: the graph's output has another shape"
         assert not graph.unknown, f"{operator}: operators outside the vocabulary, {graph.unknown}"
-        module = fuse(operator.build(channels, resolution))
         with torch.no_grad():
-            assert tuple(module(torch.zeros(2, *shape[1:])).shape) == (2, *shape[1:]), (
+            assert tuple(module(torch.zeros(2, *shape[1:], device="meta")).shape) == (2, *shape[1:]), (
                 f"{operator} at {resolution}: the module's output has another shape"
             )
         params, macs = count(module, shape)
