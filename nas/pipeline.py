@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from nas.arch import Architecture
 from nas.errors import ArtifactError, InfeasibleError, NasError
 from nas.events import EventBus, Notice
 from nas.problem import Problem, Request, pose
@@ -116,7 +117,9 @@ def _work(run: RunDirectory, problem: Problem, bus: EventBus) -> dict[str, Any]:
 
                 found, points = choose_published(problem, bus)
                 others = {"all published networks": points}
-                found["model_reason"] = f"published weights are not copied. Do this: nas export {run.path} --to MODEL.onnx (with timm)."
+                winner = Architecture(problem.space.name, problem.space.version, tuple(found["chosen"]["architecture"]["genes"]))
+                do = problem.space.recipe(winner)
+                found["model_reason"] = "published weights are not copied." + (f" Do this: {do}" if do else "")
             else:
                 from nas.design import design
 

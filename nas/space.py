@@ -101,6 +101,10 @@ class SearchSpace(ABC):
         """Return the name under which profiles time this very network at this resolution; empty where it has none."""
         return ""
 
+    def recipe(self, architecture: Architecture) -> str:  # noqa: ARG002
+        """Return one line that says how to get the weights that others have published; empty where nothing is known."""
+        return ""
+
     def canonical(self, genes: tuple[Gene, ...]) -> tuple[Gene, ...]:
         """Return the one spelling of a network: genes that have no effect take their choice's first value."""
         return genes

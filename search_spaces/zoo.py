@@ -25,9 +25,9 @@ class PublishedWeights:
     """A network with the weights that someone has published for it.
 
     Attributes:
-        network: timm's name where timm has it.
+        network: timm's name where timm has it, else that of `nas.reference`.
         workload: Name of its graph.
-        weights: timm's tag of the weights.
+        weights: timm's tag of the weights, or one in timm's manner.
         resolution: Side of the square image at which the accuracy holds, in pixels.
         top1_pct: ImageNet-1k validation top-1 in percent.
         pretraining: Images that the weights have seen besides those of ImageNet-1k, else ``ImageNet-1k``.
@@ -56,7 +56,8 @@ def published() -> Mapping[str, PublishedWeights]:
     """Return all published weights by gene.
 
     Source:
-        timm's ``results-imagenet.csv`` by way of ``experiments/002_zoo_facts/run.py``, which names the licence.
+        timm's ``results-imagenet.csv``, and what the authors of a reference state where timm has not evaluated it, by way of
+        ``experiments/002_zoo_facts/run.py``, which names the licence.
     """
     with Path(__file__).with_suffix(".csv").open(encoding="utf-8", newline="") as file:
         rows = [
@@ -142,9 +143,11 @@ class Zoo(SearchSpace):
         """Return the network with its published weights, built by timm where the user has it; they are fetched by timm.
 
         Raises:
-            UsageError: timm is not installed; the message says how to build the network.
+            UsageError: timm is not installed, or does not have these weights; the message says how to get the network.
         """
         row = self.row(architecture)
+        if not self._timm_has(row):
+            raise UsageError(f"export: no weights to write. Do this: {self.recipe(architecture)}")
         try:
             import timm
         except ImportError:
@@ -157,7 +160,16 @@ class Zoo(SearchSpace):
         return module
 
     def recipe(self, architecture: Architecture) -> str:
-        """Return one line that says how to get the network where timm is absent."""
+        """Return one line that says how to get the network with its weights."""
         row = self.row(architecture)
+        if not self._timm_has(row):
+            return (
+                f"take the weights of {row.network} from its authors, since none can be fetched from here; "
+                f"nas.reference.build({row.network!r}) is their network."
+            )
         name = f"{row.network}.{row.weights}" if row.weights else row.network
         return f"pip install timm, then nas export, or timm.create_model({name!r}, pretrained=True) at {row.resolution}x{row.resolution}."
+
+    @staticmethod
+    def _timm_has(row: PublishedWeights) -> bool:
+        return workloads.describe(row.workload).library == "timm"

@@ -168,7 +168,9 @@ def main() -> None:
             failures[name] = str(error).splitlines()[0] if str(error) else type(error).__name__
             print("failed", name, failures[name], flush=True)
             continue
-        index[name] = [model, library, family, list(shape), graph.cost.params, graph.cost.macs]
+        known = reference.variants().get(name)
+        params = known.params if known else graph.cost.params  # as published, whichever form was traced
+        index[name] = [model, library, family, list(shape), params, graph.cost.macs]
         lines.setdefault(family, {})[name] = pack(deployed)
         if i % (5 if partly else 50) == 0:
             print(f"{i}/{len(todo)} {name} {time.perf_counter() - start:.0f} s", flush=True)

@@ -1,19 +1,23 @@
 """Write search_spaces/zoo.csv: the published accuracy of every weight whose network has a workload at the same resolution.
 
-    python experiments/002_zoo_facts/run.py --results results-imagenet.csv
+    python experiments/002_zoo_facts/run.py --results results-imagenet.csv --counted ../shared/catalogue/reference_models.csv
 
-`results-imagenet.csv` is timm's own evaluation of its weights (huggingface/pytorch-image-models, `results/`, Apache-2.0).
+`results-imagenet.csv` is timm's own evaluation of its weights (huggingface/pytorch-image-models, `results/`, Apache-2.0). The
+counted table has what the authors of the systems in search_spaces/references state of weights that timm has not evaluated.
 """
 
 import argparse
 import csv
+import json
 import re
 import sys
 from pathlib import Path
 
-from nas import workloads
+from nas import reference, workloads
 
-OUT = Path(__file__).parents[2] / "search_spaces" / "zoo.csv"
+ROOT = Path(__file__).parents[2]
+OUT = ROOT / "search_spaces" / "zoo.csv"
+MATCHED = ROOT / "experiments" / "010_references" / "results" / "references.json"
 COLUMNS = ["network", "workload", "weights", "resolution", "top1_pct", "pretraining", "distilled", "source"]
 
 # what the parts of a timm tag say of the data that a weight has seen before (or beside) ImageNet-1k; the first match counts
@@ -35,7 +39,7 @@ def pretraining(tag: str) -> str:
 
 
 def distilled(tag: str) -> bool:
-    return bool(re.search(r"dist|ssld|usi|(^|_)ns_jft|swsl|ssl_yfcc", tag))
+    return bool(re.search(r"dist|ssld|usi|(^|_)ns_jft|swsl|ssl_yfcc|token_label", tag))
 
 
 def timm_rows(path: Path) -> list[dict[str, str]]:
@@ -59,11 +63,41 @@ def timm_rows(path: Path) -> list[dict[str, str]]:
     return rows
 
 
+def authors_rows(path: Path, taken: set[str]) -> list[dict[str, str]]:
+    """Return the weights of references that are not `taken`, as their authors state them.
+
+    Which network a row of the counted table describes was settled by its integers in study 010.
+    """
+    stated = {(row["system"], row["variant"]): row for row in csv.DictReader(path.open())}
+    variants, known = reference.variants(), set(workloads.names())
+    rows: dict[tuple[str, str], dict[str, str]] = {}
+    for match in json.loads(MATCHED.read_text())["table"]:
+        row, network = stated[match["system"], match["variant"]], match["network"]
+        if network not in known or network in taken or not row["top1"]:
+            continue
+        tag = authors_tag(variants[network], row)
+        source = (
+            f"its authors: {row['source'].partition('top1 ')[2].partition(';')[0].partition(' (')[0] or row['source'].partition(';')[0]}"
+        )
+        facts = [network, network, tag, str(variants[network].resolution[0]), f"{float(row['top1']):.3f}", pretraining(tag)]
+        rows[network, tag] = dict(zip(COLUMNS, [*facts, str(int(distilled(tag))), source], strict=True))
+    return list(rows.values())
+
+
+def authors_tag(variant: reference.Variant, row: dict[str, str]) -> str:
+    """Return a tag in timm's manner: none of these weights has seen more than ImageNet-1k."""
+    if "token labeling" in row["source"]:
+        return "token_label_in1k"
+    return "dist_in1k" if "distil" in f"{row['variant']} {variant.source}" else "in1k"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--results", type=Path, required=True)
+    parser.add_argument("--counted", type=Path, required=True)
     arguments = parser.parse_args()
     rows = timm_rows(arguments.results)
+    rows += authors_rows(arguments.counted, {row["network"] for row in rows})
     rows.sort(key=lambda row: (row["network"], row["weights"], row["resolution"]))
     with OUT.open("w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")

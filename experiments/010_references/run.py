@@ -26,6 +26,11 @@ OUT_OF_REACH = {
     "FMViT": "the official repository is an empty placeholder: no configuration is published",
 }
 
+# systems of priority A without a row: why nothing can be compared
+WITHOUT_ROWS = {
+    "S2AFormer": "no code is public and no configuration is stated: the operator alone is a choice",
+}
+
 # systems whose figures were never counted, only printed
 PRINTED_ONLY = {
     "AFFNet": "printed to one decimal, the MACs with an estimate of the FFT: the parameters agree as printed, the row does not count as equal"

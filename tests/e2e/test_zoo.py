@@ -26,6 +26,48 @@ def test_it_is_large_and_small() -> None:
     assert size + (Path(workloads.folder()).parents[1] / "search_spaces" / "zoo.csv").stat().st_size <= 3e6
 
 
+def test_systems_that_timm_lacks_are_members() -> None:
+    from nas import reference
+
+    rows, variants = published(), reference.variants()
+    for gene in (
+        "rmt_s@in1k",
+        "cswin_t@in1k",
+        "biformer_t@in1k",
+        "unireplknet_a@in1k",
+        "spartan_t@in1k",
+        "hornet_tiny_gf@in1k",
+        "affnet@in1k",
+    ):
+        row, variant = rows[gene], variants[gene.partition("@")[0]]
+        assert (row.resolution, row.resolution) == variant.resolution
+        assert row.top1_pct == variant.top1_pct
+        assert row.source.startswith("its authors: ")
+        assert workloads.load(row.workload).cost.macs == variant.macs
+        assert workloads.describe(row.workload).params == variant.params
+    assert rows["lsnet_t@dist_in1k"].distilled
+    assert not rows["lsnet_t@in1k"].distilled
+    assert rows["spectformer_h_s@token_label_in1k"].distilled
+    assert workloads.describe("lowformer_b0").library == "timm"
+    stated = {name for name, v in variants.items() if v.top1_pct is not None and v.params <= 105e6}
+    assert stated <= {row.network for row in rows.values()}
+
+
+def test_a_choice_whose_weights_nobody_gives_says_so(
+    nas: Callable[..., Result], refused: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import search_spaces.zoo as module
+
+    few = {gene: row for gene, row in published().items() if gene in ("rmt_t@in1k", "lsnet_t@in1k")}
+    monkeypatch.setattr(module, "published", lambda: few)
+    words = ["search", "--device", "sa8295p", "--budget", "50ms", "--space", "zoo", "--out", tmp_path / "run", "--format", "json"]
+    found = json.loads(nas(*words).out)
+    assert found["chosen"]["network"] == "rmt_t"
+    assert found["model"] is None
+    assert "take the weights of rmt_t from its authors" in found["model_reason"]
+    assert "take the weights of rmt_t from its authors" in refused("export", tmp_path / "run", "--to", tmp_path / "m.onnx")
+
+
 def test_pretraining_stays_visible() -> None:
     rows = published()
     assert rows["convnext_tiny@fb_in22k_ft_in1k"].pretraining == "ImageNet-22k"
