@@ -6,13 +6,14 @@ A kind of data set is a file in ``nas/data/``; `load_dataset` finds the kind tha
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -127,6 +128,21 @@ class Dataset(ABC):
         if (split, wanted) not in self._held:
             self._held[split, wanted] = self.read(self._splits[split], resolution)
         return self._held[split, wanted]
+
+    def thinned(self, split: Split, pictures: int) -> Self:
+        """Return the same data with a split cut to so many of its pictures, stratified; the others are as they were.
+
+        Raises:
+            DataError: More pictures than the split has, or none.
+        """
+        if not 0 < pictures <= self.count(split):
+            raise DataError(f"data {self.name}: the split {split!r} has {self.count(split)} pictures, got {pictures} to keep.")
+        few = copy.copy(self)
+        few.__dict__.pop("key", None)
+        few._held = {}
+        _, kept = stratified(self.labels(split), pictures / self.count(split), 0)
+        few._splits = {**self._splits, split: self._splits[split][kept]}
+        return few
 
     @cached_property
     def statistics(self) -> tuple[tuple[float, float, float], tuple[float, float, float]]:

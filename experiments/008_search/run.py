@@ -2,6 +2,7 @@
 
     python experiments/008_search/run.py table --data ../shared/data --repeats 30 [--raw] [--held-out] [--searcher guided …]
     python experiments/008_search/run.py bookkeeping --trials 10000
+    python experiments/008_search/run.py supernet --data ../shared/data/cifar10_jpeg.tar.xz --supernet RUN/supernet.safetensors --folder runs/search
     python experiments/008_search/run.py workers --storage postgresql://… --trials 500
 
 Each writes one file to results/ with its command, versions and machine.
@@ -20,7 +21,10 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import version
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +44,7 @@ HELD_OUT = ("2080ti_32", "titanxp_1", "gold_6240", "pixel2", "samsung_a50", "ess
 
 COLUMNS = ("cifar10_test", "cifar100_test", "imagenet16_120_test")
 QUANTILES = (0.2, 0.4, 0.6)
+SPACE, DEVICE, CHANCE_PCT = "hybrid-s", "sa8295p", 10.0
 GENES, BUDGET, WINDOW = 40, "50ms", 100
 
 
@@ -156,6 +161,102 @@ def workers(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def supernet(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Searchers on hybrid-s with trained weights: hypervolume by evaluations, and evaluations to a hypervolume.
+
+    Each search is a study in a journal of its own, so that this can be stopped and run again.
+    """
+    jobs = [(name, seed) for seed in range(arguments.seeds) for name in arguments.searcher]
+    with ProcessPoolExecutor(arguments.workers, get_context("spawn"), _prepare, [arguments]) as pool:
+        began = time.monotonic()
+        done = list(pool.map(_search, jobs))
+        seconds = time.monotonic() - began
+    budget_ms, pictures = done[0]["budget_ms"], arguments.pictures
+    reference = (-CHANCE_PCT, budget_ms)
+    points = [point for run in done for point in run["points"]]
+    best = hypervolume([(-accuracy, latency) for accuracy, latency in points], reference)
+    curves = {run: grown(found["points"], reference, best) for run, found in zip(jobs, done, strict=True)}
+    counts = [count for count in (50, 100, 150, 200, 250, 300) if count <= arguments.evals]
+    table = {}
+    for name in arguments.searcher:
+        rows = np.array([curves[name, seed] for seed in range(arguments.seeds)])
+        table[name] = {
+            "hypervolume_ratio": {f"at_{n}": {"mean": float(rows[:, n - 1].mean()), "by_seed": rows[:, n - 1].tolist()} for n in counts},
+            "best_accuracy_pct": [max(a for a, _ in done[jobs.index((name, seed))]["points"]) for seed in range(arguments.seeds)],
+        }
+    first, ratios = arguments.searcher[0], {}
+    for other in arguments.searcher[1:]:
+        at_end = [curves[first, s][-1] / curves[other, s][-1] for s in range(arguments.seeds)]
+        level = float(np.mean([curves[other, s][-1] for s in range(arguments.seeds)]))
+        needed = {n: [evaluations_to(curves[n, s], level) for s in range(arguments.seeds)] for n in (first, other)}
+        ratios[other] = {
+            "hypervolume_over_it": {"mean": float(np.mean(at_end)), "sd": float(np.std(at_end, ddof=len(at_end) > 1)), "by_seed": at_end},
+            "evaluations_to_its_mean_hypervolume": needed,
+        }
+    return {
+        "space": SPACE,
+        "device": DEVICE,
+        "budget_ms": budget_ms,
+        "pictures": pictures,
+        "evals": arguments.evals,
+        "supernet": done[0]["weights"],
+        "hypervolume_reference": f"{CHANCE_PCT:g} %, the budget; as a share of that of everything that was evaluated",
+        "seconds": seconds,
+        "searchers": table,
+        f"{first}_against": ratios,
+    }
+
+
+_PROBLEM: dict[str, Any] = {}
+
+
+def _prepare(arguments: argparse.Namespace) -> None:
+    import torch
+
+    from nas.evaluators.supernet import SupernetEvaluator
+    from nas.hardware import load_profile
+    from nas.predictor import load_predictor
+    from nas.problem import Request, pose
+    from nas.space import get_space
+    from nas.supernet.train import load_supernet
+
+    torch.set_num_threads(1)
+    space, profile = get_space(SPACE, num_classes=10), load_profile(DEVICE)
+    rng = np.random.default_rng(0)
+    members = [space.segments(space.sample(rng)) for _ in range(1000)]
+    upper_ms = load_predictor(profile).estimate_batch(members, profile, profile.default_precision).upper_ms
+    budget_ms = round(float(np.median(upper_ms)), 3)
+    request = Request(devices=(DEVICE,), budgets=(f"{budget_ms}ms",), space=SPACE, data=str(arguments.data), proxy_resolution=32)
+    problem = pose(request)
+    weights = load_supernet(arguments.supernet, problem.space)  # type: ignore[arg-type]
+    assert problem.dataset is not None
+    evaluator = SupernetEvaluator(weights, problem.dataset.thinned("validation", arguments.pictures))
+    _PROBLEM.update(problem=problem, evaluator=evaluator, budget_ms=budget_ms, weights=weights.key, arguments=arguments)
+
+
+def _search(job: tuple[str, int]) -> dict[str, Any]:
+    name, seed = job
+    problem, arguments = _PROBLEM["problem"], _PROBLEM["arguments"]
+    study = Study.open(str(arguments.folder / f"{name}-{seed}.journal"), name="nas", space=problem.space, goal=problem.goal)
+    began = time.monotonic()
+    study.run(name, _PROBLEM["evaluator"], problem.judge, evals=arguments.evals, seed=seed)
+    print(f"{name}, seed {seed}: {study.evaluations} evaluations in {time.monotonic() - began:.0f} s", file=sys.stderr)
+    latency = problem.goal.objectives[1].name
+    points = [(trial.values["accuracy_pct"], trial.values[latency]) for trial in study.trials() if trial.evaluated]
+    return {"points": points, "budget_ms": _PROBLEM["budget_ms"], "weights": _PROBLEM["weights"]}
+
+
+def grown(points: Sequence[tuple[float, float]], reference: tuple[float, float], best: float) -> list[float]:
+    """Return the hypervolume ratio after each evaluation."""
+    losses = [(-accuracy, latency) for accuracy, latency in points]
+    return [hypervolume(losses[: count + 1], reference) / best for count in range(len(losses))]
+
+
+def evaluations_to(curve: Sequence[float], level: float) -> int | None:
+    """Return how many evaluations reached a level; None where none did."""
+    return next((count for count, ratio in enumerate(curve, 1) if ratio >= level), None)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     kinds = parser.add_subparsers(dest="kind", required=True)
@@ -173,10 +274,19 @@ def main() -> None:
     three = kinds.add_parser("workers")
     three.add_argument("--storage", required=True)
     three.add_argument("--trials", type=int, default=500)
-    for kind in (one, two, three):
+    four = kinds.add_parser("supernet")
+    four.add_argument("--data", type=Path, required=True, help="CIFAR-10.")
+    four.add_argument("--supernet", type=Path, required=True, help="Trained by nas search --space hybrid-s.")
+    four.add_argument("--folder", type=Path, required=True, help="Keeps the journals.")
+    four.add_argument("--searcher", nargs="+", default=["guided", "nsga2", "random"], help="The first is compared with the others.")
+    four.add_argument("--seeds", type=int, default=5)
+    four.add_argument("--evals", type=int, default=300)
+    four.add_argument("--pictures", type=int, default=1000)
+    four.add_argument("--workers", type=int, default=2)
+    for kind in (one, two, three, four):
         kind.add_argument("--out", required=True, help="Name of the results file.")
     arguments = parser.parse_args()
-    found = {"table": table, "bookkeeping": bookkeeping, "workers": workers}[arguments.kind](arguments)
+    found = {"table": table, "bookkeeping": bookkeeping, "workers": workers, "supernet": supernet}[arguments.kind](arguments)
     versions = {name: version(name) for name in ("numpy", "scipy", "optuna")}
     machine = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
     head = {"command": shlex.join(sys.argv), "versions": versions, "machine": machine}

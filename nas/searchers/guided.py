@@ -186,22 +186,24 @@ class GuidedSearch(RememberingSearcher):
         scaled = (losses - losses.min(axis=0)) / np.maximum(np.ptp(losses, axis=0), 1e-12)
         order = np.argsort((scaled * weights).max(axis=1), kind="stable")
         parents = [self.able[i].architecture for i in order[: max(10, len(order) // 10)]]
-        pool: dict[str, Architecture] = {}
+        seen, pool, described = set(self.seen), list[Architecture](), list[Features]()
         ranked: list[Architecture] = []
         seed = int(rng.integers(2**63))
         self._fitted()  # candidates are described in the columns that the evaluated trials define
         for turn in range(ROUNDS):
             children = [self._child(parents, rng, explore=turn == 0) for _ in range(POOL)]
             fresh = {self.space.identity(a): a for a in children}
-            names = [name for name in fresh if name not in self.seen and name not in pool]
-            excess = [e for _, e in self._judge([fresh[name] for name in names])]
-            pool |= {name: fresh[name] for name, e in zip(names, excess, strict=True) if e <= 0}
+            names = [name for name in fresh if name not in seen]
+            new = [fresh[name] for name, (_, e) in zip(names, self._judge([fresh[name] for name in names]), strict=True) if e <= 0]
+            seen.update(names)
+            if new:
+                pool += new
+                described.append(self._features(new))
             if not pool:
                 continue
-            candidates = list(pool.values())
-            known = self._known([cheap for cheap, _ in self._judge(candidates)])
-            gain = self._acquisition(self._features(candidates), known, np.random.default_rng(seed))
-            ranked = [candidates[i] for i in np.argsort(-rounded(gain), kind="stable")]
+            known = self._known([cheap for cheap, _ in self._judge(pool)])
+            gain = self._acquisition(Features.stack(described), known, np.random.default_rng(seed))
+            ranked = [pool[i] for i in np.argsort(-rounded(gain), kind="stable")]
             parents = ranked[:20]
         return ranked[0] if ranked else None
 
