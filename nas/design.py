@@ -18,6 +18,7 @@ from nas.compare import LEVEL, choose
 from nas.errors import NasError
 from nas.events import Event, EventBus, Notice, PhaseAdvanced, PhaseFinished, PhaseStarted
 from nas.explain import why_not_more
+from nas.pareto import knee
 from nas.problem import Problem, nearest_miss, point
 from nas.run import RunDirectory
 from nas.searcher import Trial
@@ -95,6 +96,9 @@ def design(run: RunDirectory, problem: Problem, bus: EventBus) -> dict[str, Any]
         "blocks": blocks(problem, architecture),
         "compared": decision["compared"],
         "front": points,
+        "knee": front[knee([problem.goal.losses(trial.values) for trial in front])].architecture.key,
+        "objectives": [objective.name for objective in problem.goal.objectives],
+        "hypervolume_history": study.hypervolume_history(),
         "zoo": zoo,
         "model": str(run.path / "model.onnx"),
         "model_reason": None,

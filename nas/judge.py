@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from nas.arch import Architecture
-from nas.errors import UsageError
+from nas.errors import UnknownNameError, UsageError
 from nas.graph import Graph
 from nas.hardware import Profile, find_profile, load_profile
-from nas.objective import Budget, Goal, Objective
+from nas.objective import COSTS, Budget, Goal, Objective
 from nas.predictor import Estimate, Predictor, Segments, load_predictor
 from nas.searcher import Prescreen
 from nas.space import Resolution, SearchSpace
@@ -41,7 +41,8 @@ class Verdict:
     """What is known of an architecture before its accuracy.
 
     Attributes:
-        values: Cheap objective values by name (``latency_ms/<device>``, ``macs``, ``params``).
+        values: Cheap values by name: ``latency_ms/<device>``, ``macs``, ``params``; ``size_bytes`` and ``memory_bytes`` where they
+            are objectives.
         violations: By budget name; ≤ 0 where it holds.
         estimates: By device; breakdowns are left out, `Judge.estimates` has them.
         precisions: By device.
@@ -79,20 +80,28 @@ def load_targets(devices: Sequence[str], precision: str | None = None) -> list[T
     return targets
 
 
-def make_goal(targets: Sequence[Target], budgets: Sequence[str], *, batch: int | None = None) -> Goal:
-    """Return the goal of a search: accuracy against each device's latency, within budgets as a user writes them.
+def make_goal(targets: Sequence[Target], budgets: Sequence[str], *, batch: int | None = None, minimize: Sequence[str] = ()) -> Goal:
+    """Return the goal of a search: accuracy against each device's latency or other costs, within budgets as a user writes them.
 
     Args:
         targets: The devices.
         budgets: ``5ms``, ``20MB`` or ``device:8ms``. One without a device bounds every device that has none of its own.
         batch: Images a run, where the user gave it.
+        minimize: Words of `COSTS`; none for ``latency``.
 
     Raises:
-        UsageError: A budget that cannot be read, of a device that is not searched for, given twice, or in milliseconds
+        UsageError: A cost that is none, or given twice; a budget that cannot be read, of a device that is not searched for, given twice, or in milliseconds
             for a device whose profile states throughput.
     """
     profiles = {target.profile.name: target.profile for target in targets}
-    objectives = [Objective("accuracy_pct", "maximize"), *(Objective(f"latency_ms/{name}", "minimize") for name in profiles)]
+    objectives = [Objective("accuracy_pct", "maximize")]
+    for word in minimize or ("latency",):
+        if word not in COSTS:
+            raise UnknownNameError("cost to minimize", word, COSTS)
+        names = [f"{COSTS[word]}/{name}" for name in profiles] if word == "latency" else [COSTS[word]]
+        objectives += [Objective(name, "minimize") for name in names]
+    if len({objective.name for objective in objectives}) < len(objectives):
+        raise UsageError(f"minimize: a cost given twice, got {list(minimize)!r}.")
     found: dict[str, Budget] = {}
     general: dict[str, Limit] = {}
     for text in budgets:
@@ -218,7 +227,10 @@ class Judge(Prescreen):
 
     def _verdict(self, parts: Segments, chosen: Mapping[str, tuple[Target, Estimate]]) -> Verdict:
         values = {f"latency_ms/{device}": estimate.latency_ms for device, (_, estimate) in chosen.items()}
-        values |= {"macs": float(sum(g.cost.macs for _, g in parts)), "params": float(sum(g.cost.params for _, g in parts))}
+        precision = next(iter(chosen.values()))[0].precision
+        asked = {objective.name.removesuffix("_bytes") for objective in self.goal.objectives if objective.name.endswith("_bytes")}
+        values |= {"macs": self._total(parts, "macs", precision), "params": self._total(parts, "params", precision)}
+        values |= {f"{quantity}_bytes": self._total(parts, quantity, precision) for quantity in sorted(asked)}
         return Verdict(
             values,
             self._violations(parts, chosen),
@@ -246,18 +258,20 @@ class Judge(Prescreen):
                 if quantity == "throughput":
                     images = 1 if target.profile.quantity == "reciprocal_throughput" else target.profile.batch
                     value = 1e3 * images / max(estimate.upper_ms, 1e-9)
-            elif quantity == "macs":
-                value = float(sum(graph.cost.macs for _, graph in parts))
-            elif quantity == "params":
-                value = float(sum(graph.cost.params for _, graph in parts))
-            elif quantity == "size":
-                value = sum(self._bytes(graph, "size", precision) for _, graph in parts)
             else:
-                value = max(self._bytes(graph, "memory", precision) for _, graph in parts)
+                value = self._total(parts, quantity, precision)
             violations[budget.name] = max(budget.violation(value), 1.0) if unsupported else budget.violation(value)
         if not self.goal.budgets:
             violations["supported"] = float(unsupported)
         return violations
+
+    def _total(self, parts: Segments, quantity: str, precision: str) -> float:
+        if quantity == "macs":
+            return float(sum(graph.cost.macs for _, graph in parts))
+        if quantity == "params":
+            return float(sum(graph.cost.params for _, graph in parts))
+        each = [self._bytes(graph, quantity, precision) for _, graph in parts]
+        return sum(each) if quantity == "size" else max(each)
 
     def _bytes(self, graph: Graph, what: str, precision: str) -> float:
         # segments are cached objects: identity is the key, and the graph is kept so that an id is never used again

@@ -29,6 +29,10 @@ class Objective:
         return -1 if self.direction == "maximize" else 1
 
 
+COSTS = {"latency": "latency_ms", "macs": "macs", "params": "params", "size": "size_bytes", "memory": "memory_bytes"}
+"""What can be minimised beside accuracy, by the word that a user writes: the name of its values. Latency is one a device."""
+
+
 @dataclass(frozen=True, slots=True)
 class Budget:
     """A bound that must hold; latency is judged by the interval's upper end.

@@ -73,6 +73,7 @@ def show(path: Path) -> dict[str, Any]:
         "done": status.get("done"),
         "total": status.get("total"),
         "eta_s": eta_s(status) if state == "running" else None,
+        "evaluations_per_s": search.get("evaluations_per_s"),
         "best_accuracy_pct": search.get("best_accuracy_pct"),
         "front_size": int(search.get("front_size", 0)),
         "hypervolume": search.get("hypervolume"),

@@ -27,6 +27,7 @@ class Request(BaseModel):
     Attributes:
         devices: Names or paths of profiles; the first decides where one has to.
         budgets: As written: ``5ms``, ``device:8ms``, ``20MB``.
+        minimize: Costs to weigh against accuracy, words of `nas.objective.COSTS`; none for latency.
         precision: None for each device's default, ``any`` for all it has.
         space: Name of the space.
         data: Name or path of the data set.
@@ -47,6 +48,7 @@ class Request(BaseModel):
 
     devices: tuple[str, ...]
     budgets: tuple[str, ...] = ()
+    minimize: tuple[str, ...] = ()
     precision: str | None = None
     space: str
     data: str = "digits"
@@ -89,7 +91,7 @@ def pose(request: Request) -> Problem:
         InfeasibleError: No member of the space, as far as samples say, is within the budgets.
     """
     targets = load_targets(request.devices, request.precision)
-    goal = make_goal(targets, request.budgets, batch=request.batch)
+    goal = make_goal(targets, request.budgets, batch=request.batch, minimize=request.minimize)
     resolution = parse_resolution(request.resolution) if request.resolution else None
     family = request.space.partition("-")[0]
     if family == "hybrid":
@@ -224,6 +226,7 @@ def point(
         "supernet_accuracy_pct": supernet_accuracy_pct,
         "macs": int(verdict.values["macs"]),
         "params": int(verdict.values["params"]),
+        **{name: int(value) for name, value in verdict.values.items() if name.endswith("_bytes")},
         **problem.space.facts(architecture),
     }
 

@@ -19,7 +19,7 @@ from nas.arch import Architecture
 from nas.errors import ArtifactError, NasError, UsageError
 from nas.evaluator import Evaluator
 from nas.events import EventBus, Notice, PhaseAdvanced, PhaseFinished, PhaseStarted
-from nas.objective import Goal
+from nas.objective import COSTS, Goal
 from nas.pareto import front, hypervolume
 from nas.searcher import Prescreen, Searcher, Trial, searchers
 from nas.space import SearchSpace
@@ -238,7 +238,11 @@ class Front:
 
     def reference(self) -> tuple[float, ...]:
         """Return the reference point: the limit where an objective has a budget, 0 % accuracy, else the worst value seen."""
-        limits = {budget.name.replace("latency/", "latency_ms/"): budget.limit.value for budget in self._goal.budgets}
+        limits = {
+            COSTS[b.limit.quantity] + (f"/{b.device}" if b.device else ""): b.limit.value
+            for b in self._goal.budgets
+            if b.limit.quantity in COSTS
+        }
         worst = self._worst or (0.0,) * len(self._goal.objectives)
         return tuple(
             0.0 if objective.direction == "maximize" and loss <= 0 else limits.get(objective.name, loss)

@@ -20,6 +20,7 @@ from nas.explain import why_not_more
 from nas.judge import Judge, Verdict
 from nas.objective import Goal
 from nas.pareto import front as pareto_front
+from nas.pareto import knee
 from nas.problem import Problem, nearest_miss, point
 from nas.space import get_space, spaces
 
@@ -63,6 +64,8 @@ def choose_published(problem: Problem, bus: EventBus) -> tuple[dict[str, Any], l
         "chosen": chosen,
         "why": "the most accurate network whose upper end is within every budget",
         "front": points,
+        "knee": points[knee([c.losses(problem.goal) for c in best])]["key"],
+        "objectives": [objective.name for objective in problem.goal.objectives],
         "zoo": points,
         "evaluations": len(feasible),
         "proposals": len(candidates),

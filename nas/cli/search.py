@@ -15,6 +15,12 @@ def command(
     budget: Annotated[
         list[str] | None, typer.Option("--budget", help="5ms, 200fps, 20MB, 1.2GMACs, 5Mparams; for one device D:8ms.", metavar="B")
     ] = None,
+    minimize: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--minimize", help="Beside accuracy: latency (of every device; the default), macs, params, size, memory.", metavar="COST"
+        ),
+    ] = None,
     precision: Annotated[str | None, typer.Option("--precision", help="fp32, fp16, w8a16, w8a8, or any.", metavar="P")] = None,
     space: Annotated[str, typer.Option("--space", help="Search space; nas spaces list.", metavar="S")] = "hybrid",
     data: Annotated[str, typer.Option("--data", help="Name of a data set, a folder of class folders, or a tar of one.")] = "digits",
@@ -47,6 +53,7 @@ def command(
     request = Request(
         devices=tuple(str(Path(name).resolve()) if name.endswith(".toml") else name for name in device),
         budgets=tuple(budget or ()),
+        minimize=tuple(minimize or ()),
         precision=precision,
         space=space,
         data=data,

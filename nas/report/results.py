@@ -31,7 +31,9 @@ def print_result(result: Mapping[str, Any], console: Console | None = None) -> N
     if result["status"] != "finished":
         _print_status(result, console)
     if front:
-        _print_points("The front: nothing else within the budgets is both faster and more accurate", front, chosen, console)
+        others = [name for name in result.get("objectives", ()) if name != "accuracy_pct" and not name.startswith("latency_ms")]
+        better = f"better in accuracy and {' and '.join(others)}" if others else "both faster and more accurate"
+        _print_points(f"The front: nothing else within the budgets is {better}", front, chosen, console, result.get("knee"))
     if result["zoo"] and result["zoo"] != front:
         _print_points("Published networks within the same budgets (their authors' weights, ImageNet-1k)", result["zoo"], None, console)
     if chosen:
@@ -58,20 +60,24 @@ def _print_status(result: Mapping[str, Any], console: Console) -> None:
     eta = result.get("eta_s")
     remaining = f", about {eta:.0f} s to go in this phase" if eta is not None else ""
     volume = result.get("hypervolume")
+    speed, best = result.get("evaluations_per_s"), result.get("best_accuracy_pct")
     front = f"; front of {len(result['front'])}" + (f", hypervolume {volume:.4g}" if volume is not None else "")
+    front += (f", best {best:.2f} %" if best is not None else "") + (f", {speed:.3g} evaluations/s" if speed is not None else "")
     print_lines([f"{result['status']}: {result.get('phase', '?')}{progress}{remaining}{front}"], console)
 
 
-def _print_points(title: str, points: Sequence[Point], chosen: Point | None, console: Console) -> None:
+def _print_points(title: str, points: Sequence[Point], chosen: Point | None, console: Console, knee: str | None = None) -> None:
     devices = list(points[0]["devices"]) if points else []
     facts = [key for key in ("network", "weights", "pretraining", "distilled") if any(key in p for p in points)]
     columns = ["", *(facts or ["architecture"]), "top-1 %"]
     if not facts:
         columns += ["validation %"]
     columns += [f"{device} ms" for device in devices] + ["interval ms", "basis", "precision", "MMACs", "Mparams", "px"]
+    sizes = [name for name in ("size_bytes", "memory_bytes") if any(name in p for p in points)]
+    columns += [f"{name.removesuffix('_bytes')} MB" for name in sizes]
     rows = []
     for p in sorted(points, key=lambda point: point["latency_ms"]):
-        row = ["→" if p == chosen else ""]
+        row = [" ".join(mark for mark, holds in (("→", p == chosen), ("knee", p["key"] == knee)) if holds)]
         row += [str(p.get(key, "")) for key in facts] or [p["key"]]
         row.append(_percent(p["accuracy_pct"]))
         if not facts:
@@ -80,6 +86,7 @@ def _print_points(title: str, points: Sequence[Point], chosen: Point | None, con
         row.append(f"{p['lower_ms']:.3g}–{p['upper_ms']:.3g}")
         row.append(p["devices"][devices[0]]["basis"])
         row += [p["precision"], f"{p['macs'] / 1e6:,.0f}", f"{p['params'] / 1e6:.1f}", str(p["resolution"])]
+        row += [f"{p[name] / 1e6:.3g}" for name in sizes]
         rows.append(row)
     print_table(title, columns, rows, console)
 

@@ -63,6 +63,20 @@ def test_the_table_names_choice_and_margin(nas: Callable[..., Result], words: li
     assert "estimated" in out
 
 
+def test_other_costs_and_devices_may_be_weighed(nas: Callable[..., Result], words: list[object], tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    words += ["--device", write_device(tmp_path / "b", name="other"), "--budget", "other:0.6ms", "--budget", "900B"]
+    words += ["--minimize", "params", "--minimize", "size", "--minimize", "memory"]
+    found = json.loads(nas(*words, "--format", "json").out)
+    assert found["objectives"] == ["accuracy_pct", "params", "size_bytes", "memory_bytes"]
+    assert [p["size_bytes"] for p in found["front"]] == [448, 896]
+    assert found["knee"] in [p["key"] for p in found["front"]]
+    assert set(found["chosen"]["devices"]) == {"tiny", "other"}
+    text = nas("show", tmp_path / "run").out
+    assert "better in accuracy and params and size_bytes and memory_bytes" in text
+    assert "knee" in text
+
+
 def test_an_existing_out_is_refused(nas: Callable[..., Result], refused: Callable[..., str], words: list[object], tmp_path: Path) -> None:
     nas(*words)
     before = (tmp_path / "run" / "results.json").read_bytes()
@@ -79,6 +93,7 @@ def test_an_existing_out_is_refused(nas: Callable[..., Result], refused: Callabl
         (("--space", "tiny-publishd"), 2, "Did you mean 'tiny-published'"),
         (("--device", "sa8295q"), 2, "device: unknown name, got 'sa8295q'"),
         (("--evals", "0"), 2, "evals: too few, got 0"),
+        (("--minimize", "weight"), 2, "cost to minimize: unknown name, got 'weight'"),
         (("--confidence", "1.5"), 2, "confidence: out of range"),
         (("--precision", "int4"), 2, "no precision 'int4'"),
         (("--resolution", "big"), 2, "resolution: cannot be read"),

@@ -77,6 +77,24 @@ def test_throughput_is_not_latency(tmp_path: Path) -> None:
     assert feasible(judge(tmp_path, ["2ms"], batch=4, **quantity)) == [(8, "Relu"), (16, "Relu")]
 
 
+def test_costs_to_minimize_are_objectives_and_values(tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    targets = load_targets([str(write_device(tmp_path)), str(write_device(tmp_path / "b", name="other"))])
+    goal = make_goal(targets, ["tiny:10ms", "other:0.5ms", "0.3kparams"], minimize=["latency", "params", "macs", "size", "memory"])
+    costs = ["latency_ms/tiny", "latency_ms/other", "params", "macs", "size_bytes", "memory_bytes"]
+    assert [(o.name, o.direction) for o in goal.objectives] == [("accuracy_pct", "maximize"), *((name, "minimize") for name in costs)]
+    found = Judge(get_space("tiny-published"), goal, targets)
+    graph = found.space.lower(member := found.space.architecture((8, "Relu")))
+    values = found.verdicts([member])[0].values
+    assert (values["params"], values["macs"]) == (graph.cost.params, graph.cost.macs)
+    assert (values["size_bytes"], values["memory_bytes"]) == (graph.size_bytes("fp16"), graph.peak_memory_bytes("fp16"))
+    assert feasible(found) == [(8, "Relu")]
+    with pytest.raises(UsageError, match="Did you mean 'params'"):
+        make_goal(targets, [], minimize=["parms"])
+    with pytest.raises(UsageError, match="given twice"):
+        make_goal(targets, [], minimize=["macs", "macs"])
+
+
 def test_two_devices_both_hold(tmp_path: Path) -> None:
     (tmp_path / "b").mkdir()
     paths = [str(write_device(tmp_path)), str(write_device(tmp_path / "b", name="other"))]

@@ -1,6 +1,7 @@
 import json
 import threading
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from nas.arch import Architecture
 from nas.errors import ArtifactError, NasError, UsageError
 from nas.evaluator import Metrics
 from nas.events import Event, EventBus, Notice, PhaseAdvanced, PhaseStarted
+from nas.objective import Goal, Objective
 from nas.searcher import Searcher, Trial
 from nas.storage import TrialStore, alive, worker_name
 from nas.study import Study, pareto_front
@@ -130,6 +132,26 @@ def test_proposals_are_capped(tmp_path: Path) -> None:
     study = opened(tmp_path, 1)
     run(study, scripted(ToySpace(1), *[(8, "conv")] * 50), max_proposals=10)
     assert study.proposals == 10
+
+
+def test_three_objectives_of_which_two_cost_nothing(tmp_path: Path) -> None:
+    """What guided search scalarises; the other searchers rank it like any front."""
+
+    class Wider(ToyJudge):
+        def judge(self, architectures: list[Architecture]) -> list[tuple[Mapping[str, float], Mapping[str, float]]]:
+            widths = [float(sum(int(gene) for gene in a.genes[::2])) for a in architectures]
+            return [({**cheap, "params": w}, broken) for (cheap, broken), w in zip(super().judge(architectures), widths, strict=True)]
+
+    two = toy_goal(objectives=2)
+    goal = Goal((*two.objectives, Objective("params", "minimize")), two.budgets)
+    found = {}
+    for name in ("random", "guided", "nsga2", "nsga3", "evolution", "local"):
+        study = Study.open(str(tmp_path / name), name="toy", space=ToySpace(4), goal=goal)
+        study.run(name, ToyEvaluator(), Wider(goal), evals=60, seed=0)
+        assert all(trial.values.keys() == {"accuracy_pct", "latency_ms/toy", "params"} for trial in study.front())
+        found[name] = study.hypervolume_history((0.0, 3.0, 128.0))[-1]
+    assert found["guided"] > found["random"]
+    assert found["nsga2"] > found["random"]
 
 
 def test_events_tell_how_it_goes(tmp_path: Path) -> None:
