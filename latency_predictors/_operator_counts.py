@@ -11,15 +11,17 @@ from typing import NamedTuple
 import numpy as np
 
 from nas.graph import DTYPE_BYTES, Graph, Operator
-from nas.passes.zeros import fold_zeros, remove_unread
+from nas.passes.zeros import cut_zeros, fold_zeros, remove_unread
 from nas.predictor import Floats, Segments
 
 RUNTIMES: tuple[tuple[str, Callable[[Graph], Graph]], ...] = (
     ("as written", lambda graph: graph),
     ("unread removed", remove_unread),
+    ("zeros cut", cut_zeros),
     ("zeros folded", fold_zeros),
 )
-"""An eager runtime executes the graph as written; converters drop what nothing reads; compilers fold zeros as well."""
+"""An eager runtime executes the graph as written; converters drop what nothing reads, or what is multiplied by zero
+as well; compilers also fold what is computed from zeros."""
 
 QUANTITIES = ("operators", "macs", "activation_bytes", "weight_bytes")
 

@@ -226,7 +226,7 @@ class Additive(Predictor):
         missing = set(profile.at(precision).unsupported_ops) & {op.op for op in graph.operators}
         latency = float(np.array(quantities(graph)) @ prices.prices_ms)
         beyond = _extrapolated(prices, np.array(quantities(graph)), latency)
-        factor = math.exp(_quantile(prices.scores, confidence) * (_BEYOND if beyond else 1))
+        factor = math.exp(conformal_quantile(prices.scores, confidence) * (_BEYOND if beyond else 1))
         return Estimate(
             latency,
             latency / factor,
@@ -245,7 +245,7 @@ class Additive(Predictor):
         latency = x @ prices.prices_ms
         usable = [not any(graph.unknown or forbidden & {op.op for op in graph.operators} for _, graph in parts) for parts in candidates]
         extrapolated = [bool(_extrapolated(prices, row, float(ms))) for row, ms in zip(x, latency, strict=True)]
-        factor = np.exp(_quantile(prices.scores, confidence) * np.where(extrapolated, _BEYOND, 1))
+        factor = np.exp(conformal_quantile(prices.scores, confidence) * np.where(extrapolated, _BEYOND, 1))
         return Estimates(latency, latency / factor, latency * factor, np.array(usable, dtype=bool), np.array(extrapolated, dtype=bool))
 
     def save(self, path: Path) -> None:
@@ -332,7 +332,7 @@ class _Typical:
         return self.known[without]
 
 
-def _quantile(scores: Floats, confidence: float) -> float:
+def conformal_quantile(scores: Floats, confidence: float) -> float:
     """Return the ⌈(n + 1)·confidence⌉-th of n scores; beyond the largest, half as much again (few networks hold no high quantile)."""
     rank = math.ceil((len(scores) + 1) * confidence)
     return abs(float(scores[rank - 1])) if rank <= len(scores) else 1.5 * abs(float(scores[-1]))

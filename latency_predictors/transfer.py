@@ -5,7 +5,7 @@ starting an operator, so much a MAC, so much a byte, nothing of it for an operat
 operators and for a single kind. That is a
 Gaussian prior over prices, hence over latencies; a handful of timings then fixes the few directions that matter. Three things are
 left to the timings to decide, by cross-validated evidence: how free the prices are, which graph the runtime executes (as written, or
-what dead-code removal leaves), and whether the measured latencies of other devices help.
+what one way or another of removing dead code leaves), and whether the measured latencies of other devices help.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from nas.graph import Graph
 from nas.hardware import Profile
 from nas.predictor import Estimate, Estimates, Floats, OperatorLatency, Predictor, Sample, Segments, predictors
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 FEWEST = 5
 
 _GROUPS = ("total", "linear", "hidden", "family", "kind", "depth", "sources")
@@ -56,6 +56,7 @@ _DESIGN_NOISE = 0.1
 _KNEES = (0.3, 0.6, 0.85)  # quantiles of the sizes of operators at which their cost may begin to show
 _TEMPER = 0.5  # leave-one-out densities of a handful of timings are themselves uncertain
 _SOURCE_DOUBT = 1.5  # what a device nobody has seen owes to others, the timings must show: nats of evidence
+_ROOM = 2.0  # how far beyond the timings a latency may be before it is extrapolated
 _MOST_KEPT = 24  # settings that carry the interval
 _MOST_COMPARED = 120  # timings among which the grid is compared; more are used by the winner alone
 
@@ -128,7 +129,7 @@ def _raw(
     return {
         "linear": counts @ quantities,
         "hidden": counts @ np.concatenate(hidden, axis=1),
-        "family": counts @ by_family.reshape(len(found.kinds), -1),
+        "family": counts @ by_family.reshape(len(found.kinds), len(families) * len(QUANTITIES)),
         "kind": counts @ by_kind,
         "depth": found.depths[runtime][:, None],
     }
@@ -287,6 +288,7 @@ class Fit:
         floor_ms: Least latency that is ever predicted.
         sources_share: Weight of the evidence on the sources.
         doubted: Timings that the likelihood takes for broken, by position.
+        range_ms: Fastest and slowest timing.
     """
 
     offset_ms: float
@@ -301,6 +303,7 @@ class Fit:
     floor_ms: float
     sources_share: float
     doubted: tuple[int, ...]
+    range_ms: tuple[float, float]
 
 
 def fit_rows(basis: Basis, groups: Mapping[tuple[int, str], Floats], latency_ms: Floats) -> Fit:
@@ -360,6 +363,7 @@ def fit_rows(basis: Basis, groups: Mapping[tuple[int, str], Floats], latency_ms:
         floor_ms=0.1 * float(y.min()),
         sources_share=sources_share,
         doubted=tuple(int(i) for i in np.flatnonzero(shares @ found["trust"][kept] < 0.4)),
+        range_ms=(float(y.min()), float(y.max())),
     )
 
 
@@ -393,7 +397,7 @@ def predict_rows(fit: Fit, groups: Mapping[tuple[int, str], Floats], confidence:
 
     The half-width is the posterior standard deviation times a quantile of the leave-one-out scores, the ⌈(n + 1)·confidence⌉-th
     of n (split conformal); where n is too small to hold that quantile, the largest is widened by a Student t's ratio. The scores have also
-    chosen among the settings, two degrees of freedom's worth: n / (n − 2) makes up for it.
+    chosen among the settings, two degrees of freedom's worth: n / (n − 2) makes up for it. Far from the timings it grows with the logarithm.
     """
     count = len(next(iter(groups.values())))
     mean = np.full(count, fit.offset_ms)
@@ -415,7 +419,10 @@ def predict_rows(fit: Fit, groups: Mapping[tuple[int, str], Floats], confidence:
     mixed = fit.shares @ (variances + (means - fit.shares @ means) ** 2)
     small = len(fit.scores) / (len(fit.scores) - 2)
     half = fit.spread_ms * np.sqrt(mixed) * _quantile(fit.scores, confidence) * small
-    return np.maximum(mean, fit.floor_ms), half
+    mean = np.maximum(mean, fit.floor_ms)
+    low, high = fit.range_ms
+    beyond = np.maximum(0, np.maximum(np.log(mean / (_ROOM * high)), np.log(low / _ROOM / mean)))
+    return mean, half * (1 + beyond)
 
 
 def _quantile(scores: Floats, confidence: float) -> float:
@@ -472,7 +479,7 @@ class Transfer(Predictor):
             latency + float(half[0]),
             confidence,
             unsupported=graph.unknown,
-            extrapolated=tuple(_unseen(basis, found.kinds)),
+            extrapolated=(*_unseen(basis, found.kinds), *_far(fit, latency)),
             operators=_shares(graph, latency),
         )
 
@@ -486,7 +493,9 @@ class Transfer(Predictor):
             lower_ms=np.maximum(mean - half, 0.0),
             upper_ms=mean + half,
             usable=np.array([not any(graph.unknown for _, graph in parts) for parts in candidates], dtype=bool),
-            extrapolated=np.array([bool(_unseen(basis, _kinds(found, row))) for row in range(len(found))], dtype=bool),
+            extrapolated=np.array(
+                [bool(_unseen(basis, _kinds(found, i)) or _far(fit, float(mean[i]))) for i in range(len(found))], dtype=bool
+            ),
         )
 
     @staticmethod
@@ -512,7 +521,10 @@ class Transfer(Predictor):
             "families": list(basis.families),
             "kinds": list(basis.kinds),
             "source_runtimes": [r for r, _ in basis.sources],
-            "fit": {name: getattr(fit, name) for name in ("offset_ms", "spread_ms", "floor_ms", "sources_share", "doubted", "settings")},
+            "fit": {
+                name: getattr(fit, name)
+                for name in ("offset_ms", "spread_ms", "floor_ms", "sources_share", "doubted", "settings", "range_ms")
+            },
         }
         arrays: dict[str, Any] = {
             "per_network": basis.per_network,
@@ -567,6 +579,7 @@ class Transfer(Predictor):
                 floor_ms=plain["floor_ms"],
                 sources_share=plain["sources_share"],
                 doubted=tuple(plain["doubted"]),
+                range_ms=(plain["range_ms"][0], plain["range_ms"][1]),
                 **{name: arrays[name] for name in ("shares", "alphas", "inverses", "scores")},
             )
             return cls(basis, fit, head["device"])
@@ -583,6 +596,12 @@ def _kinds(found: Catalogue, row: int) -> list[Kind]:
 def _unseen(basis: Basis, kinds: Sequence[Kind]) -> list[str]:
     """Return in words which operator families of a graph the fit has never met."""
     return [f"no {name} in the pool of the fit" for name in sorted({kind.family for kind in kinds} - basis.families.keys())]
+
+
+def _far(fit: Fit, latency_ms: float) -> list[str]:
+    """Return in words how far a latency is from the timings."""
+    low, high = fit.range_ms
+    return [] if low / _ROOM <= latency_ms <= high * _ROOM else [f"{latency_ms:.3g} ms is far from the timings' {low:.3g} to {high:.3g} ms"]
 
 
 def _shares(graph: Graph, latency_ms: float) -> tuple[OperatorLatency, ...]:

@@ -101,11 +101,54 @@ def measure_onnx(path: Path, device: LocalDevice = "local-cpu", *, threads: int 
         UsageError: More threads than processors.
         MeasurementError: ONNX Runtime cannot run the file on this device, or the spread is absurd.
     """
-    import onnxruntime
+    with _bound_to(_processors(threads)) as pinned:
+        run, precision, runtime = _opened(path, device, threads)
+        samples = _run_guarded(lambda: _sampled(run, most_s), path, device)
+    return trusted(Measurement(device, precision, tuple(samples), runtime, threads, pinned))
 
+
+def measure_in_turn(
+    paths: Sequence[Path], *, threads: int = 1, rounds: int = 5, visit_s: float = 0.15
+) -> list[tuple[Measurement, tuple[float, ...]]]:
+    """Time several ``.onnx`` files on this machine's processor in turn, so that a drift of the machine shows within each of them.
+
+    Args:
+        paths: The files; all are held open.
+        threads: Intra-operator threads, each bound to a processor of its own.
+        rounds: Visits to each file.
+        visit_s: Time that is sampled in a visit, after two runs that warm the caches (three runs are sampled at least).
+
+    Returns:
+        For each file all its samples, and the median of each visit in ms.
+
+    Raises:
+        UsageError: More threads than processors.
+        MeasurementError: ONNX Runtime cannot run a file.
+    """
+    with _bound_to(_processors(threads)) as pinned:
+        opened = [_opened(path, "local-cpu", threads) for path in paths]
+        visits: list[list[list[float]]] = [[] for _ in paths]
+        for _ in range(rounds):
+            for path, (run, *_), found in zip(paths, opened, visits, strict=True):
+                found.append(_run_guarded(lambda run=run: _visited(run, visit_s), path, "local-cpu"))  # type: ignore[misc]
+    measurements = []
+    for (_, precision, runtime), found in zip(opened, visits, strict=True):
+        samples = tuple(ms for visit in found for ms in visit)
+        measurements.append((Measurement("local-cpu", precision, samples, runtime, threads, pinned), tuple(map(statistics.median, found))))
+    return measurements
+
+
+def _processors(threads: int) -> list[int]:
     processors = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
     if not 1 <= threads <= len(processors):
         raise UsageError(f"measure: threads must be between 1 and {len(processors)} on this machine, got {threads}.")
+    return processors[:threads]
+
+
+def _opened(path: Path, device: LocalDevice, threads: int) -> tuple[Callable[[], object], str, str]:
+    """Return a run of a file with seeded inputs, its precision, and the runtime with its version."""
+    import onnxruntime
+
     provider = {"local-cpu": "CPUExecutionProvider", "local-cuda": "CUDAExecutionProvider"}[device]
     if provider not in onnxruntime.get_available_providers():
         raise MeasurementError(
@@ -114,19 +157,30 @@ def measure_onnx(path: Path, device: LocalDevice = "local-cpu", *, threads: int 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 3
-    with _bound_to(processors[:threads]) as pinned:
-        try:
-            session = onnxruntime.InferenceSession(str(path), options, providers=[provider])
-            feed = {value.name: _filled(value) for value in session.get_inputs()}
-            samples = _sampled(lambda: session.run(None, feed), most_s)
-        except (RuntimeError, ValueError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise MeasurementError(f"measure: ONNX Runtime cannot run {path.name} on {device} ({reason}).") from None
-        except Exception as error:  # noqa: BLE001 - the runtime's own exceptions have no common base but this one
-            reason = str(error).strip().splitlines()[0]
-            raise MeasurementError(f"measure: ONNX Runtime cannot run {path.name} on {device} ({reason}).") from None
+    session = _run_guarded(lambda: onnxruntime.InferenceSession(str(path), options, providers=[provider]), path, device)
+    feed = _run_guarded(lambda: {value.name: _filled(value) for value in session.get_inputs()}, path, device)
     runtime = f"onnxruntime-{'cpu' if device == 'local-cpu' else 'cuda'} {onnxruntime.__version__}"
-    return trusted(Measurement(device, _precision_of(session), tuple(samples), runtime, threads, pinned))
+    return lambda: session.run(None, feed), _precision_of(session), runtime
+
+
+def _run_guarded(call: Callable[[], Any], path: Path, device: str) -> Any:
+    try:
+        return call()
+    except Exception as error:  # noqa: BLE001 - the runtime's own exceptions have no common base but this one
+        reason = str(error).strip().splitlines()[0]
+        raise MeasurementError(f"measure: ONNX Runtime cannot run {path.name} on {device} ({reason}).") from None
+
+
+def _visited(run: Callable[[], object], visit_s: float) -> list[float]:
+    for _ in range(2):
+        run()
+    samples: list[float] = []
+    begin = perf_counter()
+    while len(samples) < 3 or perf_counter() - begin < visit_s:
+        start = perf_counter()
+        run()
+        samples.append(1e3 * (perf_counter() - start))
+    return samples
 
 
 class _bound_to:  # noqa: N801 - a context manager, read as a phrase

@@ -40,8 +40,34 @@ def fold_zeros(graph: Graph) -> Graph:
             same[op.outputs[0].name] = next(name for name, gone in zip(inputs, dead, strict=True) if not gone)
         else:
             kept.append(replace(op, inputs=inputs) if inputs != op.inputs else op)
+    return _with_constants(graph, kept, same, zero)
+
+
+def cut_zeros(graph: Graph) -> Graph:
+    """Return the graph without multiplications by zero: what they read may then feed nothing, what reads their zeros is computed all the same.
+
+    Converters that build a graph from its output do so: a ``none`` edge is not there, a convolution of zeros is. A term that is such a
+    zero leaves its sum; zeros that something else reads become an `Expand` of a constant, which reads nothing.
+    """
+    zero: set[str] = set()
+    same: dict[str, str] = {}
+    kept: list[Operator] = []
+    for op in graph.operators:
+        inputs = tuple(same.get(name, name) for name in op.inputs)
+        dead = [name in zero for name in inputs]
+        summed = op.op == "Add" and not op.weights
+        if (op.op == "Mul" and op.attribute("constant") == 0) or (summed and all(dead)):
+            zero |= {value.name for value in op.outputs}
+        elif summed and any(dead):
+            same[op.outputs[0].name] = next(name for name, gone in zip(inputs, dead, strict=True) if not gone)
+        else:
+            kept.append(replace(op, inputs=inputs) if inputs != op.inputs else op)
+    return _with_constants(graph, kept, same, zero)
+
+
+def _with_constants(graph: Graph, kept: list[Operator], same: dict[str, str], zero: set[str]) -> Graph:
     outputs = tuple(same.get(name, name) for name in graph.outputs)
-    for name in {*outputs, *(name for op in kept for name in op.inputs)} & zero:
+    for name in sorted({*outputs, *(name for op in kept for name in op.inputs)} & zero):
         value = graph.values[name]
         constant = Operator(f"{name}.constant", "Expand", (), (value,), (Weight(value.shape, value.dtype, False),), freeze({"constant": 0}))
         kept.insert(0, constant)

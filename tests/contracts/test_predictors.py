@@ -1,4 +1,4 @@
-"""Every registered latency predictor, on one device that uses it, against the contract suite."""
+"""Every registered latency predictor, on a device that uses it or, where none does, on one made here, against the contract suite."""
 
 from collections.abc import Callable
 from functools import cache
@@ -8,10 +8,9 @@ import pytest
 
 from nas.errors import ArtifactError, UsageError
 from nas.hardware import Profile, load_profile, profile_files
-from nas.predictor import Predictor, load_predictor, predictors
+from nas.predictor import Predictor, Sample, load_predictor, predictors
 from nas.testing import predictors as suite
 
-# a predictor that prices table architectures alone has its own tests
 GRAPH_CHECKS: list[Callable[[Predictor, Profile, str], None]] = [
     suite.check_estimate_is_an_interval,
     suite.check_computing_operators_have_prices,
@@ -22,6 +21,17 @@ GRAPH_CHECKS: list[Callable[[Predictor, Profile, str], None]] = [
 ]
 
 
+MADE = {
+    "name": "made-here",
+    "title": "a device of this test",
+    "kind": "cpu",
+    "runtime": "none",
+    "default_precision": "fp32",
+    "precisions": {"fp32": {}},
+    "origin": {"title": "tests/contracts"},
+}
+
+
 @cache
 def fitted(name: str) -> tuple[Predictor, Profile, str]:
     for device in ["sa8295p", *sorted(profile_files())]:
@@ -29,7 +39,11 @@ def fitted(name: str) -> tuple[Predictor, Profile, str]:
         for precision, found in profile.precisions.items():
             if found.predictor == name:
                 return load_predictor(profile, precision), profile, precision
-    pytest.skip(f"no committed profile uses the predictor {name!r}")
+    profile = Profile.model_validate(MADE)
+    graphs = [suite.many_operators(c, s) for c in (32, 64, 96) for s in (7, 14)]
+    graphs += [suite.block(c, s, kernel=k) for c in (32, 64, 128) for s in (14, 28) for k in (3, 5, 7)]
+    samples = [Sample(g, "fp32", 0.05 + 0.01 * len(g.operators) + g.cost.macs / 1e8, g.name + g.key, profile.name) for g in graphs]
+    return predictors.get(name)().fit(samples, [profile]), profile, "fp32"
 
 
 @pytest.mark.parametrize("check", GRAPH_CHECKS, ids=lambda c: c.__name__)

@@ -6,6 +6,8 @@ import pytest
 
 from nas.graph import GraphBuilder
 from nas.passes import normalise
+from nas.passes.zeros import cut_zeros, fold_zeros
+from nas.space import get_space
 
 
 def test_batch_norm_and_activation_fold_into_the_convolution() -> None:
@@ -167,3 +169,15 @@ def test_eager_runtimes_run_what_is_written() -> None:
     b = GraphBuilder()
     x = b.norm("BatchNormalization", b.conv(b.input((1, 3, 8, 8)), 4), 4)
     assert [op.op for op in normalise(b.build(silu(b, x)), compiled=False).operators] == ["Conv", "BatchNormalization", "Swish"]
+
+
+def test_zeros_are_cut_or_folded() -> None:
+    """A cell 0 -conv-> 1 -none-> 3, 0 -none-> 2 -conv-> 3: what feeds a ``none`` goes either way, a convolution of zeros only when folded."""
+    space = get_space("nasbench201")
+    cell = space.architecture(["nor_conv_1x1", "none", "none", "skip_connect", "none", "nor_conv_3x3"])
+    graph = next(part for name, part in space.segments(cell) if name == "stage1.cell1")
+    kernels = {
+        change: [op.attribute("kernel")[0] for op in change(graph).operators if op.op == "Conv"] for change in (cut_zeros, fold_zeros)
+    }
+    assert kernels == {cut_zeros: [3], fold_zeros: []}
+    assert cut_zeros(graph).values[cut_zeros(graph).outputs[0]].shape == (1, 16, 32, 32)
