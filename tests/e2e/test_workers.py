@@ -1,5 +1,6 @@
 """Several processes at one study, on a PostgreSQL of our own and on a journal file, with some of them killed."""
 
+import json
 import os
 import pwd
 import shutil
@@ -15,8 +16,14 @@ from pathlib import Path
 
 import pytest
 
+from nas.arch import Architecture
+from nas.evaluator import Metrics
 from nas.study import Study
 from nas.testing.searchers import ToySpace, toy_goal
+from tests.e2e.conftest import Result
+from tests.e2e.test_design import words
+
+__all__ = ["words"]
 
 ROOT = Path(__file__).parents[2]
 WORK = """
@@ -134,3 +141,59 @@ def test_a_worker_without_a_search_says_so(refused: Callable[..., str], tmp_path
     Study.open(str(storage), name="nas", space=ToySpace(), goal=toy_goal())
     assert "no such study, got 'other'. It holds: nas" in refused("worker", "--storage", storage, "--study", "other", code=1)
     assert "was not made by nas search" in refused("worker", "--storage", storage, code=1)
+
+
+@pytest.mark.slow
+def test_a_worker_goes_on_with_trained_weights(
+    nas: Callable[..., Result],
+    refused: Callable[..., str],
+    words: list[object],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The search stops after one evaluation, a worker does the others, and the search finds them done."""
+    from safetensors.torch import load_file, save_file
+
+    from nas.evaluators.supernet import SupernetEvaluator
+    from nas.events import PhaseAdvanced
+    from nas.run import StatusFile
+
+    storage, run = f"sqlite:///{tmp_path}/shared.db", tmp_path / "run"
+    listen, evaluate, scored = StatusFile.__call__, SupernetEvaluator.evaluate, list[str]()
+
+    def interrupted(self: StatusFile, event: object) -> None:
+        listen(self, event)  # type: ignore[arg-type]
+        if isinstance(event, PhaseAdvanced) and event.phase == "search":
+            raise KeyboardInterrupt
+
+    def counted(self: SupernetEvaluator, architecture: Architecture) -> Metrics:
+        scored.append(architecture.key)
+        return evaluate(self, architecture)
+
+    monkeypatch.setattr(SupernetEvaluator, "evaluate", counted)
+    with monkeypatch.context() as patch:
+        patch.setattr(StatusFile, "__call__", interrupted)
+        assert nas(*words, "--storage", storage).code == 1
+    assert len(scored) == 1
+
+    other = tmp_path / "other.safetensors"  # the same file with other numbers in it
+    from safetensors import safe_open
+
+    with safe_open(run / "supernet.safetensors", "pt") as file:
+        facts = file.metadata()
+    save_file({name: tensor + 1 for name, tensor in load_file(run / "supernet.safetensors").items()}, other, facts)
+    assert "has other weights than the search" in refused("worker", "--storage", storage, "--supernet", other, code=1)
+
+    elsewhere = tmp_path / "elsewhere.safetensors"
+    (run / "supernet.safetensors").rename(elsewhere)
+    refused("worker", "--storage", storage, code=1)
+    result = nas("worker", "--storage", storage, "--supernet", elsewhere, "--format", "json")
+    assert result.code == 0, result.err
+    assert json.loads(result.out)["evaluations"] == 4
+    assert len(scored) == len(set(scored)) == 4
+    elsewhere.rename(run / "supernet.safetensors")
+    result = nas("resume", run, "--format", "json")
+    assert result.code == 0, result.err
+    found = json.loads(result.out)
+    assert (found["status"], found["evaluations"]) == ("finished", 4)
+    assert {p["key"] for p in found["front"]} <= set(scored)
