@@ -10,16 +10,18 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from nas.arch import Architecture
 from nas.evaluator import Metrics
 from nas.study import Study
-from nas.testing.searchers import ToySpace, toy_goal
+from nas.testing.searchers import ToyEvaluator, ToyJudge, ToySpace, toy_goal
 from tests.e2e.conftest import Result
 from tests.e2e.test_design import words
 
@@ -133,6 +135,45 @@ def test_four_workers_on_postgresql(postgresql: str, tmp_path: Path) -> None:
 
 def test_four_workers_on_a_journal(tmp_path: Path) -> None:
     check_four_workers(str(tmp_path / "s.journal"), tmp_path / "log", "evolution", 80, 0.01)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["journal", "postgresql"])
+def test_optuna_dashboard_opens_the_storage(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    pytest.importorskip("optuna_dashboard", reason="needs optuna-dashboard")
+    url = str(tmp_path / "s.journal") if kind == "journal" else request.getfixturevalue("postgresql")
+    goal = toy_goal(objectives=2)
+    study = Study.open(url, name="watched", space=ToySpace(4), goal=goal)
+    study.run("random", ToyEvaluator(), ToyJudge(goal), evals=12, seed=0)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    words = [url.replace("postgresql://", "postgresql+psycopg://"), "--host", "127.0.0.1", "--port", str(port), "--quiet"]
+    start_it = [sys.executable, "-c", "from optuna_dashboard._cli import main; main()", *words]
+    server = subprocess.Popen(start_it, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def answer(path: str) -> Any:
+        deadline_s = time.monotonic() + 60
+        while True:
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/{path}", timeout=30) as found:
+                    return json.load(found)
+            except OSError:
+                assert server.poll() is None, "the dashboard has ended"
+                assert time.monotonic() < deadline_s, "the dashboard does not answer"
+                time.sleep(0.2)
+
+    try:
+        number = next(s["study_id"] for s in answer("studies")["study_summaries"] if s["study_name"] == "watched")
+        shown = answer(f"studies/{number}")
+    finally:
+        server.kill()
+        server.wait()
+    assert shown["directions"] == ["maximize", "minimize"]
+    states = {"complete": "Complete", "infeasible": "Pruned", "duplicate": "Pruned"}
+    assert [trial["state"] for trial in shown["trials"]] == [states[trial.state] for trial in study.trials()]
+    best = [trial["values"] for trial in shown["trials"] if trial["state"] == "Complete"]
+    assert best == [[trial.values[o.name] for o in goal.objectives] for trial in study.trials() if trial.evaluated]
 
 
 def test_a_worker_without_a_search_says_so(refused: Callable[..., str], tmp_path: Path) -> None:
