@@ -32,8 +32,10 @@ import numpy as np
 
 from nas.arch import Architecture
 from nas.evaluator import Metrics
+from nas.objective import Goal
 from nas.pareto import hypervolume
 from nas.protocols.search import Runs, Table, compare, contestants
+from nas.searcher import Searcher, Trial, searchers
 from nas.study import Study
 from nas.testing.searchers import ToyEvaluator, ToyJudge, ToySpace, toy_goal
 
@@ -45,7 +47,7 @@ HELD_OUT = ("2080ti_32", "titanxp_1", "gold_6240", "pixel2", "samsung_a50", "ess
 COLUMNS = ("cifar10_test", "cifar100_test", "imagenet16_120_test")
 QUANTILES = (0.2, 0.4, 0.6)
 SPACE, DEVICE, CHANCE_PCT = "hybrid-s", "sa8295p", 10.0
-GENES, BUDGET, WINDOW = 40, "50ms", 100
+GENES, BUDGET = 40, "50ms"
 
 
 def table(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -81,25 +83,46 @@ class Stamped(ToyEvaluator):
         return super().evaluate(architecture)
 
 
+class Late(Searcher):
+    """Draws at random up to a number, and leaves the rest to a searcher that was told everything: for those that take long."""
+
+    def __init__(self, name: str, goal: Goal, first: int) -> None:
+        space = ToySpace(GENES // 2)
+        super().__init__(space, goal, 0, ToyJudge(goal))
+        self.draws, self.mind = (searchers.get(kind)(space, goal, 0, self.prescreen) for kind in ("random", name))
+        self.first = first
+
+    def ask(self, number: int) -> Architecture | None:
+        """Ask the one whose turn it is."""
+        return (self.draws if number < self.first else self.mind).ask(number)
+
+    def tell(self, trial: Trial) -> None:
+        """Tell both."""
+        self.draws.tell(trial)
+        self.mind.tell(trial)
+
+
 def bookkeeping(arguments: argparse.Namespace) -> dict[str, Any]:
     """Time what a search does between two evaluations: journal file, 40 genes, two objectives, one budget."""
-    found = {}
+    found, window = {}, arguments.window
     for name in arguments.searcher:
-        with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
-            evaluator, goal = Stamped(), toy_goal(objectives=2, budget=BUDGET)
-            study = Study.open(f"{folder}/study.journal", name="cost", space=ToySpace(GENES // 2), goal=goal)
-            study.run(name, evaluator, ToyJudge(goal), evals=arguments.trials, seed=0)
-        steps = 1e3 * np.diff(np.array(evaluator.times), axis=0)
-        found[name] = {
-            f"at_{count}": {
-                "processor_ms": float(np.median(steps[max(0, count - WINDOW) : count, 0])),
-                "processor_ms_mean": float(steps[max(0, count - WINDOW) : count, 0].mean()),
-                "wall_ms": float(np.median(steps[max(0, count - WINDOW) : count, 1])),
-            }
-            for count in sorted({min(200, arguments.trials), arguments.trials})
-        }
+        found[name] = {}
+        for count in sorted({min(200, arguments.trials), arguments.trials}) if arguments.late else (arguments.trials,):
+            with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+                evaluator, goal = Stamped(), toy_goal(objectives=2, budget=BUDGET)
+                study = Study.open(f"{folder}/study.journal", name="cost", space=ToySpace(GENES // 2), goal=goal)
+                searcher = Late(name, goal, count - window) if arguments.late else name
+                study.run(searcher, evaluator, ToyJudge(goal), evals=count, seed=0)
+            steps = 1e3 * np.diff(np.array(evaluator.times), axis=0)
+            for end in (count,) if arguments.late else sorted({min(200, count), count}):
+                part = steps[max(0, end - window) : end]
+                found[name][f"at_{end}"] = {
+                    "processor_ms": float(np.median(part[:, 0])),
+                    "processor_ms_mean": float(part[:, 0].mean()),
+                    "wall_ms": float(np.median(part[:, 1])),
+                }
         print(name, found[name], file=sys.stderr)
-    return {"genes": GENES, "window": WINDOW, "searchers": found, "load_average": os.getloadavg()[0]}
+    return {"genes": GENES, "window": window, "late": arguments.late, "searchers": found, "load_average": os.getloadavg()[0]}
 
 
 WORK = """
@@ -270,6 +293,8 @@ def main() -> None:
     two = kinds.add_parser("bookkeeping")
     two.add_argument("--trials", type=int, default=10_000)
     two.add_argument("--searcher", nargs="+", default=["random", "evolution", "nsga2", "optuna-nsga2"])
+    two.add_argument("--window", type=int, default=100, help="Evaluations that the figures are of.")
+    two.add_argument("--late", action="store_true", help="Only the window is the searcher's own; what comes before is drawn.")
     two.add_argument("--folder", help="Where the journal is written; its disk's fsync is in the wall-clock time.")
     three = kinds.add_parser("workers")
     three.add_argument("--storage", required=True)
