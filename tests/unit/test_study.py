@@ -118,7 +118,7 @@ def test_a_value_that_is_not_finite_is_a_failure(tmp_path: Path) -> None:
     assert "no finite accuracy_pct" in study.trials()[0].message
 
 
-@pytest.mark.parametrize("searcher", ["random", "exhaustive", "evolution", "nsga2"])
+@pytest.mark.parametrize("searcher", ["random", "exhaustive", "evolution", "nsga2", "nsga3", "local", "guided", "tpe", "optuna-nsga2"])
 def test_a_small_space_ends_when_it_has_been_seen(tmp_path: Path, searcher: str) -> None:
     study, said = opened(tmp_path, 1), list[Event]()
     run(study, searcher, evals=100, bus=EventBus([said.append]))
