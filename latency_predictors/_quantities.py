@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from math import prod
 
 import numpy as np
 
-from nas.graph import Graph, Operator
+from nas.graph import Graph, GraphBuilder, Operator
+from nas.ops import Shape
 from nas.predictor import Floats
 
 ALIGNMENTS = {"none": (1, 1), "out": (4, 32), "tile": (32, 32), "wide": (32, 64)}
@@ -143,6 +145,8 @@ class Quantities:
         rows: (operators, quantities).
         total: Sum over operators, (quantities,).
         unknown: Kinds of operators outside the vocabulary, sorted.
+        precisions: That operators fix.
+        borders: (operator that makes a value, one that reads it at another precision, the value's shape), once a value and precision.
     """
 
     names: tuple[str, ...]
@@ -150,6 +154,8 @@ class Quantities:
     rows: Floats
     total: Floats
     unknown: tuple[str, ...]
+    precisions: tuple[str | None, ...]
+    borders: tuple[tuple[int, int, Shape], ...]
 
 
 _cache: OrderedDict[int, tuple[Graph, Quantities]] = OrderedDict()
@@ -170,12 +176,35 @@ def quantities_of(graph: Graph, normalise: Callable[[Graph], Graph] | None = Non
     for row, operator in zip(rows, compiled.operators, strict=True):
         _count(row, compiled, operator, near)
     found = Quantities(
-        tuple(op.name for op in compiled.operators), tuple(op.op for op in compiled.operators), rows, rows.sum(axis=0), compiled.unknown
+        tuple(op.name for op in compiled.operators),
+        tuple(op.op for op in compiled.operators),
+        rows,
+        rows.sum(axis=0),
+        compiled.unknown,
+        tuple(op.precision for op in compiled.operators),
+        _borders(compiled) if len(compiled.precisions) > 1 else (),
     )
     _cache[id(graph)] = (graph, found)
     while len(_cache) > _CACHED_GRAPHS:
         _cache.popitem(last=False)
     return found
+
+
+@cache
+def requantisation(shape: Shape) -> Graph:
+    """Return what changes the precision of a tensor of some shape: one elementwise operator."""
+    builder = GraphBuilder("requantisation")
+    return builder.build(builder.unary("QuantizeLinear", builder.input(shape), name="requantise"))
+
+
+def _borders(graph: Graph) -> tuple[tuple[int, int, Shape], ...]:
+    makers = {value.name: i for i, op in enumerate(graph.operators) for value in op.outputs}
+    found: dict[tuple[str, str | None], tuple[int, int, Shape]] = {}
+    for i, op in enumerate(graph.operators):
+        for name in op.inputs:
+            if name in makers and graph.operators[makers[name]].precision != op.precision:
+                found.setdefault((name, op.precision), (makers[name], i, graph.values[name].shape))
+    return tuple(found.values())
 
 
 def _up(size: int, multiple: int) -> int:

@@ -4,6 +4,10 @@ An operator costs the sum of its quantities (padded multiply-adds, elements by k
 its operators and one launch. Prices of all devices are fitted together (`latency_predictors._pooled`); the modelling switches are drawn at
 random and averaged (`latency_predictors._switches`). Because every member is additive, a network is one vector and so is each block of it.
 
+Operators that fix their precision are priced by the fit at that precision. A tensor that changes precision on its way costs an elementwise
+operator at the dearer of the two, and a network starts once, at the dearest launch of the precisions in it. No mixed network was timed, so
+errors of different precisions are taken to add up: each end of the interval is the sum of the precisions' ends.
+
 The interval is conformal on the logarithm: residuals of networks left out of the fit, on the scale that the ensemble's own spread suggests,
 corrected for each device. Kinds of work that no two networks of the fit contain, and latencies far outside theirs, are ``extrapolated``.
 
@@ -17,20 +21,21 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
 
 from latency_predictors._pooled import Fit, Priors, fit_pooled
-from latency_predictors._quantities import COLUMN, KIND_OF, KINDS, QUANTITIES, Quantities, quantities_of
+from latency_predictors._quantities import COLUMN, KIND_OF, KINDS, QUANTITIES, quantities_of, requantisation
 from latency_predictors._switches import COLUMNS, Switches, columns_of, draw, priors_of
 from nas.errors import ArtifactError, UsageError, did_you_mean
 from nas.graph import Graph
 from nas.hardware import Profile
 from nas.passes import normalise
 from nas.predictor import Estimate, Estimates, Floats, OperatorLatency, Predictor, Sample, Segments, predictors
+from nas.units import PRECISIONS
 
 FORMAT_VERSION = 1
 MEMBERS = 50
@@ -138,16 +143,74 @@ class _Prices:
         unknown = np.add.reduceat(np.array(self._unknown)[rows], starts) > 0
         return sums, ~unknown
 
+    def price(self, segment: Graph, forbidden: frozenset[str] = frozenset()) -> tuple[Floats, bool]:
+        """Return a segment's price by every member with its unseen work, (members + 1,), and whether every operator is priced."""
+        row = self.row_of(segment, forbidden)
+        return self._matrix[row], not self._unknown[row]
+
     def spans(self, sums: Floats, confidence: float) -> tuple[Floats, Floats, Floats, Floats]:
         """Return central, half-width (log), share of unseen work and distance outside the range (log), each (candidates,)."""
-        logs = np.log(sums[:, :-1] + self.launch)
+        return self.widths(sums[:, :-1] + self.launch, sums[:, -1], confidence)
+
+    def widths(self, members_ms: Floats, unseen_ms: Floats, confidence: float) -> tuple[Floats, Floats, Floats, Floats]:
+        """Return what `spans` does from whole latencies by member, (candidates, members), and unseen work, (candidates,)."""
+        logs = np.log(members_ms)
         central = np.exp(logs.mean(axis=1))
-        unseen = sums[:, -1] / central
+        unseen = unseen_ms / central
         low, high = self.pool.range_ms[self.device]
         beyond = np.maximum(0.0, np.maximum(np.log(central / (1.5 * high)), np.log(low / (1.5 * central))))
         sd = np.sqrt(self.pool.base_sd**2 + logs.var(axis=1)) * self.pool.device_scale[self.device]
         width = self.pool.quantile(confidence) * sd + np.where(unseen > _UNSEEN_SHARE, unseen, 0.0) + 0.2 * beyond
         return central, np.minimum(width, 5.0), unseen, beyond
+
+
+class _Mixture:
+    """The work of some networks by precision.
+
+    Args:
+        prices: Of the device, by precision.
+        count: Networks.
+        members: Of the ensemble.
+    """
+
+    def __init__(self, prices: Mapping[str, _Prices], count: int, members: int) -> None:
+        self.prices = prices
+        self.work: dict[str, Floats] = {precision: np.zeros((count, members + 1)) for precision in prices}
+
+    def add(self, network: int, precision: str, price: Floats) -> None:
+        """Add work, (members + 1,)."""
+        self.work[precision][network] += price
+
+    def add_border(self, network: int, made: str, read: str, shape: tuple[int, ...]) -> tuple[str, Floats]:
+        """Add the change of a tensor's precision; return the dearer precision and the price."""
+        priced = {p: self.prices[p].price(requantisation(shape))[0] for p in (made, read)}
+        dearer = max(priced, key=lambda p: float(priced[p][:-1].mean()))
+        self.add(network, dearer, priced[dearer])
+        return dearer, priced[dearer]
+
+    def start(self) -> list[str]:
+        """Add each network's launch; return at which precision."""
+        dearest = []
+        for i in range(len(next(iter(self.work.values())))):
+            used = [p for p, work in self.work.items() if work[i].any()] or list(self.work)
+            chosen = max(used, key=lambda p: float(self.prices[p].launch.mean()))
+            self.work[chosen][i, :-1] += self.prices[chosen].launch
+            dearest.append(chosen)
+        return dearest
+
+    def spans(self, confidence: float) -> tuple[Floats, Floats, Floats, Floats, Floats]:
+        """Return central, lower, upper, share of unseen work and distance outside the range (log), each (networks,)."""
+        total = np.sum([work[:, :-1] for work in self.work.values()], axis=0)
+        central = np.exp(np.log(total).mean(axis=1))
+        lower, upper, unseen, beyond = (np.zeros(len(total)) for _ in range(4))
+        for precision, work in self.work.items():
+            share = (work[:, :-1] / total).mean(axis=1)
+            _, width, new, outside = self.prices[precision].widths(total, work[:, -1], confidence)
+            lower += central * share * np.exp(-width)
+            upper += central * share * np.exp(width)
+            unseen += new
+            beyond = np.maximum(beyond, np.where(share > 0, outside, 0.0))
+        return central, np.minimum(lower, central), np.maximum(upper, central), unseen, beyond
 
 
 @predictors.register("physical")
@@ -159,6 +222,8 @@ class Physical(Predictor):
         seed: Of the draw of settings.
         pools: Fits by precision.
     """
+
+    prices_mixed: ClassVar[bool] = True
 
     def __init__(self, members: int = MEMBERS, seed: int = 0, pools: Mapping[str, Pool] | None = None) -> None:
         self.members, self.seed = members, seed
@@ -254,31 +319,42 @@ class Physical(Predictor):
 
     def estimate(self, graph: Graph, profile: Profile, precision: str, confidence: float = 0.9) -> Estimate:
         """See `Predictor.estimate`; the first operator of the breakdown is the launch of the network."""
-        prices = self.prices(profile, precision)
-        forbidden = profile.at(precision).unsupported_ops
         counted = quantities_of(graph, normalise)
-        sums = (counted.total @ prices.table)[None]
-        central, width, unseen, beyond = (float(v[0]) for v in prices.spans(sums, confidence))
-        members = sums[0, :-1] + prices.launch
-        operators = (counted.rows @ prices.unit) / members  # (operators, members) shares
-        shares = central * operators.mean(axis=1)
-        launch = central * float((prices.launch / members).mean())
+        at = [fixed or precision for fixed in counted.precisions]
+        prices = {p: self.prices(profile, p) for p in dict.fromkeys(at or [precision])}
+        mixture = _Mixture(prices, 1, self.members)
+        rows = {p: counted.rows[[a == p for a in at]].sum(axis=0) for p in prices}
+        for p, row in rows.items():
+            mixture.add(0, p, row @ prices[p].table)
+        borders = [(counted.names[i], mixture.add_border(0, at[i], at[j], shape)[1]) for i, j, shape in counted.borders if at[i] != at[j]]
+        dearest = mixture.start()[0]
+        central, lower, upper, unseen, beyond = (float(v[0]) for v in mixture.spans(confidence))
+        members = np.sum([work[0, :-1] for work in mixture.work.values()], axis=0)
+
+        def share_ms(price: Floats) -> float:
+            return central * float((price / members).mean())
+
+        operators = zip(counted.names, counted.ops, counted.rows, at, strict=True)
         breakdown = (
-            OperatorLatency("launch", "Launch", launch),
-            *(OperatorLatency(n, o, float(ms)) for n, o, ms in zip(counted.names, counted.ops, shares, strict=True)),
+            OperatorLatency("launch", "Launch", share_ms(prices[dearest].launch)),
+            *(OperatorLatency(name, op, share_ms(row @ prices[p].unit)) for name, op, row, p in operators),
+            *(OperatorLatency(f"{name}.requantise", "QuantizeLinear", share_ms(price[:-1])) for name, price in borders),
         )
+        forbidden = {p: profile.at(p).unsupported_ops for p in prices}
         return Estimate(
             latency_ms=central,
-            lower_ms=central * float(np.exp(-width)),
-            upper_ms=central * float(np.exp(width)),
+            lower_ms=lower,
+            upper_ms=upper,
             confidence=confidence,
-            unsupported=tuple(sorted({*counted.unknown, *(op for op in counted.ops if op in forbidden)})),
-            extrapolated=_extrapolated(prices, counted, central, unseen, beyond),
+            unsupported=tuple(sorted({*counted.unknown, *(op for op, p in zip(counted.ops, at, strict=True) if op in forbidden[p])})),
+            extrapolated=_extrapolated(prices, rows, central, unseen, beyond),
             operators=breakdown,
         )
 
     def estimate_batch(self, candidates: Sequence[Segments], profile: Profile, precision: str, confidence: float = 0.9) -> Estimates:
         """See `Predictor.estimate_batch`: each distinct segment is priced once, a candidate is a sum of rows."""
+        if candidates and candidates[0][0][1].precisions != {None}:
+            return self._estimate_mixed(candidates, profile, precision, confidence)
         prices = self.prices(profile, precision)
         forbidden = frozenset(profile.at(precision).unsupported_ops)
         parts: list[tuple[npt.NDArray[Any], ...]] = []
@@ -296,6 +372,28 @@ class Physical(Predictor):
             usable=usable.astype(bool),
             extrapolated=(unseen > _UNSEEN_SHARE) | (beyond > 0),
         )
+
+    def _estimate_mixed(self, candidates: Sequence[Segments], profile: Profile, precision: str, confidence: float) -> Estimates:
+        """Price segments of one precision each; only a segment's input can lie on a border."""
+        if any(len(graph.precisions) > 1 for parts in candidates for _, graph in parts):
+            return super().estimate_batch(candidates, profile, precision, confidence)
+        used = {p or precision for parts in candidates for _, graph in parts for p in graph.precisions}
+        prices = {p: self.prices(profile, p) for p in PRECISIONS if p in used}
+        forbidden = {p: frozenset(profile.at(p).unsupported_ops) for p in prices}
+        mixture, usable = _Mixture(prices, len(candidates), self.members), np.ones(len(candidates), dtype=bool)
+        for i, parts in enumerate(candidates):
+            before = ""
+            for _, graph in parts:
+                at = next(iter(graph.precisions)) or precision
+                price, known = prices[at].price(graph, forbidden[at])
+                mixture.add(i, at, price)
+                usable[i] &= known
+                if before and before != at:
+                    mixture.add_border(i, before, at, graph.inputs[0].shape)
+                before = at
+        mixture.start()
+        central, lower, upper, unseen, beyond = mixture.spans(confidence)
+        return Estimates(central, lower, upper, usable, (unseen > _UNSEEN_SHARE) | (beyond > 0))
 
     def save(self, path: Path) -> None:
         """Write an npz without objects; its bytes depend on the content alone."""
@@ -376,17 +474,20 @@ def _pool_of(precision: str, about: Mapping[str, object], arrays: Mapping[str, n
     )
 
 
-def _extrapolated(prices: _Prices, counted: Quantities, central: float, unseen: float, beyond: float) -> tuple[str, ...]:
+def _extrapolated(
+    prices: Mapping[str, _Prices], rows: Mapping[str, Floats], central: float, unseen: float, beyond: float
+) -> tuple[str, ...]:
     said = []
     if unseen > _UNSEEN_SHARE:
-        by_kind = np.bincount(KIND_OF, counted.total * prices.table[:, -1], len(KINDS)) / central
+        by_kind = np.sum([np.bincount(KIND_OF, rows[p] * prices[p].table[:, -1], len(KINDS)) for p in prices], axis=0) / central
         said += [
             f"{KINDS[k]}: {by_kind[k]:.0%} of the estimate, in fewer than two networks of the fit"
             for k in np.argsort(-by_kind)
             if by_kind[k] > 0.01
         ]
     if beyond > 0:
-        low, high = prices.pool.range_ms[prices.device]
+        ranges = [held.pool.range_ms[held.device] for held in prices.values()]
+        low, high = max(r[0] for r in ranges), min(r[1] for r in ranges)
         said.append(f"{central:.3g} ms is far from the fitted {low:.3g} to {high:.3g} ms")
     return tuple(said)
 

@@ -15,19 +15,26 @@ import numpy as np
 
 from nas.arch import Architecture
 from nas.compare import LEVEL, choose
+from nas.deploy import Trained, onnx_predictions
 from nas.errors import NasError
 from nas.events import Event, EventBus, Notice, PhaseAdvanced, PhaseFinished, PhaseStarted
 from nas.explain import why_not_more
 from nas.pareto import knee
+from nas.precision import INHERIT
 from nas.problem import Problem, nearest_miss, point
+from nas.quantiser import ACTIVATION_BITS
 from nas.run import RunDirectory
 from nas.searcher import Trial
 from nas.study import Study
 from nas.survey import zoo_front
 
 if TYPE_CHECKING:
-    from nas.dataset import Dataset, Labels
+    from nas.dataset import Dataset
+    from nas.elastic import ElasticSpace
+    from nas.evaluators.quantised import QuantisedEvaluator
     from nas.evaluators.supernet import SupernetEvaluator
+
+    MemberEvaluator = SupernetEvaluator | QuantisedEvaluator
     from nas.space import Resolution
     from nas.supernet.train import Recipe
     from nas.supernet.weights import Supernet
@@ -62,9 +69,7 @@ def design(run: RunDirectory, problem: Problem, bus: EventBus) -> dict[str, Any]
     assert dataset is not None
     zoo = kept(run, "zoo.json", lambda: {"front": zoo_front(problem)})["front"]
     supernet = trained(run, problem, dataset, bus)
-    from nas.evaluators.supernet import SupernetEvaluator
-
-    evaluator = SupernetEvaluator(supernet, dataset)
+    evaluator = evaluator_of(problem, supernet, dataset)
     here = request.model_copy(update={"supernet": request.supernet or str((run.path / SUPERNET_FILE).resolve())})  # for workers beside it
     study = open_study(run, problem, attributes={"request": here.model_dump_json(), "weights": supernet.key, "data": dataset.key})
     bus.listeners.append(keeper := FrontKeeper(run, problem, study))
@@ -89,7 +94,7 @@ def design(run: RunDirectory, problem: Problem, bus: EventBus) -> dict[str, Any]
     exported = kept(run, "export.json", lambda: finish(run, problem, dataset, supernet, architecture, bus))
     for found in points:
         if found["key"] == architecture.key:
-            found |= {"accuracy_pct": exported["accuracy_pct"], "validation_accuracy_pct": exported["validation_accuracy_pct"]}
+            found |= {key: exported[key] for key in ("accuracy_pct", "float_accuracy_pct", "validation_accuracy_pct")}
     result: dict[str, Any] = {
         "chosen": next(found for found in points if found["key"] == architecture.key),
         "why": decision["why"],
@@ -104,6 +109,7 @@ def design(run: RunDirectory, problem: Problem, bus: EventBus) -> dict[str, Any]
         "model_reason": None,
         "model_sha256": exported["sha256"],
         "lacking_operators": exported["lacking_operators"],
+        "sensitivity_db": exported["sensitivity_db"],
         "evaluations": study.evaluations,
         "proposals": study.proposals,
         "why_not_more": decision["why_not_more"],
@@ -147,13 +153,11 @@ def kept(run: RunDirectory, name: str, make: Any) -> dict[str, Any]:
 
 def trained(run: RunDirectory, problem: Problem, dataset: Dataset, bus: EventBus) -> Supernet:
     """Return the supernet: the user's, or the run's own, trained as far as is lacking."""
-    from nas.elastic import ElasticSpace
     from nas.supernet.train import default_recipe, load_supernet, train
 
     recipe = RECIPE or default_recipe(dataset)
 
-    space = problem.space
-    assert isinstance(space, ElasticSpace)
+    space = elastic(problem).plain
     if problem.request.supernet:
         return load_supernet(Path(problem.request.supernet), space)
     proxy = proxy_resolution(problem, dataset)
@@ -167,6 +171,25 @@ def proxy_resolution(problem: Problem, dataset: Dataset) -> Resolution:
     side = min(max(dataset.resolution), 128) if dataset.resolution else 128
     side = max(32, -(-side // 32) * 32)
     return side, side
+
+
+def evaluator_of(problem: Problem, supernet: Supernet, dataset: Dataset) -> MemberEvaluator:
+    """Return what scores members as they will run: quantised where the devices or the members say so, else in float."""
+    from nas.evaluators.quantised import QuantisedEvaluator
+    from nas.evaluators.supernet import SupernetEvaluator
+
+    space = elastic(problem)
+    if space.plain is space and problem.precision not in ACTIVATION_BITS:
+        return SupernetEvaluator(supernet, dataset)
+    return QuantisedEvaluator(supernet, dataset, problem.precision, space=space)
+
+
+def elastic(problem: Problem) -> ElasticSpace:
+    """Return the problem's space, which `nas.problem.pose` has made one with shared weights wherever there are data."""
+    from nas.elastic import ElasticSpace
+
+    assert isinstance(problem.space, ElasticSpace)
+    return problem.space
 
 
 def open_study(run: RunDirectory, problem: Problem, *, attributes: Mapping[str, str] | None = None, create: bool = True) -> Study:
@@ -186,13 +209,13 @@ def blocks(problem: Problem, architecture: Architecture) -> list[str]:
     lines: dict[str, list[str]] = {}
     for name, gene in problem.space.describe(architecture).items():
         stage, *rest = name.split(".")
-        if len(rest) > 1 and not any(label.startswith(f"{stage}.{rest[0]}.") for label in active):
+        if gene == INHERIT or (len(rest) > 1 and not any(label.startswith(f"{stage}.{rest[0]}.") for label in active)):
             continue
         lines.setdefault(stage if rest else "input", []).append(f"{' '.join(rest) or stage} {gene}")
     return [f"{stage}: {', '.join(genes)}" for stage, genes in lines.items()]
 
 
-def decide(problem: Problem, evaluator: SupernetEvaluator, front: Sequence[Trial], trials: Sequence[Trial]) -> dict[str, Any]:
+def decide(problem: Problem, evaluator: MemberEvaluator, front: Sequence[Trial], trials: Sequence[Trial]) -> dict[str, Any]:
     """Choose from the front on the validation pictures, and say what more or less budget would have changed."""
     latency = f"latency_ms/{problem.device}"
     best = list(front[:_COMPARED])
@@ -217,7 +240,7 @@ def decide(problem: Problem, evaluator: SupernetEvaluator, front: Sequence[Trial
     }
 
 
-def explain(problem: Problem, evaluator: SupernetEvaluator, trials: Sequence[Trial], winner: Architecture) -> dict[str, Any]:
+def explain(problem: Problem, evaluator: MemberEvaluator, trials: Sequence[Trial], winner: Architecture) -> dict[str, Any]:
     """Score a few proposals beyond the budget, the nearest first and the largest, and compare."""
     judge = problem.judge
     scored = {
@@ -277,19 +300,20 @@ def verify(problem: Problem, points: Sequence[Mapping[str, Any]], bus: EventBus)
 def finish(
     run: RunDirectory, problem: Problem, dataset: Dataset, supernet: Supernet, architecture: Architecture, bus: EventBus
 ) -> dict[str, Any]:
-    """Fine-tune at the deployment resolution, recalibrate, fuse, export, reload, and test what was exported.
+    """Fine-tune at the deployment resolution, recalibrate, fuse, quantise where asked for, export, reload, and test what was exported.
 
     Raises:
         ArtifactError: The exported file does not say what the network says.
     """
-    from nas.exporter import exporters
+    from nas.exporters.onnx import annotate
     from nas.supernet.batches import Batches
     from nas.supernet.finetune import finetune, finetuning_recipe
     from nas.supernet.statistics import predictions
 
-    resolution = problem.judge.verdicts([architecture])[0].resolution
+    space, verdict = elastic(problem), problem.judge.verdicts([architecture])[0]
+    resolution, precision = verdict.resolution, verdict.precisions[problem.device]
     tuned = finetune(
-        supernet.extract(architecture, resolution),
+        supernet.extract(space.plainly(architecture), resolution),
         architecture,
         dataset,
         run.path / MEMBER_FILE,
@@ -301,37 +325,48 @@ def finish(
     )
     labels = dataset.labels("test")
     given = predictions(tuned.module, Batches(dataset, "test", resolution, supernet.device))
-    test_pct = 100 * float(np.mean(given == labels))
+    float_pct = 100 * float(np.mean(given == labels))
     began_s = time.monotonic()
     bus.emit(PhaseStarted("export", total=len(labels), detail="ONNX, reloaded in ONNX Runtime"))
     path, part = run.path / "model.onnx", run.path / ".model.part.onnx"
     for left in (path, part):  # of a session that was killed here
         left.unlink(missing_ok=True)
-    graph = problem.space.lower(architecture)
     estimates = problem.judge.estimates(architecture)
-    facts = metadata(run, problem, dataset, architecture, tuned.validation_accuracy_pct, test_pct)
-    artifact = exporters.get("onnx")().export(tuned.module, graph, part, metadata=facts)
-    exported = onnx_predictions(part, dataset, resolution, bus)
-    if changed := int(np.sum(exported != given)):
+    facts = metadata(run, problem, dataset, architecture, tuned.validation_accuracy_pct)
+    trained = Trained(space, architecture, tuned.module.to("cpu"), resolution, dataset)
+    quantised = precision in ACTIVATION_BITS or precision == "mixed"
+    artifact = trained.export(precision if quantised else "fp32", part, facts)  # compilers for fp16 take fp32 files
+    found = []
+    for i, label in enumerate(onnx_predictions(part, dataset, resolution), 1):
+        found.append(label)
+        if i % 32 == 0:
+            bus.emit(PhaseAdvanced("export", i))
+    exported = np.array(found)
+    accuracy_pct = 100 * float(np.mean(exported == labels))
+    changed = int(np.sum(exported != given))
+    if quantised:
+        bus.emit(Notice(f"test accuracy: {float_pct:.2f} % in float, {accuracy_pct:.2f} % in the {precision} file in ONNX Runtime."))
+    elif changed:
         bus.emit(Notice(f"the exported file names another class than the network in PyTorch on {changed} of {len(labels)} test images."))
+    sha256 = annotate(part, {"test_accuracy_pct": f"{accuracy_pct:.4f}", "float_test_accuracy_pct": f"{float_pct:.4f}"})
     part.rename(path)
     lacking = sorted({name for estimate in estimates.values() for name in estimate.unsupported})
     if lacking:
         bus.emit(Notice(f"the device lacks operators of the exported file: {', '.join(lacking)}."))
     bus.emit(PhaseFinished("export", time.monotonic() - began_s))
     return {
-        "accuracy_pct": 100 * float(np.mean(exported == labels)),
+        "accuracy_pct": accuracy_pct,
+        "float_accuracy_pct": float_pct,
         "validation_accuracy_pct": tuned.validation_accuracy_pct,
-        "sha256": artifact.sha256,
+        "sha256": sha256,
         "max_difference": artifact.max_difference,
         "lacking_operators": lacking,
+        "sensitivity_db": trained.sensitivity_db() if quantised else {},
     }
 
 
-def metadata(
-    run: RunDirectory, problem: Problem, dataset: Dataset, architecture: Architecture, validation_pct: float, test_pct: float
-) -> dict[str, str]:
-    """Return what is written into the file, so that it can be used and traced without the run directory."""
+def metadata(run: RunDirectory, problem: Problem, dataset: Dataset, architecture: Architecture, validation_pct: float) -> dict[str, str]:
+    """Return what is written into the file beside its accuracy, so that it can be used and traced without the run directory."""
     import json
 
     estimates = problem.judge.verdicts([architecture])[0]
@@ -353,7 +388,6 @@ def metadata(
         "devices": json.dumps(devices),
         "data": f"{dataset.name} {dataset.key}",
         "validation_accuracy_pct": f"{validation_pct:.4f}",
-        "test_accuracy_pct": f"{test_pct:.4f}",
         "input": "NCHW float32, RGB in 0…1, less mean, over std",
         "mean": json.dumps(mean),
         "std": json.dumps(std),
@@ -362,22 +396,3 @@ def metadata(
         "hashes": json.dumps(manifest["facts"]),
         "seed": str(problem.request.seed),
     }
-
-
-def onnx_predictions(path: Path, dataset: Dataset, resolution: Resolution, bus: EventBus) -> Labels:
-    """Return the class that an exported file gives each test image in ONNX Runtime, one image at a time; shape (n,)."""
-    import onnxruntime
-
-    from nas.supernet.batches import prepare
-
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    pixels = dataset.pixels("test", resolution)
-    found = []
-    for i in range(len(pixels)):
-        image = prepare(dataset, pixels[i : i + 1], resolution).numpy()
-        (scores,) = session.run(None, {name: np.ascontiguousarray(image)})
-        found.append(int(scores.argmax()))
-        if i % 32 == 31:
-            bus.emit(PhaseAdvanced("export", i + 1))
-    return np.array(found, dtype=np.int64)

@@ -76,6 +76,19 @@ class ElasticSpace(SearchSpace):
         """
         return resolution
 
+    @property
+    def plain(self) -> ElasticSpace:
+        """The space without choices of precision: its supernet serves both."""
+        return self
+
+    def plainly(self, architecture: Architecture) -> Architecture:
+        """Return the member of the plain space that an architecture is but for its precisions."""
+        return architecture
+
+    def part_precisions(self, architecture: Architecture) -> Mapping[str, str]:  # noqa: ARG002
+        """Return the precision of each part by its label; empty where the run decides."""
+        return {}
+
     def extreme(self, largest: bool) -> Architecture:
         """Return the member with every ordered gene at its upper or lower end; other genes at the dearest or the first value.
 
@@ -96,8 +109,13 @@ class ElasticSpace(SearchSpace):
         import torch
 
         self.validate(architecture)
-        chain: dict[str, Any] = {part.label.replace(".", "_"): part.build() for part in self.parts(architecture, resolution, num_classes)}
+        chain: dict[str, Any] = {child_name(part.label): part.build() for part in self.parts(architecture, resolution, num_classes)}
         return torch.nn.Sequential(chain_of(chain)).to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+
+def child_name(label: str) -> str:
+    """Return the name that a part has in the module which `ElasticSpace.build` returns."""
+    return label.replace(".", "_")
 
 
 def chain_of(modules: Mapping[str, Any]) -> Any:

@@ -227,12 +227,19 @@ class Graph:
             for w in op.weights
         )
 
+    @cached_property
+    def precisions(self) -> frozenset[str | None]:
+        """Precisions that operators fix; it holds None where one leaves it to the run."""
+        return frozenset(op.precision for op in self.operators)
+
     def peak_memory_bytes(self, precision: str) -> float:
-        """Largest sum of activations that are alive at once when the operators run in order, at `precision`."""
+        """Largest sum of activations that are alive at once when the operators run in order; `precision` where none is fixed."""
         last = {name: i for i, op in enumerate(self.operators) for name in op.inputs}
         last |= {name: len(self.operators) for name in self.outputs}
+        fixed = {value.name: op.precision for op in self.operators for value in op.outputs}
         size = {
-            v.name: v.elements * (ACTIVATION_BYTES[precision] if v.dtype in _FLOATS else DTYPE_BYTES[v.dtype]) for v in self.values.values()
+            v.name: v.elements * (ACTIVATION_BYTES[fixed.get(v.name) or precision] if v.dtype in _FLOATS else DTYPE_BYTES[v.dtype])
+            for v in self.values.values()
         }
         alive = {value.name: size[value.name] for value in self.inputs}
         peak = sum(alive.values())

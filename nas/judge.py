@@ -45,7 +45,7 @@ class Verdict:
             are objectives.
         violations: By budget name; ≤ 0 where it holds.
         estimates: By device; breakdowns are left out, `Judge.estimates` has them.
-        precisions: By device.
+        precisions: By device; ``mixed`` where parts of the network differ.
         resolution: Of the input, (height, width) in pixels.
     """
 
@@ -59,6 +59,12 @@ class Verdict:
     def feasible(self) -> bool:
         """Whether every budget holds."""
         return all(violation <= 0 for violation in self.violations.values())
+
+
+def precision_of(parts: Segments, default: str) -> str:
+    """Return the precision at which a network runs: what its operators fix, ``mixed`` where they differ, else `default`."""
+    fixed = {precision or default for _, graph in parts for precision in graph.precisions}
+    return next(iter(fixed)) if len(fixed) == 1 else "mixed"
 
 
 def load_targets(devices: Sequence[str], precision: str | None = None) -> list[Target]:
@@ -186,7 +192,7 @@ class Judge(Prescreen):
         found = {}
         for target in self.targets:
             name = target.profile.name
-            if verdict.precisions[name] == target.precision:
+            if verdict.precisions[name] in (target.precision, precision_of([("", graph)], target.precision)):
                 full = target.predictor.estimate(graph, target.profile, target.precision, self.confidence)
                 known = verdict.estimates[name]
                 found[name] = full if known.basis == "estimated" else replace(known, operators=full.operators)
@@ -235,7 +241,7 @@ class Judge(Prescreen):
             values,
             self._violations(parts, chosen),
             {device: estimate for device, (_, estimate) in chosen.items()},
-            {device: target.precision for device, (target, _) in chosen.items()},
+            {device: precision_of(parts, target.precision) for device, (target, _) in chosen.items()},
             (parts[0][1].inputs[0].shape[-2], parts[0][1].inputs[0].shape[-1]),
         )
 

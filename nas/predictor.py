@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -96,7 +96,14 @@ class Sample:
 
 
 class Predictor(ABC):
-    """Estimates the latency of a graph on the device of a profile; sees nothing but these two."""
+    """Estimates the latency of a graph on the device of a profile; sees nothing but these two.
+
+    Attributes:
+        prices_mixed: Whether operators that fix their precision are priced at it, and the borders between precisions too; the argument
+            ``precision`` then is that of the others. Where it is false, such a graph must not be given.
+    """
+
+    prices_mixed: ClassVar[bool] = False
 
     @abstractmethod
     def fit(self, samples: Sequence[Sample], profiles: Sequence[Profile]) -> Predictor:
@@ -117,7 +124,7 @@ class Predictor(ABC):
     def estimate_batch(self, candidates: Sequence[Segments], profile: Profile, precision: str, confidence: float = 0.9) -> Estimates:
         """Estimate many candidates, each given as its chained segments; the numbers equal those of `estimate` on the whole.
 
-        An additive predictor overrides this: it prices each distinct segment once and sums.
+        An additive predictor overrides this: it prices each distinct segment once and sums. Where one segment fixes precisions, all do.
         """
         graphs = [parts[0][1] if len(parts) == 1 else join(parts) for parts in candidates]
         found = [self.estimate(graph, profile, precision, confidence) for graph in graphs]

@@ -12,13 +12,15 @@ from nas.arch import Architecture
 from nas.errors import InfeasibleError, UsageError
 from nas.judge import Judge, Target, Verdict, load_targets, make_goal
 from nas.objective import Goal
+from nas.precision import PrecisionSpace
 from nas.preset import choose_preset, lacking_families, larger_preset
 from nas.searcher import searchers
 from nas.space import Resolution, SearchSpace, get_space
-from nas.units import parse_resolution
+from nas.units import PRECISIONS, parse_resolution
 
 if TYPE_CHECKING:
     from nas.dataset import Dataset
+    from nas.elastic import ElasticSpace
 
 
 class Request(BaseModel):
@@ -28,7 +30,7 @@ class Request(BaseModel):
         devices: Names or paths of profiles; the first decides where one has to.
         budgets: As written: ``5ms``, ``device:8ms``, ``20MB``.
         minimize: Costs to weigh against accuracy, words of `nas.objective.COSTS`; none for latency.
-        precision: None for each device's default, ``any`` for all it has.
+        precision: None for each device's default, ``any`` to choose it for each part among what all devices have.
         space: Name of the space.
         data: Name or path of the data set.
         resolution: Deployment resolution as written; None leaves it to the search, or to the published network.
@@ -81,6 +83,11 @@ class Problem:
     def device(self) -> str:
         """Name of the first device."""
         return self.targets[0].profile.name
+
+    @property
+    def precision(self) -> str:
+        """The least precise of the devices' precisions: what members are scored at where they do not say it themselves."""
+        return max((target.precision for target in self.targets), key=PRECISIONS.index)
 
 
 def pose(request: Request) -> Problem:
@@ -137,12 +144,39 @@ def _pose_trained(request: Request, targets: Sequence[Target], goal: Goal, resol
         notices += [f"left out: {family}, since {reason}." for family, reason in sorted(lacking.items())]
         options["without"] = sorted(lacking)
         space = get_space(name, **options)
+    larger = larger_preset(Judge(space, goal, targets, request.confidence, None, request.batch), options)
+    if request.precision == "any":
+        space, targets = choose_by_part(space, targets)  # type: ignore[arg-type]  # hybrid spaces are elastic
     judge = Judge(space, goal, targets, request.confidence, None, request.batch)
     problem = Problem(request, targets, goal, space, judge, dataset)
     check_feasible(problem)
-    if said := larger_preset(judge, options):
-        notices.append(said)
+    if len({target.precision for target in targets}) > 1 and problem.precision.startswith("w"):
+        notices.append(f"accuracy: scored at {problem.precision}, the least precise of the devices' precisions.")
+    notices += [larger] if larger else []
     return Problem(request, targets, goal, space, judge, dataset, tuple(notices))
+
+
+def choose_by_part(space: ElasticSpace, targets: Sequence[Target]) -> tuple[SearchSpace, list[Target]]:
+    """Return a space whose members choose a precision for each part, and one target a device.
+
+    Raises:
+        UsageError: The devices have no precision in common, or a latency model that prices one precision at a time.
+    """
+    devices = list(dict.fromkeys(target.profile.name for target in targets))
+    common = [p for p in PRECISIONS if all((d, p) in {(t.profile.name, t.precision) for t in targets} for d in devices)]
+    if not common:
+        raise UsageError(f"--precision any: {' and '.join(devices)} have no precision in common. Do this: leave --precision out.")
+    chosen = [next(t for t in targets if t.profile.name == device and t.precision == common[0]) for device in devices]
+    if len(common) == 1:
+        return space, chosen
+    for target in chosen:
+        models = {id(t.predictor) for t in targets if t.profile.name == target.profile.name}
+        if not target.predictor.prices_mixed or len(models) > 1:
+            known = ", ".join(common)
+            raise UsageError(
+                f"--precision any: the latency model of {target.profile.name} prices one precision at a time. Do this: --precision with one of {known}."
+            )
+    return PrecisionSpace(space, common), chosen
 
 
 def check_feasible(problem: Problem, looks: int = 256) -> None:

@@ -7,7 +7,7 @@ the simulation that scores members and the export, so that both quantise alike.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -73,6 +73,13 @@ quantisers: Registry[type[Quantiser]] = Registry("quantisers", "nas.quantisers")
 
 DEFAULT_RECIPE = ("equalisation", "mse", "bias-correction")
 """What is used where nothing is asked for."""
+
+
+def precision_at(path: str, precisions: Mapping[str, str], default: str) -> str:
+    """Return the precision of a part: that of the longest path in `precisions` which holds it, else `default`."""
+    while path not in precisions and "." in path:
+        path = path.rpartition(".")[0]
+    return precisions.get(path, default)
 
 
 def methods(recipe: Sequence[str]) -> list[Quantiser]:

@@ -57,8 +57,8 @@ class SearchSpace(ABC):
         evaluator: Name of the evaluator that scores members by default.
     """
 
-    version: ClassVar[int] = 1
-    evaluator: ClassVar[str] = "supernet"
+    version: int = 1
+    evaluator: str = "supernet"
     presets: ClassVar[tuple[str, ...]] = ()
     name: str
     choices: tuple[Choice, ...]
@@ -243,11 +243,15 @@ spaces: Registry[type[SearchSpace]] = Registry("spaces", "search_spaces")
 
 
 def get_space(name: str, **options: Any) -> SearchSpace:
-    """Return the space called `name`: a family (``zoo``) or a family with a preset (``hybrid-s``).
+    """Return the space called `name`: a family (``zoo``), one with a preset (``hybrid-s``), one with precisions (``hybrid-s@fp16+w8a8``).
 
     Raises:
         UnknownNameError: No family of that name, or no such preset.
     """
+    if "@" in name:
+        from nas.precision import PrecisionSpace
+
+        return PrecisionSpace.make(name, **options)
     families = spaces.names()
     family = max((f for f in families if name == f or name.startswith(f"{f}-")), key=len, default=None)
     if family is None:

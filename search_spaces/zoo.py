@@ -86,7 +86,7 @@ class Zoo(SearchSpace):
     """
 
     presets: ClassVar[tuple[str, ...]] = ("", "in1k")
-    evaluator: ClassVar[str] = "published"
+    evaluator = "published"
 
     def __init__(self, preset: str = "", resolution: Resolution | None = None) -> None:
         self.name = f"zoo-{preset}" if preset else "zoo"

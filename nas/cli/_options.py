@@ -15,7 +15,12 @@ Devices = Annotated[
     typer.Option("--device", "--profile", help="Device name or the path of a profile; may be given several times.", metavar="D"),
 ]
 Device = Annotated[str, typer.Option("--device", "--profile", help="Device name or the path of a profile.", metavar="D")]
-Precision = Annotated[str | None, typer.Option("--precision", help="fp32, fp16, w8a16 or w8a8; default: the device's own.", metavar="P")]
+Precision = Annotated[
+    str | None,
+    typer.Option(
+        "--precision", help="fp32, fp16, w8a16 or w8a8, for what the network leaves open; default: the device's own.", metavar="P"
+    ),
+]
 Confidence = Annotated[float, typer.Option("--confidence", help="Nominal coverage of the interval, between 0.5 and 0.99.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="All randomness comes from it.")]
 

@@ -21,7 +21,9 @@ def command(
     form: Format = "table",
 ) -> None:
     """Estimate how long a network takes on a device, with an interval; a device's own timing is shown where there is one."""
+    from nas.errors import UsageError
     from nas.hardware import find_profile, load_profile
+    from nas.judge import precision_of
     from nas.network import load_network
     from nas.predictor import load_predictor
     from nas.units import parse_resolution
@@ -29,15 +31,19 @@ def command(
     coverage = checked_confidence(confidence)
     size = parse_resolution(resolution) if resolution else None
     profile = load_profile(device)
-    at = profile.at(precision)
-    chosen = precision or profile.default_precision
-    predictor = load_predictor(profile, chosen, find_profile(device).parent)
     found = load_network(network, size)
+    fixed = {p for p in found.graph.precisions if p}
+    chosen = precision or (next(iter(fixed)) if len(fixed) == 1 else profile.default_precision)
+    at = profile.at(chosen)
+    predictor = load_predictor(profile, chosen, find_profile(device).parent)
+    if fixed - {chosen} and not predictor.prices_mixed:
+        said = ", ".join(sorted(fixed))
+        raise UsageError(f"predict {found.name}: fixes {said}, and the latency model of {profile.name} prices one precision at a time.")
     estimate = predictor.estimate(found.graph, profile, chosen, coverage)
     result: dict[str, Any] = {
         "network": found.name,
         "device": profile.name,
-        "precision": chosen,
+        "precision": precision_of([("", found.graph)], chosen),
         "runtime": profile.runtime,
         "quantity": profile.quantity,
         "batch": profile.batch,

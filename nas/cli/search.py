@@ -21,7 +21,9 @@ def command(
             "--minimize", help="Beside accuracy: latency (of every device; the default), macs, params, size, memory.", metavar="COST"
         ),
     ] = None,
-    precision: Annotated[str | None, typer.Option("--precision", help="fp32, fp16, w8a16, w8a8, or any.", metavar="P")] = None,
+    precision: Annotated[
+        str | None, typer.Option("--precision", help="fp32, fp16, w8a16, w8a8, or any: chosen for each part.", metavar="P")
+    ] = None,
     space: Annotated[str, typer.Option("--space", help="Search space; nas spaces list.", metavar="S")] = "hybrid",
     data: Annotated[str, typer.Option("--data", help="Name of a data set, a folder of class folders, or a tar of one.")] = "digits",
     resolution: Annotated[str | None, typer.Option("--resolution", help="Deployment resolution: 224 or 192x256.")] = None,

@@ -20,9 +20,8 @@ def command(
     form: Format = "table",
 ) -> None:
     """Help a search that runs elsewhere: evaluate candidates of its study until it has enough."""
-    from nas.design import EVALUATIONS, SEARCHER
+    from nas.design import EVALUATIONS, SEARCHER, elastic, evaluator_of
     from nas.errors import ArtifactError
-    from nas.evaluators.supernet import SupernetEvaluator
     from nas.events import EventBus
     from nas.problem import Request, pose
     from nas.report.progress import ProgressReport
@@ -43,7 +42,7 @@ def command(
             f"worker: lacks the weights {facts['weights']} of the search. Do this: --supernet RUN_DIR/supernet.safetensors."
         )
     problem = pose(request)
-    weights = load_supernet(Path(request.supernet), problem.space)  # type: ignore[arg-type]  # `pose` gives data to no other space
+    weights = load_supernet(Path(request.supernet), elastic(problem).plain)
     for what, found in (("weights", weights.key), ("data", problem.dataset.key if problem.dataset else "none")):
         if found != facts[what]:
             raise ArtifactError(f"worker: has other {what} than the search, got {found}. Expected {facts[what]}.")
@@ -52,7 +51,7 @@ def command(
     try:
         shared.run(
             request.searcher or SEARCHER,
-            SupernetEvaluator(weights, problem.dataset),  # type: ignore[arg-type]
+            evaluator_of(problem, weights, problem.dataset),  # type: ignore[arg-type]  # a search of published networks has no worker
             problem.judge,
             evals=request.evals or EVALUATIONS,
             seed=request.seed,

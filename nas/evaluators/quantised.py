@@ -12,15 +12,17 @@ from torch import Tensor
 
 from nas.arch import Architecture
 from nas.dataset import Dataset, Split
+from nas.deploy import CALIBRATION_PICTURES, children
+from nas.elastic import ElasticSpace
 from nas.evaluator import Evaluator, Metrics, evaluators
 from nas.mixer import fuse
 from nas.quantisation.simulate import simulate
-from nas.quantiser import DEFAULT_RECIPE
+from nas.quantiser import ACTIVATION_BITS, DEFAULT_RECIPE
+from nas.space import Resolution
 from nas.supernet.batches import Batches
 from nas.supernet.statistics import calibration_indices, pictures, predictions, recalibrate
 from nas.supernet.weights import Supernet
 
-CALIBRATION_PICTURES = 256
 _BATCH = 64
 
 
@@ -31,9 +33,10 @@ class QuantisedEvaluator(Evaluator):
     Args:
         supernet: The weights; they are not changed.
         dataset: Calibrated on ``train``, scored on `split`.
-        precision: ``w8a8`` or ``w8a16``.
+        precision: Of what a member leaves open; parts in ``fp16`` are scored in fp32.
         recipe: Methods by name, see `nas.quantiser`.
         split: ``validation``; ``test`` only for a report.
+        space: Of the members, where they choose precisions; the supernet's own by default.
     """
 
     def __init__(
@@ -43,13 +46,17 @@ class QuantisedEvaluator(Evaluator):
         precision: str = "w8a8",
         recipe: Sequence[str] = DEFAULT_RECIPE,
         split: Split = "validation",
+        space: ElasticSpace | None = None,
     ) -> None:
         self.supernet, self.dataset, self.precision, self.recipe, self.split = supernet, dataset, precision, tuple(recipe), split
+        self.space = space or supernet.space
+        self._scored: dict[Resolution, Batches] = {}
+        self._shown: dict[Resolution, tuple[list[Tensor], list[Tensor]]] = {}
 
     @cached_property
     def key(self) -> str:
-        """Hash of weights, data, split, precision and recipe."""
-        text = f"{self.supernet.key} {self.dataset.key} {self.split} {self.precision} {' '.join(self.recipe)}"
+        """Hash of weights, data, split, precision, recipe and space."""
+        text = f"{self.supernet.key} {self.dataset.key} {self.split} {self.precision} {' '.join(self.recipe)} {self.space.name}"
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def evaluate(self, architecture: Architecture) -> Metrics:
@@ -59,12 +66,22 @@ class QuantisedEvaluator(Evaluator):
 
     def right(self, architecture: Architecture) -> npt.NDArray[np.bool_]:
         """Return for each picture whether the quantised member names its class, shape (n,)."""
-        size = self.supernet.space.proxy(architecture, self.supernet.resolution)
-        train = Batches(self.dataset, "train", size, self.supernet.device)
-        member = self.supernet.extract(architecture, size)
-        recalibrate(member, pictures(train.plain(256, calibration_indices(train))))
-        shown: list[Tensor] = list(pictures(train.plain(_BATCH, calibration_indices(train, CALIBRATION_PICTURES))))
-        network = simulate(fuse(member), shown, self.precision, self.recipe)
-        return np.equal(
-            predictions(network, Batches(self.dataset, self.split, size, self.supernet.device)), self.dataset.labels(self.split)
-        )
+        plain = self.space.plainly(architecture)
+        size = self.supernet.space.proxy(plain, self.supernet.resolution)
+        statistics, shown, scored = self._pictures(size)
+        member = self.supernet.extract(plain, size)
+        recalibrate(member, statistics)
+        network = member
+        parts = children(self.space, architecture)
+        if any(precision in ACTIVATION_BITS for precision in (*parts.values(), *(() if parts else (self.precision,)))):
+            network = simulate(fuse(member), shown, self.precision, self.recipe, parts)
+        return np.equal(predictions(network, scored), self.dataset.labels(self.split))
+
+    def _pictures(self, size: Resolution) -> tuple[list[Tensor], list[Tensor], Batches]:
+        """Return what sets batch norms, what sets ranges, and what is scored, at a size."""
+        if size not in self._scored:
+            train = Batches(self.dataset, "train", size, self.supernet.device)
+            statistics = list(pictures(train.plain(256, calibration_indices(train))))
+            self._shown[size] = statistics, list(pictures(train.plain(_BATCH, calibration_indices(train, CALIBRATION_PICTURES))))
+            self._scored[size] = Batches(self.dataset, self.split, size, self.supernet.device)
+        return *self._shown[size], self._scored[size]

@@ -1,5 +1,8 @@
 """Quantised ONNX files with QuantizeLinear / DequantizeLinear pairs, by ONNX Runtime's quantiser and our ranges.
 
+Parts may differ in precision. The quantiser runs once for each precision over the nodes of its parts; where a tensor goes from one to another,
+the file requantises it, and parts in fp16 or fp32 stay in float, which compilers for a device with fp16 arithmetic take as fp16.
+
 Ranges come from ONNX Runtime itself, one picture at a time through the float file with its intermediate values as outputs, so memory holds
 the activations of one picture however many there are.
 """
@@ -7,9 +10,10 @@ the activations of one picture however many there are.
 from __future__ import annotations
 
 import hashlib
+import json
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +24,7 @@ from nas.errors import ArtifactError, UsageError
 from nas.exporter import Artifact, Exporter, exporters
 from nas.graph import Graph
 from nas.mixer import fuse
-from nas.quantiser import ACTIVATION_BITS, DEFAULT_RECIPE, Activations, Quantiser, methods, range_of
+from nas.quantiser import ACTIVATION_BITS, DEFAULT_RECIPE, Activations, Bounds, Quantiser, methods, precision_at, range_of
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -34,32 +38,37 @@ OPSET = 21
 
 @exporters.register("onnx-quantised")
 class QuantisedOnnxExporter(Exporter):
-    """Writes ``w8a8`` or ``w8a16`` at batch 1.
+    """Writes ``w8a8``, ``w8a16``, or a mixture with each other and with float, at batch 1.
 
     Args:
-        precision: ``w8a8`` or ``w8a16``.
+        precision: Of everything that `precisions` does not name.
         pictures: Calibration pictures from *train*, normalised as the network expects them, in batches (n, c, h, w).
         recipe: Methods by name, see `nas.quantiser`.
-        float_parts: Paths of parts that stay in float.
+        precisions: By path of a part, as in `nas.quantisation.simulate.Simulated`.
 
     Raises:
-        UsageError: No such precision, or no picture.
+        UsageError: Nothing is to be quantised, or no picture.
     """
 
     def __init__(
-        self, precision: str, pictures: Sequence[Tensor], recipe: Sequence[str] = DEFAULT_RECIPE, float_parts: Sequence[str] = ()
+        self,
+        precision: str,
+        pictures: Sequence[Tensor],
+        recipe: Sequence[str] = DEFAULT_RECIPE,
+        precisions: Mapping[str, str] | None = None,
     ) -> None:
-        if precision not in ACTIVATION_BITS:
+        named = dict(precisions or {})
+        if not {precision, *named.values()} & ACTIVATION_BITS.keys():
             raise UsageError(f"export: no quantised precision, got {precision!r}. Expected one of {', '.join(ACTIVATION_BITS)}.")
         if not pictures:
             raise UsageError("export: quantisation needs calibration pictures, got none.")
-        self.precision, self.pictures, self.recipe, self.float_parts = precision, pictures, tuple(recipe), tuple(float_parts)
+        self.precision, self.pictures, self.recipe, self.precisions = precision, pictures, tuple(recipe), named
 
     def export(self, module: nn.Module, graph: Graph, path: Path, *, metadata: Mapping[str, str] | None = None) -> Artifact:
         """See `Exporter.export`; the difference that the artifact states is between the fp32 module and the quantised file."""
         import torch
 
-        from nas.exporters.onnx import written
+        from nas.exporters.onnx import scores_of, written
 
         if path.exists():
             raise ArtifactError(f"export: the file exists, got {str(path)!r}. Do this: name another or remove it.")
@@ -69,13 +78,17 @@ class QuantisedOnnxExporter(Exporter):
         for method in chosen:
             prepared = method.prepare(prepared, self.pictures, graph.inputs[0].shape)
         probe = self.pictures[0][:1]
-        props = dict(metadata or {}) | {"precision": self.precision, "quantisation": " ".join(self.recipe)}
+        said = set(self.precisions.values()) or {self.precision}
+        precision = "mixed" if len(said) > 1 else next(iter(said))
+        props = dict(metadata or {}) | {"precision": precision, "quantisation": " ".join(self.recipe)}
+        if precision == "mixed":
+            props["precisions"] = json.dumps(self.precisions)
         part = path.with_name(f".{path.name}.part")
         try:
             with tempfile.TemporaryDirectory() as room:
                 source = Path(room) / "float.onnx"
                 onnx.save(written(prepared, probe, OPSET), str(source))
-                model = _quantised(source, self._singles(), self.precision, chosen, self.float_parts)
+                model = _quantised(source, self._singles(), chosen, self.precision, self.precisions)
             for key, value in props.items():
                 entry = model.metadata_props.add()
                 entry.key, entry.value = key, value
@@ -84,7 +97,7 @@ class QuantisedOnnxExporter(Exporter):
             data = part.read_bytes()
             with torch.no_grad():
                 expected = deployed(probe).numpy()
-            found = _run(part, probe.numpy())
+            found = scores_of(part, probe.numpy())
             if found.shape != expected.shape or not np.isfinite(found).all():
                 raise ArtifactError(f"export {path}: the reloaded model gives no finite scores of shape {expected.shape}.")
             part.replace(path)
@@ -94,7 +107,7 @@ class QuantisedOnnxExporter(Exporter):
             part.unlink(missing_ok=True)
         operators = dict(sorted(Counter(node.op_type for node in model.graph.node).items()))
         difference = float(np.abs(found - expected).max())
-        return Artifact(path, "onnx-quantised", self.precision, hashlib.sha256(data).hexdigest(), len(data), difference, operators, props)
+        return Artifact(path, "onnx-quantised", precision, hashlib.sha256(data).hexdigest(), len(data), difference, operators, props)
 
     def _singles(self) -> Iterator[np.ndarray]:
         for batch in self.pictures:
@@ -102,45 +115,72 @@ class QuantisedOnnxExporter(Exporter):
                 yield batch[i : i + 1].numpy()
 
 
-def _run(path: Path, picture: np.ndarray) -> np.ndarray:
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    found: np.ndarray = session.run(None, {session.get_inputs()[0].name: picture})[0]
-    return found
-
-
 def _quantised(
-    source: Path, pictures: Iterator[np.ndarray], precision: str, recipe: Sequence[Quantiser], kept: Sequence[str]
+    source: Path, pictures: Iterator[np.ndarray], recipe: Sequence[Quantiser], default: str, precisions: Mapping[str, str]
 ) -> onnx.ModelProto:
+    seen = _observed(source, pictures)
+    model = onnx.load(str(source))
+    for i, node in enumerate(model.graph.node):
+        node.name = node.name or f"{node.op_type}_{i}"  # the quantiser tells nodes apart by name
+    wanted = {node.name: precision_at(_scope_of(node), precisions, default) for node in model.graph.node}
+    for precision, bits in ACTIVATION_BITS.items():
+        names = {name for name, at in wanted.items() if at == precision}
+        if names:
+            model = _with_pairs(model, names, bits, {name: range_of(recipe, activations, bits) for name, activations in seen.items()})
+    return model
+
+
+def _with_pairs(model: onnx.ModelProto, names: Collection[str], bits: int, ranges: Mapping[str, Bounds]) -> onnx.ModelProto:
+    """Return a model whose nodes of some names read and make quantised tensors."""
     from onnxruntime.quantization import QuantType
     from onnxruntime.quantization.calibrate import CalibrationMethod, TensorData, TensorsData
     from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
-    bits = ACTIVATION_BITS[precision]
-    seen = _observed(source, pictures)
-    ranges = {}
-    for name, activations in seen.items():
-        low, high = range_of(recipe, activations, bits)
-        ranges[name] = TensorData(lowest=np.float32(low), highest=np.float32(high))
-    model = onnx.shape_inference.infer_shapes(onnx.load(str(source)))
-    floats = [node.name for node in model.graph.node if any(_scope_of(node).startswith(part) for part in kept)]
+    model = onnx.shape_inference.infer_shapes(model)
+    before = _names(model)
+    sources = {node.output[0]: node.input[0] for node in model.graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")}
+    known = {}
+    for name in {n for node in model.graph.node for n in (*node.input, *node.output)}:
+        origin = name  # a tensor that an earlier pass has quantised keeps the range of what it stands for
+        while origin in sources:
+            origin = sources[origin]
+        if origin in ranges:
+            known[name] = TensorData(lowest=np.float32(ranges[origin][0]), highest=np.float32(ranges[origin][1]))
     quantizer = QDQQuantizer(
         model,
         per_channel=True,
         reduce_range=False,
         weight_qType=QuantType.QInt8,
         activation_qType=QuantType.QUInt8 if bits == 8 else QuantType.QUInt16,
-        tensors_range=TensorsData(CalibrationMethod.MinMax, ranges),
-        nodes_to_quantize=[],
-        nodes_to_exclude=floats,
+        tensors_range=TensorsData(CalibrationMethod.MinMax, known),
+        nodes_to_quantize=[node.name for node in model.graph.node if node.name in names],
+        nodes_to_exclude=[],
         op_types_to_quantize=list(QUANTISED_OPS),
         extra_options={"ActivationSymmetric": False, "WeightSymmetric": True},
     )
     quantizer.quantize_model()
     quantizer.model.topological_sort()
     made: onnx.ModelProto = quantizer.model.model
+    _rename(made, {name: f"{name}.{bits}" for name in _names(made) - before})  # the next pass makes its names from the same stems
     return made
+
+
+def _names(model: onnx.ModelProto) -> set[str]:
+    """Return the names of all tensors."""
+    graph = model.graph
+    flowing = {name for node in graph.node for name in (*node.input, *node.output) if name}
+    return flowing | {tensor.name for tensor in (*graph.initializer, *graph.value_info)}
+
+
+def _rename(model: onnx.ModelProto, names: Mapping[str, str]) -> None:
+    """Give tensors, and the nodes that make them, other names."""
+    for node in model.graph.node:
+        if any(name in names for name in node.output):
+            node.name = f"{node.name}.{next(names[name] for name in node.output if name in names)}"
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
+    for tensor in (*model.graph.initializer, *model.graph.value_info):
+        tensor.name = names.get(tensor.name, tensor.name)
 
 
 def _scope_of(node: onnx.NodeProto) -> str:

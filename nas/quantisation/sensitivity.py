@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -13,13 +13,17 @@ from nas.quantiser import methods
 
 
 def sensitivity_db(
-    module: nn.Module, blocks: Sequence[str], batches: Sequence[Tensor], precision: str = "w8a8", recipe: Sequence[str] = ("minmax",)
+    module: nn.Module,
+    blocks: Mapping[str, Sequence[str]],
+    batches: Sequence[Tensor],
+    precision: str = "w8a8",
+    recipe: Sequence[str] = ("minmax",),
 ) -> dict[str, float]:
     """Return the signal-to-quantisation-noise ratio in dB by block; the lowest is the most sensitive.
 
     Args:
         module: Fused, in evaluation mode.
-        blocks: Paths of parts.
+        blocks: By name, the paths of the parts that make a block.
         batches: Calibration pictures; the last one is scored.
         precision: What the block is quantised to.
         recipe: Range methods; preparations are not run.
@@ -32,8 +36,8 @@ def sensitivity_db(
     with torch.inference_mode():
         expected = module(batches[-1])
     found = {}
-    for block in blocks:
-        simulated = Simulated(copy.deepcopy(module), "fp32", {block: precision})
+    for block, parts in blocks.items():
+        simulated = Simulated(copy.deepcopy(module), "fp32", dict.fromkeys(parts, precision))
         simulated.calibrate(batches, chosen)
         noise = (simulated(batches[-1]) - expected).square().mean().clamp_min(1e-20)
         found[block] = float(10 * torch.log10(expected.square().mean().clamp_min(1e-20) / noise))

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nas.quantisation.weights import rounded_weight
-from nas.quantiser import ACTIVATION_BITS, Activations, Quantiser, grid, methods, range_of
+from nas.quantiser import ACTIVATION_BITS, Activations, Quantiser, grid, methods, precision_at, range_of
 
 _WEIGHTED = {"conv1d", "conv2d", "conv3d", "linear"}
 _READING = _WEIGHTED | {"matmul", "bmm", "mm", "add", "mul", "cat", "avg_pool2d", "adaptive_avg_pool2d"}
@@ -54,10 +54,7 @@ class Simulated(nn.Module):
     @property
     def bits(self) -> int:
         """Activation bits of the part that runs now; 0 in float."""
-        scope = self._scopes[-1]
-        while scope not in self._precisions and "." in scope:
-            scope = scope.rpartition(".")[0]
-        return ACTIVATION_BITS.get(self._precisions.get(scope, self._default), 0)
+        return ACTIVATION_BITS.get(precision_at(self._scopes[-1], self._precisions, self._default), 0)
 
     def calibrate(self, batches: Sequence[Tensor], recipe: Sequence[Quantiser]) -> None:
         """Set the ranges from pictures; memory holds one batch and a sample of each tensor."""
@@ -146,7 +143,7 @@ class _Rounding(_Sites):
         if found is None:
             return tensor
         scale, zero, bits = found
-        return (tensor.div(scale).round_().add_(zero).clamp_(0, 2**bits - 1).sub_(zero)).mul_(scale)
+        return torch.fake_quantize_per_tensor_affine(tensor, scale, zero, 0, 2**bits - 1)
 
     def weight(self, tensor: Tensor) -> Tensor:
         return self.network.rounded(tensor) if self.network.bits else tensor

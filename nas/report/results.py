@@ -39,6 +39,9 @@ def print_result(result: Mapping[str, Any], console: Console | None = None) -> N
     if chosen:
         print_lines(_choice(result), console)
         print_lines((f"  {line}" for line in result.get("blocks", ())), console)
+    if sensitive := sorted(result.get("sensitivity_db", {}).items(), key=lambda item: item[1])[:3]:
+        said = ", ".join(f"{block} {ratio:.1f} dB" for block, ratio in sensitive)
+        print_lines([f"  most sensitive to 8 bits (signal to noise of the scores where one block alone is quantised): {said}"], console)
     for part in (result.get("why_not_more") or {}).get("lines", ()):
         print_lines([part], console)
     for verified in result.get("verified") or ():

@@ -201,3 +201,41 @@ def test_a_folder_with_one_class(refused: Callable[..., str], tmp_path: Path) ->
     shutil.rmtree(data / "light")
     assert "class" in refused("search", "--device", "sa8295p", "--budget", "5ms", "--data", data, "--out", tmp_path / "run", code=1)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["any", "w8a8"])
+def test_precision_is_chosen_scored_and_exported(nas: Callable[..., Result], words: list[object], tmp_path: Path, precision: str) -> None:
+    import onnx
+
+    from nas.frontends.onnx_file import read_onnx
+
+    result = nas(*words, "--precision", precision, "--format", "json")
+    assert result.code == 0, result.err
+    found = json.loads(result.out)
+    run, chosen = tmp_path / "run", found["chosen"]
+    facts = {p.key: p.value for p in onnx.load(run / "model.onnx").metadata_props}
+    graph = read_onnx(run / "model.onnx")
+    assert facts["test_accuracy_pct"] == f"{chosen['accuracy_pct']:.4f}"
+    if precision == "w8a8":
+        assert {p["precision"] for p in found["front"]} == {"w8a8"}
+        assert graph.precisions >= {"w8a8"}
+        assert found["sensitivity_db"]
+    else:
+        assert chosen["architecture"]["space"] == "hybrid-s@fp16+w8a16+w8a8"
+        assert chosen["precision"] in ("fp16", "w8a16", "w8a8", "mixed")
+        assert len({p["precision"] for p in found["front"]} | {"?"}) > 1
+    assert json.loads(nas("resume", run, "--format", "json").out) == found
+    assert "choice:" in nas("show", run).out
+    assert nas("export", run, "--to", tmp_path / "again.onnx").code == 0
+    predicted = json.loads(nas("predict", run / "architecture.json", "--device", "sa8295p", "--resolution", "32", "--format", "json").out)
+    if precision == "any":
+        assert predicted["latency_ms"] == pytest.approx(chosen["latency_ms"], rel=0.02)  # without the classes of the data
+        assert predicted["precision"] == chosen["precision"]
+    table = json.loads(nas("export", run, "--to", tmp_path / "all.onnx", "--precision", "all", "--format", "json").out)
+    assert [row["precision"] for row in table["precisions"]] == ["fp16", "w8a16", "w8a8", "mixed"]
+    sizes = {row["precision"]: row["size_bytes"] for row in table["precisions"]}
+    assert sizes["w8a8"] < sizes["mixed"] < 2 * sizes["fp16"]
+    assert all(row["accuracy_pct"] is not None for row in table["precisions"])
+    half = read_onnx(tmp_path / "all-fp16.onnx")
+    assert half.cost.macs == graph.cost.macs

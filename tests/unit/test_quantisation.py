@@ -123,7 +123,7 @@ def test_one_part_in_another_precision(network: nn.Module, pictures: list[torch.
 
 
 def test_sensitivity_names_the_outlier(network: nn.Module, pictures: list[torch.Tensor]) -> None:
-    found = sensitivity_db(network, ("stem", "mix", "qkv"), pictures)
+    found = sensitivity_db(network, {name: [name] for name in ("stem", "mix", "qkv")}, pictures)
     assert min(found, key=lambda block: found[block]) == "qkv"
 
 

@@ -1,0 +1,132 @@
+"""One trained network at a precision: which exporter writes it, from which pictures it is calibrated, what the file scores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nas.arch import Architecture
+from nas.elastic import ElasticSpace, child_name
+from nas.exporter import Artifact, Exporter, exporters
+from nas.quantiser import ACTIVATION_BITS, DEFAULT_RECIPE
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from nas.dataset import Dataset, Labels
+    from nas.precision import PrecisionSpace
+    from nas.space import Resolution
+
+CALIBRATION_PICTURES = 256
+"""Training pictures from which ranges are taken."""
+
+_BATCH = 32
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A network with its weights and the data that they come from.
+
+    Attributes:
+        space: Of the architecture.
+        architecture: What it is; where it says precisions, they count.
+        module: In evaluation mode.
+        resolution: At which it runs.
+        dataset: ``train`` calibrates, ``test`` is scored by a report.
+    """
+
+    space: ElasticSpace
+    architecture: Architecture
+    module: nn.Module
+    resolution: Resolution
+    dataset: Dataset
+
+    def export(self, precision: str, path: Path, metadata: Mapping[str, str]) -> Artifact:
+        """Write the network at ``fp32``, ``fp16``, a quantised precision, or ``mixed``: at those that the architecture says.
+
+        Raises:
+            ArtifactError: See `nas.exporter.Exporter.export`.
+        """
+        return self.exporter(precision).export(self.module, self.space.lower(self.architecture, self.resolution), path, metadata=metadata)
+
+    def exporter(self, precision: str) -> Exporter:
+        """Return what writes the network at a precision."""
+        if precision in ACTIVATION_BITS or precision == "mixed":
+            from nas.exporters.onnx_quantised import QuantisedOnnxExporter
+
+            parts = children(self.space, self.architecture) if precision == "mixed" else {}
+            return QuantisedOnnxExporter(precision, self.calibration(), DEFAULT_RECIPE, parts)
+        return exporters.get("onnx-fp16" if precision == "fp16" else "onnx")()
+
+    def calibration(self, count: int = CALIBRATION_PICTURES) -> list[Tensor]:
+        """Return training pictures in batches (n, 3, h, w)."""
+        import torch
+
+        from nas.supernet.batches import Batches
+        from nas.supernet.statistics import calibration_indices, pictures
+
+        train = Batches(self.dataset, "train", self.resolution, torch.device("cpu"))
+        return list(pictures(train.plain(_BATCH, calibration_indices(train, count))))
+
+    def sensitivity_db(self, precision: str = "w8a8") -> dict[str, float]:
+        """Return the signal-to-noise ratio of the scores where one block alone is quantised, by block; the lowest suffers most."""
+        from nas.mixer import fuse
+        from nas.quantisation.sensitivity import sensitivity_db
+
+        labels = [label for label, _ in self.space.segments(self.architecture, self.resolution)]
+        blocks: dict[str, list[str]] = {}
+        for label in labels:
+            stage, *rest = label.split(".")
+            blocks.setdefault(f"{stage}.{rest[0]}" if rest else stage, []).append(child_name(label))
+        return sensitivity_db(fuse(self.module), blocks, self.calibration(2 * _BATCH), precision)
+
+
+def spared(trained: Trained, space: PrecisionSpace, share: float = 0.25) -> Architecture:
+    """Return a network at the least precise precision, whose most sensitive blocks run at the most precise.
+
+    Args:
+        trained: A member of the plain space.
+        space: Its precisions.
+        share: Of the blocks.
+
+    Source:
+        The order of arXiv 2302.05397, section 3.1 (SQNR of one block alone); differs in that a fixed share is spared, without a search.
+    """
+    found = trained.sensitivity_db(space.precisions[-1])
+    names = {choice.name: i for i, choice in enumerate(space.choices)}
+    genes = list(space.with_precision(trained.architecture, space.precisions[-1]).genes)
+    blocks = sorted((block for block in found if f"{block}.precision" in names), key=lambda block: found[block])
+    for block in blocks[: max(1, round(share * len(blocks)))]:
+        genes[names[f"{block}.precision"]] = space.precisions[0]
+    return space.architecture(genes)
+
+
+def children(space: ElasticSpace, architecture: Architecture) -> Mapping[str, str]:
+    """Return the precision of each child of a built member, where the architecture says it."""
+    return {child_name(label): precision for label, precision in space.part_precisions(architecture).items()}
+
+
+def onnx_predictions(path: Path, dataset: Dataset, resolution: Resolution) -> Iterator[int]:
+    """Yield the class that a file gives each test image in ONNX Runtime, one image at a time."""
+    import onnxruntime
+
+    from nas.supernet.batches import prepare
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    pixels = dataset.pixels("test", resolution)
+    for i in range(len(pixels)):
+        image = prepare(dataset, pixels[i : i + 1], resolution).numpy()
+        (scores,) = session.run(None, {name: np.ascontiguousarray(image)})
+        yield int(scores.argmax())
+
+
+def accuracy_in_runtime_pct(path: Path, dataset: Dataset, resolution: Resolution) -> float:
+    """Return the accuracy of a file in ONNX Runtime on the test images."""
+    labels: Labels = dataset.labels("test")
+    found = np.fromiter(onnx_predictions(path, dataset, resolution), dtype=np.int64, count=len(labels))
+    return 100 * float(np.mean(found == labels))

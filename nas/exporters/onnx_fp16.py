@@ -1,0 +1,58 @@
+"""ONNX files in half precision: weights and arithmetic in fp16, scores and pictures in fp32."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nas.errors import ArtifactError
+from nas.exporter import Artifact, Exporter, exporters
+from nas.graph import Graph
+
+if TYPE_CHECKING:
+    from torch import nn
+
+TOLERANCE = 0.05
+"""Largest difference of a score that counts as equal, relative to the largest score: fp16 keeps 11 bits, and errors add up over the layers."""
+
+
+@exporters.register("onnx-fp16")
+class HalfOnnxExporter(Exporter):
+    """Writes fp16 at batch 1, by ONNX Runtime's converter; constants beyond fp16's range are clipped to it."""
+
+    def export(self, module: nn.Module, graph: Graph, path: Path, *, metadata: Mapping[str, str] | None = None) -> Artifact:
+        """See `Exporter.export`; the difference that the artifact states is between the fp32 module and the fp16 file."""
+        import tempfile
+
+        import onnx
+        from onnxruntime.quantization.onnx_model import ONNXModel
+        from onnxruntime.transformers.float16 import convert_float_to_float16
+
+        from nas.exporters.onnx import OnnxExporter, annotate, scores_of
+
+        if path.exists():
+            raise ArtifactError(f"export: the file exists, got {str(path)!r}. Do this: name another or remove it.")
+        with tempfile.TemporaryDirectory() as room:
+            full = OnnxExporter().export(module, graph, Path(room) / "float.onnx", metadata=metadata)
+            half = Path(room) / "half.onnx"
+            model = ONNXModel(convert_float_to_float16(onnx.load(str(full.path)), keep_io_types=True))
+            model.topological_sort()  # the converter appends the casts of inputs and outputs
+            onnx.save(model.model, str(half))
+            probe = np.random.default_rng(0).standard_normal(graph.inputs[0].shape).astype(np.float32)
+            expected = scores_of(full.path, probe)
+            found = float(np.abs(scores_of(half, probe) - expected).max())
+            if not found <= TOLERANCE * float(np.abs(expected).max()):
+                raise ArtifactError(f"export {path}: fp16 disagrees with fp32, got a difference of {found:.2g}. Expected {TOLERANCE:.0%}.")
+            try:
+                path.write_bytes(half.read_bytes())
+            except OSError as error:
+                path.unlink(missing_ok=True)
+                raise ArtifactError(f"export: cannot be written, got {str(path)!r} ({error.strerror}).") from None
+        annotate(path, {"precision": "fp16"})
+        data = path.read_bytes()
+        props = dict(full.metadata) | {"precision": "fp16"}
+        return Artifact(path, "onnx-fp16", "fp16", hashlib.sha256(data).hexdigest(), len(data), found, full.operators, props)
