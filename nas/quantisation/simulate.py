@@ -143,7 +143,7 @@ class _Rounding(_Sites):
         if found is None:
             return tensor
         scale, zero, bits = found
-        return torch.fake_quantize_per_tensor_affine(tensor, scale, zero, 0, 2**bits - 1)
+        return tensor.clamp(-zero * scale, (2**bits - 1 - zero) * scale).mul_(1 / scale).round_().mul_(scale)  # the zero point is whole
 
     def weight(self, tensor: Tensor) -> Tensor:
         return self.network.rounded(tensor) if self.network.bits else tensor

@@ -137,6 +137,23 @@ def test_bad_requests(network: nn.Module, pictures: list[torch.Tensor], tmp_path
         QuantisedOnnxExporter("w8a8", pictures).export(network, trace_module(network, (1, 3, 16, 16)), tmp_path / "mine.onnx")
 
 
+def test_parts_in_a_file(network: nn.Module, pictures: list[torch.Tensor], tmp_path: Path) -> None:
+    """Parts at three precisions: the file says what the simulation says, and is read back with them."""
+    parts = {"stem": "w8a8", "mix": "w8a16", "norm": "fp16", "qkv": "fp16", "out": "w8a8", "head": "w8a8", "": "fp16"}
+    graph = trace_module(network, (1, 3, 16, 16))
+    artifact = QuantisedOnnxExporter("fp16", pictures, ("minmax",), parts).export(network, graph, tmp_path / "q.onnx")
+    with torch.no_grad():
+        expected = torch.cat([network(x) for x in pictures]).numpy()
+    simulated = torch.cat([simulate(network, pictures, "fp16", ("minmax",), parts)(x) for x in pictures]).numpy()
+    measured = scores(tmp_path / "q.onnx", pictures)
+    assert artifact.precision == "mixed"
+    assert ratio_db(measured, simulated) > ratio_db(expected, measured)
+    read = read_onnx(tmp_path / "q.onnx")
+    found = {op.name: op.precision for op in read.operators if op.op in {"Conv", "Gemm", "MatMul"} and op.weights}
+    assert sorted(found.values(), key=str) == [None, "w8a16", "w8a16", "w8a8", "w8a8", "w8a8"]
+    assert read.cost.macs == graph.cost.macs
+
+
 CALIBRATION = """
 import resource, sys
 from pathlib import Path
