@@ -136,9 +136,11 @@ def _with_pairs(model: onnx.ModelProto, names: Collection[str], bits: int, range
     from onnxruntime.quantization.calibrate import CalibrationMethod, TensorData, TensorsData
     from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
+    places = _open_borders(model, names)
     model = onnx.shape_inference.infer_shapes(model)
     before = _names(model)
-    sources = {node.output[0]: node.input[0] for node in model.graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")}
+    passing = ("QuantizeLinear", "DequantizeLinear", "Identity")
+    sources = {node.output[0]: node.input[0] for node in model.graph.node if node.op_type in passing}
     known = {}
     for name in {n for node in model.graph.node for n in (*node.input, *node.output)}:
         origin = name  # a tensor that an earlier pass has quantised keeps the range of what it stands for
@@ -161,8 +163,32 @@ def _with_pairs(model: onnx.ModelProto, names: Collection[str], bits: int, range
     quantizer.quantize_model()
     quantizer.model.topological_sort()
     made: onnx.ModelProto = quantizer.model.model
+    for node in made.graph.node:
+        node.input[:] = [places.get(name, name) for name in node.input]
+    for node in [node for node in made.graph.node if node.output[0] in places]:
+        made.graph.node.remove(node)
     _rename(made, {name: f"{name}.{bits}" for name in _names(made) - before})  # the next pass makes its names from the same stems
     return made
+
+
+def _open_borders(model: onnx.ModelProto, names: Collection[str]) -> dict[str, str]:
+    """Put a place where some nodes read what an earlier pass has quantised, since the quantiser would leave that tensor as it is.
+
+    Returns:
+        What each place stands for, by its name.
+    """
+    quantised = {node.output[0] for node in model.graph.node if node.op_type == "DequantizeLinear"}
+    constants = {tensor.name for tensor in model.graph.initializer}
+    constants |= {node.output[0] for node in model.graph.node if node.op_type == "DequantizeLinear" and node.input[0] in constants}
+    places: dict[str, str] = {}
+    for node in model.graph.node:
+        if node.name in names:
+            for i, name in enumerate(node.input):
+                if name in quantised - constants:
+                    places[f"{name}.border"] = name
+                    node.input[i] = f"{name}.border"
+    model.graph.node.extend(onnx.helper.make_node("Identity", [name], [place], place) for place, name in places.items())
+    return places
 
 
 def _names(model: onnx.ModelProto) -> set[str]:

@@ -10,7 +10,7 @@ Source:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -36,7 +36,8 @@ class Simulated(nn.Module):
     def __init__(self, module: nn.Module, precision: str, precisions: Mapping[str, str] | None = None) -> None:
         super().__init__()
         self.module = module
-        self._default, self._precisions = precision, dict(precisions or {})
+        self._default, self._precisions = precision, dict(precisions or {"": precision})
+        self._visit: Callable[[Tensor], Tensor] | None = None
         self._scopes: list[str] = [""]
         self._ranges: list[tuple[float, int, int] | None] = []
         self._weights: dict[int, tuple[Tensor, Tensor]] = {}
@@ -45,8 +46,11 @@ class Simulated(nn.Module):
             def enter(_part: nn.Module, _args: Any, scope: str = path) -> None:
                 self._scopes.append(scope)
 
-            def leave(_part: nn.Module, _args: Any, _out: Any) -> None:
+            def leave(_part: nn.Module, _args: Any, out: Any, is_named: bool = path in self._precisions) -> Any:
+                if is_named and self._visit is not None and isinstance(out, Tensor):
+                    out = self._visit(out)  # what a part hands over lies on its own grid, whatever reads it
                 self._scopes.pop()
+                return out
 
             part.register_forward_pre_hook(enter)
             part.register_forward_hook(leave)
@@ -85,6 +89,22 @@ class _Sites(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]
         self.network = network
         self.at = 0
+        self._idle = False
+
+    def __enter__(self) -> Any:
+        self.network._visit = self._visit_output
+        return super().__enter__()  # type: ignore[no-untyped-call]
+
+    def __exit__(self, *error: Any) -> None:
+        self.network._visit = None
+        super().__exit__(*error)
+
+    def _visit_output(self, tensor: Tensor) -> Tensor:
+        self._idle = True  # what `visit` computes is no part of the network
+        try:
+            return self.visit(tensor)
+        finally:
+            self._idle = False
 
     def visit(self, tensor: Tensor) -> Tensor:
         raise NotImplementedError
@@ -95,6 +115,8 @@ class _Sites(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         name = func.overloadpacket.__name__.rstrip("_")
+        if self._idle:
+            return func(*args, **kwargs)
         if name == "scaled_dot_product_attention":
             with self:
                 return _attention(*args, **kwargs)
@@ -128,7 +150,8 @@ class _Observing(_Sites):
     def visit(self, tensor: Tensor) -> Tensor:
         if self.at == len(self.sites):
             self.sites.append((Activations(), self.network.bits))
-        self.sites[self.at][0].observe(tensor.detach().float().cpu().numpy())
+        if self.sites[self.at][1]:
+            self.sites[self.at][0].observe(tensor.detach().float().cpu().numpy())
         self.at += 1
         return tensor
 
