@@ -29,8 +29,19 @@ from nas.quantiser import ACTIVATION_BITS, DEFAULT_RECIPE, Activations, Bounds, 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-QUANTISED_OPS = ("Conv", "Gemm", "MatMul", "Add", "Mul", "Concat", "AveragePool", "GlobalAveragePool", "Relu", "Clip", "MaxPool")
-"""What runs on integers; normalisations, softmax and smooth activations stay in float, as `nas.quantisation.simulate` has them."""
+QUANTISED_OPS = (
+    *("Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Sub", "Mul", "Div", "Concat", "Relu", "Clip", "LeakyRelu", "PRelu"),
+    *("Sigmoid", "HardSigmoid", "HardSwish", "Tanh", "Gelu", "Erf", "Softmax", "LayerNormalization", "ReduceMean"),
+    *("AveragePool", "GlobalAveragePool", "MaxPool", "Resize", "Pad"),
+    *("Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Slice", "Split", "Gather", "DepthToSpace", "SpaceToDepth"),
+)
+"""What reads and makes integers: everything, since a runtime for integers leaves operators in float to the CPU.
+
+Source:
+    ONNX Runtime's QNN provider on Hexagon: "Non-QDQ … operators are not supported on HTP or DSP backends" (microsoft/onnxruntime#18351); layer
+    norm, softmax and GELU have integer forms there (Qualcomm's list of operators of HTP). ONNX Runtime on a CPU computes those in float between
+    the integers, and so does `nas.quantisation.simulate`.
+"""
 
 OPSET = 21
 """The first with 16-bit QuantizeLinear."""
@@ -120,9 +131,13 @@ def _quantised(
 ) -> onnx.ModelProto:
     seen = _observed(source, pictures)
     model = onnx.load(str(source))
+    scopes: dict[str, str] = {}
+    wanted: dict[str, str] = {}
     for i, node in enumerate(model.graph.node):
         node.name = node.name or f"{node.op_type}_{i}"  # the quantiser tells nodes apart by name
-    wanted = {node.name: precision_at(_scope_of(node), precisions, default) for node in model.graph.node}
+        scope = _scope_of(node) or next((scopes[name] for name in node.input if name in scopes), "")  # helpers go with what they follow
+        scopes |= dict.fromkeys(node.output, scope)
+        wanted[node.name] = precision_at(scope, precisions, default)
     for precision, bits in ACTIVATION_BITS.items():
         names = {name for name, at in wanted.items() if at == precision}
         if names:

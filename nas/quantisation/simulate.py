@@ -1,8 +1,8 @@
 """Simulated quantisation: a network computed in float whose weights and activations pass through their grids.
 
-Weights of convolutions and matrix products are rounded per output channel; whatever such an operator, a sum, a product, a concatenation or a
-pooling reads is rounded per tensor, as ONNX Runtime's static quantisation does. Normalisations, activations and softmax compute in float
-there and here.
+Weights of convolutions and matrix products are rounded per output channel; whatever an operator that computes reads is rounded per tensor, as
+ONNX Runtime's static quantisation does, and so is what a part hands over. Normalisations, smooth activations and softmax compute in float
+between rounded tensors there and here; ReLU is part of the operator before it.
 
 Source:
     Krishnamoorthi, "Quantizing deep convolutional networks", arXiv 1806.08342, section 2 (per-channel weights, per-tensor activations).
@@ -20,8 +20,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from nas.quantisation.weights import rounded_weight
 from nas.quantiser import ACTIVATION_BITS, Activations, Quantiser, grid, methods, precision_at, range_of
 
-_WEIGHTED = {"conv1d", "conv2d", "conv3d", "linear"}
-_READING = _WEIGHTED | {"matmul", "bmm", "mm", "add", "mul", "cat", "avg_pool2d", "adaptive_avg_pool2d"}
+_WEIGHT_AT = {"conv1d": 1, "conv2d": 1, "conv3d": 1, "linear": 1, "layer_norm": 2}
+"""Position of the weight among the arguments; what follows it is a bias, which has 32 bits."""
+
+_READING = (
+    _WEIGHT_AT.keys()
+    | {"matmul", "bmm", "mm", "add", "sub", "mul", "div", "cat", "avg_pool2d", "adaptive_avg_pool2d", "mean", "max_pool2d", "pad"}
+    | {"softmax", "sigmoid", "hardsigmoid", "hardswish", "silu", "tanh", "gelu"}
+)
 
 
 class Simulated(nn.Module):
@@ -97,7 +103,7 @@ class _Sites(TorchDispatchMode):
 
     def __exit__(self, *error: Any) -> None:
         self.network._visit = None
-        super().__exit__(*error)
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
 
     def _visit_output(self, tensor: Tensor) -> Tensor:
         self._idle = True  # what `visit` computes is no part of the network
@@ -121,11 +127,8 @@ class _Sites(TorchDispatchMode):
             with self:
                 return _attention(*args, **kwargs)
         if name in _READING:
-            weighted = name in _WEIGHTED
-            args = [
-                self._operand(arg, weighted and i == 1) if not (weighted and i > 1) else arg  # a bias has 32 bits
-                for i, arg in enumerate(args)
-            ]
+            weight_at = _WEIGHT_AT.get(name, len(args))
+            args = [self._operand(arg, i == weight_at) if i <= weight_at else arg for i, arg in enumerate(args)]
         return func(*args, **kwargs)
 
     def _operand(self, arg: Any, is_weight: bool) -> Any:

@@ -14,7 +14,9 @@ LINEAR = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 
 
 def scales_of(weight: Tensor) -> Tensor:
-    """Return the scale of each output channel, shaped to broadcast: (c_out, …) -> (c_out, 1, …)."""
+    """Return the scale of each output channel, shaped to broadcast: (c_out, …) -> (c_out, 1, …); of a vector, one scale."""
+    if weight.dim() == 1:
+        return weight.abs().amax().clamp_min(1e-12) / 127
     flat = weight.reshape(weight.shape[0], -1).abs().amax(dim=1).clamp_min(1e-12) / 127
     return flat.reshape(-1, *[1] * (weight.dim() - 1))
 
