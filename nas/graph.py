@@ -38,7 +38,8 @@ DTYPE_BYTES = {
     "bool": 1,
     "complex64": 8,
 }
-_FLOATS = {"fp64", "fp32", "fp16", "bf16"}
+_FLOATS = {"fp64": 1, "fp32": 1, "fp16": 1, "bf16": 1, "complex64": 2}
+"""Numbers that a precision replaces, by how many of them an element holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,9 +223,7 @@ class Graph:
     def size_bytes(self, precision: str) -> float:
         """Bytes of the weights in a file at `precision` (the container adds a few kilobytes)."""
         return sum(
-            w.elements * (WEIGHT_BYTES[op.precision or precision] if w.dtype in _FLOATS else DTYPE_BYTES[w.dtype])
-            for op in self.operators
-            for w in op.weights
+            w.elements * _at_precision(w.dtype, WEIGHT_BYTES[op.precision or precision]) for op in self.operators for w in op.weights
         )
 
     @cached_property
@@ -237,10 +236,7 @@ class Graph:
         last = {name: i for i, op in enumerate(self.operators) for name in op.inputs}
         last |= {name: len(self.operators) for name in self.outputs}
         fixed = {value.name: op.precision for op in self.operators for value in op.outputs}
-        size = {
-            v.name: v.elements * (ACTIVATION_BYTES[fixed.get(v.name) or precision] if v.dtype in _FLOATS else DTYPE_BYTES[v.dtype])
-            for v in self.values.values()
-        }
+        size = {v.name: v.elements * _at_precision(v.dtype, ACTIVATION_BYTES[fixed.get(v.name) or precision]) for v in self.values.values()}
         alive = {value.name: size[value.name] for value in self.inputs}
         peak = sum(alive.values())
         for i, op in enumerate(self.operators):
@@ -350,6 +346,11 @@ class Graph:
 def _value(data: Sequence[Any]) -> Value:
     name, shape, dtype = data
     return Value(name, tuple(shape), dtype)
+
+
+def _at_precision(dtype: str, number_bytes: float) -> float:
+    """Return the bytes of an element where numbers take `number_bytes` each; indices and flags keep theirs."""
+    return number_bytes * _FLOATS[dtype] if dtype in _FLOATS else DTYPE_BYTES[dtype]
 
 
 def _bytes(tensor: Value | Weight) -> int:

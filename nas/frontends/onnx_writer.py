@@ -375,7 +375,7 @@ class _Writer:
 
     def _op_Gather(self, op: Operator) -> str:
         index, axis = op.attribute("index"), op.attribute("axis", 0)
-        if op.weights or len(op.inputs) > 1:
+        if len(op.inputs) > 1 or any(not w.dtype.startswith("int") for w in op.weights):
             raise GraphError(f"onnx: cannot be written, got a {op.op} whose rows depend on the data at {op.name}.")
         shape, out = self.shape(op.inputs[0]), op.outputs[0].shape
         if index is None:  # which entries is not recorded: any table of the right size costs the same

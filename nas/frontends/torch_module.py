@@ -128,8 +128,22 @@ class _Recorder(TorchDispatchMode):
         self._refs[id(tensor)] = ref
         self._alive.append(tensor)
 
-    def ref(self, tensor: Tensor) -> _Ref:
+    def known(self, tensor: Tensor) -> _Ref:
+        """Return what stands for a tensor; of complex numbers that a transform made, pairs on a last axis, as ONNX writes them."""
         return self._refs.get(id(tensor)) or _Constant(tuple(tensor.shape), DTYPES[tensor.dtype])
+
+    def ref(self, tensor: Tensor) -> _Ref:
+        """Return what stands for a tensor, of its own shape."""
+        known = self.known(tensor)
+        if tensor.is_complex() and known.dtype != "complex64":
+            known = self.emit("Cast", [known], tuple(tensor.shape), {"to": "complex64"}, "complex64")
+            self.bind(tensor, known)
+        return known
+
+    def pairs(self, tensor: Tensor) -> _Ref:
+        """Return complex numbers as pairs on a last axis, real ones as they are."""
+        known = self.known(tensor)
+        return self.emit("Cast", [known], (*known.shape, 2), {"to": "fp32"}, "fp32") if known.dtype == "complex64" else known
 
     def emit(
         self, op: str, operands: Sequence[_Ref], shape: Sequence[int], attributes: dict[str, Any] | None = None, dtype: str | None = None
@@ -171,7 +185,7 @@ class _Recorder(TorchDispatchMode):
         packet = func.overloadpacket.__name__
         plain = packet if packet.startswith("__") else packet.rstrip("_")
         handler = _HANDLERS.get(plain)
-        operands = [self.ref(t) for t in _tensors((args, kwargs))]
+        operands = [self.known(t) for t in _tensors((args, kwargs))]
         if handler is None and plain not in _ALIASES and any(isinstance(ref, Value) for ref in operands) and not _makes_constant(plain):
             with self:
                 result = func.decompose(*args, **kwargs)
@@ -191,7 +205,7 @@ class _Recorder(TorchDispatchMode):
         elif handler is not None:
             handler(self, _Call(plain, _bound(func, args, kwargs), result))
         else:
-            self.unknown(f"aten.{plain}", operands, made)
+            self.unknown(f"aten.{plain}", [self.ref(t) for t in _tensors((args, kwargs))], made)
         if plain in _VIEWS:
             self._viewed[id(made[0])] = args[0]
         elif plain != packet:  # in place: what the result is a view of changes with it
@@ -218,7 +232,7 @@ class _Recorder(TorchDispatchMode):
 
     def _as(self, ref: _Ref, tensor: Tensor) -> _Ref:
         dtype = DTYPES[tensor.dtype]
-        if dtype != ref.dtype:
+        if dtype != ref.dtype and not tensor.is_complex():
             return self.emit("Cast", [ref], tuple(tensor.shape), {"to": dtype}, dtype)
         return ref
 
@@ -510,15 +524,35 @@ _HANDLERS |= {
     "cumsum": _unary("CumSum", axis="dim"),
     "argmax": _unary("ArgMax", axis="dim"),
     "argmin": _unary("ArgMin", axis="dim"),
-    "view_as_real": _unary("Cast"),  # complex numbers as pairs: how ONNX writes them in the first place
-    "view_as_complex": _unary("Cast"),
-    "fft_rfft2": _unary("DFT"),
-    "fft_irfft2": _unary("DFT"),
-    "fft_fft2": _unary("DFT"),
-    "fft_ifft2": _unary("DFT"),
-    "fft_rfft": _unary("DFT"),
-    "fft_irfft": _unary("DFT"),
 }
+
+
+@_handles("view_as_real", "view_as_complex")
+def _same_numbers(recorder: _Recorder, call: _Call) -> None:
+    recorder.bind(call.result, recorder.pairs(call["self"]))
+
+
+@_handles("fft_rfft", "fft_rfft2", "fft_irfft", "fft_irfft2", "fft_fft", "fft_fft2", "fft_ifft", "fft_ifft2")
+def _transform(recorder: _Recorder, call: _Call) -> None:
+    """ONNX transforms one axis at a time, real numbers first, or last on the way back."""
+    x, kind = recorder.pairs(call["self"]), call.name.removeprefix("fft_")
+    real, inverse = kind.startswith(("r", "ir")), kind.startswith("i")
+    rank = call["self"].ndim
+    given = call["dim"] if call["dim"] is not None else ((-2, -1) if kind.endswith("2") else -1)
+    axes = [axis % rank for axis in _list(given, 1)]
+    result = tuple(call.result.shape)
+    if not real and not call["self"].is_complex():
+        raise GraphError(f"trace: {call.name} of real numbers is not known. Do this: use the real transform.")
+    shape = tuple(x.shape) if inverse or not real else (*x.shape, 2)
+    for axis in axes if inverse else axes[::-1]:
+        last = real and axis == axes[-1]
+        size = result[axis]
+        if last and inverse:
+            shape = shape[:-1]
+        shape = (*shape[:axis], size, *shape[axis + 1 :])
+        attributes = {"axis": axis} | ({"inverse": 1} if inverse else {}) | ({"onesided": 1} if last and not inverse else {})
+        x = recorder.emit("DFT", [x], shape, attributes, "fp32")
+    recorder.bind(call.result, x)
 
 
 @_handles("rsqrt")

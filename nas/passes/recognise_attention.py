@@ -51,18 +51,31 @@ def _fuse(draft: Draft, softmax: Node) -> None:
         node = draft.producer(main)
     if node is None or node.op != "MatMul" or len(node.inputs) != 2 or draft.only_user(node.out) is None:
         return
-    (q, k), v = node.inputs, last.inputs[1]
+    (q, k), v = (_unscaled(draft, name) for name in node.inputs), last.inputs[1]
     transpose = draft.producer(k)
     rank = len(draft.shape(k))
     swap = (*range(rank - 2), rank - 1, rank - 2)
     attributes = {}
     if transpose is not None and transpose.op == "Transpose" and transpose.attributes["perm"] == swap:
-        k = transpose.inputs[0]
+        k = _unscaled(draft, transpose.inputs[0])
     else:
         attributes["key_transposed"] = 1
     if len(draft.shape(q)) != len(draft.shape(v)) or draft.shape(q)[:-2] != last.shape[:-2]:
         return
     draft.become(last, "Attention", [q, k, v, *extra], weights, **attributes)
+
+
+def _unscaled(draft: Draft, value: str) -> str:
+    """Return what a scalar multiplies, where it does: half of the softmax's scale, as exporters write it on q and on k."""
+    node = draft.producer(value)
+    while (
+        node is not None and node.op in {"Mul", "Div"} and len(node.inputs) == 1 and not node.weights and "reversed" not in node.attributes
+    ):
+        if "activation" in node.attributes or draft.only_user(node.out) is None:
+            break
+        value = node.inputs[0]
+        node = draft.producer(value)
+    return value
 
 
 def _broadcast_to(weight: Weight, rank: int) -> Weight:

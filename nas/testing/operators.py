@@ -5,6 +5,7 @@ A third party runs them over its own families as ``tests/contracts/test_operator
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -129,11 +130,12 @@ def count(module: nn.Module, shape: Sequence[int]) -> tuple[int, int]:
 def check_shape_and_counts(operator: OperatorFamily, channels: int = CHANNELS, resolutions: Sequence[Resolution] = RESOLUTIONS) -> None:
     """Output shape, parameters and MACs of the fused module are those of the graph, at every size that it takes.
 
-    The module is on the meta device: shapes and counts, no numbers.
+    At the first of them, a compiler makes the same operators of both. The module is on the meta device: shapes and counts, no numbers.
     """
     import torch
 
     from nas.frontends.torch_module import trace_module
+    from nas.passes import normalise
 
     taken = 0
     for resolution in resolutions:
@@ -158,6 +160,8 @@ def check_shape_and_counts(operator: OperatorFamily, channels: int = CHANNELS, r
             traced = trace_module(module, shape)
             assert (traced.cost.params, traced.cost.macs) == (params, macs), f"{operator}: the module, traced, counts {traced.cost}"
             assert not traced.unknown, f"{operator}: the module, traced, has operators outside the vocabulary, {traced.unknown}"
+            ours, theirs = (Counter(op.op for op in normalise(found).operators) for found in (graph, traced))
+            assert ours == theirs, f"{operator}: the graph has {dict(ours - theirs)} that the module lacks, which has {dict(theirs - ours)}"
     assert taken, f"{operator}: takes none of {resolutions}"
 
 

@@ -89,7 +89,8 @@ class BiFormer(OperatorFamily):
                     rows = builder.add_operator("Gather", [flat], {"axis": 0}, weights=[table], shape=(n, count, topk, area), dtype="fp32")
                     inputs = [builder.reshape(rows, (n * count, 1, 1, topk * area))]
             else:
-                kv = builder.add_operator("Gather", [kv], {"axis": 1}, shape=(n, count * topk, area * 2 * c))
+                fixed = Weight((count * topk,), "int64", parameter=False)
+                kv = builder.add_operator("Gather", [kv], {"axis": 1}, weights=[fixed], shape=(n, count * topk, area * 2 * c))
                 mask = [] if tiling.plain else [Weight((count, 1, 1, topk * area), parameter=False)]
             kv = builder.reshape(kv, (n * count, topk * area, 2 * c))
         k, v = builder.split(kv, (c, c), axis=2)

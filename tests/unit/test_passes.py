@@ -1,5 +1,6 @@
 """Passes keep MACs and outputs, and do what they say."""
 
+from collections import Counter
 from collections.abc import Callable
 
 import pytest
@@ -124,6 +125,21 @@ def test_written_out_attention_becomes_one_operator_with_the_same_macs() -> None
     assert [op.op for op in graph.operators] == ["Gemm", "Gemm", "Gemm", "Attention", "Gemm"]
     assert graph.operators[3].attribute("heads") == 4
     assert (graph.cost.macs, graph.cost.params) == (before.cost.macs, before.cost.params)
+
+
+@pytest.mark.parametrize("where", ["before", "after"])
+def test_a_scale_on_query_and_key_belongs_to_the_attention(where: str) -> None:
+    b = GraphBuilder()
+    q, k, v = (b.transpose(b.reshape(y, (1, 9, 2, 4)), (0, 2, 1, 3)) for y in b.split(b.input((1, 9, 24)), (8, 8, 8), axis=2))
+    if where == "before":
+        k = scaled(b, "Mul", k, 0.7)
+    k = b.transpose(k, (0, 1, 3, 2))
+    if where == "after":
+        k = scaled(b, "Mul", k, 0.7)
+    weights = b.unary("Softmax", b.matmul(scaled(b, "Mul", q, 0.7), k))
+    graph = normalise(b.build(b.matmul(weights, v)))
+    assert Counter(op.op for op in graph.operators)["Attention"] == 1
+    assert not {op.op for op in graph.operators} & {"Mul", "MatMul", "Softmax"}
 
 
 def test_fused_projection_is_split_before_attention() -> None:

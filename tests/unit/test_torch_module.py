@@ -145,3 +145,24 @@ def test_nothing_of_the_run_stays_in_the_module() -> None:
     module = Remembers()
     trace_module(module, (1, 4))
     assert not module.cache
+
+
+class Filtered(nn.Module):
+    """A global filter as published: complex weights, real maps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(4, 6, 4, 2))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:  # (n, 4, 6, 6)
+        return torch.fft.irfft2(torch.fft.rfft2(x, norm="ortho") * torch.view_as_complex(self.weight), s=(6, 6), norm="ortho")
+
+
+def test_a_transform_is_one_operator_an_axis_and_complex_weights_are_two_numbers() -> None:
+    graph = trace_module(Filtered(), (1, 4, 6, 6))
+    transforms = [(op.attribute("axis"), op.attribute("inverse", 0)) for op in graph.operators if op.op == "DFT"]
+    assert transforms == [(3, 0), (2, 0), (2, 1), (3, 1)]
+    assert graph.values[graph.outputs[0]].shape == (1, 4, 6, 6)
+    assert graph.cost.params == 4 * 6 * 4 * 2
+    assert graph.size_bytes("fp16") == 2 * 4 * 6 * 4 * 2
+    assert not graph.unknown
