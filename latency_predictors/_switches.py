@@ -7,7 +7,7 @@ many and averages (measured: two points of mean error).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -68,6 +68,8 @@ PRICES: Mapping[str, tuple[float, int]] = {
     "n-exotic": (5e-2, 0),
     "heads": (5e-1, 0),
     "steps": (1e1, 0),
+    "image": (3e0, 0),
+    "image-out": (5e-1, 3),
 }
 COLUMNS = tuple(PRICES)
 FICKLE: Mapping[str, float] = {"gelu": 6.0, "silu": 6.0, "hard": 4.0, "softmax": 4.0, "norm": 3.0}
@@ -165,10 +167,24 @@ OPTIONS: Mapping[str, tuple[object, ...]] = {
     "softmax_rows": (False, True),
     "norm_rows": (False, True),
     "price_sd": (0.5, 0.7, 1.0),
-    "deviation_sd": (0.02, 0.03, 0.05),
+    "deviation_sd": (0.04, 0.06, 0.1),
     "group_sd": (0.15, 0.3),
-    "network_sd": (0.03, 0.05),
+    "network_sd": (0.02, 0.035),
 }
+_HOST = 2.0
+"""How much more devices differ in starting work than in a unit of the processor: the host takes part in it."""
+
+RELATED: Mapping[str, tuple[float, ...]] = {"price": (0.25, 0.4, 0.6, 1.0), "network": (0.1, 0.25, 0.5), "nu": (1.0, 3.0)}
+"""Where another precision centres the prior: factors on the sd of prices (it says more than typical ones do) and of what the features miss
+about a network, and the latter's degrees of freedom (some networks compile to something else when quantised). Drawn, like switches."""
+
+_RELATED_DEVICE = 0.5
+"""Factor on how far devices stray there: few networks are timed at each precision."""
+
+_RELATED_IMAGE = 0.3
+"""Factor on the sd of an image's price there: networks timed with and without normalising (releases of 2 and 16 April 2024, Galaxy S24) paid
+0.30 ms for it in fp16 and 0.19 to 0.24 ms in w8a8."""
+
 NOISE_SD = 0.03
 """Of one timing (log): releases of the SDK move latencies by a few percent."""
 
@@ -180,6 +196,24 @@ def draw(members: int, seed: int) -> list[Switches]:
     """Draw settings, every switch uniform over its options, independent."""
     rng = np.random.default_rng(seed)
     return [Switches(**{name: options[rng.integers(len(options))] for name, options in OPTIONS.items()}) for _ in range(members)]  # type: ignore[arg-type]
+
+
+def relate(priors: Priors, seed: int) -> Priors:
+    """Return priors whose centre is another precision's fit, each member with its own draw of `RELATED`."""
+    rng = np.random.default_rng((seed, 1))
+    price, network, nu = (rng.choice(options, len(priors.price_sd)) for options in RELATED.values())
+    price_sd = price[:, None] * priors.price_sd
+    price_sd[:, COLUMNS.index("image")] *= _RELATED_IMAGE
+    group_sd = priors.group_sd.copy()
+    group_sd[:, 0] *= _RELATED_DEVICE
+    return replace(
+        priors,
+        price_sd=price_sd,
+        group_sd=group_sd,
+        deviation_sd=_RELATED_DEVICE * priors.deviation_sd,
+        network_sd=network * priors.network_sd,
+        network_nu=nu,
+    )
 
 
 def columns_of(s: Switches) -> Floats:
@@ -260,6 +294,8 @@ def columns_of(s: Switches) -> Floats:
     price("recurrent", "recurrent")
     price("recurrent/steps", "steps")
     price("n/exotic", "n-exotic")
+    price("image", "image")
+    price("image/out", "image-out")
     return matrix
 
 
@@ -267,7 +303,7 @@ def priors_of(settings: list[Switches], centre: Floats | None = None) -> Priors:
     """Return the priors of an ensemble; `centre` (members, columns) replaces the typical log prices."""
     members = len(settings)
     typical = np.log([price for price, _ in PRICES.values()])
-    group_sd = np.array([[s.group_sd] * 4 for s in settings])
+    group_sd = np.array([[_HOST * s.group_sd, *[s.group_sd] * 3] for s in settings])
     return Priors(
         price_log=np.repeat(typical[None], members, 0) if centre is None else centre.copy(),
         price_sd=np.array([[s.price_sd] * len(COLUMNS) for s in settings]),

@@ -29,7 +29,7 @@ import numpy.typing as npt
 
 from latency_predictors._pooled import Fit, Priors, fit_pooled
 from latency_predictors._quantities import COLUMN, KIND_OF, KINDS, QUANTITIES, quantities_of, requantisation
-from latency_predictors._switches import COLUMNS, Switches, columns_of, draw, priors_of
+from latency_predictors._switches import COLUMNS, Switches, columns_of, draw, priors_of, relate
 from nas.errors import ArtifactError, UsageError, did_you_mean
 from nas.graph import Graph
 from nas.hardware import Profile
@@ -44,7 +44,6 @@ _SCALE_TRUST = 25.0  # residuals of the pool that a device's own interval scale 
 _SEEN_SHARE = 0.01  # of a network's latency, for a kind of work to count as seen in it
 _UNSEEN_SHARE = 0.05  # of a candidate's latency in unseen kinds, to call it extrapolated
 _CHUNK = 4096
-_RELATED_TRUST = 0.6
 
 
 @dataclass(frozen=True, eq=False)
@@ -544,10 +543,8 @@ def fit_pool(timings: Timings, members: int, seed: int, related: Pool | None = N
     settings = draw(members, seed)
     features = features_of(timings.totals, settings)
     priors = replace(priors_of(settings, None if related is None else related.shared), looseness=looseness)
-    if (
-        related is not None
-    ):  # prices of another precision say more than typical ones; some networks compile to something else when quantised
-        priors = replace(priors, price_sd=_RELATED_TRUST * priors.price_sd, network_sd=0.5 * priors.network_sd, network_nu=np.ones(members))
+    if related is not None:
+        priors = relate(priors, seed)
     fit = fit_pooled(features, timings.log_ms, timings.trust, priors)
     return _calibrated(timings, settings, fit)
 

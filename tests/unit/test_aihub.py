@@ -3,13 +3,16 @@
 import gzip
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from latency_predictors._quantities import QUANTITIES, quantities_of
 from nas.errors import DataError, UnknownNameError, UsageError
 from nas.graph import GraphBuilder
+from nas.passes import normalise
 from nas.predictor import Sample
 from nas.protocols import super_resolution
-from nas.protocols.aihub import classifiers, graphs_of, read_models, read_table, slug
+from nas.protocols.aihub import classifiers, graphs_of, prepared, read_models, read_table, slug
 from nas.protocols.latency_models import Prediction, run_baselines, score, splits_of
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
@@ -70,6 +73,15 @@ def test_titles_become_names() -> None:
 )
 def test_super_resolution_networks_have_the_parameters_that_ai_hub_states(name: str, params: int) -> None:
     assert super_resolution.load(name).cost.params == params
+
+
+def test_a_prepared_graph_differs_by_what_its_image_costs_alone() -> None:
+    graph = super_resolution.load("quicksrnetlarge")
+    plain, ready = (quantities_of(g, normalise).total for g in (graph, prepared(graph)))
+    differs = np.flatnonzero(plain != ready)
+    assert [QUANTITIES[i] for i in differs] == ["image"]
+    assert ready[differs[0]] == 0
+    assert prepared(graph).cost.macs == graph.cost.macs
 
 
 def samples(networks: int = 8, devices: int = 3) -> list[Sample]:
