@@ -28,6 +28,7 @@ from nas.graph import Graph
 from nas.hardware import Origin, PrecisionProfile, Profile
 from nas.predictor import Sample
 from nas.protocols.aihub import (
+    COMPILED_AT,
     FAULTS,
     SLOW_SHARE,
     Table,
@@ -329,6 +330,7 @@ def run_one(
     samples = [s for s in samples if timed[s.device, s.precision] >= MIN_TIMED]
     # under the names that users know, so that a user's timing of a network meets the pool's
     known = {row["aihub_model"]: workload_name(row) or row["aihub_model"] for row in models}
+    known |= {name: f"{name}@{shape[-1]}" for name, shape in COMPILED_AT.items()}
     named = [replace(s, name=known.get(s.name, s.name), device=device_name(s.device, runtime)) for s in samples]
     artifact = f"qualcomm-{runtime}.npz"
     parts = () if options.fit else options.part or PARTS

@@ -244,12 +244,16 @@ def workload_name(row: Mapping[str, str]) -> str | None:
     """Return the name of the committed graph of a row of `read_models`; None where there is none."""
     from nas import workloads
 
-    base = row["torchvision_name"].rpartition(".")[2] if row["rebuild"].startswith("torchvision") else row["timm_name"]
-    if not base:
+    base = _library_name(row)
+    if not base or row["aihub_model"] in COMPILED_AT:
         return None
     shape = (1, *map(int, row["input_size"].split("x")))
     known = set(workloads.names())
     return next((name for name in (base, f"{base}@{shape[-1]}") if name in known and workloads.describe(name).input == shape), None)
+
+
+def _library_name(row: Mapping[str, str]) -> str:
+    return row["torchvision_name"].rpartition(".")[2] if row["rebuild"].startswith("torchvision") else row["timm_name"]
 
 
 def graphs_of(models: Sequence[Mapping[str, str]], folder: Path | None = None) -> tuple[dict[str, Graph], dict[str, str], list[str]]:
@@ -275,7 +279,9 @@ def graphs_of(models: Sequence[Mapping[str, str]], folder: Path | None = None) -
         if file is not None and file.is_file():
             graphs[name] = read_onnx(file)
         elif known is not None:
-            graphs[name] = _resized(workloads.load(known), COMPILED_AT[name]) if name in COMPILED_AT else workloads.load(known)
+            graphs[name] = workloads.load(known)
+        elif name in COMPILED_AT:
+            graphs[name] = _resized(workloads.load(_library_name(row)), COMPILED_AT[name])
         else:
             missing.append(name)
             continue

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from latency_predictors._quantities import QUANTITIES, quantities_of
+from nas import workloads
 from nas.errors import DataError, UnknownNameError, UsageError
 from nas.graph import GraphBuilder
 from nas.passes import normalise
@@ -148,3 +149,4 @@ def test_the_real_table_names_its_duplicates() -> None:
     timed = {t.network for t in table.timings if t.device == "sa8295p" and t.precision == "fp16"}
     assert len(timed & set(classifiers(models))) >= 18
     assert families["resnet50"] == families["resnext101"]
+    assert graphs["fcn_resnet50"].cost.macs / workloads.load("fcn_resnet50").cost.macs == pytest.approx((520 / 224) ** 2, rel=0.02)
