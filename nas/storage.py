@@ -419,10 +419,12 @@ def _machine() -> str:
 
 
 def _start_time(pid: int) -> str:
+    """Return when a process started; empty where there is none, or one that is dead and not yet buried by its parent."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        state, *facts = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return ""
+    return "" if state in "ZX" else facts[18]
 
 
 def alive(owner: str) -> bool | None:

@@ -499,7 +499,7 @@ class _Lease:
         self._row = None
 
     def _renew(self) -> None:
-        from optuna.exceptions import OptunaError
+        from optuna.exceptions import OptunaError, UpdateFinishedTrialError
         from sqlalchemy.exc import SQLAlchemyError
 
         while not self._over.wait(LEASE_S / 3):
@@ -507,9 +507,9 @@ class _Lease:
             if row is not None:
                 try:
                     self._store.renew(row)
+                except UpdateFinishedTrialError:  # it was closed meanwhile
+                    continue
                 except (OptunaError, SQLAlchemyError, OSError) as error:
-                    if self._row is not row:  # it was closed meanwhile
-                        continue
                     logger.warning("trial %d: its lease could not be renewed (%s)", row.number, error)
 
 

@@ -126,13 +126,14 @@ def bookkeeping(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 WORK = """
-import sys
+import sys, time
 from nas.study import Study
 from nas.testing.searchers import ToyEvaluator, ToyJudge, ToySpace, toy_goal
 storage, name, log, evals = sys.argv[1:]
 
 class Logged(ToyEvaluator):
     def evaluate(self, architecture):
+        time.sleep(0.05)
         with open(log, "a") as file:
             file.write(architecture.key + chr(10))
         return super().evaluate(architecture)

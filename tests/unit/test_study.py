@@ -1,5 +1,8 @@
 import json
+import subprocess
+import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +15,7 @@ from nas.evaluator import Metrics
 from nas.events import Event, EventBus, Notice, PhaseAdvanced, PhaseStarted
 from nas.objective import Goal, Objective
 from nas.searcher import Searcher, Trial
-from nas.storage import TrialStore, alive, worker_name
+from nas.storage import TrialStore, _process_name, alive, worker_name
 from nas.study import Study, pareto_front
 from nas.testing.searchers import ToyEvaluator, ToyJudge, ToySpace, simulate, toy_goal
 
@@ -187,6 +190,18 @@ def test_owners_are_known_to_live_or_not() -> None:
     assert alive(f"{head} {int(start) + 1}") is False
     assert alive(f"elsewhere {worker_name()}") is None
     assert alive("") is None
+
+
+def test_a_killed_worker_is_dead_before_its_parent_has_looked() -> None:
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    owner = _process_name(child.pid)
+    assert alive(owner) is True
+    child.kill()
+    deadline_s = time.monotonic() + 10
+    while alive(owner) and time.monotonic() < deadline_s:
+        time.sleep(0.01)
+    assert alive(owner) is False
+    child.wait()
 
 
 def test_a_torn_last_line_is_cut(tmp_path: Path) -> None:
