@@ -133,7 +133,7 @@ storage, name, log, evals = sys.argv[1:]
 
 class Logged(ToyEvaluator):
     def evaluate(self, architecture):
-        time.sleep(0.05)
+        time.sleep(0.25)
         with open(log, "a") as file:
             file.write(architecture.key + chr(10))
         return super().evaluate(architecture)
@@ -161,7 +161,7 @@ def workers(arguments: argparse.Namespace) -> dict[str, Any]:
     team = [start(f"team-{label}") for _ in range(4)]
     for count, victim in ((arguments.trials // 5, team[0]), (arguments.trials // 2, team[1])):
         while not log.exists() or len(log.read_text().splitlines()) < count:
-            time.sleep(0.05)
+            time.sleep(0.25)
         victim.send_signal(signal.SIGKILL)
     team.append(start(f"team-{label}"))
     codes = [worker.wait() for worker in team[2:]]
