@@ -1,19 +1,26 @@
-"""Quantise the network that a finished run chose, and members of its supernet: simulated against measured in ONNX Runtime.
+"""Quantise networks of a trained supernet: simulated against measured in ONNX Runtime, and fronts with precision as a gene.
 
-    python experiments/013_quantisation/run.py --run runs/digits --data digits --members 20
+    python experiments/013_quantisation/run.py --run runs/cifar --data DATA --part chosen
+    python experiments/013_quantisation/run.py --run runs/cifar --data DATA --part members
+    python experiments/013_quantisation/run.py --run runs/cifar --data DATA --part attention
+    python experiments/013_quantisation/run.py --run runs/cifar --data DATA --part fronts
 
-Test images are read once, by this report. Calibration pictures are 256 of *train*.
+Each part writes ``results/<name>-<part>.json`` after every row and goes on from there, so it can be run in pieces (``--minutes``). Test images
+are read by ``chosen``, ``members`` and ``attention``; what is chosen on the way is chosen on validation images. Ranges are taken from 256
+training pictures, batch-norm statistics from 1,024.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
-import resource
 import tempfile
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -22,136 +29,309 @@ import torch
 from torch import nn
 
 from nas.arch import Architecture
-from nas.dataset import load_dataset
-from nas.design import MEMBER_FILE
-from nas.exporters.onnx import OnnxExporter
+from nas.dataset import Dataset, load_dataset
+from nas.deploy import Trained, accuracy_in_runtime_pct, spared
+from nas.design import MEMBER_FILE, SUPERNET_FILE, evaluator_of
 from nas.exporters.onnx_quantised import QuantisedOnnxExporter
 from nas.frontends.torch_module import trace_module
+from nas.judge import Judge, load_targets, make_goal
 from nas.mixer import fuse
-from nas.quantisation.sensitivity import sensitivity_db
+from nas.pareto import front, hypervolume
+from nas.precision import PrecisionSpace
+from nas.problem import Problem, Request, choose_by_part
 from nas.quantisation.simulate import simulate
 from nas.quantiser import DEFAULT_RECIPE
 from nas.space import get_space
+from nas.study import Study
 from nas.supernet.batches import Batches
 from nas.supernet.finetune import load_member
+from nas.supernet.rank import bootstrap, kendall
 from nas.supernet.statistics import calibration_indices, pictures, predictions, recalibrate
 from nas.supernet.train import load_supernet
+from nas.supernet.weights import Supernet
 
-RECIPES = {"naive": ("minmax",), "ours": DEFAULT_RECIPE, "smoothed": ("smoothing", *DEFAULT_RECIPE)}
+RECIPES: dict[str, tuple[str, ...]] = {
+    "min-max": ("minmax",),
+    "percentile": ("percentile",),
+    "mse": ("mse",),
+    "mse, bias correction": ("mse", "bias-correction"),
+    "equalisation, mse, bias correction": ("equalisation", "mse", "bias-correction"),
+    "smoothing, equalisation, mse, bias correction": ("smoothing", "equalisation", "mse", "bias-correction"),
+    "adaround, mse": ("adaround", "mse"),
+}
+DEVICE, BUDGET = "sa8295p", "1.5ms"
+CPU = torch.device("cpu")
 
 
-def accuracy_pct(found: np.ndarray, labels: np.ndarray) -> float:
+class Report:
+    """A results file that is written after every row."""
+
+    def __init__(self, path: Path, head: dict[str, Any]) -> None:
+        self.path = path
+        self.data: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {**head, "rows": []}
+
+    def has(self, **key: object) -> bool:
+        """Whether a row with these values is there."""
+        return any(all(row.get(k) == v for k, v in key.items()) for row in self.data["rows"])
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Add a row."""
+        self.data["rows"].append(row)
+        self.save()
+        print(row, flush=True)
+
+    def save(self) -> None:
+        """Write the file."""
+        self.path.parent.mkdir(exist_ok=True)
+        self.path.write_text(json.dumps(self.data, indent=1) + "\n")
+
+
+def accuracy_pct(network: Callable[[torch.Tensor], torch.Tensor], scored: Batches) -> float:
     """Share of right answers in percent."""
-    return round(100 * float((found == labels).mean()), 3)
+    return round(100 * float((predictions(network, scored, 128) == scored.labels.numpy()).mean()), 3)
 
 
-def in_runtime(path: Path, batches: Batches) -> np.ndarray:
-    """Return the classes that a file names, one picture at a time."""
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    return np.array([int(session.run(None, {name: x.numpy()})[0].argmax()) for x, _ in batches.plain(1)])
-
-
-def exported(
-    module: nn.Module, shape: tuple[int, ...], exporter: OnnxExporter | QuantisedOnnxExporter, scored: Batches
-) -> tuple[np.ndarray, int]:
-    """Write a file, read its answers, and return them with its size in bytes."""
+def measured(module: nn.Module, recipe: Sequence[str], precision: str, shown: list[torch.Tensor], dataset: Dataset) -> tuple[float, int]:
+    """Write a quantised file, and return its accuracy on the test images and its size."""
+    size = tuple(shown[0].shape[2:])
     with tempfile.TemporaryDirectory() as room:
         path = Path(room) / "model.onnx"
-        artifact = exporter.export(module, trace_module(fuse(module), shape), path)
-        return in_runtime(path, scored), artifact.size_bytes
+        made = QuantisedOnnxExporter(precision, shown, recipe).export(module, trace_module(fuse(module), (1, 3, *size)), path)
+        return round(accuracy_in_runtime_pct(path, dataset, (size[0], size[1])), 3), made.size_bytes
+
+
+def chosen(report: Report, run: Path, dataset: Dataset, stop: float) -> None:
+    """The network that the run chose, at every precision and by every recipe."""
+    space = get_space(report.data["space"], num_classes=dataset.num_classes)
+    architecture, module, size = load_member(run / MEMBER_FILE, space)
+    trained = Trained(space, architecture, module, size, dataset)  # type: ignore[arg-type]
+    shown, test = trained.calibration(), Batches(dataset, "test", size, CPU)
+    report.data |= {"resolution": list(size), "architecture": json.loads(architecture.to_json())}
+    targets = load_targets([DEVICE], "any")
+    mixed, (target,) = choose_by_part(space, targets)  # type: ignore[arg-type]
+    assert isinstance(mixed, PrecisionSpace)
+    if not report.has(precision="fp32"):
+        report.add({"precision": "fp32", "recipe": "", "torch_pct": accuracy_pct(module, test)})
+    with tempfile.TemporaryDirectory() as room:
+        for name in ("fp16", "w8a16", "w8a8", "mixed"):
+            if report.has(precision=name, recipe="default") or time.monotonic() > stop:
+                continue
+            member = spared(trained, mixed) if name == "mixed" else mixed.with_precision(architecture, name)
+            subject = Trained(mixed, member, module, size, dataset)
+            path = Path(room) / f"{name}.onnx"
+            artifact = subject.export(name, path, {})
+            estimate = target.predictor.estimate(mixed.lower(member, size), target.profile, target.precision)
+            report.add(
+                {
+                    "precision": name,
+                    "recipe": "default",
+                    "measured_pct": round(accuracy_in_runtime_pct(path, dataset, size), 3),
+                    "size_bytes": artifact.size_bytes,
+                    "latency_ms": round(estimate.latency_ms, 4),
+                    "lower_ms": round(estimate.lower_ms, 4),
+                    "upper_ms": round(estimate.upper_ms, 4),
+                    "float_parts": [k for k, p in mixed.part_precisions(member).items() if p == "fp16"] if name == "mixed" else [],
+                }
+            )
+    deployed = fuse(module)
+    for precision, recipes in (
+        ("w8a8", {"default": DEFAULT_RECIPE} | RECIPES),
+        ("w8a16", {"min-max": ("minmax",), "default": DEFAULT_RECIPE}),
+    ):
+        for name, recipe in recipes.items():
+            if not report.has(precision=precision, recipe=name, simulated=True) and time.monotonic() < stop:
+                found, _ = measured(module, recipe, precision, shown, dataset)
+                simulated = accuracy_pct(simulate(deployed, shown, precision, recipe), test)
+                row = {"precision": precision, "recipe": name, "simulated": True}
+                report.add({**row, "measured_pct": found, "simulated_pct": simulated})
+    if "sensitivity_db" not in report.data and time.monotonic() < stop:
+        report.data["sensitivity_db"] = {k: round(v, 2) for k, v in trained.sensitivity_db().items()}
+        report.save()
+
+
+def taken_out(supernet: Supernet, architecture: Architecture, dataset: Dataset) -> tuple[nn.Module, list[torch.Tensor], Any]:
+    """Return a member with its own statistics, its calibration pictures and its size."""
+    size = supernet.space.proxy(architecture, supernet.resolution)
+    train = Batches(dataset, "train", size, CPU)
+    member = supernet.extract(architecture, size)
+    recalibrate(member, pictures(train.plain(256, calibration_indices(train))))
+    return member.eval(), list(pictures(train.plain(32, calibration_indices(train, 256)))), size
+
+
+def members(report: Report, run: Path, dataset: Dataset, count: int, seed: int, stop: float) -> None:
+    """Random members with shared weights: float, simulated and measured w8a8 accuracy on the test images."""
+    space = get_space(report.data["space"], num_classes=dataset.num_classes)
+    supernet, rng = load_supernet(run / SUPERNET_FILE, space), np.random.default_rng(seed)  # type: ignore[arg-type]
+    for architecture in [space.sample(rng) for _ in range(count)]:
+        if report.has(architecture=architecture.key) or time.monotonic() > stop:
+            continue
+        member, shown, size = taken_out(supernet, architecture, dataset)
+        test = Batches(dataset, "test", size, CPU)
+        report.add(
+            {
+                "architecture": architecture.key,
+                "float_pct": accuracy_pct(member, test),
+                "simulated_pct": accuracy_pct(simulate(fuse(member), shown, "w8a8", DEFAULT_RECIPE), test),
+                "measured_pct": measured(member, DEFAULT_RECIPE, "w8a8", shown, dataset)[0],
+            }
+        )
+    rows = report.data["rows"]
+    columns = {key: np.array([row[key] for row in rows], dtype=float) for key in ("float_pct", "simulated_pct", "measured_pct")}
+    found: dict[str, Any] = {"n": len(rows)}
+    for key in ("simulated_pct", "float_pct"):
+        a, b = columns[key], columns["measured_pct"]
+        interval = bootstrap(lambda i, a=a, b=b: kendall(a[i], b[i]), len(rows), seed)  # type: ignore[misc]
+        found[key] = {"kendall": kendall(a, b), "interval_90": interval, "spearman": float(scipy.stats.spearmanr(a, b).statistic)}
+
+    def difference(i: np.ndarray) -> float | None:
+        both = [kendall(columns[key][i], columns["measured_pct"][i]) for key in ("simulated_pct", "float_pct")]
+        return None if both[0] is None or both[1] is None else both[0] - both[1]
+
+    found["difference_interval_90"] = bootstrap(difference, len(rows), seed)
+    gap = np.abs(columns["simulated_pct"] - columns["measured_pct"])
+    found |= {"largest_gap_points": float(gap.max()), "mean_gap_points": float(gap.mean())}
+    found["mean_loss_points"] = float((columns["float_pct"] - columns["measured_pct"]).mean())
+    report.data["rank"] = found
+    report.save()
+    print(found)
+
+
+def attention(report: Report, run: Path, dataset: Dataset, seed: int, stop: float) -> None:
+    """Members with attention in every block that offers it: of `looks`, the one that min-max costs most on validation images."""
+    space = get_space(report.data["space"], num_classes=dataset.num_classes)
+    supernet, rng, looks = load_supernet(run / SUPERNET_FILE, space), np.random.default_rng([seed, 7]), 12  # type: ignore[arg-type]
+    candidates = []
+    for _ in range(looks):
+        genes = list(space.sample(rng).genes)
+        for i, choice in enumerate(space.choices):
+            if choice.name.endswith(".mixer"):
+                offered = [v for v in choice.values if str(v).startswith(("spatial-reduction", "window"))]
+                genes[i] = offered[int(rng.integers(len(offered)))]
+            elif choice.name.endswith(".depth"):
+                genes[i] = choice.values[-1]
+        candidates.append(space.architecture(genes))
+    for architecture in candidates:
+        if report.has(stage="choice", architecture=architecture.key) or time.monotonic() > stop:
+            continue
+        member, shown, size = taken_out(supernet, architecture, dataset)
+        validation, deployed = Batches(dataset, "validation", size, CPU), fuse(member)
+        row = {"stage": "choice", "architecture": architecture.key, "float_pct": accuracy_pct(member, validation)}
+        report.add({**row, "naive_pct": accuracy_pct(simulate(deployed, shown, "w8a8", RECIPES["min-max"]), validation)})
+    looked = [row for row in report.data["rows"] if row["stage"] == "choice"]
+    if len(looked) < looks:
+        return
+    worst = max(looked, key=lambda row: row["float_pct"] - row["naive_pct"])["architecture"]
+    architecture = next(a for a in candidates if a.key == worst)
+    member, shown, size = taken_out(supernet, architecture, dataset)
+    validation, test, deployed = Batches(dataset, "validation", size, CPU), Batches(dataset, "test", size, CPU), fuse(member)
+    report.data |= {"genes": list(architecture.genes), "float_test_pct": accuracy_pct(member, test), "resolution": list(size)}
+    for name, recipe in RECIPES.items():
+        if not report.has(stage="recipe", recipe=name) and time.monotonic() < stop:
+            report.add(
+                {
+                    "stage": "recipe",
+                    "recipe": name,
+                    "validation_simulated_pct": accuracy_pct(simulate(deployed, shown, "w8a8", recipe), validation),
+                    "test_measured_pct": measured(member, recipe, "w8a8", shown, dataset)[0],
+                }
+            )
+    tried = {row["recipe"]: row for row in report.data["rows"] if row["stage"] == "recipe"}
+    if len(tried) == len(RECIPES):
+        best = max(tried, key=lambda name: tried[name]["validation_simulated_pct"])
+        loss = report.data["float_test_pct"] - tried["min-max"]["test_measured_pct"]
+        left = report.data["float_test_pct"] - tried[best]["test_measured_pct"]
+        report.data |= {
+            "best_on_validation": best,
+            "naive_loss_points": loss,
+            "best_loss_points": left,
+            "recovered_pct": 100 * (1 - left / loss),
+        }
+    report.save()
+
+
+def fronts(report: Report, run: Path, dataset: Dataset, evals: int, seed: int, stop: float, folder: Path) -> None:
+    """Search the same supernet with precision as a gene, at fp16 alone and at w8a8 alone; the same number of evaluations each."""
+    searches = {}
+    for precision in ("any", "w8a8", "fp16"):
+        targets = load_targets([DEVICE], precision)
+        goal = make_goal(targets, [BUDGET])
+        plain = get_space(report.data["space"], num_classes=dataset.num_classes)
+        space, targets = choose_by_part(plain, targets) if precision == "any" else (plain, targets)  # type: ignore[arg-type]
+        request = Request(devices=(DEVICE,), budgets=(BUDGET,), precision=precision, space=plain.name)
+        problem = Problem(request, targets, goal, space, Judge(space, goal, targets), dataset)
+        evaluator = evaluator_of(problem, load_supernet(run / SUPERNET_FILE, plain), dataset)  # type: ignore[arg-type]
+        study = Study.open(str(folder / f"{precision}.journal"), name="nas", space=problem.space, goal=problem.goal)
+        searches[precision] = problem, evaluator, study
+    for upto in range(5, evals + 1, 5):  # in turn, so that what is compared has had the same number of evaluations
+        for problem, evaluator, study in searches.values():
+            if study.evaluations < upto and time.monotonic() < stop:
+                study.run("guided", evaluator, problem.judge, evals=upto, seed=seed)
+    found: dict[str, dict[str, Any]] = {}
+    for precision, (problem, _, study) in searches.items():
+        points = []
+        for trial in study.front():
+            verdict = problem.judge.verdicts([trial.architecture])[0]
+            values = {"latency_ms": trial.values[f"latency_ms/{DEVICE}"], "accuracy_pct": trial.values["accuracy_pct"]}
+            points.append({**values, "upper_ms": verdict.estimates[DEVICE].upper_ms, "precision": verdict.precisions[DEVICE]})
+        found[precision] = {"evaluations": study.evaluations, "proposals": study.proposals, "front": points}
+        print(precision, study.evaluations, len(points), flush=True)
+    report.data |= {"budget": BUDGET, "device": DEVICE, "fronts": found, "compared": compare(found)}
+    report.save()
+    print(report.data["compared"])
+
+
+def compare(found: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Hypervolumes over (0 %, the budget), and how much of the single-precision fronts the one with genes dominates."""
+    losses = {name: [(-p["accuracy_pct"], p["latency_ms"]) for p in entry["front"]] for name, entry in found.items()}
+    budget_ms = float(BUDGET.removesuffix("ms"))
+    result: dict[str, Any] = {"hypervolume": {name: hypervolume(points, (0.0, budget_ms)) for name, points in losses.items()}}
+    for other in ("fp16", "w8a8"):
+        beaten = [any(a <= p and b <= q and (a, b) != (p, q) for a, b in losses["any"]) for p, q in losses[other]]
+        result[f"share of the {other} front dominated by any"] = float(np.mean(beaten)) if beaten else None
+        back = [any(a <= p and b <= q and (a, b) != (p, q) for a, b in losses[other]) for p, q in losses["any"]]
+        result[f"share of the any front dominated by {other}"] = float(np.mean(back)) if back else None
+    union = [(name, point) for name, points in losses.items() for point in points]
+    result["union"] = {name: sum(union[i][0] == name for i in front([p for _, p in union])) for name in losses}
+    return result
 
 
 def main() -> None:
-    """Write ``results/<data>.json``."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--run", type=Path, required=True)
+    """Run one part."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", type=Path, required=True, help="A finished run, for its supernet and its fine-tuned choice.")
     parser.add_argument("--data", default="digits")
+    parser.add_argument("--name", default="", help="Of the results; default: that of the data.")
     parser.add_argument("--space", default="hybrid-s")
+    parser.add_argument("--part", choices=("chosen", "members", "attention", "fronts"), required=True)
     parser.add_argument("--members", type=int, default=20)
+    parser.add_argument("--evals", type=int, default=80)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--minutes", type=float, default=600)
+    parser.add_argument("--studies", type=Path, default=Path("runs"), help="Where the journals of `fronts` lie.")
     args = parser.parse_args()
-    space, dataset = get_space(args.space), load_dataset(args.data)
-    _, module, size = load_member(args.run / MEMBER_FILE, space)
-    device = torch.device("cpu")
-    train, test = Batches(dataset, "train", size, device), Batches(dataset, "test", size, device)
-    shown = list(pictures(train.plain(32, calibration_indices(train, 256))))
-    labels, shape = dataset.labels("test"), (1, 3, *size)
-    report: dict[str, object] = {
+    dataset = load_dataset(args.data, seed=args.seed)
+    stop = time.monotonic() + 60 * args.minutes
+    head = {
+        "command": f"python experiments/013_quantisation/run.py --run RUN --data {Path(args.data).name} --part {args.part}",
+        "data": dataset.name,
+        "space": args.space,
         "seed": args.seed,
-        "versions": {"torch": torch.__version__, "onnxruntime": onnxruntime.__version__},
-        "machine": platform.machine(),
-        "resolution": size,
-        "test_images": len(labels),
+        "test_images": dataset.count("test"),
+        "validation_images": dataset.count("validation"),
+        "versions": {"torch": torch.__version__, "onnxruntime": onnxruntime.__version__, "numpy": np.__version__},
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, shared with other work",
+        "default_recipe": list(DEFAULT_RECIPE),
     }
-    found, size_bytes = exported(module, shape, OnnxExporter(), test)
-    table = [{"precision": "fp32", "recipe": "", "measured_pct": accuracy_pct(found, labels), "size_bytes": size_bytes}]
-    print(table[-1], flush=True)
-    for precision in ("w8a16", "w8a8"):
-        for name, recipe in RECIPES.items():
-            simulated = predictions(simulate(fuse(module), shown, precision, recipe), test)
-            found, size_bytes = exported(module, shape, QuantisedOnnxExporter(precision, shown, recipe), test)
-            table.append(
-                {
-                    "precision": precision,
-                    "recipe": name,
-                    "measured_pct": accuracy_pct(found, labels),
-                    "simulated_pct": accuracy_pct(simulated, labels),
-                    "size_bytes": size_bytes,
-                }
-            )
-            print(table[-1], flush=True)
-    report["chosen"] = table
-    deployed = fuse(module)
-    blocks = [name for name, _ in deployed.named_children()]
-    report["sensitivity_db"] = {k: round(v, 2) for k, v in sensitivity_db(deployed, blocks, shown[:3]).items()}
-    path = Path(__file__).parent / "results" / f"{args.data}.json"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(report, indent=1) + "\n")
-
-    supernet, rng, rows, start = (
-        load_supernet(args.run / "supernet.safetensors", space),
-        np.random.default_rng(args.seed),
-        [],
-        time.perf_counter(),
-    )
-    members: list[Architecture] = [space.sample(rng) for _ in range(args.members)]
-    for architecture in members:
-        size = space.proxy(architecture, supernet.resolution)
-        train, scored = Batches(dataset, "train", size, device), Batches(dataset, "test", size, device)
-        member = supernet.extract(architecture, size)
-        recalibrate(member, pictures(train.plain(256, calibration_indices(train))))
-        shown = list(pictures(train.plain(32, calibration_indices(train, 256))))
-        row = {
-            "architecture": architecture.key,
-            "float_pct": accuracy_pct(predictions(member.eval(), scored), labels),
-            "simulated_pct": accuracy_pct(predictions(simulate(fuse(member), shown, "w8a8", RECIPES["naive"]), scored), labels),
-            "measured_pct": accuracy_pct(
-                exported(member, (1, 3, *size), QuantisedOnnxExporter("w8a8", shown, RECIPES["naive"]), scored)[0], labels
-            ),
-        }
-        rows.append(row)
-        print(row, flush=True)
-        report |= {"members": rows, "rank": rank(rows, args.seed), "members_s": round(time.perf_counter() - start)}
-        report["peak_memory_gb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2)
-        path.write_text(json.dumps(report, indent=1) + "\n")
-
-
-def rank(rows: list[dict[str, object]], seed: int) -> dict[str, object]:
-    """Kendall's tau-b of simulated and of float accuracy with measured accuracy, with 90 % bootstrap intervals."""
-    columns = {key: np.array([row[key] for row in rows], dtype=float) for key in ("float_pct", "simulated_pct", "measured_pct")}
-    rng, result = np.random.default_rng(seed), {}
-    for key in ("simulated_pct", "float_pct"):
-        draws = [rng.integers(0, len(rows), len(rows)) for _ in range(1000)]
-        taus = [scipy.stats.kendalltau(columns[key][i], columns["measured_pct"][i]).statistic for i in draws]
-        whole = scipy.stats.kendalltau(columns[key], columns["measured_pct"]).statistic
-        low, high = np.nanpercentile(taus, [5, 95]) if np.isfinite(taus).any() else (np.nan, np.nan)
-        result[key] = {
-            "kendall": None if np.isnan(whole) else round(float(whole), 3),
-            "interval": [round(float(low), 3), round(float(high), 3)],
-        }
-    gap = np.abs(columns["simulated_pct"] - columns["measured_pct"])
-    return result | {"n": len(rows), "largest_gap_points": float(gap.max()), "mean_gap_points": float(gap.mean())}
+    report = Report(Path(__file__).parent / "results" / f"{args.name or dataset.name}-{args.part}.json", head)
+    if args.part == "chosen":
+        chosen(report, args.run, dataset, stop)
+    elif args.part == "members":
+        members(report, args.run, dataset, args.members, args.seed, stop)
+    elif args.part == "attention":
+        attention(report, args.run, dataset, args.seed, stop)
+    else:
+        args.studies.mkdir(exist_ok=True)
+        fronts(report, args.run, dataset, args.evals, args.seed, stop, args.studies)
 
 
 if __name__ == "__main__":

@@ -72,9 +72,13 @@ class QuantisedEvaluator(Evaluator):
         statistics, shown, scored = self._pictures(size)
         member = self.supernet.extract(plain, size)
         recalibrate(member, statistics)
-        network = member
         parts = children(self.space, architecture)
-        if any(precision in ACTIVATION_BITS for precision in (*parts.values(), *(() if parts else (self.precision,)))):
+        said = set(parts.values()) or {self.precision}
+        network = member
+        if len(said) == 1:
+            uniform = next(iter(said))
+            network = simulate(fuse(member), shown, uniform, self.recipe) if uniform in ACTIVATION_BITS else member
+        elif said & ACTIVATION_BITS.keys():
             network = simulate(fuse(member), shown, self.precision, self.recipe, parts)
         return np.equal(predictions(network, scored, _SCORED), self.dataset.labels(self.split))
 

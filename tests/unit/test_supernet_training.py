@@ -214,3 +214,28 @@ def test_a_header_of_any_length_is_no_pickle(tmp_path: Path) -> None:
         lows.add(path.read_bytes()[0])
         assert len(read_checkpoint(path, "supernet").identity["filler"]) == length
     assert 0x80 in lows
+
+
+def test_quantised_members_are_scored_as_they_will_run(
+    space: ElasticSpace, data: Dataset, unbroken: tuple[Trained, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At fp16 the score is the float one; at so few bits that it must show, a quantised part costs accuracy, and more parts cost more."""
+    import nas.quantisation.simulate
+    from nas.evaluators.quantised import QuantisedEvaluator
+    from nas.precision import PrecisionSpace
+
+    supernet = unbroken[0].supernet
+    monkeypatch.setattr(nas.quantisation.simulate, "ACTIVATION_BITS", {"w8a8": 2, "w8a16": 16})
+    choosing = PrecisionSpace(space, ("fp16", "w8a16", "w8a8"))
+    evaluator = QuantisedEvaluator(supernet, data, space=choosing, split="train")
+    member = space.extreme(True)
+    plain = SupernetEvaluator(supernet, data, split="train").right(member)
+    half, word, byte = (evaluator.right(choosing.with_precision(member, p)) for p in ("fp16", "w8a16", "w8a8"))
+    assert (half == plain).mean() > 0.98  # a path and an extracted member add in another order
+    assert (word == plain).mean() > 0.98
+    genes = dict(choosing.describe(choosing.with_precision(member, "fp16"))) | {"stage3.precision": "w8a8"}
+    part = evaluator.right(choosing.architecture(list(genes.values())))
+    changed = [float((found != plain).mean()) for found in (half, part, byte)]
+    assert changed[0] < changed[1] < changed[2]
+    assert QuantisedEvaluator(supernet, data, "w8a8").key != QuantisedEvaluator(supernet, data, "w8a16").key != evaluator.key
+    assert np.array_equal(QuantisedEvaluator(supernet, data, "w8a8", split="train").right(member), byte)
