@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from nas.arch import Architecture
 from nas.elastic import ElasticSpace, child_name
-from nas.exporter import Artifact, Exporter, exporters
+from nas.exporter import PEAKS, Artifact, Exporter, exporters
 from nas.quantiser import ACTIVATION_BITS, DEFAULT_RECIPE
 
 if TYPE_CHECKING:
@@ -45,13 +46,21 @@ class Trained:
     resolution: Resolution
     dataset: Dataset
 
-    def export(self, precision: str, path: Path, metadata: Mapping[str, str]) -> Artifact:
+    def export(self, precision: str, path: Path, metadata: Mapping[str, str], takes: str = "normalised") -> Artifact:
         """Write the network at ``fp32``, ``fp16``, a quantised precision, or ``mixed``: at those that the architecture says.
+
+        Args:
+            precision: As said.
+            path: Must not exist.
+            metadata: Written into the file.
+            takes: A key of `nas.exporter.PEAKS`.
 
         Raises:
             ArtifactError: See `nas.exporter.Exporter.export`.
         """
-        return self.exporter(precision).export(self.module, self.space.lower(self.architecture, self.resolution), path, metadata=metadata)
+        graph = self.space.lower(self.architecture, self.resolution)
+        artifact = self.exporter(precision).export(self.module, graph, path, metadata=metadata)
+        return normalising(artifact, takes, self.dataset)
 
     def exporter(self, precision: str) -> Exporter:
         """Return what writes the network at a precision."""
@@ -85,6 +94,28 @@ class Trained:
         return sensitivity_db(fuse(self.module), blocks, self.calibration(2 * _BATCH), precision)
 
 
+def normalising(artifact: Artifact, takes: str, dataset: Dataset) -> Artifact:
+    """Return an exported file, rewritten to take pictures as asked for.
+
+    Args:
+        artifact: Takes pictures normalised by the statistics of `dataset`.
+        takes: A key of `nas.exporter.PEAKS`.
+        dataset: That the network was trained on.
+
+    Raises:
+        ArtifactError: See `nas.exporters.onnx.fold_normalisation`.
+    """
+    import onnx
+
+    from nas.exporters.onnx import fold_normalisation
+
+    if (peak := PEAKS[takes]) is None:
+        return artifact
+    sha256 = fold_normalisation(artifact.path, peak, *dataset.statistics)
+    operators = dict(sorted(Counter(node.op_type for node in onnx.load(str(artifact.path)).graph.node).items()))
+    return replace(artifact, sha256=sha256, size_bytes=artifact.path.stat().st_size, operators=operators)
+
+
 def spared(trained: Trained, space: PrecisionSpace, share: float = 0.25) -> Architecture:
     """Return a network at the least precise precision, whose most sensitive blocks run at the most precise.
 
@@ -111,16 +142,17 @@ def children(space: ElasticSpace, architecture: Architecture) -> Mapping[str, st
 
 
 def onnx_predictions(path: Path, dataset: Dataset, resolution: Resolution) -> Iterator[int]:
-    """Yield the class that a file gives each test image in ONNX Runtime, one image at a time."""
+    """Yield the class that a file gives each test image in ONNX Runtime, one image at a time, in the form that the file takes."""
     import onnxruntime
 
     from nas.supernet.batches import prepare
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
+    peak = session.get_modelmeta().custom_metadata_map.get("peak")
     pixels = dataset.pixels("test", resolution)
     for i in range(len(pixels)):
-        image = prepare(dataset, pixels[i : i + 1], resolution).numpy()
+        image = prepare(dataset, pixels[i : i + 1], resolution, float(peak) if peak else None).numpy()
         (scores,) = session.run(None, {name: np.ascontiguousarray(image)})
         yield int(scores.argmax())
 

@@ -331,11 +331,10 @@ def finish(
     path, part = run.path / "model.onnx", run.path / ".model.part.onnx"
     for left in (path, part):  # of a session that was killed here
         left.unlink(missing_ok=True)
-    estimates = problem.judge.estimates(architecture)
     facts = metadata(run, problem, dataset, architecture, tuned.validation_accuracy_pct)
     trained = Trained(space, architecture, tuned.module.to("cpu"), resolution, dataset)
     quantised = precision in ACTIVATION_BITS or precision == "mixed"
-    artifact = trained.export(precision if quantised else "fp32", part, facts)  # compilers for fp16 take fp32 files
+    artifact = trained.export(precision if quantised else "fp32", part, facts, problem.request.takes)  # compilers for fp16 take fp32 files
     found = []
     for i, label in enumerate(onnx_predictions(part, dataset, resolution), 1):
         found.append(label)
@@ -350,7 +349,7 @@ def finish(
         bus.emit(Notice(f"the exported file names another class than the network in PyTorch on {changed} of {len(labels)} test images."))
     sha256 = annotate(part, {"test_accuracy_pct": f"{accuracy_pct:.4f}", "float_test_accuracy_pct": f"{float_pct:.4f}"})
     part.rename(path)
-    lacking = sorted({name for estimate in estimates.values() for name in estimate.unsupported})
+    lacking = lacking_operators(problem, architecture, artifact.operators)
     if lacking:
         bus.emit(Notice(f"the device lacks operators of the exported file: {', '.join(lacking)}."))
     bus.emit(PhaseFinished("export", time.monotonic() - began_s))
@@ -363,6 +362,20 @@ def finish(
         "lacking_operators": lacking,
         "sensitivity_db": trained.sensitivity_db() if quantised else {},
     }
+
+
+def lacking_operators(problem: Problem, architecture: Architecture, written: Mapping[str, int]) -> list[str]:
+    """Return the operators that a device lacks, sorted: of the graph, by its estimate, and of the file, by its profile's list.
+
+    Args:
+        problem: Whose devices.
+        architecture: That was exported.
+        written: Operator kinds in the file, which writes some of the graph's operators as several.
+    """
+    found = {name for estimate in problem.judge.estimates(architecture).values() for name in estimate.unsupported}
+    for target in problem.targets:
+        found |= set(target.profile.at(target.precision).unsupported_ops) & set(written)
+    return sorted(found)
 
 
 def metadata(run: RunDirectory, problem: Problem, dataset: Dataset, architecture: Architecture, validation_pct: float) -> dict[str, str]:

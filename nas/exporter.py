@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+PEAKS = {"normalised": None, "unit": 1.0, "bytes": 255.0}
+"""What a file may take: pictures less mean over deviation, or RGB up to a peak, which it then normalises by itself."""
+
+
 @dataclass(frozen=True, slots=True)
 class Artifact:
     """An exported file.
@@ -49,7 +53,7 @@ class Exporter(ABC):
 
         Args:
             module: In evaluation mode or not; it is left as it is.
-            graph: Says the input's shape; its operators are compared with the file's.
+            graph: Says the input's shape.
             path: Must not exist.
             metadata: Written into the file.
 

@@ -42,6 +42,7 @@ class Request(BaseModel):
         seed: All randomness.
         storage: URL of a shared study; None for a journal in the run directory.
         verify: How many of the front's best are measured at the end.
+        takes: What the exported file takes, a key of `nas.exporter.PEAKS`.
         runner: Command that times ``{onnx}`` on the device for `verify`; empty for this machine's own devices.
         batch: Images a run, for profiles that state throughput.
     """
@@ -63,6 +64,7 @@ class Request(BaseModel):
     seed: int = 0
     storage: str | None = None
     verify: int = 0
+    takes: str = "normalised"
     runner: str = ""
     batch: int | None = None
 

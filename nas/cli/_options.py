@@ -22,6 +22,10 @@ Precision = Annotated[
     ),
 ]
 Confidence = Annotated[float, typer.Option("--confidence", help="Nominal coverage of the interval, between 0.5 and 0.99.")]
+Takes = Annotated[
+    Literal["normalised", "unit", "bytes"],
+    typer.Option("--input", help="What the exported file takes: pictures less mean over deviation, or RGB in 0…1 or in 0…255."),
+]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="All randomness comes from it.")]
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nas.cli._options import Format, write
+from nas.cli._options import Format, Takes, write
 from nas.units import PRECISIONS
 
 if TYPE_CHECKING:
@@ -38,8 +38,9 @@ def command(
         ),
     ] = None,
     data: Annotated[
-        str | None, typer.Option("--data", help="For an architecture file: what calibrates and tests a quantised file.")
+        str | None, typer.Option("--data", help="For an architecture file: what calibrates and tests a quantised file, and normalises.")
     ] = None,
+    takes: Takes = "normalised",
     form: Format = "table",
 ) -> None:
     """Write a network as a model file that has been reloaded and compared."""
@@ -60,6 +61,9 @@ def command(
         found = _of_file(Path(subject), weights, data)
     else:
         found = _of_run(Path(subject), trial, weights)
+    if takes != "normalised" and found.dataset is None:
+        raise UsageError(f"--input {takes}: mean and deviation are those of the data. Do this: --data NAME|DIR, or export a run.")
+    found = replace(found, takes=takes)
     facts = {"architecture": found.architecture.to_json(), "weights": found.said}
     if precision == "all":
         write(_at_all(found, to, facts), form, _render_all)
@@ -93,6 +97,7 @@ class Found:
         dataset: Calibrates and tests; None where there is none.
         precision: At which a run chose it.
         target: The run's first device.
+        takes: What the file is to take, a key of `nas.exporter.PEAKS`.
     """
 
     space: SearchSpace
@@ -103,18 +108,20 @@ class Found:
     dataset: Dataset | None = None
     precision: str = "fp32"
     target: Target | None = None
+    takes: str = "normalised"
 
 
 def _written(found: Found, precision: str, to: Path, facts: Mapping[str, str], plain: Exporter) -> tuple[Artifact, float | None]:
     """Write one file; with data and trained weights its accuracy is measured in ONNX Runtime and written into it."""
-    from nas.deploy import Trained, accuracy_in_runtime_pct
+    from nas.deploy import Trained, accuracy_in_runtime_pct, normalising
     from nas.elastic import ElasticSpace
     from nas.errors import UsageError
     from nas.exporters.onnx import annotate
 
     graph = found.space.lower(found.architecture, found.resolution)
     if precision == "fp32":
-        return plain.export(found.module, graph, to, metadata=facts), None
+        artifact = plain.export(found.module, graph, to, metadata=facts)
+        return (normalising(artifact, found.takes, found.dataset) if found.dataset else artifact), None
     if found.dataset is None or not isinstance(found.space, ElasticSpace):
         if precision == "fp16":
             from nas.exporter import exporters
@@ -125,7 +132,7 @@ def _written(found: Found, precision: str, to: Path, facts: Mapping[str, str], p
     trained = Trained(found.space, found.architecture, found.module, (height, width), found.dataset)
     if precision == "mixed" and len(set(found.space.part_precisions(found.architecture).values())) < 2:
         raise UsageError("--precision mixed: this network runs at one precision. Do this: nas search --precision any, or --precision all.")
-    artifact = trained.export(precision, to, facts)
+    artifact = trained.export(precision, to, facts, found.takes)
     accuracy_pct = accuracy_in_runtime_pct(to, found.dataset, trained.resolution)
     sha256 = annotate(to, {"test_accuracy_pct": f"{accuracy_pct:.4f}"})
     return replace(artifact, sha256=sha256, size_bytes=to.stat().st_size), accuracy_pct

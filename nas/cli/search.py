@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nas.cli._options import Confidence, Devices, Format, Seed, checked_confidence, write
+from nas.cli._options import Confidence, Devices, Format, Seed, Takes, checked_confidence, write
 
 
 def command(
@@ -37,6 +37,7 @@ def command(
     seed: Seed = 0,
     out: Annotated[Path | None, typer.Option("--out", help="Run directory to make; default runs/TIME-SPACE-DEVICE.", metavar="DIR")] = None,
     storage: Annotated[str | None, typer.Option("--storage", help="URL of a shared study; default: a file in the run directory.")] = None,
+    takes: Takes = "normalised",
     verify: Annotated[int, typer.Option("--verify", min=0, help="Measure the front's best N at the end.", metavar="N")] = 0,
     runner: Annotated[str, typer.Option("--runner", help="For --verify: a command that times {onnx} on the device and prints ms.")] = "",
     batch: Annotated[int | None, typer.Option("--batch", min=1, help="Images a run, for devices that state throughput.")] = None,
@@ -67,6 +68,7 @@ def command(
         supernet=str(supernet.resolve()) if supernet else None,
         seed=seed,
         storage=storage,
+        takes=takes,
         verify=verify,
         runner=runner,
         batch=batch,

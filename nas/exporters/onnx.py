@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import warnings
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import onnx
 import torch
+from onnx import numpy_helper
 from torch import nn
 
 from nas.errors import ArtifactError
@@ -23,13 +25,16 @@ OPSET = 18
 TOLERANCE = 1e-4
 """Largest difference of an output that counts as equal, relative to the largest output where that is above one."""
 
+_COARSE = 0.05
+"""The same for a file whose numbers are rounded on the way."""
+
 
 @exporters.register("onnx")
 class OnnxExporter(Exporter):
     """Writes fp32 ONNX at batch 1, with static shapes, in one file."""
 
     def export(self, module: nn.Module, graph: Graph, path: Path, *, metadata: Mapping[str, str] | None = None) -> Artifact:
-        """See `Exporter.export`; the file's multiply-adds must be the graph's too."""
+        """See `Exporter.export`."""
         if path.exists():
             raise ArtifactError(f"export: the file exists, got {str(path)!r}. Do this: name another or remove it.")
         deployed = fuse(module).to("cpu").float()
@@ -59,6 +64,84 @@ class OnnxExporter(Exporter):
             part.unlink(missing_ok=True)
         operators = dict(sorted(Counter(node.op_type for node in model.graph.node).items()))
         return Artifact(path, "onnx", "fp32", hashlib.sha256(data).hexdigest(), len(data), difference, operators, props)
+
+
+def fold_normalisation(path: Path, peak: float, mean: Sequence[float], std: Sequence[float]) -> str:
+    """Rewrite a file so that it takes RGB in 0…`peak` and normalises by itself; return its SHA-256.
+
+    The scale goes into the weights of the first convolution. So does the mean where that convolution pads nothing; where it pads with
+    zeros, which stand for the mean colour, one subtraction before it keeps the borders exact. A file that begins with anything else
+    (quantised, half precision) gets a subtraction and a multiplication. Metadata say what the input is.
+
+    Args:
+        path: A file whose one input takes normalised pictures (1, 3, h, w).
+        peak: The largest value of a channel, 1 or 255.
+        mean: By channel, in 0…1.
+        std: By channel, in 0…1.
+
+    Raises:
+        ArtifactError: The rewritten file does not say what the first one said; the first one stays.
+    """
+    model = onnx.load(str(path))
+    shape = tuple(d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim)
+    shift, scale = peak * np.asarray(mean), 1 / (peak * np.asarray(std))
+    raw = np.random.default_rng(0).uniform(0, peak, shape)
+    expected = scores_of(path, ((raw - shift[:, None, None]) * scale[:, None, None]).astype(np.float32))
+    _write_normalisation(model.graph, shift, scale)
+    props = {entry.key: entry.value for entry in model.metadata_props if entry.key not in ("mean", "std")}
+    taken = {
+        "input": f"NCHW float32, RGB in 0…{peak:g}",
+        "peak": f"{peak:g}",
+        "normalisation": json.dumps({"mean": list(mean), "std": list(std)}),
+    }
+    onnx.helper.set_model_props(model, props | taken)
+    onnx.checker.check_model(model)
+    data = model.SerializeToString()
+    part = path.with_name(f".{path.name}.part")
+    try:
+        part.write_bytes(data)
+        difference = float(np.abs(scores_of(part, raw.astype(np.float32)) - expected).max())
+        coarse = any(node.op_type in ("QuantizeLinear", "Cast") for node in model.graph.node)  # a last bit may fall on a step's other side
+        limit = (_COARSE if coarse else TOLERANCE) * max(1.0, float(np.abs(expected).max()))
+        if not difference <= limit:
+            raise ArtifactError(f"export {path}: normalisation cannot be folded, got a difference of {difference:.2g}. Expected {limit:g}.")
+        part.replace(path)
+    except OSError as error:
+        raise ArtifactError(f"export: cannot be written, got {str(path)!r} ({error.strerror}).") from None
+    finally:
+        part.unlink(missing_ok=True)
+    return hashlib.sha256(data).hexdigest()
+
+
+def _write_normalisation(graph: onnx.GraphProto, shift: np.ndarray, scale: np.ndarray) -> None:
+    """Edit a file's graph: its input becomes (x − shift) · scale, by channel, with as few operators as that takes."""
+    name = graph.input[0].name
+    readers = [node for node in graph.node if name in node.input]
+    weights = {tensor.name: tensor for tensor in graph.initializer}
+    first = readers[0]
+    folds = len(readers) == 1 and first.op_type == "Conv" and all(entry in weights for entry in first.input[1:])
+    if folds:
+        attributes = {a.name: onnx.helper.get_attribute_value(a) for a in first.attribute}
+        shared = sum(first.input[1] in node.input for node in graph.node) > 1
+        padded = any(attributes.get("pads", ())) or attributes.get("auto_pad", b"NOTSET") != b"NOTSET"
+        folds = attributes.get("group", 1) == 1 and not shared and weights[first.input[1]].data_type == onnx.TensorProto.FLOAT
+    if folds:
+        kernel = numpy_helper.to_array(weights[first.input[1]]).astype(np.float64) * scale[:, None, None]
+        weights[first.input[1]].CopyFrom(numpy_helper.from_array(kernel.astype(np.float32), first.input[1]))
+        if not padded:
+            bias = numpy_helper.to_array(weights[first.input[2]]).astype(np.float64) if len(first.input) > 2 else np.zeros(len(kernel))
+            graph.initializer.append(numpy_helper.from_array((bias - (kernel.sum((2, 3)) @ shift)).astype(np.float32), "normalised_bias"))
+            del first.input[2:]
+            first.input.append("normalised_bias")
+            return
+    steps = [("Sub", shift)] if folds else [("Sub", shift), ("Mul", scale)]
+    last = name
+    for i, (op, values) in enumerate(steps):
+        graph.initializer.append(numpy_helper.from_array(values.astype(np.float32).reshape(1, 3, 1, 1), f"normalisation_{op.lower()}"))
+        graph.node.insert(i, onnx.helper.make_node(op, [last, f"normalisation_{op.lower()}"], [f"normalised_{op.lower()}"]))
+        last = f"normalised_{op.lower()}"
+    for node in readers:
+        node.input[:] = [last if entry == name else entry for entry in node.input]
 
 
 def annotate(path: Path, props: Mapping[str, str]) -> str:

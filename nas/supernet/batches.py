@@ -32,9 +32,10 @@ class Augmentation:
     mixup: float = 0.0
 
 
-def prepare(dataset: Dataset, pixels: Pixels, resolution: Resolution) -> Tensor:
-    """Return pictures as a network takes them: (n, h, w, 3) of 8 bits -> (n, 3, *resolution), normalised by channel."""
-    x = normalise(dataset, torch.from_numpy(np.ascontiguousarray(pixels)))
+def prepare(dataset: Dataset, pixels: Pixels, resolution: Resolution, peak: float | None = None) -> Tensor:
+    """Return pictures as a network takes them: (n, h, w, 3) of 8 bits -> (n, 3, *resolution), normalised by channel, or in 0…`peak`."""
+    given = torch.from_numpy(np.ascontiguousarray(pixels))
+    x = normalise(dataset, given) if peak is None else given.permute(0, 3, 1, 2).float() * (peak / 255)
     if tuple(x.shape[2:]) == resolution:
         return x.contiguous(memory_format=torch.channels_last)
     return F.interpolate(x, resolution, mode="bilinear", align_corners=False).contiguous(memory_format=torch.channels_last)

@@ -1,8 +1,10 @@
 """The main job on a handful of pictures: every phase, and a kill in each of them."""
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -45,8 +47,11 @@ def words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[object]:
 def test_every_phase(nas: Callable[..., Result], words: list[object], tmp_path: Path) -> None:
     import onnx
     import onnxruntime
+    from PIL import Image
 
-    result = nas(*words, "--format", "json")
+    runner = tmp_path / "runner.py"  # what a user would write around adb or ssh
+    runner.write_text("import os, sys\nprint(os.path.getsize(sys.argv[1]) / 1e5)\n")
+    result = nas(*words, "--input", "bytes", "--verify", "2", "--runner", f"{sys.executable} {runner} {{onnx}}", "--format", "json")
     assert result.code == 0, result.err
     found = json.loads(result.out)
     assert found.keys() >= KEYS
@@ -72,6 +77,31 @@ def test_every_phase(nas: Callable[..., Result], words: list[object], tmp_path: 
     assert json.loads((run / "architecture.json").read_text()) == found["chosen"]["architecture"]
     assert json.loads(nas("resume", run, "--format", "json").out) == found
     assert "choice:" in nas("show", run).out
+    check_verified(found)
+    assert facts["input"] == "NCHW float32, RGB in 0…255"
+    assert "mean" not in facts
+    assert nas("export", run, "--to", tmp_path / "unit.onnx", "--input", "unit").code == 0
+    assert nas("export", run, "--to", tmp_path / "plain.onnx").code == 0
+    picture = np.asarray(Image.open(tmp_path / "data" / "light" / "0.png").resize((32, 32)), np.float32).transpose(2, 0, 1)[None]
+    plain = {p.key: p.value for p in onnx.load(tmp_path / "plain.onnx").metadata_props}
+    assert "peak" not in plain
+    mean, std = (np.array(json.loads(facts["normalisation"])[key]).reshape(1, 3, 1, 1) for key in ("mean", "std"))
+    inputs = {"run/model": picture, "unit": picture / 255, "plain": (picture / 255 - mean) / std}
+    sessions = {name: onnxruntime.InferenceSession(str(tmp_path / f"{name}.onnx")) for name in inputs}
+    scores = [sessions[name].run(None, {"input": x.astype(np.float32)})[0] for name, x in inputs.items()]
+    assert all(np.allclose(scores[0], other, rtol=1e-4, atol=1e-4) for other in scores[1:])
+    assert scores[0].argmax() == 1
+
+
+def check_verified(found: dict[str, Any]) -> None:
+    """The front's best two were measured, and each is told whether its estimate held."""
+    best = sorted(found["front"], key=lambda p: (-p["supernet_accuracy_pct"], p["latency_ms"]))[:2]
+    assert [row["key"] for row in found["verified"]] == [p["key"] for p in best]
+    for row, point in zip(found["verified"], best, strict=True):
+        assert row["inside"] == (point["lower_ms"] <= row["median_ms"] <= point["upper_ms"])
+        assert row["error_pct"] == pytest.approx(100 * (point["latency_ms"] / row["median_ms"] - 1))
+        assert f"{row['median_ms']:.3g} ms measured on" in row["line"]
+        assert ("inside the interval" in row["line"]) == row["inside"]
 
 
 @pytest.mark.slow
@@ -115,23 +145,29 @@ def test_resuming_gives_the_run_that_would_have_been(
 SMALL_RUN = """
 import sys
 import nas.design
+import nas.problem
 from nas.cli import main
 from nas.supernet.train import Recipe
-nas.design.RECIPE = Recipe(epochs=2, batch=16, random_members=1)
+nas.design.RECIPE = Recipe(epochs=3, batch=16, random_members=1)
 nas.design.TUNING = Recipe(epochs=2, batch=16, learning_rate=1e-3)
 nas.design.zoo_front = lambda _problem: []
+nas.problem.larger_preset = lambda *_: ""
 main(sys.argv[1:])
 """
 
 
 @pytest.mark.slow
-def test_kill_9_and_resume(nas: Callable[..., Result], words: list[object], tmp_path: Path) -> None:
-    """Killed when `nas show` says so, at the first epoch and in the middle of the search."""
+def test_kill_9_and_resume(nas: Callable[..., Result], words: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed when `nas show` says so: in the first, the middle and the last epoch, and in the first, a middle and the last evaluation."""
     import os
     import signal
     import subprocess
-    import sys
     import time
+
+    from nas import design
+    from nas.supernet.train import Recipe
+
+    monkeypatch.setattr(design, "RECIPE", Recipe(epochs=3, batch=16, random_members=1))
 
     def begin(*arguments: object) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-c", SMALL_RUN, *map(str, arguments)]
@@ -141,14 +177,15 @@ def test_kill_9_and_resume(nas: Callable[..., Result], words: list[object], tmp_
     run = tmp_path / "killed"
     words[-1] = run
     process = begin(*words)
-    for phase, done in (("train", 1), ("search", 2)):
+    for phase, done in (("train", 0), ("train", 1), ("train", 2), ("search", 0), ("search", 2), ("search", 3)):
         deadline_s = time.monotonic() + 300
         while time.monotonic() < deadline_s and process.poll() is None:
             shown = nas("show", run, "--format", "json")
             status = json.loads(shown.out) if shown.code == 0 else {}
-            if status.get("phase") == phase and (status.get("done") or 0) >= done:
+            if status.get("status") == "running" and (status.get("phase"), status.get("done")) == (phase, done):
                 break
-            time.sleep(0.05)
+            time.sleep(0.02)
+        assert process.poll() is None, f"{phase} was over before it was seen at {done}"
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
         assert json.loads(nas("show", run, "--format", "json").out)["status"] == "interrupted"

@@ -40,6 +40,7 @@ def test_random_weights(nas: Callable[..., Result], refused: Callable[..., str],
         (["--to", "m.onnx", "--trial", "3"], 2, "belongs to a run directory"),
         (["--to", "m.onnx", "--weights", "nowhere.safetensors"], 1, "nowhere.safetensors"),
         (["--to", "nowhere/m.onnx", "--weights", "random"], 1, "cannot be written"),
+        (["--to", "m.onnx", "--weights", "random", "--input", "bytes"], 2, "mean and deviation are those of the data"),
     ],
 )
 def test_bad_input(refused: Callable[..., str], arch: Path, words: list[str], code: int, message: str) -> None:

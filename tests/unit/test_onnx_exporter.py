@@ -38,6 +38,66 @@ def test_the_file_says_what_the_module_says(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["m.onnx"]
 
 
+def stem(kind: str) -> nn.Module:
+    first: list[nn.Module] = {
+        "padded": [nn.Conv2d(3, 8, 3, stride=2, padding=1)],
+        "patches": [nn.Conv2d(3, 8, 4, stride=4, bias=False)],
+        "patches with bias": [nn.Conv2d(3, 8, 4, stride=4)],
+        "grouped": [nn.Conv2d(3, 6, 3, padding=1, groups=3)],
+        "no convolution": [nn.AvgPool2d(2), nn.Conv2d(3, 8, 3)],
+    }[kind]
+    return nn.Sequential(*first, nn.ReLU(), nn.AdaptiveAvgPool2d(1))
+
+
+@pytest.mark.parametrize("peak", [1.0, 255.0])
+@pytest.mark.parametrize(
+    ("kind", "extra"),
+    [("padded", ["Sub"]), ("patches", []), ("patches with bias", []), ("grouped", ["Mul", "Sub"]), ("no convolution", ["Mul", "Sub"])],
+)
+def test_normalisation_folds_into_the_file(tmp_path: Path, kind: str, extra: list[str], peak: float) -> None:
+    import json
+
+    import onnxruntime
+
+    from nas.exporters.onnx import fold_normalisation
+
+    torch.manual_seed(1)
+    module, path = stem(kind), tmp_path / "m.onnx"
+    b = GraphBuilder("stem")
+    graph = b.build(b.conv(b.input((1, 3, 16, 24)), 8, 3))
+    plain = exporters.get("onnx")().export(module, graph, path, metadata={"mean": "[0.4]", "std": "[0.2]", "classes": "a"})
+    mean, std = (0.45, 0.5, 0.3), (0.2, 0.3, 0.25)
+    assert fold_normalisation(path, peak, mean, std) != plain.sha256
+    model = onnx.load(path)
+    facts = {p.key: p.value for p in model.metadata_props}
+    assert facts["input"] == f"NCHW float32, RGB in 0…{peak:g}"
+    assert json.loads(facts["normalisation"]) == {"mean": list(mean), "std": list(std)}
+    assert facts["classes"] == "a"
+    assert not facts.keys() & {"mean", "std"}  # nobody is to normalise twice
+    assert sorted(node.op_type for node in model.graph.node if plain.operators.get(node.op_type) is None) == extra
+    assert len(model.graph.node) == sum(plain.operators.values()) + len(extra)
+    session = onnxruntime.InferenceSession(str(path))
+    x = np.random.default_rng(3).uniform(0, peak, (1, 3, 16, 24)).astype(np.float32)
+    with torch.no_grad():
+        normalised = (torch.from_numpy(x) / peak - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
+        expected = module.eval()(normalised).numpy()
+    assert np.allclose(session.run(None, {"input": x})[0], expected, atol=1e-5)  # at the borders too: the pool sees every pixel
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["m.onnx"]
+
+
+def test_a_fold_that_changes_the_scores_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from nas.exporters import onnx as exporter
+
+    path = tmp_path / "m.onnx"
+    exporters.get("onnx")().export(*tiny(), path)
+    before = path.read_bytes()
+    monkeypatch.setattr(exporter, "_write_normalisation", lambda *_: None)
+    with pytest.raises(ArtifactError, match="cannot be folded"):
+        exporter.fold_normalisation(path, 255.0, (0.5,) * 3, (0.2,) * 3)
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["m.onnx"]
+
+
 def test_nothing_is_overwritten(tmp_path: Path) -> None:
     (tmp_path / "m.onnx").write_text("mine")
     with pytest.raises(ArtifactError, match="the file exists"):

@@ -43,6 +43,21 @@ def test_what_the_device_lacks_is_left_out_with_the_reason(tmp_path: Path) -> No
     assert not set(space.families) & set(found)  # type: ignore[attr-defined]
 
 
+def test_operators_that_a_device_lacks_are_named_by_the_graph_and_by_the_file(tmp_path: Path) -> None:
+    from nas.design import lacking_operators
+    from nas.problem import Problem, Request
+
+    path = write_device(tmp_path)
+    path.write_text(path.read_text().replace("[precisions.fp16]", '[precisions.fp16]\nunsupported_ops = ["Softmax", "Gelu"]'))
+    targets, space = load_targets([str(path)]), get_space("tiny-published")
+    goal = make_goal(targets, [])
+    request = Request(devices=(str(path),), space="tiny-published")
+    problem = Problem(request, targets, goal, space, Judge(space, goal, targets))
+    fancy, plain = (space.architecture([8, head]) for head in ("FancyOp", "Relu"))
+    assert lacking_operators(problem, fancy, {"Conv": 1, "Softmax": 2}) == ["FancyOp", "Softmax"]
+    assert lacking_operators(problem, plain, {"Conv": 1, "Relu": 1}) == []
+
+
 def test_a_larger_preset_is_named_where_the_budget_allows_it(tmp_path: Path) -> None:
     targets = load_targets([str(write_device(tmp_path))])
 
