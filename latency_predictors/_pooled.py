@@ -7,8 +7,8 @@ A network n has features x_n ≥ 0 (launch, multiply-adds, elements, …); on de
 with shared log prices θ, a scale s a device, a shift g for each group of prices a device, and deviations δ: all Gaussian around zero (θ
 around a prior), so that a device with few timings stays close to the others. b_n is what the features miss about a network and is common
 to all devices; without it fourteen timings of one odd network would count as fourteen independent witnesses. It is zero for a new network.
-The mode is found by Gauss–Newton with Student-t weights against single broken timings; one arrow-shaped system a step, solved for all
-members of an ensemble at once.
+The mode is found by Gauss–Newton with Student-t weights against single broken timings; a step eliminates each device's own
+prices first (by the covariance of its timings, which is smaller than the prices are many), for all members of an ensemble at once.
 
 Source: mixed-effects regression (Laird & Ware 1982) in the log-sum form of posynomial models; leave-out residuals of a penalised
 least-squares fit follow from its hat matrix, r₋ₙ = (I − Hₙₙ)⁻¹ rₙ (Cook & Weisberg 1982), here by blocks of one network on all devices and
@@ -103,17 +103,10 @@ def fit_pooled(features: Floats, log_ms: Floats, trust: Floats, priors: Priors, 
     base = np.where(seen, trust, 0.0)[None] / priors.noise_sd[:, None, None] ** 2  # (m, d, n)
 
     size_u = columns + groups + 1  # a device's own: deviations, group shifts, scale
-    precision_u = np.concatenate(
-        [
-            1.0 / deviation_sd**2,
-            1.0 / priors.group_sd**2,
-            np.full((members, 1), 1.0 / priors.scale_sd**2),
-        ],
-        axis=1,
-    )
-    precision_u = np.repeat(precision_u[:, None], devices, axis=1)  # (members, devices, own)
+    variance_u = np.concatenate([deviation_sd**2, priors.group_sd**2, np.full((members, 1), priors.scale_sd**2)], axis=1)
+    variance_u = np.repeat(variance_u[:, None], devices, axis=1)  # (members, devices, own)
     if priors.looseness is not None:
-        precision_u[:, :, :-1] /= priors.looseness[None, :, None] ** 2
+        variance_u[:, :, :-1] *= priors.looseness[None, :, None] ** 2
     precision_g = np.concatenate(
         [1.0 / price_sd**2, np.repeat(1.0 / priors.network_sd[:, None] ** 2, networks, axis=1)], axis=1
     )  # (m, columns + networks)
@@ -140,24 +133,25 @@ def fit_pooled(features: Floats, log_ms: Floats, trust: Floats, priors: Priors, 
             effect_variance = (1.0 - heavy) * gaussian + heavy * effect**2  # (ν·ω² + b²) / (ν + 1)
             precision_g[:, columns:] = 1.0 / effect_variance
         z = np.concatenate([share, share @ member_of_group[:, None], np.ones((*share.shape[:3], 1))], axis=3)
-        zw = z * weight[..., None]
-        inner = zw.swapaxes(2, 3) @ z  # (m, d, u, u)
-        inner[..., np.arange(size_u), np.arange(size_u)] += precision_u
-        cross = np.concatenate([share.swapaxes(2, 3) @ zw, zw], axis=2)  # (m, d, columns + networks, u)
-        solved = np.linalg.solve(inner, cross.swapaxes(2, 3)).swapaxes(2, 3)
+        zp = z * variance_u[:, :, None]
+        spread = zp @ z.swapaxes(2, 3)  # (m, d, n, n) covariance of a device's networks by its own prices
+        root = np.sqrt(weight)
+        inverse = root[..., None] * np.linalg.inv(root[..., None] * spread * root[..., None, :] + np.eye(networks)) * root[..., None, :]
+        seen_share = inverse @ share  # (m, d, n, k); `inverse` is (W⁻¹ + Z P⁻¹ Zᵀ)⁻¹, so a device's own prices are eliminated
         schur = np.zeros((members, columns + networks, columns + networks))
-        schur[:, :columns, :columns] = np.einsum("mdnk,mdnl->mkl", share * weight[..., None], share, optimize=True)
-        mixed = np.einsum("mdnk,mdn->mkn", share, weight)
-        schur[:, :columns, columns:], schur[:, columns:, :columns] = mixed, mixed.swapaxes(1, 2)
+        schur[:, :columns, :columns] = (share.swapaxes(2, 3) @ seen_share).sum(axis=1)
+        mixed = seen_share.sum(axis=1)  # (m, n, k)
+        schur[:, columns:, :columns], schur[:, :columns, columns:] = mixed, mixed.swapaxes(1, 2)
+        schur[:, columns:, columns:] = inverse.sum(axis=1)
         diagonal = np.arange(columns + networks)
-        schur[:, diagonal[columns:], diagonal[columns:]] += weight.sum(axis=1)
         schur[:, diagonal, diagonal] += precision_g
-        schur -= (solved @ cross.swapaxes(2, 3)).sum(axis=1)
-        pull_u = np.einsum("mdnu,mdn->mdu", zw, residual) - precision_u * own
-        pull_g = np.concatenate([np.einsum("mdnk,mdn->mk", share, weight * residual), (weight * residual).sum(axis=1)], axis=1)
+        open_residual = residual + np.einsum("mdnu,mdu->mdn", z, own)  # what the device's own prices and the move of the rest explain
+        pulled = np.einsum("mdij,mdj->mdi", inverse, open_residual)
+        pull_g = np.concatenate([np.einsum("mdnk,mdn->mk", share, pulled), pulled.sum(axis=1)], axis=1)
         pull_g -= precision_g * np.concatenate([theta - centre, effect], axis=1)
-        move_g = np.linalg.solve(schur, (pull_g - np.einsum("mdgu,mdu->mg", solved, pull_u))[..., None])[..., 0]
-        move_u = np.linalg.solve(inner, (pull_u - np.einsum("mdgu,mg->mdu", cross, move_g))[..., None])[..., 0]
+        move_g = np.linalg.solve(schur, pull_g[..., None])[..., 0]
+        rest = open_residual - np.einsum("mdnk,mk->mdn", share, move_g[:, :columns]) - move_g[:, None, columns:]
+        move_u = np.einsum("mdnu,mdn->mdu", zp, np.einsum("mdij,mdj->mdi", inverse, rest)) - own
         damp = 1.0 / np.maximum(1.0, np.abs(np.concatenate([move_g, move_u.reshape(members, -1)], axis=1)).max(axis=1))
         if step > _DAMPED_FROM:  # Gauss–Newton may circle around the mode of a price that hardly matters
             damp *= 0.5
@@ -172,16 +166,16 @@ def fit_pooled(features: Floats, log_ms: Floats, trust: Floats, priors: Priors, 
     raw = np.where(seen[None], target[None] - np.log(total), np.nan)
     left_out = np.full_like(raw, np.nan)
     if leave_out:
-        reduced = np.concatenate([share, np.zeros((*share.shape[:3], networks))], axis=3)
-        reduced -= np.einsum("mdnu,mdgu->mdng", z, solved, optimize=True)  # a = G − Z U⁻¹ Cᵀ, without the network's own effect
+        explained = spread @ inverse  # by a device's own prices
+        reduced = np.concatenate([share - explained @ share, -explained], axis=3)  # without the network's own effect
         through = np.linalg.solve(schur[:, None], reduced.swapaxes(2, 3)).swapaxes(2, 3)
-        own_part = np.einsum("mdnu,mdun->mdn", z, np.linalg.solve(inner, z.swapaxes(2, 3)))
+        own_part = np.einsum("mdnn->mdn", spread) - np.einsum("mdij,mdji->mdi", explained, spread)
         hat = np.einsum("mdng,meng->mnde", reduced, through, optimize=True)
         hat[..., np.arange(devices), np.arange(devices)] += own_part.swapaxes(1, 2)
         kept = weight.swapaxes(1, 2)  # (m, n, d); the covariance of a network's rows is W⁻¹ + ω² 1 1ᵀ
         share_of_effect = effect_variance / (1.0 + effect_variance * kept.sum(axis=2))
-        inverse = kept[..., None] * np.eye(devices) - share_of_effect[..., None, None] * kept[..., :, None] * kept[..., None, :]
-        matrix = np.eye(devices) - hat @ inverse
+        by_network = kept[..., None] * np.eye(devices) - share_of_effect[..., None, None] * kept[..., :, None] * kept[..., None, :]
+        matrix = np.eye(devices) - hat @ by_network
         solution = np.linalg.solve(matrix, np.nan_to_num(raw).swapaxes(1, 2)[..., None])[..., 0].swapaxes(1, 2)
         left_out = np.where(seen[None], solution, np.nan)
     shared = priors.price_log.copy()

@@ -114,6 +114,72 @@ def pooled_lines(report: dict[str, Any], *tables: dict[str, Any]) -> list[str]:
     return lines
 
 
+def summary_line(found: dict[str, Any]) -> str:
+    """Say what all devices of one precision and runtime give together."""
+    over = found["over_devices"]
+    pooled, wide = over["pooled"], over["devices_with_12_networks"]
+    return (
+        f"Mean over {over['devices']} devices {over['mean_of_mean_error_pct']:.1f} %, worst {over['worst_mean_error_pct']:.1f} %; "
+        f"pooled over {over['predictions']} predictions: {pooled['coverage_pct']:.1f} % inside the 90 % interval, "
+        f"median half-width ×/÷ {1 + pooled['halfwidth_pct'] / 100:.2f}; significantly below 90 %: {', '.join(over['significantly_below_90_pct']) or 'none'}."
+        + (
+            f" Median over networks, mean over the {wide} devices with at least 12: {over['mean_of_median_error_pct_with_12_networks']:.1f} %."
+            if wide
+            else ""
+        )
+    )
+
+
+SPREAD = {
+    "sa8295p_mean_error_pct": "SA8295P mean %",
+    "sa8295p_median_error_pct": "SA8295P median %",
+    "sa8295p_within_10_pct": "SA8295P ≤ 10 %",
+    "mean_of_mean_error_pct": "mean over devices %",
+    "worst_mean_error_pct": "worst device %",
+    "mean_of_median_error_pct_with_12_networks": "median, devices with ≥ 12 %",
+}
+
+
+def spread_sections(seeds: dict[str, Any], nested: dict[str, Any]) -> list[str]:
+    """Say how far the figures depend on the ensemble's draw and on settings that were watched."""
+    text: list[str] = []
+    if seeds:
+        rows = [
+            [seed, precision, *(f"{found[key]:.1f}" for key in SPREAD), f"{found['pooled_coverage_pct']:.1f}"]
+            for precision in next(iter(seeds.values()))
+            for seed, entry in seeds.items()
+            for found in (entry[precision],)
+        ]
+        text += [
+            "## Other draws of the ensemble, qnn, leave one network out",
+            "",
+            table(["seed", "precision", *SPREAD.values(), "covered %"], rows),
+            "",
+        ]
+    if nested:
+        ways = {"watched": "as committed", "nested": "chosen inside each fold", "residual": "as committed, with a residual"}
+        rows = [
+            [precision, label, *(f"{nested[precision][way][key]:.1f}" for key in SPREAD)]
+            for precision in ("fp16", "w8a16", "w8a8")
+            for way, label in ways.items()
+        ]
+        chosen = {p: ", ".join(f"{label}: {n}" for label, n in nested[p]["chosen"].items()) for p in ("fp16", "w8a16", "w8a8")}
+        used = ", ".join(f"{p} {nested[p]['residual_used']} of {nested[p]['networks']}" for p in chosen)
+        text += [
+            "## Settings chosen inside each fold, and a residual",
+            "",
+            f"`nested.py`, {nested['members']} members: a network is left out of everything; the rest's own left-out errors choose among the settings that "
+            "were watched while this model was written (image priced or not; device priors wide or as narrow as before). The residual is a ridge regression "
+            f"on shares of kinds of work whose strength, none included, is chosen inside (used for: {used}).",
+            "",
+            table(["precision", "settings", *SPREAD.values()], rows),
+            "",
+            *(f"- chosen at {p}: {line}" for p, line in chosen.items()),
+            "",
+        ]
+    return text
+
+
 def main() -> None:
     loo, family, unseen, donor = (read(f"{n}.json") for n in ("leave_one_out_qnn", "family_qnn", "unseen_generation_qnn", "donor_qnn"))
     pool = Physical.load(ROOT / "latency_predictors" / "artifacts" / "qualcomm-qnn.npz").pools["fp16"]
@@ -124,40 +190,22 @@ def main() -> None:
         "seed": loo["seed"],
     }
     head = ["device", "n", "mean % (90 % bootstrap)", "median %", "≤ 10 %", "≤ 25 %", "ρ", "covered %", "half-width ×/÷", "worst networks"]
-    for precision, found in loo["precisions"].items():
-        over = found["over_devices"]
-        pooled = over["pooled"]
-        text += [
-            f"## Leave one network out, qnn, {precision}",
-            "",
-            f"Mean over {over['devices']} devices {over['mean_of_mean_error_pct']:.1f} %, worst {over['worst_mean_error_pct']:.1f} %; "
-            f"pooled over {over['predictions']} predictions: {pooled['coverage_pct']:.1f} % inside the 90 % interval, "
-            f"median half-width ×/÷ {1 + pooled['halfwidth_pct'] / 100:.2f}; significantly below 90 %: {', '.join(over['significantly_below_90_pct']) or 'none'}. "
-            + (
-                f"Median over networks, mean over the {over['devices_with_12_networks']} devices with at least 12: "
-                f"{over['mean_of_median_error_pct_with_12_networks']:.1f} %."
-                if over["devices_with_12_networks"]
-                else ""
-            ),
-            "",
-            table(head, device_rows(found["devices"])),
-            "",
-        ]
-    text += ["## All held-out predictions pooled", "", *pooled_lines(report, loo, read("leave_one_out_tflite.json")), ""]
+    tflite = read("leave_one_out_tflite.json")
+    for runtime, results in (("qnn", loo), ("tflite", tflite)):
+        for precision, found in results.get("precisions", {}).items():
+            text += [
+                f"## Leave one network out, {runtime}, {precision}",
+                "",
+                summary_line(found),
+                "",
+                table(head, device_rows(found["devices"])),
+                "",
+            ]
+    text += ["## All held-out predictions pooled", "", *pooled_lines(report, loo, tflite), ""]
     if family:
         found = family["precisions"]["fp16"]
         text += ["## Whole families left out, fp16", "", table(head, device_rows(found["devices"])), ""]
-    tflite = read("leave_one_out_tflite.json").get("precisions", {}).get("fp16")
-    if tflite:
-        over = tflite["over_devices"]
-        text += [
-            "## Leave one network out, tflite, fp16",
-            "",
-            f"Mean over {over['devices']} devices {over['mean_of_mean_error_pct']:.1f} %, worst {over['worst_mean_error_pct']:.1f} %.",
-            "",
-            table(head, device_rows(tflite["devices"])),
-            "",
-        ]
+    text += spread_sections(read("seeds_qnn.json").get("seeds", {}), read("nested_qnn.json"))
     if unseen:
         rows = [
             [

@@ -1,6 +1,6 @@
 """Fit the latency predictor of all Qualcomm devices, hold networks out, and write artifacts, profiles and results.
 
-python experiments/004_qualcomm_latency/run.py --data ../shared/data               everything, about half an hour on one core
+python experiments/004_qualcomm_latency/run.py --data ../shared/data               everything, a few minutes on one core
 python experiments/004_qualcomm_latency/run.py --data ../shared/data --fit         artifacts and profiles alone, from the stored results
 python experiments/004_qualcomm_latency/run.py --data ../shared/data --part loo    one protocol: loo, family, unseen or seeds
 """
@@ -62,7 +62,7 @@ SUMMARY = (
 )
 MIN_TIMED = 8
 PARTS = ("loo", "family", "unseen", "seeds")
-SEEDS = (1, 2, 3)
+SEEDS = (1, 2, 3, 4)
 log = logging.getLogger("qualcomm_latency")
 
 TITLES = {
@@ -125,37 +125,18 @@ def predicted(predictor: Physical, samples: Sequence[Sample]) -> Iterator[tuple[
         yield s, Prediction(s.name, s.latency_ms, e.latency_ms, e.lower_ms, e.upper_ms)
 
 
-def hold_out(
-    samples: Sequence[Sample],
-    groups: Mapping[str, Sequence[str]],
-    tested: Sequence[str],
-    options: argparse.Namespace,
-    key: str,
-    seed: int = SEED,
-) -> Held:
-    """Leave each group of networks (and their twins) out of one fit of all devices and precisions; predict them everywhere.
-
-    With ``--cache``, folds that are there already are read; with ``--slice I/N``, only every N-th fold is made.
-    """
+def hold_out(samples: Sequence[Sample], groups: Mapping[str, Sequence[str]], tested: Sequence[str], members: int, seed: int = SEED) -> Held:
+    """Leave each group of networks (and their twins) out of one fit of all devices and precisions; predict them everywhere."""
     found: Held = {}
-    share, shares = map(int, options.slice.split("/"))
-    for label, names in list(groups.items())[share::shares]:
+    for label, names in groups.items():
         mine = [s for s in samples if s.name in set(names) & set(tested)]
         if not mine:
             continue
         started = time.perf_counter()
-        file = options.cache / f"{key}-{seed}-{options.members}-{label}.json" if options.cache else None
-        if file is not None and file.is_file():
-            made = [(precision, device, Prediction(*row)) for precision, device, *row in json.loads(file.read_text())]
-        else:
-            keys = {s.graph.key for s in samples if s.name in set(names)}
-            predictor = Physical(options.members, seed).fit([s for s in samples if s.graph.key not in keys])
-            made = [(s.precision, s.device, p) for s, p in predicted(predictor, mine)]
-            if file is not None:
-                rows = [(precision, device, *(getattr(p, f) for f in Prediction.__slots__)) for precision, device, p in made]
-                file.write_text(json.dumps(rows))
-        for precision, device, p in made:
-            found.setdefault(precision, {}).setdefault(device, []).append(p)
+        keys = {s.graph.key for s in samples if s.name in set(names)}
+        predictor = Physical(members, seed).fit([s for s in samples if s.graph.key not in keys])
+        for s, p in predicted(predictor, mine):
+            found.setdefault(s.precision, {}).setdefault(s.device, []).append(p)
         log.info("%s left out, %.1f s", label, time.perf_counter() - started)
     return found
 
@@ -300,15 +281,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--fit", action="store_true", help="artifacts and profiles alone")
     parser.add_argument("--part", choices=PARTS, action="append", help="these protocols alone; default all")
-    parser.add_argument(
-        "--cache", type=Path, help="folder that keeps the predictions of each fold, to resume; stale after any change of code"
-    )
-    parser.add_argument("--slice", default="0/1", help="I/N: make every N-th fold of --part for --cache, and nothing else")
     parser.add_argument("--members", type=int, default=MEMBERS)
     parser.add_argument("--runtime", choices=("qnn", "tflite"), action="append")
     options = parser.parse_args()
-    if options.slice != "0/1" and not options.cache:
-        parser.error("--slice needs --cache")
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     models = read_models(options.data / "aihub_models.csv")
     graphs, families, missing = graphs_of(models)
@@ -336,15 +311,10 @@ def run_one(
     parts = () if options.fit else options.part or PARTS
     tested = classifiers(models)
     groups = {n: [n] for n in tested}
-    if options.slice != "0/1":
-        for part in parts:
-            for seed in SEEDS if part == "seeds" else (SEED,):
-                hold_out(samples, groups, tested, options, f"loo-{runtime}", seed)
-        return
     Physical(options.members, SEED).fit(named).save(ARTIFACTS / artifact)
     file = RESULTS / f"leave_one_out_{runtime}.json"
     if "loo" in parts:
-        held = hold_out(samples, groups, tested, options, f"loo-{runtime}")
+        held = hold_out(samples, groups, tested, options.members)
         write_json(file, about(options) | {"notes": table.notes, "precisions": summaries(held)})
         if runtime == "qnn":
             write_json(RESULTS / "donor_qnn.json", about(options) | {p: donors(devices) for p, devices in held.items()})
@@ -422,27 +392,22 @@ def family_results(samples: Sequence[Sample], families: Mapping[str, str], teste
     for name in {s.name for s in samples}:
         groups.setdefault(families[name], []).append(name)
     only = [s for s in samples if s.precision == "fp16"]
-    held = hold_out(only, dict(sorted(groups.items())), tested, options, "family-qnn")
+    held = hold_out(only, dict(sorted(groups.items())), tested, options.members)
     write_json(RESULTS / "family_qnn.json", about(options) | {"families": groups, "precisions": summaries(held)})
 
 
 def seed_results(samples: Sequence[Sample], tested: Sequence[str], options: argparse.Namespace) -> None:
-    """Leave one network out again with other draws of the ensemble, to see how far the figures depend on the draw."""
-    file = RESULTS / "seeds_qnn.json"
-    found: dict[str, Any] = json.loads(file.read_text())["seeds"] if file.is_file() else {}
+    """Leave one network out again with other draws of the ensemble: how far the figures depend on the draw."""
+    found: dict[str, Any] = {}
     for seed in (SEED, *SEEDS):
-        if seed == SEED:
-            held = json.loads((RESULTS / "leave_one_out_qnn.json").read_text())["precisions"]
-        else:
-            held = summaries(hold_out(samples, {n: [n] for n in tested}, tested, options, "loo-qnn", seed))
+        held = summaries(hold_out(samples, {n: [n] for n in tested}, tested, options.members, seed))
         found[str(seed)] = {
-            precision: {
-                "sa8295p": {k: v for k, v in entry["devices"].get("sa8295p", {}).items() if k in SUMMARY},
-                "over_devices": {k: v for k, v in entry["over_devices"].items() if k != "pooled"},
-            }
+            precision: {k: v for k, v in entry["over_devices"].items() if k != "pooled"}
+            | {f"pooled_{k}": entry["over_devices"]["pooled"][k] for k in ("coverage_pct", "halfwidth_pct")}
+            | {f"sa8295p_{k}": entry["devices"]["sa8295p"][k] for k in ("mean_error_pct", "median_error_pct", "within_10_pct", "spearman")}
             for precision, entry in held.items()
         }
-        write_json(file, about(options) | {"seeds": found})
+    write_json(RESULTS / "seeds_qnn.json", about(options) | {"seeds": found})
 
 
 def unseen_results(samples: Sequence[Sample], tested: Sequence[str], options: argparse.Namespace) -> None:
