@@ -2,30 +2,32 @@
 
 The plain model for CPUs, GPUs and boards with public timings: an operator costs so much a MAC of its family, so much a byte it touches, so
 much to start; narrow operators cost more a MAC. Prices are never negative and never zero, so a kind of work that the timings lack is priced
-as the average of its sort and named as extrapolated.
+as the average of its sort and named as extrapolated. A device with plenty of networks is also given prices of what a finer count tells apart (padded
+channels, few positions, attention's layout: `latency_predictors._quantities`).
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from latency_predictors._operator_counts import Kind, kind_of
+from latency_predictors._quantities import QUANTITIES, quantities_of
 from nas.errors import ArtifactError, UsageError, did_you_mean
 from nas.graph import Graph, Operator
 from nas.hardware import Profile
 from nas.ops import spec_of
+from nas.passes import normalise
 from nas.predictor import Estimate, Estimates, Floats, OperatorLatency, Predictor, Sample, Segments, predictors
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 FEWEST = 10
 MANY = 60
 _BEYOND = 1.5  # by so much the interval's logarithm grows outside what was calibrated
@@ -33,7 +35,7 @@ _NARROW = (32, 64, 128, 256)  # geometric mean of input and output channels belo
 _WORK = ("depthwise3", "depthwise5", "depthwise7", "grouped", "conv3", "conv", "pointwise", "gemm", "attention", "other")
 _MOVES = ("relu", "smooth", "elementwise", "norm", "softmax", "layout", "transpose", "pool", "global", "rest")
 _WIDE = ("pointwise", "gemm", "conv3", "conv", "grouped")
-COLUMNS = (
+COARSE = (
     "operators",
     "weight_bytes",
     *(f"{work}/macs" for work in _WORK),
@@ -42,6 +44,11 @@ COLUMNS = (
     *(f"{work}/macs<{width}" for work in _WIDE for width in _NARROW),
     "smooth fused/bytes",
 )
+"""What every device is priced by."""
+COLUMNS = (*COARSE, *QUANTITIES)
+"""What a device with `MANY` networks is priced by."""
+_VIEWS = (slice(len(COARSE)), slice(len(COARSE), None), slice(None))
+"""Fits to the coarse, the fine and all columns are averaged: each errs on other networks."""
 _AT = {name: i for i, name in enumerate(COLUMNS)}
 _SMOOTH = {"Gelu", "Swish", "Sigmoid", "Tanh", "Mish", "Erf", "Softplus", "Elu", "Selu"}
 
@@ -98,11 +105,19 @@ def _row(graph: Graph, op: Operator) -> dict[str, float]:
 @lru_cache(maxsize=65536)
 def quantities(graph: Graph) -> tuple[float, ...]:
     """Return a graph's quantities in the order of `COLUMNS`."""
-    total: dict[str, float] = defaultdict(float)
-    for op in graph.operators:
-        for name, value in _row(graph, op).items():
-            total[name] += value
-    return tuple(float(total.get(name, 0)) for name in COLUMNS)
+    return tuple(_rows(graph)[2].sum(axis=0).tolist())
+
+
+def _rows(graph: Graph) -> tuple[tuple[str, ...], tuple[str, ...], Floats]:
+    """Return names and kinds of the operators that a compiling runtime executes, and their quantities, shape (operators, columns)."""
+    compiled = normalise(graph)
+    fine = quantities_of(compiled, normalise)
+    rows = np.zeros((len(compiled.operators), len(COLUMNS)))
+    for at, op in enumerate(compiled.operators):
+        for name, value in _row(compiled, op).items():
+            rows[at, _AT[name]] += value
+    rows[:, len(COARSE) :] = fine.rows
+    return fine.names, fine.ops, rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,15 +126,28 @@ class Prices:
 
     Attributes:
         prices_ms: A unit of each quantity, shape (columns,).
-        scores: Log residuals (predicted over measured) of networks left out with their families, by ascending size.
+        networks: Names of the networks of the fit.
+        measured_ms: Their latencies, shape (networks,).
+        left_out_ms: What each is predicted when it, or its family, is left out, shape (networks,).
         most: Second largest amount of each quantity in a network of the fit, so zero where fewer than two had any.
-        range_ms: Fastest and slowest network of the fit.
     """
 
     prices_ms: Floats
-    scores: Floats
+    networks: tuple[str, ...]
+    measured_ms: Floats
+    left_out_ms: Floats
     most: Floats
-    range_ms: tuple[float, float]
+
+    @cached_property
+    def scores(self) -> Floats:
+        """Log residuals (predicted over measured) of the networks left out, by ascending size."""
+        residuals = np.log(self.left_out_ms / self.measured_ms)
+        return np.asarray(residuals[np.argsort(np.abs(residuals), kind="stable")])
+
+    @property
+    def range_ms(self) -> tuple[float, float]:
+        """Fastest and slowest network of the fit."""
+        return float(self.measured_ms.min()), float(self.measured_ms.max())
 
 
 def fit_prices(x: Floats, latency_ms: Floats, prior: Floats | None = None, penalty: float = 0.0) -> Floats:
@@ -134,35 +162,52 @@ def fit_prices(x: Floats, latency_ms: Floats, prior: Floats | None = None, penal
     Source:
         Lawson & Hanson's non-negative least squares; Huber-like weights (reweighted four times, relative error 5 %).
     """
+    if prior is None and len(latency_ms) >= MANY:
+        return np.asarray(np.mean([_shrunk_prices(x, latency_ms, view) for view in _VIEWS], axis=0))
+    least = 0.01 * default_prices(x, latency_ms)
+    centre = 100 * least if prior is None else prior
+    found = _robust_nnls(x / latency_ms[:, None] * centre, penalty or 0.1, 1.0) * centre
+    return _never_zero(x, found, least)
+
+
+def _shrunk_prices(x: Floats, latency_ms: Floats, view: slice) -> Floats:
+    """Return prices from plenty of networks, of the columns in view; all are shrunk alike, to nothing."""
+    rows = x[:, view] / latency_ms[:, None]
+    centre = 1 / (rows.mean(0) + rows.std(0) + 1e-12)
+    found = np.zeros(len(COLUMNS))
+    found[view] = _robust_nnls(rows * centre, 0.05 * len(rows) ** 0.5, 0.0) * centre
+    return _never_zero(x, found, 0.01 * default_prices(x, latency_ms))
+
+
+def _never_zero(x: Floats, prices: Floats, least: Floats) -> Floats:
+    return np.asarray(np.where((x > 0).any(axis=0), np.maximum(prices, least), 100 * least), dtype=float)
+
+
+def _robust_nnls(scaled: Floats, strength: float, target: float) -> Floats:
+    """Return factors ≥ 0 that bring every row to one, drawn to `target` with `strength`."""
     from scipy.optimize import nnls
 
-    least = 0.01 * default_prices(x, latency_ms)
-    rows = x / latency_ms[:, None]
-    if prior is None and len(latency_ms) >= MANY:  # plenty: shrink every column alike, to nothing
-        centre, strength, target = 1 / (rows.mean(0) + rows.std(0) + 1e-12), 0.1 * len(rows) ** 0.5, 0.0
-    else:
-        centre, strength, target = (100 * least if prior is None else prior), penalty or 0.1, 1.0
-    scaled = rows * centre
-    trust = np.ones(len(latency_ms))
-    found: Floats = np.ones(len(centre))
+    pull = strength * np.eye(scaled.shape[1])
+    trust = np.ones(len(scaled))
+    found: Floats = np.ones(len(pull))
     for _ in range(4):
-        design = np.concatenate([scaled * trust[:, None], strength * np.eye(len(centre))])
-        found = nnls(design, np.concatenate([trust, np.full(len(centre), strength * target)]), maxiter=30 * len(centre))[0]
+        design = np.concatenate([scaled * trust[:, None], pull])
+        found = np.asarray(nnls(design, np.concatenate([trust, np.full(len(pull), strength * target)]), maxiter=60 * len(pull))[0])
         trust = 1 / np.sqrt(np.maximum(np.abs(scaled @ found - 1), 0.05) / 0.05)
-    seen = (x > 0).any(axis=0)
-    return np.asarray(np.where(seen, np.maximum(found * centre, least), 100 * least), dtype=float)
+    return found
 
 
 def default_prices(x: Floats, latency_ms: Floats) -> Floats:
-    """Return prices under which MACs, bytes, weights and starts take a quarter of the time each, whatever their family."""
+    """Return prices under which MACs, bytes, weights and starts take a quarter of the time each, whatever their family; fine counts are free."""
     sorts = {"macs": 0.0, "bytes": 0.0, "weight_bytes": 0.0, "operators": 0.0}
     totals = dict.fromkeys(sorts, np.zeros(len(x)))
-    of = ["macs" if "macs" in name else name if name in sorts else "bytes" for name in COLUMNS]
-    for i, name in enumerate(COLUMNS):
+    of = ["macs" if "macs" in name else name if name in sorts else "bytes" for name in COARSE]
+    for i, name in enumerate(COARSE):
         if "<" not in name:
             totals[of[i]] = totals[of[i]] + x[:, i]
     unit = {sort: float(np.median(latency_ms / np.maximum(total, 1e-9))) / 4 for sort, total in totals.items()}
-    return np.array([unit[sort] * (0.2 if "<" in name else 1.0) for name, sort in zip(COLUMNS, of, strict=True)])
+    coarse = [unit[sort] * (0.2 if "<" in name else 1.0) for name, sort in zip(COARSE, of, strict=True)]
+    return np.array(coarse + [0.0] * len(QUANTITIES))
 
 
 def left_out(x: Floats, latency_ms: Floats, groups: Sequence[Any], prior_of: Any = None) -> Floats:
@@ -218,14 +263,22 @@ class Additive(Predictor):
         known = {device for device, at in self.devices if at == precision}
         raise UsageError(f"additive: nothing is fitted for {profile.name!r} at {precision!r}.{did_you_mean(profile.name, known)}")
 
+    def held_out(self, device: str, precision: str) -> list[tuple[str, float, float, float, float]]:
+        """See `Predictor.held_out`; families are left out together where networks are plenty."""
+        prices = self.devices[device, precision]
+        factor = math.exp(conformal_quantile(prices.scores, 0.9))
+        rows = zip(prices.networks, prices.measured_ms.tolist(), prices.left_out_ms.tolist(), strict=True)
+        return [(name, measured, guess, guess / factor, guess * factor) for name, measured, guess in rows]
+
     def estimate(self, graph: Graph, profile: Profile, precision: str, confidence: float = 0.9) -> Estimate:
         """Estimate one graph; the breakdown sums to the latency."""
         prices = self._prices(profile, precision)
-        rows = [_row(graph, op) for op in graph.operators]
-        parts = [sum(value * float(prices.prices_ms[_AT[name]]) for name, value in row.items()) for row in rows]
+        names, ops, rows = _rows(graph)
+        parts = rows @ prices.prices_ms
+        total = rows.sum(axis=0)
         missing = set(profile.at(precision).unsupported_ops) & {op.op for op in graph.operators}
-        latency = float(np.array(quantities(graph)) @ prices.prices_ms)
-        beyond = _extrapolated(prices, np.array(quantities(graph)), latency)
+        latency = float(total @ prices.prices_ms)
+        beyond = _extrapolated(prices, total, latency)
         factor = math.exp(conformal_quantile(prices.scores, confidence) * (_BEYOND if beyond else 1))
         return Estimate(
             latency,
@@ -234,7 +287,7 @@ class Additive(Predictor):
             confidence,
             unsupported=tuple(sorted({*graph.unknown, *missing})),
             extrapolated=beyond,
-            operators=tuple(OperatorLatency(op.name, op.op, ms) for op, ms in zip(graph.operators, parts, strict=True)),
+            operators=tuple(OperatorLatency(name, op, float(ms)) for name, op, ms in zip(names, ops, parts, strict=True)),
         )
 
     def estimate_batch(self, candidates: Sequence[Segments], profile: Profile, precision: str, confidence: float = 0.9) -> Estimates:
@@ -251,14 +304,14 @@ class Additive(Predictor):
     def save(self, path: Path) -> None:
         """Write an npz of numbers and one JSON text."""
         head = {"version": FORMAT_VERSION, "columns": COLUMNS, "devices": [list(key) for key in self.devices]}
-        head["ranges"] = [list(p.range_ms) for p in self.devices.values()]
+        head["networks"] = [list(p.networks) for p in self.devices.values()]
         stacked: dict[str, Any] = {
             "prices": np.array([p.prices_ms for p in self.devices.values()]),
             "most": np.array([p.most for p in self.devices.values()], dtype=np.float32),
         }
-        scores: dict[str, Any] = {f"scores/{i}": p.scores for i, p in enumerate(self.devices.values())}
+        ms: dict[str, Any] = {f"ms/{i}": np.stack([p.measured_ms, p.left_out_ms]) for i, p in enumerate(self.devices.values())}
         with path.open("wb") as file:
-            np.savez_compressed(file, head=np.array(json.dumps(head)), **stacked, **scores)
+            np.savez_compressed(file, head=np.array(json.dumps(head)), **stacked, **ms)
 
     @classmethod
     def load(cls, path: Path) -> Additive:
@@ -269,11 +322,11 @@ class Additive(Predictor):
                 if head["version"] != FORMAT_VERSION or tuple(head["columns"]) != COLUMNS:
                     raise ArtifactError(f"additive: {path} is of another version. Do this: fit it again.")
                 prices, most = data["prices"], data["most"].astype(float)
-                scores = [data[f"scores/{i}"] for i in range(len(prices))]
+                ms = [data[f"ms/{i}"] for i in range(len(prices))]
             return cls(
                 {
-                    (device, precision): Prices(prices[i], scores[i], most[i], (low, high))
-                    for i, ((device, precision), (low, high)) in enumerate(zip(head["devices"], head["ranges"], strict=True))
+                    (device, precision): Prices(prices[i], tuple(head["networks"][i]), ms[i][0], ms[i][1], most[i])
+                    for i, (device, precision) in enumerate(head["devices"])
                 }
             )
         except FileNotFoundError:
@@ -304,9 +357,10 @@ def _fit_pool(samples: Sequence[Sample], precision: str) -> dict[tuple[str, str]
         prior = typical.prices("") * scale if typical else None
         found[device, precision] = Prices(
             fit_prices(x, y, prior),
-            _by_size(np.log(guess / y)),
+            tuple(names),
+            y,
+            guess,
             np.sort(x, axis=0)[-2].astype(np.float32).astype(float),
-            (float(y.min()), float(y.max())),
         )
     return found
 
@@ -333,13 +387,9 @@ class _Typical:
 
 
 def conformal_quantile(scores: Floats, confidence: float) -> float:
-    """Return the ⌈(n + 1)·confidence⌉-th of n scores; beyond the largest, half as much again (few networks hold no high quantile)."""
+    """Return the size of the ⌈(n + 1)·confidence⌉-th of n scores; beyond the largest, half as much again (few networks hold no high quantile)."""
     rank = math.ceil((len(scores) + 1) * confidence)
     return abs(float(scores[rank - 1])) if rank <= len(scores) else 1.5 * abs(float(scores[-1]))
-
-
-def _by_size(residuals: Floats) -> Floats:
-    return residuals[np.argsort(np.abs(residuals), kind="stable")]
 
 
 def _extrapolated(prices: Prices, row: Floats, latency_ms: float) -> tuple[str, ...]:

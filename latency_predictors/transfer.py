@@ -1,11 +1,10 @@
 """A new device from five to fifty timings of architectures that the predictor chooses itself.
 
-The latency of a graph is a sum of prices of its operators. What a price can look like is known before any timing: so much for
-starting an operator, so much a MAC, so much a byte, nothing of it for an operator so small that it hides behind its launch, a little more or less for a family of
-operators and for a single kind. That is a
-Gaussian prior over prices, hence over latencies; a handful of timings then fixes the few directions that matter. Three things are
-left to the timings to decide, by cross-validated evidence: how free the prices are, which graph the runtime executes (as written, or
-what one way or another of removing dead code leaves), and whether the measured latencies of other devices help.
+The latency of a graph is a sum of prices of its operators. What a price can look like is known before any timing: so much for starting an
+operator of a family, so much a MAC, so much a byte, nothing of it for an operator so small that it hides behind its launch, a little more or less
+for a family of operators and for a single kind. That is a Gaussian prior over prices, hence over latencies; a handful of timings then fixes the few
+directions that matter. Three things are left to the timings to decide, by cross-validated evidence: how free the prices are, which graph the runtime
+executes (as written, or what one way or another of removing dead code leaves), and whether the measured latencies of other devices help.
 """
 
 from __future__ import annotations
@@ -28,25 +27,30 @@ from nas.predictor import Estimate, Estimates, Floats, OperatorLatency, Predicto
 FORMAT_VERSION = 2
 FEWEST = 5
 
-_GROUPS = ("total", "linear", "hidden", "family", "kind", "depth", "sources")
-# Prior variances of the groups, in units of the latencies' spread. The last five use the sources.
+_GROUPS = ("total", "linear", "hidden", "family", "kind", "depth", "launches", "sources")
+# Prior variances of the groups, in units of the latencies' spread. The last seven use the sources.
 _FREEDOMS = (
-    (1, 0, 0, 0, 0, 0, 0),
-    (1, 0.3, 0, 0, 0, 0, 0),
-    (1, 1, 0, 0, 0, 0, 0),
-    (1, 1, 0, 0.3, 0, 0, 0),
-    (1, 1, 0, 1, 0.3, 0, 0),
-    (1, 0.3, 0.3, 0.3, 0.1, 0, 0),
-    (1, 1, 0.5, 0.1, 0.03, 0, 0),
-    (1, 1, 1, 1, 0.3, 0, 0),
-    (0.3, 0.3, 0.3, 0.3, 1, 0, 0),
-    (1, 1, 0, 0.3, 0.1, 0.3, 0),
-    (3, 1, 0.5, 0.3, 0.1, 0, 0),
-    (0, 0.01, 0.01, 0.01, 0.003, 0.003, 1),
-    (0, 0.1, 0.1, 0.1, 0.03, 0.03, 1),
-    (0.3, 0.3, 0.1, 0.1, 0.03, 0.03, 1),
-    (0, 0.03, 0.1, 0.1, 0.1, 0.03, 1),
-    (1, 1, 0.3, 0.3, 0.1, 0.1, 0.3),
+    (1, 0, 0, 0, 0, 0, 0, 0),
+    (1, 0.3, 0, 0, 0, 0, 0, 0),
+    (1, 1, 0, 0, 0, 0, 0, 0),
+    (1, 1, 0, 0.3, 0, 0, 0, 0),
+    (1, 1, 0, 1, 0.3, 0, 0, 0),
+    (1, 0.3, 0.3, 0.3, 0.1, 0, 0, 0),
+    (1, 1, 0.5, 0.1, 0.03, 0, 0, 0),
+    (1, 1, 1, 1, 0.3, 0, 0, 0),
+    (0.3, 0.3, 0.3, 0.3, 1, 0, 0, 0),
+    (1, 1, 0, 0.3, 0.1, 0.3, 0, 0),
+    (3, 1, 0.5, 0.3, 0.1, 0, 0, 0),
+    (0.3, 0, 0, 0, 0, 0, 1, 0),
+    (1, 0.1, 0, 0.03, 0.01, 0.1, 1, 0),
+    (0.3, 0.1, 0.1, 0.1, 0.03, 0, 1, 0),
+    (0, 0.01, 0.01, 0.01, 0.003, 0.003, 0, 1),
+    (0, 0.1, 0.1, 0.1, 0.03, 0.03, 0, 1),
+    (0.3, 0.3, 0.1, 0.1, 0.03, 0.03, 0, 1),
+    (0, 0.03, 0.1, 0.1, 0.1, 0.03, 0, 1),
+    (1, 1, 0.3, 0.3, 0.1, 0.1, 0, 0.3),
+    (0, 0.01, 0.01, 0.01, 0.003, 0.003, 0.03, 1),
+    (0.1, 0.1, 0.03, 0.03, 0.03, 0.03, 0.3, 1),
 )
 _NOISES = (0.03, 0.06, 0.12, 0.25, 0.5, 0.8)  # standard deviations of a timing, in units of the latencies' spread
 _OFFSET = 4.0  # prior variance of the constant
@@ -55,7 +59,8 @@ _DESIGN_WEIGHTS = {"total": 1.0, "linear": 0.7, "hidden": 0.4, "family": 0.5, "d
 _DESIGN_NOISE = 0.1
 _KNEES = (0.3, 0.6, 0.85)  # quantiles of the sizes of operators at which their cost may begin to show
 _TEMPER = 0.5  # leave-one-out densities of a handful of timings are themselves uncertain
-_SOURCE_DOUBT = 1.5  # what a device nobody has seen owes to others, the timings must show: nats of evidence
+_SOURCE_DOUBT = 1.0  # what a device nobody has seen owes to others, the timings must show: nats of evidence
+_RUNTIME_DOUBT = (0.0, 0.5, 0.5, 1.0)  # nats: a graph that is not executed as it is written must show likewise
 _ROOM = 2.0  # how far beyond the timings a latency may be before it is extrapolated
 _MOST_KEPT = 24  # settings that carry the interval
 _MOST_COMPARED = 120  # timings among which the grid is compared; more are used by the winner alone
@@ -126,12 +131,14 @@ def _raw(
         if (position := kinds.get((kind.family, kind.shape))) is not None:
             by_kind[i, position] = share[i]
     hidden = [np.maximum(sizes[:, None] - knees[i], 0) for i, sizes in enumerate(_sizes(found))]
+    member = np.array([[kind.family == name for name in families] for kind in found.kinds], dtype=float)
     return {
         "linear": counts @ quantities,
         "hidden": counts @ np.concatenate(hidden, axis=1),
         "family": counts @ by_family.reshape(len(found.kinds), len(families) * len(QUANTITIES)),
         "kind": counts @ by_kind,
         "depth": found.depths[runtime][:, None],
+        "launches": counts @ member.reshape(len(found.kinds), len(families)),
     }
 
 
@@ -331,7 +338,8 @@ def fit_rows(basis: Basis, groups: Mapping[tuple[int, str], Floats], latency_ms:
     if len(y) > _MOST_COMPARED:
         settings = [settings[int(np.argmax(found["density"]))]]
         found = _posterior(settings, groups, t, slice(None))
-    evidence = _TEMPER * (found["density"] - np.array([_SOURCE_DOUBT if f[-1] else 0.0 for _, f, _ in settings]))
+    doubt = np.array([_RUNTIME_DOUBT[r] + (_SOURCE_DOUBT if f[-1] else 0.0) for r, f, _ in settings])
+    evidence = _TEMPER * (found["density"] - doubt)
     shares = np.exp(evidence - evidence.max())
     shares = shares / shares.sum()
     kept = np.argsort(-shares, kind="stable")[:_MOST_KEPT]

@@ -36,19 +36,18 @@ from nas.predictor import Sample
 from nas.space import get_space
 
 HERE = Path(__file__).parent / "results"
-REFERENCES = (
-    *(
-        "resnet34",
-        "mobilenetv2_140",
-        "mobilenetv3_large_100",
-        "efficientnet_lite0",
-        "regnetx_004",
-        "convnext_femto",
-        "vit_tiny_patch16_224",
+REFERENCES = {
+    1: (
+        *("resnet34", "mobilenetv2_140", "mobilenetv3_large_100", "efficientnet_lite0", "regnetx_004", "convnext_femto", "googlenet"),
+        *("vit_tiny_patch16_224", "xcit_nano_12_p16_224", "mobilenetv4_conv_small", "squeezenet1_1", "mnasnet1_0", "hardcorenas_a"),
+        *("repvit_m0_9", "tf_efficientnet_lite1"),
     ),
-    *("xcit_nano_12_p16_224", "mobilenetv4_conv_small", "squeezenet1_1", "googlenet", "mnasnet1_0", "hardcorenas_a", "repvit_m0_9"),
-    *("tf_efficientnet_lite1", "semnasnet_100", "fbnetc_100", "spnasnet_100", "lcnet_100", "tinynet_a", "resnet26", "rexnet_100"),
-)
+    2: (
+        *("semnasnet_100", "fbnetc_100", "spnasnet_100", "lcnet_100", "tinynet_a", "resnet26", "rexnet_100", "resnet50d", "regnety_006"),
+        *("convnext_pico", "deit_small_patch16_224", "ghostnet_130", "efficientnet_b1", "mobilenetv2_110d", "pvt_v2_b1"),
+    ),
+}
+ANCHORS = ("{hybrid0}", "{hybrid1}", "regnetx_002", "shufflenet_v2_x1_5", "levit_256d")
 TOGETHER, ROUNDS = 10, 5
 MOST_MACS = 4e9
 STUB = Profile.model_validate(

@@ -19,8 +19,11 @@ from nas.latency_table import read_latency_table
 from nas.latency_transfer import TransferProtocol, bench_latency_transfer
 
 HELP = "1080ti_1 1080ti_32 1080ti_256 1080ti_64 silver_4114 silver_4210r samsung_a50 pixel3 essential_ph_1 samsung_s7"
+EDGE = "eagle_cpu_855 eagle_dsp_855 eagle_gpu_855 eagle_gtx eagle_jetson eagle_tpu rice_edgegpu rice_pixel3 true_630 true_640 true_a76"
 ROWS: dict[str, tuple[str, str, str, dict[str, object], float]] = {
     "help-nasbench201": ("nasbench201", HELP, "titan_rtx_256 gold_6226 fpga pixel2 raspi4 eyeriss", {"samples": 10, "train_samples": 900, "query": 1000, "trim": 0.1}, 0.950),
+    "help-nasbench201-pixel3": ("nasbench201", HELP.replace("pixel3", ""), "pixel3", {"samples": 10, "train_samples": 900, "query": 1000, "trim": 0.1}, 0.0),
+    "edge-nasbench201": ("nasbench201_edge", "", EDGE, {"samples": 20, "train_samples": 900, "query": 1000}, 0.0),
     "help-fbnet": ("fbnet", HELP, "fpga raspi4 eyeriss", {"samples": 10, "train_samples": 4000, "query": 1000, "trim": 0.1}, 0.965),
     "help-fbnet-validation": ("fbnet", HELP, "titanx_1 titanx_32 titanx_64 gold_6240", {"samples": 10, "train_samples": 4000, "query": 1000, "trim": 0.1}, 0.0),
     "ND": ("nasbench201", HELP, "titan_rtx_256 gold_6226 fpga pixel2 raspi4 eyeriss", {"samples": 20}, 0.968),

@@ -35,8 +35,10 @@ def test_ncnn_threads_and_gpus_are_devices_of_their_own(tmp_path: Path) -> None:
 
 def test_accelerators_are_reciprocal_throughput(tmp_path: Path) -> None:
     path = tmp_path / "h.csv"
-    path.write_text("device,task,model,fps_b1,fps_b8,res,params_m,ops_g\nHAILO8,classification,resnet_v1_18,500,900,224x224x3,11.68,3.6\n")
-    (row,) = read_hailo(path)
+    head, rest = "device,task,model,fps_b1,fps_b8,res,params_m,ops_g", "224x224x3,11.68,3.6"
+    path.write_text(f"{head}\nHAILO8,classification,resnet_v1_18,500,500,{rest}\nHAILO8L,classification,resnet_v1_18,100,300,{rest}\n")
+    row, streamed = read_hailo(path)
+    assert (streamed.device, streamed.ms) == ("hailo-8l-streamed", 10.0)  # faster in batches: loaded part by part
     assert (row.device, row.network, row.ms, row.quantity, row.precision) == ("hailo-8", "resnet18", 2.0, "reciprocal_throughput", "w8a8")
     path.write_text('model,shape,dtype,device,fps\nresnet50-v2-7,"[1, 3, 224, 224]",INT8,RK3562,50\n')
     (row,) = read_rknn(path)
