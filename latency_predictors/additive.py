@@ -180,7 +180,14 @@ def _shrunk_prices(x: Floats, latency_ms: Floats, view: slice) -> Floats:
 
 
 def _never_zero(x: Floats, prices: Floats, least: Floats) -> Floats:
-    return np.asarray(np.where((x > 0).any(axis=0), np.maximum(prices, least), 100 * least), dtype=float)
+    seen = (x > 0).any(axis=0)
+    prices = np.where(seen, np.maximum(prices, least), 100 * least)
+    for small, large in (("depthwise3", "depthwise5"), ("depthwise5", "depthwise7")):
+        for unit in ("macs", "bytes"):  # a window that nobody timed is no cheaper than the next smaller one
+            i, j = _AT[f"{small}/{unit}"], _AT[f"{large}/{unit}"]
+            if not seen[j]:
+                prices[j] = max(prices[i], prices[j])
+    return np.asarray(prices, dtype=float)
 
 
 def _robust_nnls(scaled: Floats, strength: float, target: float) -> Floats:
@@ -319,9 +326,11 @@ class Additive(Predictor):
         try:
             with np.load(path, allow_pickle=False) as data:
                 head = json.loads(str(data["head"]))
-                if head["version"] != FORMAT_VERSION or tuple(head["columns"]) != COLUMNS:
+                if head["version"] != FORMAT_VERSION or not set(head["columns"]) <= set(COLUMNS):
                     raise ArtifactError(f"additive: {path} is of another version. Do this: fit it again.")
-                prices, most = data["prices"], data["most"].astype(float)
+                place = [_AT[name] for name in head["columns"]]  # quantities that came later are free
+                prices, most = np.zeros((2, len(data["prices"]), len(COLUMNS)))
+                prices[:, place], most[:, place] = data["prices"], data["most"]
                 ms = [data[f"ms/{i}"] for i in range(len(prices))]
             return cls(
                 {

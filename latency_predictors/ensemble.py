@@ -25,7 +25,7 @@ from nas.hardware import Profile
 from nas.predictor import Estimate, Estimates, Floats, OperatorLatency, Predictor, Sample, Segments, predictors
 
 FORMAT_VERSION = 1
-MEMBERS: Mapping[str, Additive | Physical] = {"additive": Additive(), "physical": Physical(members=20)}
+MEMBERS: Mapping[str, Additive | Physical] = {"additive": Additive(), "physical": Physical(members=20, refit=True)}
 _BEYOND = 1.5  # by so much the interval's logarithm grows outside what was calibrated
 
 

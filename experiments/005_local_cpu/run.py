@@ -44,12 +44,14 @@ REFERENCES = {
     ),
     2: (
         *("semnasnet_100", "fbnetc_100", "spnasnet_100", "lcnet_100", "tinynet_a", "resnet26", "rexnet_100", "resnet50d", "regnety_006"),
-        *("convnext_pico", "deit_small_patch16_224", "ghostnet_130", "efficientnet_b1", "mobilenetv2_110d", "pvt_v2_b1"),
+        *("convnext_pico", "deit_small_patch16_224", "ghostnet_130", "efficientnet_b1", "mobilenetv2_110d", "mixnet_s"),
     ),
 }
-ANCHORS = ("{hybrid0}", "{hybrid1}", "regnetx_002", "shufflenet_v2_x1_5", "levit_256d")
+ANCHORS = ("hybrid-s/5e1fb9835a2928d4", "hybrid-m/6bdd4b60c1952e30", "efficientvit_b0", "fasternet_t1", "deit_tiny_distilled_patch16_224")
+"""Calibrated networks that are timed again in every group of a test: how much slower the machine is than it was then."""
 TOGETHER, ROUNDS = 10, 5
 MOST_MACS = 4e9
+LATER = ("semnasnet_100", "fbnetc_100", "spnasnet_100", "lcnet_100", "tinynet_a", "resnet26", "rexnet_100")
 STUB = Profile.model_validate(
     {
         "name": "local-cpu",
@@ -83,36 +85,52 @@ def three_of_each_family() -> list[str]:
     families: dict[str, list[tuple[int, str]]] = {}
     for name in workloads.names():
         about = workloads.describe(name)
-        if name not in REFERENCES and about.macs < MOST_MACS:
+        if about.library in ("timm", "torchvision") and name not in REFERENCES[1] and name not in LATER and about.macs < MOST_MACS:
             families.setdefault(about.family, []).append((about.macs, name))
     chosen = [sorted(found) for found in families.values()]
     return sorted({found[i][1] for found in chosen for i in (0, len(found) // 2, len(found) - 1)})
 
 
-def time_in_turn(networks: Mapping[str, Graph], timed: dict[str, Any], save: Any, end: float) -> bool:
-    """Time what `timed` lacks until the clock says `end`; return whether all is timed."""
+def time_in_turn(
+    networks: Mapping[str, Graph], timed: dict[str, Any], save: Any, end: float, anchors: Mapping[str, tuple[Graph, float]] | None = None
+) -> bool:
+    """Time what `timed` lacks until the clock says `end`; return whether all is timed.
+
+    Args:
+        networks: What to time.
+        timed: Receives a row a network.
+        save: Called after each group.
+        end: On the monotonic clock.
+        anchors: Networks timed with each group, and their latencies in ms when the machine was calibrated.
+    """
     left = [name for name in networks if name not in timed]
     for start in range(0, len(left), TOGETHER):
         if time.monotonic() > end:
             return False
+        group = {name: networks[name] for name in left[start : start + TOGETHER]}
         with tempfile.TemporaryDirectory(prefix="nas-local-cpu-") as folder:
             paths: dict[str, Path] = {}
-            for i, name in enumerate(left[start : start + TOGETHER]):
+            for i, (name, graph) in enumerate({**group, **{name: graph for name, (graph, _) in (anchors or {}).items()}}.items()):
                 path = Path(folder) / f"{i}.onnx"
                 try:
-                    write_onnx(networks[name], path, np.random.default_rng(0))
+                    write_onnx(graph, path, np.random.default_rng(0))
                     paths[name] = path
                 except GraphError as error:
                     timed[name] = {"refused": str(error)}
-            for name, (found, visits) in zip(paths, measure_in_turn(list(paths.values()), rounds=ROUNDS), strict=True):
-                timed[name] = {
-                    "ms": round(statistics.median(visits), 5),
-                    "visits_ms": [round(v, 4) for v in visits],
-                    "least_ms": round(min(found.samples_ms), 5),
-                    "samples": len(found.samples_ms),
-                    "load": round(os.getloadavg()[0], 2),
-                }
-                print(name[:60], timed[name]["ms"], timed[name]["visits_ms"], flush=True)
+            found = dict(zip(paths, measure_in_turn(list(paths.values()), rounds=ROUNDS), strict=True))
+        ms = {name: statistics.median(visits) for name, (_, visits) in found.items()}
+        slower = statistics.median([ms[name] / then for name, (_, then) in anchors.items()]) if anchors else 1.0
+        for name in group.keys() & found.keys():
+            measurement, visits = found[name]
+            timed[name] = {
+                "ms": round(ms[name], 5),
+                "visits_ms": [round(v, 4) for v in visits],
+                "least_ms": round(min(measurement.samples_ms), 5),
+                "samples": len(measurement.samples_ms),
+                "load": round(os.getloadavg()[0], 2),
+                "machine_slower_by": round(slower, 4),
+            }
+            print(name[:60], timed[name]["ms"], timed[name]["visits_ms"], timed[name]["machine_slower_by"], flush=True)
         save()
     return True
 
@@ -127,68 +145,87 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--calibrate", type=int, default=200)
     parser.add_argument("--test", type=int, default=40)
+    parser.add_argument("--round", type=int, default=2, choices=sorted(REFERENCES), help="which fresh networks are predicted and timed")
     parser.add_argument("--most-s", type=float, default=500.0, help="start no further group of networks after so many seconds")
-    parser.add_argument("--only-calibrate", action="store_true")
+    parser.add_argument("--only-report", action="store_true")
     args = parser.parse_args()
     end = time.monotonic() + args.most_s
     held = HERE / "timings.json"
-    timings: dict[str, Any] = json.loads(held.read_text()) if held.exists() else {"calibration": {}, "predicted": {}, "test": {}}
+    timings: dict[str, Any] = json.loads(held.read_text()) if held.exists() else {"calibration": {}, "rounds": {}}
+    if args.only_report:
+        return report(timings)
 
     def save() -> None:
         held.write_text(json.dumps(timings, indent=1) + "\n")
 
     calibration = sampled(args.calibrate, 1) | published(three_of_each_family())
-    test = sampled(args.test, 2) | published(REFERENCES[:15])
-    assert not set(calibration) & set(test)
+    if timings["rounds"]:  # once anything is predicted the calibration is closed, whatever networks the repository gains
+        calibration = {name: graph for name, graph in calibration.items() if name in timings["calibration"]}
+    test = sampled(args.test, 1 + args.round) | published(REFERENCES[args.round])
+    assert not set(timings["calibration"] | calibration) & set(test)
     if not time_in_turn(calibration, timings["calibration"], save, end):
         return print("not done: run it again")
-    if args.only_calibrate:
-        return None
-    if not timings["predicted"]:
+    this = timings["rounds"].setdefault(str(args.round), {"predicted": {}, "timed": {}})
+    if not this["predicted"]:
         rows = [(name, timings["calibration"][name]) for name in calibration if "ms" in timings["calibration"][name]]
         model = Additive().fit([Sample(calibration[name], "fp32", row["ms"], name, "local-cpu", name) for name, row in rows])
         left_out = np.abs(np.expm1(model.devices["local-cpu", "fp32"].scores))
-        timings["left_out"] = {"mean_error_pct": 100 * float(left_out.mean()), "median_error_pct": 100 * float(np.median(left_out))}
+        this["left_out"] = {"mean_error_pct": 100 * float(left_out.mean()), "median_error_pct": 100 * float(np.median(left_out))}
         for name, graph in test.items():
             e = model.estimate(graph, STUB, "fp32")
-            timings["predicted"][name] = {
+            this["predicted"][name] = {
                 "ms": e.latency_ms,
                 "lower_ms": e.lower_ms,
                 "upper_ms": e.upper_ms,
                 "extrapolated": list(e.extrapolated),
             }
         save()  # before the first of them is timed
-    if not time_in_turn(test, timings["test"], save, end):
+    anchors = {name: (calibration[name], timings["calibration"][name]["ms"]) for name in ANCHORS}
+    if not time_in_turn(test, this["timed"], save, end, anchors):
         return print("not done: run it again")
-    report(timings)
-    return None
+    return report(timings)
 
 
 def report(timings: Mapping[str, Any]) -> None:
-    names = [name for name, row in timings["test"].items() if "ms" in row]
-    guess = [timings["predicted"][name] for name in names]
-    central, truth = np.array([g["ms"] for g in guess]), np.array([timings["test"][name]["ms"] for name in names])
-    held = [g["lower_ms"] <= ms <= g["upper_ms"] for g, ms in zip(guess, truth, strict=True)]
-    hybrid = np.array(["/" in name for name in names])
-    parts = {"all": np.ones(len(names), dtype=bool), "hybrid": hybrid, "references": ~hybrid}
+    """Write results.json: every round as it was timed, and with the machine's state at the time taken out by the anchors."""
+    rounds = {}
+    for number, this in timings["rounds"].items():
+        names = [name for name, row in this["timed"].items() if "ms" in row and name in this["predicted"]]
+        rows, guess = [this["timed"][name] for name in names], [this["predicted"][name] for name in names]
+        central, truth = np.array([g["ms"] for g in guess]), np.array([row["ms"] for row in rows])
+        slower = np.array([row.get("machine_slower_by", 1.0) for row in rows])
+        hybrid = np.array(["/" in name for name in names])
+        parts = {"all": np.ones(len(names), dtype=bool), "hybrid": hybrid, "references": ~hybrid}
+        held = [g["lower_ms"] <= ms <= g["upper_ms"] for g, ms in zip(guess, truth / slower, strict=True)]
+        rounds[number] = {
+            "calibration_left_out": this["left_out"],
+            "as_timed": {part: figures(central[mask], truth[mask]) | {"networks": int(mask.sum())} for part, mask in parts.items()},
+            "machine_state_taken_out": {part: figures(central[mask], (truth / slower)[mask]) for part, mask in parts.items()},
+            "machine_slower_by": [float(slower.min()), float(np.median(slower)), float(slower.max())],
+            "anchored": "machine_slower_by" in rows[0],
+            "median_log_bias": float(np.median(np.log(central / truth))),
+            "coverage_pct": 100 * float(np.mean(held)),
+            "visits_spread_pct": round(100 * float(np.median([spread(row) for row in rows])), 2),
+            "load": [min(row["load"] for row in rows), max(row["load"] for row in rows)],
+            "test": {n: {"predicted_ms": g["ms"], "measured_ms": float(ms)} for n, g, ms in zip(names, guess, truth, strict=True)},
+        }
+    timed = [row for row in timings["calibration"].values() if "ms" in row]
     result = {
         "machine": platform.platform(),
         "processors": os.cpu_count(),
         "versions": {p: version(p) for p in ("onnxruntime", "numpy")},
-        "calibration_networks": sum("ms" in row for row in timings["calibration"].values()),
-        "calibration_left_out": timings["left_out"],
-        "refused": {n: row["refused"] for part in ("calibration", "test") for n, row in timings[part].items() if "refused" in row},
-        "load": sorted({row["load"] for part in ("calibration", "test") for row in timings[part].values() if "load" in row}),
-        "visits_spread_pct": {
-            part: round(100 * float(np.median([spread(row) for row in timings[part].values() if "ms" in row])), 2)
-            for part in ("calibration", "test")
-        },
-        "coverage_pct": 100 * float(np.mean(held)),
-        "summary": {part: figures(central[mask], truth[mask]) | {"networks": int(mask.sum())} for part, mask in parts.items()},
-        "test": {n: {"predicted_ms": g["ms"], "measured_ms": float(ms)} for n, g, ms in zip(names, guess, truth, strict=True)},
+        "calibration_networks": len(timed),
+        "calibration_load": [min(row["load"] for row in timed), max(row["load"] for row in timed)],
+        "calibration_visits_spread_pct": round(100 * float(np.median([spread(row) for row in timed])), 2),
+        "refused": {n: row["refused"] for n, row in timings["calibration"].items() if "refused" in row},
+        "rounds": rounds,
     }
     (HERE / "results.json").write_text(json.dumps(result, indent=1) + "\n")
-    print(json.dumps(result["summary"], indent=1), result["coverage_pct"])
+    for number, found in rounds.items():
+        print(
+            number,
+            json.dumps({k: found[k] for k in ("as_timed", "machine_state_taken_out", "machine_slower_by", "coverage_pct")}, indent=1),
+        )
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
 
 Writes ``hardware_profiles/*.toml``, ``latency_predictors/artifacts/{timm,ncnn-cpu,ncnn-gpu,hailo}.npz`` and results/results.json. Errors
 are of networks left out with all their family (five folds, timm) or one by one and on all devices at once (the others): the device has
-never seen the network, and neither has the prior that it is shrunk to (`physical`: at the fit's last linearisation). ``known_elsewhere`` is the other reading of leave-one-network-out:
+never seen the network, and neither has the prior that it is shrunk to. ``known_elsewhere`` is the other reading of leave-one-network-out:
 the network's own timings on the other devices of the table are used, scaled.
 """
 
@@ -36,7 +36,7 @@ MODELS: dict[str, tuple[str, Predictor]] = {
     "timm": ("additive", Additive()),
     "ncnn-cpu": ("additive", Additive()),
     "ncnn-gpu": ("ensemble", Ensemble()),
-    "hailo": ("physical", Physical(members=100)),
+    "hailo": ("physical", Physical(members=100, refit=True)),
     "rknn": ("additive", Additive()),
 }
 STREAMED = (
@@ -108,7 +108,6 @@ def toml(head: PublicTiming, origin: tuple[str, str, str], artifact: str, qualit
     lines += [f"runtime = {text(head.runtime)}"]
     lines += ["compiled = false"] if head.kind == "gpu" and head.runtime.startswith("pytorch") else []
     lines += [f"threads = {head.threads}"] if head.threads else []
-    lines += [f"notes = [{text(STREAMED)}]"] if head.device.endswith("-streamed") else []
     lines += [f"notes = [{text(STREAMED)}]"] if head.device.endswith("-streamed") else []
     lines += [f'default_precision = "{head.precision}"', "", "[origin]", f"title = {text(origin[0])}", f"reference = {text(origin[1])}"]
     lines += [f"licence = {text(origin[2])}", 'command = "python experiments/007_public_profiles/run.py --data ../shared/data"']

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from latency_predictors.additive import Additive, folds_of, quantities
+from latency_predictors.additive import COARSE, Additive, folds_of, quantities
 from nas.errors import UsageError
 from nas.graph import Graph
 from nas.hardware import Profile
@@ -77,3 +77,14 @@ def test_families_stay_in_one_fold_and_refusals() -> None:
         Additive().fit(samples(GRAPHS[:4]))
     with pytest.raises(UsageError, match="Did you mean 'a'"):
         Additive().fit(samples(GRAPHS[:12])).estimate(GRAPHS[0], profile("aa"), "fp32")
+
+
+def test_held_out_names_every_network_and_plenty_are_priced_finely() -> None:
+    model = Additive().fit(samples(GRAPHS[:30] + GRAPHS[40:70]))
+    rows = model.held_out("a", "fp32")
+    assert [row[0] for row in rows] == [g.key for g in GRAPHS[:30] + GRAPHS[40:70]]
+    assert all(low < guess < high for _, _, guess, low, high in rows)
+    fine = slice(len(COARSE), None)
+    few = Additive().fit(samples(GRAPHS[:20]))
+    assert model.devices["a", "fp32"].prices_ms[fine].any()
+    assert not few.devices["a", "fp32"].prices_ms[fine].any()

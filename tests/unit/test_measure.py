@@ -4,11 +4,13 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from nas.errors import MeasurementError, UsageError
+from nas.frontends.onnx_writer import write_onnx
 from nas.graph import Graph, GraphBuilder
-from nas.measure import Measurement, measure_graph, measure_onnx, measure_with_runner, trusted
+from nas.measure import Measurement, measure_graph, measure_in_turn, measure_onnx, measure_with_runner, trusted
 
 
 def tiny(channels: int = 8) -> Graph:
@@ -33,6 +35,19 @@ def test_larger_networks_take_longer() -> None:
     assert small.threads == 1
     assert len(small.samples_ms) >= 5
     assert set(json.loads(json.dumps(small.to_json()))) >= {"device", "precision", "median_ms", "iqr_ms", "samples_ms", "runtime"}
+
+
+def test_networks_are_timed_in_turn(tmp_path: Path) -> None:
+    for channels in (8, 128):
+        write_onnx(tiny(channels), tmp_path / f"{channels}.onnx", np.random.default_rng(0))
+    (small, visits), (large, _) = measure_in_turn([tmp_path / "8.onnx", tmp_path / "128.onnx"], rounds=3, visit_s=0.01)
+    assert len(visits) == 3
+    assert len(small.samples_ms) >= 9
+    assert min(visits) >= min(small.samples_ms)
+    assert min(large.samples_ms) > min(small.samples_ms)  # the least of a busy machine's samples is its steadiest
+    (tmp_path / "m.onnx").write_bytes(b"nothing")
+    with pytest.raises(MeasurementError, match="cannot run"):
+        measure_in_turn([tmp_path / "m.onnx"])
 
 
 def test_runner_prints_milliseconds(tmp_path: Path) -> None:
