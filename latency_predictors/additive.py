@@ -180,7 +180,7 @@ def _shrunk_prices(x: Floats, latency_ms: Floats, view: slice) -> Floats:
 
 
 def _never_zero(x: Floats, prices: Floats, least: Floats) -> Floats:
-    seen = (x > 0).any(axis=0)
+    seen = np.asarray((x > 0).any(axis=0))
     prices = np.where(seen, np.maximum(prices, least), 100 * least)
     for small, large in (("depthwise3", "depthwise5"), ("depthwise5", "depthwise7")):
         for unit in ("macs", "bytes"):  # a window that nobody timed is no cheaper than the next smaller one
