@@ -126,16 +126,16 @@ def bookkeeping(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 WORK = """
-import sys, time
+import os, sys, time
 from nas.study import Study
 from nas.testing.searchers import ToyEvaluator, ToyJudge, ToySpace, toy_goal
 storage, name, log, evals = sys.argv[1:]
 
 class Logged(ToyEvaluator):
     def evaluate(self, architecture):
-        time.sleep(0.25)
         with open(log, "a") as file:
-            file.write(architecture.key + chr(10))
+            file.write(f"{architecture.key} {os.getpid()}" + chr(10))
+        time.sleep(0.25)
         return super().evaluate(architecture)
 
 goal = toy_goal(objectives=2, budget="8ms")
@@ -160,13 +160,13 @@ def workers(arguments: argparse.Namespace) -> dict[str, Any]:
     began = time.monotonic()
     team = [start(f"team-{label}") for _ in range(4)]
     for count, victim in ((arguments.trials // 5, team[0]), (arguments.trials // 2, team[1])):
-        while not log.exists() or len(log.read_text().splitlines()) < count:
-            time.sleep(0.25)
+        while len(lines := log.read_text().splitlines() if log.exists() else []) < count or lines[-1].split()[1] != str(victim.pid):
+            time.sleep(0.01)
         victim.send_signal(signal.SIGKILL)
     team.append(start(f"team-{label}"))
     codes = [worker.wait() for worker in team[2:]]
     seconds = time.monotonic() - began
-    evaluated = Counter(log.read_text().split())
+    evaluated = Counter(line.split()[0] for line in log.read_text().splitlines())
     study = opened(f"team-{label}")
     complete = [trial.architecture.key for trial in study.trials() if trial.evaluated]
     vanished = {trial.architecture.key for trial in study.trials() if trial.state == "failed"}

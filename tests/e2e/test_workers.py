@@ -29,16 +29,16 @@ __all__ = ["words"]
 
 ROOT = Path(__file__).parents[2]
 WORK = """
-import sys, time
+import os, sys, time
 from nas.study import Study
 from nas.testing.searchers import ToyEvaluator, ToyJudge, ToySpace, toy_goal
 storage, searcher, log, evals, pause_s = sys.argv[1:]
 
 class Logged(ToyEvaluator):
     def evaluate(self, architecture):
-        time.sleep(float(pause_s))
         with open(log, "a") as file:
-            file.write(architecture.key + chr(10))
+            file.write(f"{architecture.key} {os.getpid()}" + chr(10))
+        time.sleep(float(pause_s))
         return super().evaluate(architecture)
 
 goal = toy_goal(objectives=2)
@@ -96,17 +96,18 @@ def start(storage: str, searcher: str, log: Path, evals: int, pause_s: float) ->
     return subprocess.Popen(words, cwd=ROOT, env=environment)
 
 
-def wait_for(log: Path, count: int, workers: list[subprocess.Popen[bytes]]) -> None:
-    while not log.exists() or len(log.read_text().splitlines()) < count:
-        assert any(worker.poll() is None for worker in workers), "every worker has ended"
-        time.sleep(0.005)
+def wait_for(log: Path, count: int, victim: subprocess.Popen[bytes]) -> None:
+    """Wait until so many evaluations have begun and the last of them is the victim's."""
+    while len(lines := log.read_text().splitlines() if log.exists() else []) < count or lines[-1].split()[1] != str(victim.pid):
+        assert victim.poll() is None, "the worker has ended"
+        time.sleep(0.002)
 
 
 def check_four_workers(storage: str, log: Path, searcher: str, evals: int, pause_s: float) -> Study:
     """Four workers, two killed and one added on the way: nothing is lost, nothing counts twice."""
     workers = [start(storage, searcher, log, evals, pause_s) for _ in range(4)]
     for count, victim in ((evals // 5, workers[0]), (evals // 2, workers[1])):
-        wait_for(log, count, workers)
+        wait_for(log, count, victim)
         victim.send_signal(signal.SIGKILL)
         victim.wait()
     workers.append(start(storage, searcher, log, evals, pause_s))
@@ -117,10 +118,10 @@ def check_four_workers(storage: str, log: Path, searcher: str, evals: int, pause
     complete = [trial for trial in trials if trial.evaluated]
     assert len(complete) == study.evaluations == evals
     assert max(Counter(trial.architecture for trial in complete).values()) == 1
-    evaluated = Counter(log.read_text().split())
+    evaluated = Counter(line.split()[0] for line in log.read_text().splitlines())
     failed = [trial for trial in trials if trial.state == "failed"]
-    assert len(failed) <= 2  # one a killed worker
-    assert {trial.message for trial in failed} <= {"its worker stopped"}
+    assert 1 <= len(failed) <= 2  # one a killed worker, unless it came to the end of its evaluation first
+    assert {trial.message for trial in failed} == {"its worker stopped"}
     again = {trial.architecture.key for trial in failed}
     assert all(count == 1 for key, count in evaluated.items() if key not in again)
     assert {trial.architecture.key for trial in complete} == set(evaluated)
@@ -130,11 +131,11 @@ def check_four_workers(storage: str, log: Path, searcher: str, evals: int, pause
 
 @pytest.mark.slow
 def test_four_workers_on_postgresql(postgresql: str, tmp_path: Path) -> None:
-    check_four_workers(postgresql, tmp_path / "log", "nsga2", 80, 0.01)
+    check_four_workers(postgresql, tmp_path / "log", "nsga2", 40, 0.1)
 
 
 def test_four_workers_on_a_journal(tmp_path: Path) -> None:
-    check_four_workers(str(tmp_path / "s.journal"), tmp_path / "log", "evolution", 80, 0.01)
+    check_four_workers(str(tmp_path / "s.journal"), tmp_path / "log", "evolution", 80, 0.1)
 
 
 @pytest.mark.slow
