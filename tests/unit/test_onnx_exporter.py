@@ -85,6 +85,21 @@ def test_normalisation_folds_into_the_file(tmp_path: Path, kind: str, extra: lis
     assert sorted(p.name for p in tmp_path.iterdir()) == ["m.onnx"]
 
 
+@pytest.mark.parametrize("form", ["onnx-fp16", "onnx-quantised"])
+def test_files_of_lower_precision_normalise_before_they_round(tmp_path: Path, form: str) -> None:
+    from nas.exporters.onnx import fold_normalisation, scores_of
+
+    pictures = [torch.randn(4, 3, 16, 24, generator=torch.Generator().manual_seed(i)) for i in range(2)]
+    exporter = exporters.get(form)("w8a8", pictures) if form == "onnx-quantised" else exporters.get(form)()  # type: ignore[call-arg]
+    path, module = tmp_path / "m.onnx", tiny()
+    exporter.export(*module, path)
+    x = np.random.default_rng(3).integers(0, 256, (1, 3, 16, 24)).astype(np.float32)
+    expected = scores_of(path, (x / 255 - 0.5) / np.float32(0.25))
+    fold_normalisation(path, 255.0, (0.5,) * 3, (0.25,) * 3)
+    assert np.allclose(scores_of(path, x), expected, atol=0.02)
+    assert [node.op_type for node in onnx.load(path).graph.node][:2] == ["Sub", "Mul"]
+
+
 def test_a_fold_that_changes_the_scores_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from nas.exporters import onnx as exporter
 
