@@ -31,6 +31,7 @@ FEWEST = 5
 _FOLDS = 5
 _LEANINGS = (0.03, 0.2, 1.0)
 """Weights of the family's price against a timing; cross-validation takes one."""
+_LEAST_UNIT = 0.3  # of the median timing
 _ROOM = 2.0  # how far beyond the timings a latency may be before it is extrapolated
 _BEYOND = 2.0  # by so much the interval's logarithm grows there
 
@@ -231,7 +232,7 @@ def fit_table(found: Catalogue, latency_ms: Floats) -> Table:
                 start, prices, _ = _prices(counts[~out], sizes, y[~out], leaning)
                 guess[out] = start + counts[out] @ prices
             score = np.log(np.maximum(guess, 1e-3 * y) / y)
-            error = float(np.mean(np.minimum(np.abs(score), 1.0)))
+            error = float(np.mean(np.minimum(np.abs(guess - y) / _unit(y), 1.0)))
             if best is None or error < best[0] - 1e-12:
                 best = error, runtime, leaning, score
     assert best is not None
@@ -266,17 +267,26 @@ def _prices(counts: Floats, sizes: Floats, y: Floats, leaning: float) -> tuple[f
     return start, np.maximum(prices, 0.01 * centre), by_family
 
 
+def _unit(y: Floats) -> Floats:
+    """Return what errors are relative to: the timing, but not for the few that are next to nothing (networks that fold away)."""
+    return np.asarray(np.maximum(y, _LEAST_UNIT * np.median(y)))
+
+
 def _leaning_nnls(x: Floats, y: Floats, centre: Floats, leaning: float, start: float | None = None) -> tuple[float, Floats]:
     """Return (start, prices) of robust non-negative least squares of relative errors, each price drawn to its centre."""
     from scipy.optimize import nnls
 
     constant = np.ones((len(y), 1)) * (0.05 * float(np.median(y)) if start is None else max(start, 1e-9))
-    scaled = np.concatenate([constant, x * centre], axis=1) / y[:, None]
+    unit = _unit(y)
+    scaled = np.concatenate([constant, x * centre], axis=1) / unit[:, None]
+    target = y / unit
     pull = leaning * np.eye(scaled.shape[1])
     trust: Floats = np.ones(len(y))
     found: Floats = np.ones(scaled.shape[1])
     for _ in range(3):
         design = np.concatenate([scaled * trust[:, None], pull])
-        found = np.asarray(nnls(design, np.concatenate([trust, np.full(len(pull), leaning)]), maxiter=30 * len(pull))[0], dtype=float)
-        trust = 1 / np.sqrt(np.maximum(np.abs(scaled @ found - 1), 0.05) / 0.05)
+        found = np.asarray(
+            nnls(design, np.concatenate([target * trust, np.full(len(pull), leaning)]), maxiter=30 * len(pull))[0], dtype=float
+        )
+        trust = 1 / np.sqrt(np.maximum(np.abs(scaled @ found - target), 0.05) / 0.05)
     return float(found[0] * constant[0, 0]), found[1:] * centre
