@@ -3,6 +3,8 @@
 ``hybrid-s@fp16+w8a8`` is the space ``hybrid-s`` whose members also say at which of these precisions each part runs. The encoding stays flat:
 the genes of the space, then ``precision``, then one a stage and one a block that say ``inherit`` or a precision of their own. A block inherits
 from its stage and a stage from the network, so a change of one gene is a change of one part, and a uniform network is a short way from any other.
+A member is priced part by part, from the profile's fit at each part's precision, with every tensor that changes precision; see
+`latency_predictors.physical`.
 """
 
 from __future__ import annotations

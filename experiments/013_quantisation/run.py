@@ -110,10 +110,10 @@ def chosen(report: Report, run: Path, dataset: Dataset, stop: float) -> None:
     targets = load_targets([DEVICE], "any")
     mixed, (target,) = choose_by_part(space, targets)  # type: ignore[arg-type]
     assert isinstance(mixed, PrecisionSpace)
-    if not report.has(precision="fp32"):
+    if not report.has(precision="fp32") and time.monotonic() < stop:
         report.add({"precision": "fp32", "recipe": "", "torch_pct": accuracy_pct(module, test)})
     with tempfile.TemporaryDirectory() as room:
-        for name in ("fp16", "w8a16", "w8a8", "mixed"):
+        for name in ("w8a8", "w8a16", "fp16", "mixed"):
             if report.has(precision=name, recipe="default") or time.monotonic() > stop:
                 continue
             member = spared(trained, mixed) if name == "mixed" else mixed.with_precision(architecture, name)
@@ -199,7 +199,7 @@ def members(report: Report, run: Path, dataset: Dataset, count: int, seed: int, 
 def attention(report: Report, run: Path, dataset: Dataset, seed: int, stop: float) -> None:
     """Members with attention in every block that offers it: of `looks`, the one that min-max costs most on validation images."""
     space = get_space(report.data["space"], num_classes=dataset.num_classes)
-    supernet, rng, looks = load_supernet(run / SUPERNET_FILE, space), np.random.default_rng([seed, 7]), 12  # type: ignore[arg-type]
+    supernet, rng, looks = load_supernet(run / SUPERNET_FILE, space), np.random.default_rng([seed, 7]), 6  # type: ignore[arg-type]
     candidates = []
     for _ in range(looks):
         genes = list(space.sample(rng).genes)
