@@ -1,6 +1,6 @@
-"""Choose the settings inside each fold, try a residual there, draw the ensemble again: how far do the figures depend on what was watched?
+"""Choose the settings inside each fold and try a residual there: how optimistic are figures whose settings were watched?
 
-python experiments/004_qualcomm_latency/nested.py --data ../shared/data     about ten minutes on one core
+python experiments/004_qualcomm_latency/nested.py --data ../shared/data     about three minutes on one core
 
 Outer: a network (and its twins) is left out of everything. Inner: each candidate is fitted to the rest, and its own left-out residuals
 (linearised, of classifiers) decide which candidate predicts the outer network. The residual is a ridge regression of the rest's left-out
@@ -28,8 +28,7 @@ from latency_predictors.physical import Timings, features_of, timings_of
 from nas.predictor import Floats
 from nas.protocols.aihub import classifiers, graphs_of, read_models, read_table, samples_of
 
-MEMBERS = 12
-SEEDS = (1, 2, 3)
+MEMBERS = 32
 STRENGTHS = (np.inf, 30.0, 10.0, 3.0, 1.0)
 log = logging.getLogger("nested")
 
@@ -67,13 +66,13 @@ def without(timings: Timings, gone: set[str]) -> Timings:
     )
 
 
-def fitted(timings: Timings, image: bool, change: Callable[[Priors], Priors], shared: Floats | None, seed: int = SEED) -> Fit:
-    settings = draw(MEMBERS, seed)
+def fitted(timings: Timings, image: bool, change: Callable[[Priors], Priors], shared: Floats | None) -> Fit:
+    settings = draw(MEMBERS, SEED)
     totals = timings.totals if image else free_of_images(timings.totals)
     priors = priors_of(settings, shared)
     if shared is not None:
-        priors = relate(priors, seed)
-    return fit_pooled(features_of(totals, settings), timings.log_ms, timings.trust, change(priors), leave_out=seed == SEED)
+        priors = relate(priors, SEED)
+    return fit_pooled(features_of(totals, settings), timings.log_ms, timings.trust, change(priors))
 
 
 def free_of_images(totals: Floats) -> Floats:
@@ -82,9 +81,9 @@ def free_of_images(totals: Floats) -> Floats:
     return plain
 
 
-def predicted_log_ms(fit: Fit, totals: Floats, seed: int = SEED) -> Floats:
+def predicted_log_ms(fit: Fit, totals: Floats) -> Floats:
     """(devices,) log latency of one network."""
-    features = features_of(totals[None], draw(MEMBERS, seed))[:, 0]
+    features = features_of(totals[None], draw(MEMBERS, SEED))[:, 0]
     return np.asarray(np.log(np.einsum("mk,mdk->md", features, np.exp(fit.device))).mean(axis=0))
 
 
@@ -148,9 +147,8 @@ def main() -> None:
                 label: fitted(rest, image, change, None if precision == "fp16" else shared[label])
                 for label, (image, change) in choices.items()
             }
-            again = {seed: fitted(rest, *choices[watched], None if precision == "fp16" else shared[str(seed)], seed) for seed in SEEDS}
             if precision == "fp16":
-                shared = {str(key): fit.shared for key, fit in (fits | again).items()}
+                shared = {label: fit.shared for label, fit in fits.items()}
             if name not in timings.networks:
                 continue
             totals = timings.totals[timings.networks.index(name)]
@@ -158,7 +156,6 @@ def main() -> None:
             answers = {
                 label: predicted_log_ms(fits[label], totals if choices[label][0] else free_of_images(totals)) for label in {chosen, watched}
             }
-            redrawn = {seed: predicted_log_ms(fit, totals, seed) for seed, fit in again.items()}
             correction, strength = residual_correction(fits[watched], rest, totals)
             log.info("%s %s: %s; residual %s", name, precision, chosen, strength)
             for d, device in enumerate(rest.devices):
@@ -174,7 +171,6 @@ def main() -> None:
                             "nested": measured - float(answers[chosen][d]),
                             "watched": measured - float(answers[watched][d]),
                             "residual": measured - float(answers[watched][d]) - correction,
-                            **{f"seed {seed}": measured - float(log_ms[d]) for seed, log_ms in redrawn.items()},
                         }
                     )
     head = about(argparse.Namespace(members=MEMBERS)) | {"command": COMMAND.replace("run.py", "nested.py"), "candidates": list(choices)}
@@ -185,7 +181,7 @@ def main() -> None:
 def figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return errors of each way, how often each candidate was chosen, and how often a residual was."""
     found: dict[str, Any] = {}
-    for way in ("watched", "nested", "residual", *(f"seed {seed}" for seed in SEEDS)):
+    for way in ("watched", "nested", "residual"):
         by_device = {
             d: [100 * abs(np.exp(-r[way]) - 1) for r in rows if r["device"] == d] for d in sorted({str(r["device"]) for r in rows})
         }
