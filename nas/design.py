@@ -392,6 +392,7 @@ def metadata(run: RunDirectory, problem: Problem, dataset: Dataset, architecture
             "basis": e.basis,
             "precision": estimates.precisions[device],
             "confidence": e.confidence,
+            "extrapolated": bool(e.extrapolated),
         }
         for device, e in estimates.estimates.items()
     }

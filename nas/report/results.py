@@ -87,7 +87,7 @@ def _print_points(title: str, points: Sequence[Point], chosen: Point | None, con
             row.append(_percent(p["supernet_accuracy_pct"]))
         row += [f"{p['devices'][device]['latency_ms']:.3g}" for device in devices]
         row.append(f"{p['lower_ms']:.3g}–{p['upper_ms']:.3g}")
-        row.append(p["devices"][devices[0]]["basis"])
+        row.append(_basis(p["devices"][devices[0]]))
         row += [p["precision"], f"{p['macs'] / 1e6:,.0f}", f"{p['params'] / 1e6:.1f}", str(p["resolution"])]
         row += [f"{p[name] / 1e6:.3g}" for name in sizes]
         rows.append(row)
@@ -110,5 +110,14 @@ def _choice(result: Mapping[str, Any]) -> list[str]:
             if margin is not None
             else ""
         )
-        lines.append(f"  {device} {found['precision']}: {found['latency_ms']:.3g} ms {found['basis']}, {spread}{held}")
+        lines.append(f"  {device} {found['precision']}: {found['latency_ms']:.3g} ms {_basis(found)}, {spread}{held}")
+        if _basis(found) == "extrapolated":
+            lines.append(
+                f"  outside what the latency model of {device} was calibrated on: time this network there before you rely on it (nas search --verify)."
+            )
     return lines
+
+
+def _basis(found: Mapping[str, Any]) -> str:
+    """Return how a latency is known: ``measured``, ``estimated``, or ``extrapolated`` where the estimate left the calibrated range."""
+    return "extrapolated" if found["basis"] == "estimated" and found["extrapolated"] else str(found["basis"])

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from nas.report.results import result_text
 from tests.e2e.conftest import Result
 from tests.e2e.tiny import tiny_plugins, write_device
 
@@ -61,6 +62,16 @@ def test_the_table_names_choice_and_margin(nas: Callable[..., Result], words: li
     assert "choice: tiny-16 (a, ImageNet-1k)" in out
     assert "inside the budget of 0.9 ms" in out
     assert "estimated" in out
+
+
+def test_what_leaves_the_calibrated_range_is_called_extrapolated(nas: Callable[..., Result], words: list[object]) -> None:
+    found = json.loads(nas(*words, "--format", "json").out)
+    known = result_text(found)
+    found["chosen"]["devices"]["tiny"]["extrapolated"] = True
+    said = result_text(found)
+    assert "extrapolated" not in known
+    assert "ms extrapolated" in said
+    assert "time this network there" in said
 
 
 def test_other_costs_and_devices_may_be_weighed(nas: Callable[..., Result], words: list[object], tmp_path: Path) -> None:
