@@ -38,6 +38,7 @@ class Trained:
         module: In evaluation mode.
         resolution: At which it runs.
         dataset: ``train`` calibrates, ``test`` is scored by a report.
+        recipe: How a quantised file is made, see `nas.quantiser`.
     """
 
     space: ElasticSpace
@@ -45,6 +46,7 @@ class Trained:
     module: nn.Module
     resolution: Resolution
     dataset: Dataset
+    recipe: tuple[str, ...] = DEFAULT_RECIPE
 
     def export(self, precision: str, path: Path, metadata: Mapping[str, str], takes: str = "normalised") -> Artifact:
         """Write the network at ``fp32``, ``fp16``, a quantised precision, or ``mixed``: at those that the architecture says.
@@ -68,7 +70,7 @@ class Trained:
             from nas.exporters.onnx_quantised import QuantisedOnnxExporter
 
             parts = children(self.space, self.architecture) if precision == "mixed" else {}
-            return QuantisedOnnxExporter(precision, self.calibration(), DEFAULT_RECIPE, parts)
+            return QuantisedOnnxExporter(precision, self.calibration(), self.recipe, parts)
         return exporters.get("onnx-fp16" if precision == "fp16" else "onnx")()
 
     def calibration(self, count: int = CALIBRATION_PICTURES) -> list[Tensor]:

@@ -37,6 +37,10 @@ def command(
             "--precision", help="fp32, fp16, w8a16, w8a8, mixed, or all for one file each and a table; default: the network's own."
         ),
     ] = None,
+    quantisation: Annotated[
+        str | None,
+        typer.Option("--quantisation", help="Other methods for a quantised file than the usual ones, in order.", metavar="NAME,…"),
+    ] = None,
     data: Annotated[
         str | None, typer.Option("--data", help="For an architecture file: what calibrates and tests a quantised file, and normalises.")
     ] = None,
@@ -46,6 +50,7 @@ def command(
     """Write a network as a model file that has been reloaded and compared."""
     from nas.errors import UsageError
     from nas.exporter import exporters
+    from nas.quantiser import DEFAULT_RECIPE, methods
 
     kind = to.suffix.removeprefix(".")
     if not kind:
@@ -55,6 +60,8 @@ def command(
         raise UsageError(f"--precision: unknown, got {precision!r}. Expected one of {', '.join(PRECISIONS)}, mixed or all.")
     if to.exists():
         raise UsageError(f"--to {to}: the file exists. Do this: name another or remove it.")
+    recipe = tuple(quantisation.split(",")) if quantisation else DEFAULT_RECIPE
+    methods(recipe)
     if Path(subject).suffix == ".json":
         if trial is not None:
             raise UsageError("--trial: belongs to a run directory. Do this: leave it out.")
@@ -63,7 +70,7 @@ def command(
         found = _of_run(Path(subject), trial, weights)
     if takes != "normalised" and found.dataset is None:
         raise UsageError(f"--input {takes}: mean and deviation are those of the data. Do this: --data NAME|DIR, or export a run.")
-    found = replace(found, takes=takes)
+    found = replace(found, takes=takes, recipe=recipe)
     facts = {"architecture": found.architecture.to_json(), "weights": found.said}
     if precision == "all":
         write(_at_all(found, to, facts), form, _render_all)
@@ -98,6 +105,7 @@ class Found:
         precision: At which a run chose it.
         target: The run's first device.
         takes: What the file is to take, a key of `nas.exporter.PEAKS`.
+        recipe: Of a quantised file, see `nas.quantiser`.
     """
 
     space: SearchSpace
@@ -109,6 +117,7 @@ class Found:
     precision: str = "fp32"
     target: Target | None = None
     takes: str = "normalised"
+    recipe: tuple[str, ...] = ()
 
 
 def _written(found: Found, precision: str, to: Path, facts: Mapping[str, str], plain: Exporter) -> tuple[Artifact, float | None]:
@@ -129,7 +138,7 @@ def _written(found: Found, precision: str, to: Path, facts: Mapping[str, str], p
             return exporters.get("onnx-fp16")().export(found.module, graph, to, metadata=facts), None
         raise UsageError(f"--precision {precision}: quantisation needs pictures of the task. Do this: --data NAME|DIR, or export a run.")
     height, width = graph.inputs[0].shape[-2:]
-    trained = Trained(found.space, found.architecture, found.module, (height, width), found.dataset)
+    trained = Trained(found.space, found.architecture, found.module, (height, width), found.dataset, found.recipe)
     if precision == "mixed" and len(set(found.space.part_precisions(found.architecture).values())) < 2:
         raise UsageError("--precision mixed: this network runs at one precision. Do this: nas search --precision any, or --precision all.")
     artifact = trained.export(precision, to, facts, found.takes)

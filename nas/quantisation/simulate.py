@@ -80,6 +80,16 @@ class Simulated(nn.Module):
             found: Tensor = self.module(x)
         return found
 
+    def learning(self, x: Tensor) -> Tensor:
+        """As `forward`, with gradients that pass roundings unchanged and stop where a range clips; weights are rounded anew.
+
+        Source:
+            Bengio et al., arXiv 1308.3432 (straight-through estimator); Jacob et al., arXiv 1712.05877, section 3.
+        """
+        with torch.enable_grad(), _Learning(self):
+            found: Tensor = self.module(x)
+        return found
+
     def rounded(self, weight: Tensor) -> Tensor:
         """Return a weight on its grid, worked out once."""
         held = self._weights.get(id(weight))
@@ -169,10 +179,41 @@ class _Rounding(_Sites):
         if found is None:
             return tensor
         scale, zero, bits = found
-        return tensor.clamp(-zero * scale, (2**bits - 1 - zero) * scale).mul_(1 / scale).round_().mul_(scale)  # the zero point is whole
+        return self.stepped(tensor.clamp(-zero * scale, (2**bits - 1 - zero) * scale), scale)
+
+    def stepped(self, clipped: Tensor, scale: float) -> Tensor:
+        return clipped.mul_(1 / scale).round_().mul_(scale)  # the zero point is whole
 
     def weight(self, tensor: Tensor) -> Tensor:
         return self.network.rounded(tensor) if self.network.bits else tensor
+
+
+class _Learning(_Rounding):
+    """Rounds straight through. Operators come past whole, as in inference, and autograd records what each of them runs."""
+
+    def __init__(self, network: Simulated) -> None:
+        super().__init__(network)
+        self._recorded = torch._C._dispatch_tls_local_include_set(), torch._C._dispatch_tls_local_exclude_set()
+        self._guards: list[Any] = []
+
+    def __enter__(self) -> Any:
+        self._guards.append(guard := torch._C._AutoDispatchBelowADInplaceOrView())
+        guard.__enter__()
+        return super().__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        self._guards.pop().__exit__(*error)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        with torch._C._ForceDispatchKeyGuard(*self._recorded):
+            return super().__torch_dispatch__(func, types, args, kwargs)
+
+    def stepped(self, clipped: Tensor, scale: float) -> Tensor:
+        return clipped + (super().stepped(clipped.detach().clone(), scale) - clipped).detach()
+
+    def weight(self, tensor: Tensor) -> Tensor:
+        return tensor + (rounded_weight(tensor) - tensor).detach() if self.network.bits else tensor
 
 
 def simulate(

@@ -264,7 +264,9 @@ def test_precision_is_chosen_scored_and_exported(nas: Callable[..., Result], wor
         assert len({p["precision"] for p in found["front"]} | {"?"}) > 1
     assert json.loads(nas("resume", run, "--format", "json").out) == found
     assert "choice:" in nas("show", run).out
-    assert nas("export", run, "--to", tmp_path / "again.onnx").code == 0
+    assert nas("export", run, "--to", tmp_path / "again.onnx", "--quantisation", "minmax").code == 0
+    if precision == "w8a8":
+        assert {p.key: p.value for p in onnx.load(tmp_path / "again.onnx").metadata_props}["quantisation"] == "minmax"
     predicted = json.loads(nas("predict", run / "architecture.json", "--device", "sa8295p", "--resolution", "32", "--format", "json").out)
     if precision == "any":
         assert predicted["latency_ms"] == pytest.approx(chosen["latency_ms"], rel=0.02)  # without the classes of the data

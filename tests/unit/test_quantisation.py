@@ -1,5 +1,6 @@
 """Simulated and exported quantisation agree, methods help where they should, precisions survive the file."""
 
+import copy
 import subprocess
 import sys
 from pathlib import Path
@@ -94,6 +95,34 @@ def test_smoothing_recovers_what_outlier_channels_cost(network: nn.Module, pictu
         for recipe in (("minmax",), ("smoothing", "minmax"))
     )
     assert smooth > naive + 3
+
+
+def test_learning_answers_as_the_simulation_and_its_gradients_pass_the_rounding(network: nn.Module, pictures: list[torch.Tensor]) -> None:
+    simulated = simulate(copy.deepcopy(network), pictures, "w8a8", ("minmax",))
+    found = simulated.learning(pictures[0])
+    assert torch.allclose(found, simulated(pictures[0]), atol=1e-5)
+    slopes = []
+    for module, answer in ((simulated.module, found), (reference := copy.deepcopy(network), reference(pictures[0]))):
+        answer.square().sum().backward()
+        slopes.append(torch.cat([p.grad.flatten() for p in module.parameters()]))
+    assert nn.functional.cosine_similarity(*slopes, dim=0) > 0.9
+
+
+def test_training_recovers_what_coarse_weights_cost(network: nn.Module, pictures: list[torch.Tensor]) -> None:
+    """Weights that read a dead channel stretch the grids of all the others thirtyfold."""
+    hard = copy.deepcopy(network)
+    with torch.no_grad():
+        for before, layer in ((hard.stem[0], hard.mix[0]), (hard.mix[0], hard.mix[2])):
+            layer.weight[:, 0] *= 30
+            before.weight[0], before.bias[0] = before.weight[0] / 1e4, 0
+    unseen = torch.randn(32, 3, 16, 16, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        expected = hard(unseen).numpy()
+    recipes = (("minmax",), ("mse",), ("quantisation-aware-training",), ("quantisation-aware-training",))
+    found = [simulate(copy.deepcopy(hard), pictures, "w8a8", recipe)(unseen).numpy() for recipe in recipes]
+    naive, ranged, trained, _ = (ratio_db(expected, scores) for scores in found)
+    assert trained > max(naive, ranged) + 5
+    assert np.array_equal(found[2], found[3])
 
 
 def test_clipping_ranges_are_narrower_and_mse_is_best_in_mse() -> None:
