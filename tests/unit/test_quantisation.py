@@ -184,7 +184,7 @@ def test_parts_in_a_file(network: nn.Module, pictures: list[torch.Tensor], tmp_p
 
 
 CALIBRATION = """
-import resource, sys
+import sys
 from pathlib import Path
 import torch
 from torch import nn
@@ -195,11 +195,13 @@ layers = [nn.Conv2d(3, 32, 3, 2, 1), nn.ReLU(), nn.Conv2d(32, 64, 3, 2, 1), nn.R
 network = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10)).eval()
 pictures = list(torch.randn(256, 1, 3, 224, 224, generator=torch.Generator().manual_seed(0)))
 QuantisedOnnxExporter("w8a8", pictures).export(network, trace_module(network, (1, 3, 224, 224)), Path(sys.argv[1]))
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print(next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")).split()[1])
 """
+# not ru_maxrss: Linux hands the peak of the process that started this one down to it
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
 def test_calibrating_256_pictures_at_224_takes_less_than_3_gb(tmp_path: Path) -> None:
     root = Path(__file__).parents[2]  # a process of its own, since a peak is a process's
     done = subprocess.run([sys.executable, "-c", CALIBRATION, tmp_path / "n.onnx"], capture_output=True, text=True, cwd=root, check=False)
