@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from nas.graph import Graph, Operator, Weight, freeze
@@ -27,20 +28,11 @@ def fold_zeros(graph: Graph) -> Graph:
     activations that keep zero; a term that is zero leaves its sum. A convolution or linear layer of zeros leaves its bias, which folds
     into the next one: it is taken for zero too. An output that is zero throughout becomes an `Expand` of a constant, which reads nothing.
     """
-    zero: set[str] = set()
-    same: dict[str, str] = {}
-    kept: list[Operator] = []
-    for op in graph.operators:
-        inputs = tuple(same.get(name, name) for name in op.inputs)
-        dead = [name in zero for name in inputs]
-        made = {value.name for value in op.outputs}
-        if inputs and (all(dead) or (any(dead) and op.op == "Mul") or (op.op == "Mul" and op.attribute("constant") == 0)) and _linear(op):
-            zero |= made
-        elif any(dead) and op.op == "Add" and not op.weights:
-            same[op.outputs[0].name] = next(name for name, gone in zip(inputs, dead, strict=True) if not gone)
-        else:
-            kept.append(replace(op, inputs=inputs) if inputs != op.inputs else op)
-    return _with_constants(graph, kept, same, zero)
+
+    def is_zero(op: Operator, dead: list[bool]) -> bool:
+        return bool(dead) and (all(dead) or (op.op == "Mul" and any(dead)) or _is_zeroed(op)) and _linear(op)
+
+    return _without(graph, is_zero)
 
 
 def cut_zeros(graph: Graph) -> Graph:
@@ -49,20 +41,32 @@ def cut_zeros(graph: Graph) -> Graph:
     Converters that build a graph from its output do so: a ``none`` edge is not there, a convolution of zeros is. A term that is such a
     zero leaves its sum; zeros that something else reads become an `Expand` of a constant, which reads nothing.
     """
+    return _without(graph, lambda op, dead: _is_zeroed(op) or (_is_sum(op) and all(dead)))
+
+
+def _without(graph: Graph, is_zero: Callable[[Operator, list[bool]], bool]) -> Graph:
+    """Return the graph without operators that are zero, given which of their inputs are; a term that is zero leaves its sum."""
     zero: set[str] = set()
     same: dict[str, str] = {}
     kept: list[Operator] = []
     for op in graph.operators:
         inputs = tuple(same.get(name, name) for name in op.inputs)
         dead = [name in zero for name in inputs]
-        summed = op.op == "Add" and not op.weights
-        if (op.op == "Mul" and op.attribute("constant") == 0) or (summed and all(dead)):
+        if is_zero(op, dead):
             zero |= {value.name for value in op.outputs}
-        elif summed and any(dead):
+        elif any(dead) and _is_sum(op):
             same[op.outputs[0].name] = next(name for name, gone in zip(inputs, dead, strict=True) if not gone)
         else:
             kept.append(replace(op, inputs=inputs) if inputs != op.inputs else op)
     return _with_constants(graph, kept, same, zero)
+
+
+def _is_zeroed(op: Operator) -> bool:
+    return op.op == "Mul" and op.attribute("constant") == 0
+
+
+def _is_sum(op: Operator) -> bool:
+    return op.op == "Add" and not op.weights
 
 
 def _with_constants(graph: Graph, kept: list[Operator], same: dict[str, str], zero: set[str]) -> Graph:
