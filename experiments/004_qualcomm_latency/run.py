@@ -25,7 +25,6 @@ import numpy as np
 from latency_predictors.physical import MEMBERS, Physical
 from nas.errors import UsageError
 from nas.graph import Graph
-from nas.hardware import Origin, PrecisionProfile, Profile
 from nas.predictor import Sample
 from nas.protocols.aihub import (
     COMPILED_AT,
@@ -40,7 +39,7 @@ from nas.protocols.aihub import (
     samples_of,
     workload_name,
 )
-from nas.protocols.latency_models import Prediction, score
+from nas.protocols.latency_models import Prediction, score, stub_profile
 
 ROOT = Path(__file__).parents[2]
 RESULTS = Path(__file__).parent / "results"
@@ -98,19 +97,6 @@ def device_name(device: str, runtime: str) -> str:
     return device if runtime == "qnn" else f"{device}-{runtime}"
 
 
-def stub(device: str, precision: Any) -> Profile:
-    """A profile with what a predictor needs to know of a device."""
-    return Profile(
-        name=device,
-        title=device,
-        kind="npu",
-        runtime="qnn",
-        default_precision=precision,
-        precisions={precision: PrecisionProfile()},
-        origin=Origin(title=""),
-    )
-
-
 Held = dict[str, dict[str, list[Prediction]]]
 """precision -> device -> predictions"""
 
@@ -119,7 +105,7 @@ def predicted(predictor: Physical, samples: Sequence[Sample]) -> Iterator[tuple[
     """Yield each sample with its prediction; a device that was fitted to nothing at that precision is passed over."""
     for s in samples:
         try:
-            e = predictor.estimate(s.graph, stub(s.device, s.precision), s.precision)
+            e = predictor.estimate(s.graph, stub_profile(s.device, s.precision), s.precision)
         except UsageError:
             continue
         yield s, Prediction(s.name, s.latency_ms, e.latency_ms, e.lower_ms, e.upper_ms)

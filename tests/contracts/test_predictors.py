@@ -9,6 +9,7 @@ import pytest
 from nas.errors import ArtifactError, UsageError
 from nas.hardware import Profile, load_profile, profile_files
 from nas.predictor import Predictor, Sample, load_predictor, predictors
+from nas.protocols.latency_models import stub_profile
 from nas.testing import predictors as suite
 
 GRAPH_CHECKS: list[Callable[[Predictor, Profile, str], None]] = [
@@ -21,17 +22,6 @@ GRAPH_CHECKS: list[Callable[[Predictor, Profile, str], None]] = [
 ]
 
 
-MADE = {
-    "name": "made-here",
-    "title": "a device of this test",
-    "kind": "cpu",
-    "runtime": "none",
-    "default_precision": "fp32",
-    "precisions": {"fp32": {}},
-    "origin": {"title": "tests/contracts"},
-}
-
-
 @cache
 def fitted(name: str) -> tuple[Predictor, Profile, str]:
     for device in ["sa8295p", *sorted(profile_files())]:
@@ -39,7 +29,7 @@ def fitted(name: str) -> tuple[Predictor, Profile, str]:
         for precision, found in profile.precisions.items():
             if found.predictor == name:
                 return load_predictor(profile, precision), profile, precision
-    profile = Profile.model_validate(MADE)
+    profile = stub_profile("made-here", "fp32")
     graphs = [suite.many_operators(c, s) for c in (32, 64, 96) for s in (7, 14)]
     graphs += [suite.block(c, s, kernel=k) for c in (32, 64, 128) for s in (14, 28) for k in (3, 5, 7)]
     samples = [Sample(g, "fp32", 0.05 + 0.01 * len(g.operators) + g.cost.macs / 1e8, g.name + g.key, profile.name) for g in graphs]

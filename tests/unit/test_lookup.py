@@ -9,21 +9,11 @@ from latency_predictors._operator_counts import RUNTIMES, catalogue
 from latency_predictors.lookup import Lookup
 from nas.errors import ArtifactError, UsageError
 from nas.graph import GraphBuilder
-from nas.hardware import Profile
 from nas.predictor import Sample
+from nas.protocols.latency_models import stub_profile
 from nas.space import get_space
 
-DEVICE = Profile.model_validate(
-    {
-        "name": "a",
-        "title": "a",
-        "kind": "cpu",
-        "runtime": "none",
-        "default_precision": "fp32",
-        "precisions": {"fp32": {}},
-        "origin": {"title": "made in this test"},
-    }
-)
+DEVICE = stub_profile("a", "fp32")
 
 
 def samples(space_name: str, count: int, runtime: int = 0) -> list[Sample]:

@@ -9,27 +9,17 @@ from latency_predictors._operator_counts import catalogue
 from latency_predictors.transfer import Transfer, choose, fit_rows, make_basis, predict_rows
 from nas.errors import ArtifactError, DataError, UnknownNameError, UsageError
 from nas.graph import Graph
-from nas.hardware import Profile
 from nas.latency_table import read_latency_table
 from nas.latency_transfer import TransferProtocol, bench_latency_transfer, figures
 from nas.predictor import Sample
+from nas.protocols.latency_models import stub_profile
 from nas.space import get_space
 
 RNG = np.random.default_rng(0)
 SPACE = get_space("fbnet")
 MEMBERS = [SPACE.sample(RNG) for _ in range(120)]
 GRAPHS = [SPACE.lower(a) for a in MEMBERS]
-PROFILE = Profile.model_validate(
-    {
-        "name": "synthetic",
-        "title": "Synthetic",
-        "kind": "cpu",
-        "runtime": "none",
-        "default_precision": "fp32",
-        "precisions": {"fp32": {}},
-        "origin": {"title": "made in this test"},
-    }
-)
+PROFILE = stub_profile("synthetic", "fp32")
 
 
 def synthetic_ms(graph: Graph) -> float:
