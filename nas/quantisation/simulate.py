@@ -174,7 +174,7 @@ class _Observing(_Sites):
 
 class _Rounding(_Sites):
     def visit(self, tensor: Tensor) -> Tensor:
-        found = self.network._ranges[self.at] if self.at < len(self.network._ranges) else None
+        found = self.network._ranges[self.at]
         self.at += 1
         if found is None:
             return tensor
