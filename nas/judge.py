@@ -13,7 +13,7 @@ from nas.errors import UnknownNameError, UsageError
 from nas.graph import Graph
 from nas.hardware import Profile, find_profile, load_profile
 from nas.objective import COSTS, Budget, Goal, Objective
-from nas.predictor import Estimate, Predictor, Segments, load_predictor
+from nas.predictor import Estimate, Predictor, Segments, load_predictor, measured
 from nas.searcher import Prescreen
 from nas.space import Resolution, SearchSpace
 from nas.units import PRECISIONS, Limit, parse_limit
@@ -207,10 +207,8 @@ class Judge(Prescreen):
         at = target.profile.at(target.precision)
         found = []
         for i, architecture in enumerate(architectures):
-            measured_ms = at.timings_ms.get(self.space.timed_as(architecture, self.resolution))
-            if measured_ms is not None:
-                spread = 1 + (at.repeats_within_pct or 0.0) / 100
-                found.append(Estimate(measured_ms, measured_ms / spread, measured_ms * spread, self.confidence, "measured"))
+            if timing := measured(at, self.space.timed_as(architecture, self.resolution), self.confidence):
+                found.append(timing)
                 continue
             found.append(
                 Estimate(

@@ -25,7 +25,7 @@ def command(
     from nas.hardware import find_profile, load_profile
     from nas.judge import precision_of
     from nas.network import load_network
-    from nas.predictor import load_predictor
+    from nas.predictor import load_predictor, measured
     from nas.units import parse_resolution
 
     coverage = checked_confidence(confidence)
@@ -59,15 +59,15 @@ def command(
         "params": found.graph.cost.params,
         "operators": [{"name": op.name, "op": op.op, "latency_ms": op.latency_ms} for op in estimate.operators],
     }
-    measured_ms = at.timings_ms.get(found.timed_as) if found.timed_as else None
-    if measured_ms is not None:
-        spread = 1 + (at.repeats_within_pct or 0.0) / 100
-        result |= {"latency_ms": measured_ms, "lower_ms": measured_ms / spread, "upper_ms": measured_ms * spread, "basis": "measured"}
+    if timing := measured(at, found.timed_as, coverage):
+        result |= {"latency_ms": timing.latency_ms, "lower_ms": timing.lower_ms, "upper_ms": timing.upper_ms, "basis": timing.basis}
+        result["repeats_within_pct"] = at.repeats_within_pct
         result["estimated"] = {"latency_ms": estimate.latency_ms, "lower_ms": estimate.lower_ms, "upper_ms": estimate.upper_ms}
     write(result, form, lambda data: _render(data, breakdown))
 
 
 def _render(result: dict[str, Any], breakdown: bool) -> None:
+    from nas.predictor import TYPICAL_REPEATS_PCT
     from nas.report.tables import print_lines, print_table
 
     what = "latency" if result["quantity"] == "latency" else "time a frame at full load (throughput, not latency)"
@@ -75,6 +75,8 @@ def _render(result: dict[str, Any], breakdown: bool) -> None:
     head = f"{result['network']} on {result['device']} {result['precision']} ({result['runtime']}, batch {result['batch']})"
     print_lines([f"{head}: {what} {result['latency_ms']:.4g} ms {result['basis']}, {spread}"])
     if "estimated" in result:
+        if not result["repeats_within_pct"]:
+            print_lines([f"repeats on this device are not known: {TYPICAL_REPEATS_PCT:g} % is taken for the usual difference of two"])
         model = result["estimated"]
         print_lines([f"the model alone would say {model['latency_ms']:.3g} ms, {model['lower_ms']:.3g}–{model['upper_ms']:.3g} ms"])
     print_lines([f"{result['macs'] / 1e6:,.0f} MMACs, {result['params'] / 1e6:.2f} M parameters"])

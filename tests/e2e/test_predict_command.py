@@ -42,7 +42,16 @@ def test_a_timing_of_the_device_goes_first(nas: Callable[..., Result], device: P
     device.write_text(device.read_text().replace("[precisions.w8a8]", "[precisions.fp16.timings_ms]\nresnet18 = 1.25\n[precisions.w8a8]"))
     found = predict(nas, "resnet18", "--device", device)
     assert (found["latency_ms"], found["basis"]) == (1.25, "measured")
-    assert "1.25 ms measured" in nas("predict", "resnet18", "--device", device).out
+    assert found["lower_ms"] < 1.25 < found["upper_ms"]
+    assert found["repeats_within_pct"] is None
+    out = nas("predict", "resnet18", "--device", device).out
+    assert "1.25 ms measured" in out
+    assert "repeats on this device are not known" in out
+    device.write_text(device.read_text().replace("[precisions.fp16]\n", "[precisions.fp16]\nrepeats_within_pct = 0.1\n"))
+    again = predict(nas, "resnet18", "--device", device)
+    assert again["repeats_within_pct"] == 0.1
+    assert found["lower_ms"] < again["lower_ms"] < 1.25 < again["upper_ms"] < found["upper_ms"]
+    assert "not known" not in nas("predict", "resnet18", "--device", device).out
 
 
 def test_architecture_file(nas: Callable[..., Result], device: Path, tmp_path: Path) -> None:

@@ -1,0 +1,44 @@
+"""The interval around a device's own timing, asked of the repeats that AI Hub published."""
+
+from collections import defaultdict
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import pytest
+
+from nas.hardware import PrecisionProfile
+from nas.predictor import measured
+from nas.protocols.aihub import read_rows, read_table
+
+TABLE = Path(__file__).parents[3] / "shared" / "data" / "aihub_perf.csv.gz"
+
+
+@pytest.mark.skipif(not TABLE.exists(), reason="needs ../shared/data/aihub_perf.csv.gz")
+@pytest.mark.parametrize("runtime", ["qnn", "tflite"])
+@pytest.mark.parametrize("confidence", [0.5, 0.8, 0.9, 0.95])
+def test_another_measurement_lies_within(runtime: str, confidence: float) -> None:
+    table = read_table(TABLE, {row["model"] for row in read_rows(TABLE)}, runtime)
+    repeats: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for t in table.timings:
+        if t.repeats_within_pct is not None:
+            repeats[t.device, t.precision].append(t.repeats_within_pct)
+    held = []
+    for found in repeats.values():
+        if len(found) >= 10:
+            timing = measured(PrecisionProfile(repeats_within_pct=median(found), timings_ms={"n": 2.0}), "n", confidence)
+            assert timing is not None
+            held += [2.0 * (1 + pct / 100) <= timing.upper_ms for pct in found]
+    assert len(held) > 1000
+    assert np.mean(held) == pytest.approx(confidence, abs=0.06)
+
+
+def test_only_what_was_timed_is_measured() -> None:
+    at = PrecisionProfile(timings_ms={"resnet18": 1.0})
+    assert measured(at, "resnet34") is None
+    assert measured(at, "") is None
+    known, unknown = measured(at.model_copy(update={"repeats_within_pct": 0.5}), "resnet18"), measured(at, "resnet18")
+    assert known is not None
+    assert unknown is not None
+    assert known.basis == unknown.basis == "measured"
+    assert unknown.lower_ms < known.lower_ms < 1.0 < known.upper_ms < unknown.upper_ms
