@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -107,15 +106,10 @@ def normalising(artifact: Artifact, takes: str, dataset: Dataset) -> Artifact:
     Raises:
         ArtifactError: See `nas.exporters.onnx.fold_normalisation`.
     """
-    import onnx
-
     from nas.exporters.onnx import fold_normalisation
 
-    if (peak := PEAKS[takes]) is None:
-        return artifact
-    sha256 = fold_normalisation(artifact.path, peak, *dataset.statistics)
-    operators = dict(sorted(Counter(node.op_type for node in onnx.load(str(artifact.path)).graph.node).items()))
-    return replace(artifact, sha256=sha256, size_bytes=artifact.path.stat().st_size, operators=operators)
+    peak = PEAKS[takes]
+    return artifact if peak is None else fold_normalisation(artifact, peak, *dataset.statistics)
 
 
 def spared(trained: Trained, space: PrecisionSpace, share: float = 0.25) -> Architecture:

@@ -347,7 +347,7 @@ def finish(
         bus.emit(Notice(f"test accuracy: {float_pct:.2f} % in float, {accuracy_pct:.2f} % in the {precision} file in ONNX Runtime."))
     elif changed:
         bus.emit(Notice(f"the exported file names another class than the network in PyTorch on {changed} of {len(labels)} test images."))
-    sha256 = annotate(part, {"test_accuracy_pct": f"{accuracy_pct:.4f}", "float_test_accuracy_pct": f"{float_pct:.4f}"})
+    artifact = annotate(artifact, {"test_accuracy_pct": f"{accuracy_pct:.4f}", "float_test_accuracy_pct": f"{float_pct:.4f}"})
     part.rename(path)
     lacking = lacking_operators(problem, architecture, artifact.operators)
     if lacking:
@@ -357,7 +357,7 @@ def finish(
         "accuracy_pct": accuracy_pct,
         "float_accuracy_pct": float_pct,
         "validation_accuracy_pct": tuned.validation_accuracy_pct,
-        "sha256": sha256,
+        "sha256": artifact.sha256,
         "max_difference": artifact.max_difference,
         "lacking_operators": lacking,
         "sensitivity_db": trained.sensitivity_db() if quantised else {},

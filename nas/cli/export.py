@@ -143,8 +143,7 @@ def _written(found: Found, precision: str, to: Path, facts: Mapping[str, str], p
         raise UsageError("--precision mixed: this network runs at one precision. Do this: nas search --precision any, or --precision all.")
     artifact = trained.export(precision, to, facts, found.takes)
     accuracy_pct = accuracy_in_runtime_pct(to, found.dataset, trained.resolution)
-    sha256 = annotate(to, {"test_accuracy_pct": f"{accuracy_pct:.4f}"})
-    return replace(artifact, sha256=sha256, size_bytes=to.stat().st_size), accuracy_pct
+    return annotate(artifact, {"test_accuracy_pct": f"{accuracy_pct:.4f}"}), accuracy_pct
 
 
 def _at_all(found: Found, to: Path, facts: Mapping[str, str]) -> dict[str, Any]:
@@ -171,9 +170,12 @@ def _at_all(found: Found, to: Path, facts: Mapping[str, str]) -> dict[str, Any]:
             trained = Trained(plain, member, found.module, (height, width), found.dataset)
             mixed = replace(found, space=space, architecture=spared(trained, space))
         asked["mixed"] = mixed
+    paths = {name: to.with_stem(f"{to.stem}-{name}") for name in asked}
+    if taken := [path for path in paths.values() if path.exists()]:
+        raise UsageError(f"--to {to}: {taken[0]} exists. Do this: name another or remove it.")
     for name, subject in asked.items():
         target = targets.get(name) or next(iter(targets.values()))
-        path = to.with_stem(f"{to.stem}-{name}")
+        path = paths[name]
         artifact, accuracy_pct = _written(subject, name, path, facts, exporters.get("onnx")())
         graph = subject.space.lower(subject.architecture, found.resolution)
         estimate = target.predictor.estimate(graph, target.profile, target.precision)
@@ -184,6 +186,7 @@ def _at_all(found: Found, to: Path, facts: Mapping[str, str]) -> dict[str, Any]:
                 "latency_ms": estimate.latency_ms,
                 "lower_ms": estimate.lower_ms,
                 "upper_ms": estimate.upper_ms,
+                "extrapolated": bool(estimate.extrapolated),
                 "size_bytes": artifact.size_bytes,
                 "accuracy_pct": accuracy_pct,
                 "float_parts": sorted(k for k, p in _parts(subject).items() if p in ("fp32", "fp16")) if name == "mixed" else [],
@@ -291,12 +294,12 @@ def _render(result: dict[str, Any]) -> None:
 def _render_all(result: dict[str, Any]) -> None:
     from nas.report.tables import print_lines, print_table
 
-    columns = ["precision", f"{result['device']} ms, estimated", "interval ms", "kB", "test %", "file"]
+    columns = ["precision", f"{result['device']} ms", "interval ms", "basis", "kB", "test %", "file"]
     rows = []
     for row in result["precisions"]:
         accuracy = "" if row["accuracy_pct"] is None else f"{row['accuracy_pct']:.2f}"
-        spread = f"{row['lower_ms']:.3g}–{row['upper_ms']:.3g}"
-        rows.append([row["precision"], f"{row['latency_ms']:.3g}", spread, f"{row['size_bytes'] / 1e3:.0f}", accuracy, row["path"]])
+        spread, basis = f"{row['lower_ms']:.3g}–{row['upper_ms']:.3g}", "extrapolated" if row["extrapolated"] else "estimated"
+        rows.append([row["precision"], f"{row['latency_ms']:.3g}", spread, basis, f"{row['size_bytes'] / 1e3:.0f}", accuracy, row["path"]])
     print_table("One network at every precision", columns, rows)
     for row in result["precisions"]:
         if row["float_parts"]:

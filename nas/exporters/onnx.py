@@ -7,7 +7,7 @@ import json
 import logging
 import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -43,38 +43,59 @@ class OnnxExporter(Exporter):
         with torch.no_grad():
             expected = deployed(probe).numpy()
         model = written(deployed, probe)
-        props = dict(metadata or {})
-        for key, value in props.items():
-            entry = model.metadata_props.add()
-            entry.key, entry.value = key, value
-        onnx.checker.check_model(model)
-        part = path.with_name(f".{path.name}.part")
-        try:
-            onnx.save(model, str(part))
-            data = part.read_bytes()
-            difference = float(np.abs(scores_of(part, probe.numpy()) - expected).max())
+
+        def compare(file: Path) -> float:
+            difference = float(np.abs(scores_of(file, probe.numpy()) - expected).max())
             if not difference <= TOLERANCE * max(1.0, float(np.abs(expected).max())):
                 raise ArtifactError(
                     f"export {path}: the reloaded model disagrees, got a difference of {difference:.2g}. Expected {TOLERANCE:g}."
                 )
-            part.replace(path)
-        except OSError as error:
-            raise ArtifactError(f"export: cannot be written, got {str(path)!r} ({error.strerror}).") from None
-        finally:
-            part.unlink(missing_ok=True)
-        operators = dict(sorted(Counter(node.op_type for node in model.graph.node).items()))
-        return Artifact(path, "onnx", "fp32", hashlib.sha256(data).hexdigest(), len(data), difference, operators, props)
+            return difference
+
+        return publish(model, path, "onnx", "fp32", metadata or {}, compare)
 
 
-def fold_normalisation(path: Path, peak: float, mean: Sequence[float], std: Sequence[float]) -> str:
-    """Rewrite a file so that it takes RGB in 0…`peak` and normalises by itself; return its SHA-256.
+def publish(
+    model: onnx.ModelProto, path: Path, form: str, precision: str, metadata: Mapping[str, str], compare: Callable[[Path], float]
+) -> Artifact:
+    """Write a model beside `path`, let `compare` read it back, and only then give it its name; what has the name before is replaced.
+
+    Args:
+        model: To write; its metadata become `metadata`.
+        path: Of the file.
+        form: Exporter's name.
+        precision: Of the file.
+        metadata: Written into the file.
+        compare: Returns the largest difference of a score from what it should be; raises where that is too much.
+
+    Raises:
+        ArtifactError: The file cannot be written.
+    """
+    onnx.helper.set_model_props(model, dict(metadata))
+    onnx.checker.check_model(model)
+    data = model.SerializeToString()
+    part = path.with_name(f".{path.name}.part")
+    try:
+        part.write_bytes(data)
+        difference = compare(part)
+        part.replace(path)
+    except OSError as error:
+        raise ArtifactError(f"export: cannot be written, got {str(path)!r} ({error.strerror}).") from None
+    finally:
+        part.unlink(missing_ok=True)
+    operators = dict(sorted(Counter(node.op_type for node in model.graph.node).items()))
+    return Artifact(path, form, precision, hashlib.sha256(data).hexdigest(), len(data), difference, operators, dict(metadata))
+
+
+def fold_normalisation(artifact: Artifact, peak: float, mean: Sequence[float], std: Sequence[float]) -> Artifact:
+    """Rewrite a file so that it takes RGB in 0…`peak` and normalises by itself.
 
     The scale goes into the weights of the first convolution. So does the mean where that convolution pads nothing; where it pads with
     zeros, which stand for the mean colour, one subtraction before it keeps the borders exact. A file that begins with anything else
     (quantised, half precision) gets a subtraction and a multiplication. Metadata say what the input is.
 
     Args:
-        path: A file whose one input takes normalised pictures (1, 3, h, w).
+        artifact: A file whose one input takes normalised pictures (1, 3, h, w).
         peak: The largest value of a channel, 1 or 255.
         mean: By channel, in 0…1.
         std: By channel, in 0…1.
@@ -82,35 +103,28 @@ def fold_normalisation(path: Path, peak: float, mean: Sequence[float], std: Sequ
     Raises:
         ArtifactError: The rewritten file does not say what the first one said; the first one stays.
     """
-    model = onnx.load(str(path))
+    path, model = artifact.path, onnx.load(str(artifact.path))
     shape = tuple(d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim)
     shift, scale = peak * np.asarray(mean), 1 / (peak * np.asarray(std))
     raw = np.random.default_rng(0).uniform(0, peak, shape)
     expected = scores_of(path, ((raw - shift[:, None, None]) * scale[:, None, None]).astype(np.float32))
     _write_normalisation(model.graph, shift, scale)
-    props = {entry.key: entry.value for entry in model.metadata_props if entry.key not in ("mean", "std")}
+    props = {key: value for key, value in artifact.metadata.items() if key not in ("mean", "std")}
     taken = {
         "input": f"NCHW float32, RGB in 0…{peak:g}",
         "peak": f"{peak:g}",
         "normalisation": json.dumps({"mean": list(mean), "std": list(std)}),
     }
-    onnx.helper.set_model_props(model, props | taken)
-    onnx.checker.check_model(model)
-    data = model.SerializeToString()
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.write_bytes(data)
-        difference = float(np.abs(scores_of(part, raw.astype(np.float32)) - expected).max())
-        coarse = any(node.op_type in ("QuantizeLinear", "Cast") for node in model.graph.node)  # a last bit may fall on a step's other side
-        limit = (_COARSE if coarse else TOLERANCE) * max(1.0, float(np.abs(expected).max()))
+    coarse = any(node.op_type in ("QuantizeLinear", "Cast") for node in model.graph.node)  # a last bit may fall on a step's other side
+    limit = (_COARSE if coarse else TOLERANCE) * max(1.0, float(np.abs(expected).max()))
+
+    def compare(file: Path) -> float:
+        difference = float(np.abs(scores_of(file, raw.astype(np.float32)) - expected).max())
         if not difference <= limit:
             raise ArtifactError(f"export {path}: normalisation cannot be folded, got a difference of {difference:.2g}. Expected {limit:g}.")
-        part.replace(path)
-    except OSError as error:
-        raise ArtifactError(f"export: cannot be written, got {str(path)!r} ({error.strerror}).") from None
-    finally:
-        part.unlink(missing_ok=True)
-    return hashlib.sha256(data).hexdigest()
+        return max(difference, artifact.max_difference)
+
+    return publish(model, path, artifact.format, artifact.precision, props | taken, compare)
 
 
 def _write_normalisation(graph: onnx.GraphProto, shift: np.ndarray, scale: np.ndarray) -> None:
@@ -144,25 +158,15 @@ def _write_normalisation(graph: onnx.GraphProto, shift: np.ndarray, scale: np.nd
         node.input[:] = [last if entry == name else entry for entry in node.input]
 
 
-def annotate(path: Path, props: Mapping[str, str]) -> str:
-    """Write further metadata into a file, in place of what it says under the same keys; return the file's SHA-256.
+def annotate(artifact: Artifact, props: Mapping[str, str]) -> Artifact:
+    """Write further metadata into a file, in place of what it says under the same keys.
 
     Raises:
         ArtifactError: It cannot be written.
     """
-    model = onnx.load(str(path))
-    merged = {entry.key: entry.value for entry in model.metadata_props} | dict(props)
-    onnx.helper.set_model_props(model, merged)
-    data = model.SerializeToString()
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.write_bytes(data)
-        part.replace(path)
-    except OSError as error:
-        raise ArtifactError(f"export: cannot be written, got {str(path)!r} ({error.strerror}).") from None
-    finally:
-        part.unlink(missing_ok=True)
-    return hashlib.sha256(data).hexdigest()
+    facts = dict(artifact.metadata) | dict(props)
+    model = onnx.load(str(artifact.path))
+    return publish(model, artifact.path, artifact.format, artifact.precision, facts, lambda _: artifact.max_difference)
 
 
 def written(module: nn.Module, probe: torch.Tensor, opset: int = OPSET) -> onnx.ModelProto:

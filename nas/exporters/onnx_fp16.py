@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,27 +31,21 @@ class HalfOnnxExporter(Exporter):
         from onnxruntime.quantization.onnx_model import ONNXModel
         from onnxruntime.transformers.float16 import convert_float_to_float16
 
-        from nas.exporters.onnx import OnnxExporter, annotate, scores_of
+        from nas.exporters.onnx import OnnxExporter, publish, scores_of
 
         if path.exists():
             raise ArtifactError(f"export: the file exists, got {str(path)!r}. Do this: name another or remove it.")
+        probe = np.random.default_rng(0).standard_normal(graph.inputs[0].shape).astype(np.float32)
         with tempfile.TemporaryDirectory() as room:
             full = OnnxExporter().export(module, graph, Path(room) / "float.onnx", metadata=metadata)
-            half = Path(room) / "half.onnx"
-            model = ONNXModel(convert_float_to_float16(onnx.load(str(full.path)), keep_io_types=True))
-            model.topological_sort()  # the converter appends the casts of inputs and outputs
-            onnx.save(model.model, str(half))
-            probe = np.random.default_rng(0).standard_normal(graph.inputs[0].shape).astype(np.float32)
             expected = scores_of(full.path, probe)
-            found = float(np.abs(scores_of(half, probe) - expected).max())
+            model = ONNXModel(convert_float_to_float16(onnx.load(str(full.path)), keep_io_types=True))
+        model.topological_sort()  # the converter appends the casts of inputs and outputs
+
+        def compare(file: Path) -> float:
+            found = float(np.abs(scores_of(file, probe) - expected).max())
             if not found <= TOLERANCE * float(np.abs(expected).max()):
                 raise ArtifactError(f"export {path}: fp16 disagrees with fp32, got a difference of {found:.2g}. Expected {TOLERANCE:.0%}.")
-            try:
-                path.write_bytes(half.read_bytes())
-            except OSError as error:
-                path.unlink(missing_ok=True)
-                raise ArtifactError(f"export: cannot be written, got {str(path)!r} ({error.strerror}).") from None
-        annotate(path, {"precision": "fp16"})
-        data = path.read_bytes()
-        props = dict(full.metadata) | {"precision": "fp16"}
-        return Artifact(path, "onnx-fp16", "fp16", hashlib.sha256(data).hexdigest(), len(data), found, full.operators, props)
+            return found
+
+        return publish(model.model, path, "onnx-fp16", "fp16", dict(full.metadata) | {"precision": "fp16"}, compare)

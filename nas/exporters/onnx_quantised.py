@@ -9,10 +9,8 @@ the activations of one picture however many there are.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import tempfile
-from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -79,7 +77,7 @@ class QuantisedOnnxExporter(Exporter):
         """See `Exporter.export`; the difference that the artifact states is between the fp32 module and the quantised file."""
         import torch
 
-        from nas.exporters.onnx import scores_of, written
+        from nas.exporters.onnx import publish, scores_of, written
 
         if path.exists():
             raise ArtifactError(f"export: the file exists, got {str(path)!r}. Do this: name another or remove it.")
@@ -94,31 +92,20 @@ class QuantisedOnnxExporter(Exporter):
         props = dict(metadata or {}) | {"precision": precision, "quantisation": " ".join(self.recipe)}
         if precision == "mixed":
             props["precisions"] = json.dumps(self.precisions)
-        part = path.with_name(f".{path.name}.part")
-        try:
-            with tempfile.TemporaryDirectory() as room:
-                source = Path(room) / "float.onnx"
-                onnx.save(written(prepared, probe, OPSET), str(source))
-                model = _quantised(source, self._singles(), chosen, self.precision, self.precisions)
-            for key, value in props.items():
-                entry = model.metadata_props.add()
-                entry.key, entry.value = key, value
-            onnx.checker.check_model(model)
-            onnx.save(model, str(part))
-            data = part.read_bytes()
-            with torch.no_grad():
-                expected = deployed(probe).numpy()
-            found = scores_of(part, probe.numpy())
+        with tempfile.TemporaryDirectory() as room:
+            source = Path(room) / "float.onnx"
+            onnx.save(written(prepared, probe, OPSET), str(source))
+            model = _quantised(source, self._singles(), chosen, self.precision, self.precisions)
+        with torch.no_grad():
+            expected = deployed(probe).numpy()
+
+        def compare(file: Path) -> float:
+            found = scores_of(file, probe.numpy())
             if found.shape != expected.shape or not np.isfinite(found).all():
                 raise ArtifactError(f"export {path}: the reloaded model gives no finite scores of shape {expected.shape}.")
-            part.replace(path)
-        except OSError as error:
-            raise ArtifactError(f"export: cannot be written, got {str(path)!r} ({error.strerror}).") from None
-        finally:
-            part.unlink(missing_ok=True)
-        operators = dict(sorted(Counter(node.op_type for node in model.graph.node).items()))
-        difference = float(np.abs(found - expected).max())
-        return Artifact(path, "onnx-quantised", precision, hashlib.sha256(data).hexdigest(), len(data), difference, operators, props)
+            return float(np.abs(found - expected).max())
+
+        return publish(model, path, "onnx-quantised", precision, props, compare)
 
     def _singles(self) -> Iterator[np.ndarray]:
         for batch in self.pictures:

@@ -242,7 +242,9 @@ def test_a_folder_with_one_class(refused: Callable[..., str], tmp_path: Path) ->
 
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["any", "w8a8"])
-def test_precision_is_chosen_scored_and_exported(nas: Callable[..., Result], words: list[object], tmp_path: Path, precision: str) -> None:
+def test_precision_is_chosen_scored_and_exported(
+    nas: Callable[..., Result], refused: Callable[..., str], words: list[object], tmp_path: Path, precision: str
+) -> None:
     import onnx
 
     from nas.frontends.onnx_file import read_onnx
@@ -276,5 +278,12 @@ def test_precision_is_chosen_scored_and_exported(nas: Callable[..., Result], wor
     sizes = {row["precision"]: row["size_bytes"] for row in table["precisions"]}
     assert sizes["w8a8"] < sizes["mixed"] < 2 * sizes["fp16"]
     assert all(row["accuracy_pct"] is not None for row in table["precisions"])
+    assert all(row["extrapolated"] for row in table["precisions"])  # a network of 32 pixels is far below what sa8295p was fitted to
+    files = {path: path.read_bytes() for path in tmp_path.glob("all-*.onnx")}
+    files.pop(tmp_path / "all-fp16.onnx")
+    (tmp_path / "all-fp16.onnx").rename(tmp_path / "kept.onnx")
+    assert "all-w8a16.onnx exists" in refused("export", run, "--to", tmp_path / "all.onnx", "--precision", "all")
+    assert {path: path.read_bytes() for path in tmp_path.glob("all-*.onnx")} == files
+    (tmp_path / "kept.onnx").rename(tmp_path / "all-fp16.onnx")
     half = read_onnx(tmp_path / "all-fp16.onnx")
     assert half.cost.macs == graph.cost.macs

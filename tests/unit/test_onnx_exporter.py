@@ -1,3 +1,5 @@
+import hashlib
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +69,8 @@ def test_normalisation_folds_into_the_file(tmp_path: Path, kind: str, extra: lis
     graph = b.build(b.conv(b.input((1, 3, 16, 24)), 8, 3))
     plain = exporters.get("onnx")().export(module, graph, path, metadata={"mean": "[0.4]", "std": "[0.2]", "classes": "a"})
     mean, std = (0.45, 0.5, 0.3), (0.2, 0.3, 0.25)
-    assert fold_normalisation(path, peak, mean, std) != plain.sha256
+    folded = fold_normalisation(plain, peak, mean, std)
+    assert folded.sha256 == hashlib.sha256(path.read_bytes()).hexdigest() != plain.sha256
     model = onnx.load(path)
     facts = {p.key: p.value for p in model.metadata_props}
     assert facts["input"] == f"NCHW float32, RGB in 0…{peak:g}"
@@ -92,23 +95,26 @@ def test_files_of_lower_precision_normalise_before_they_round(tmp_path: Path, fo
     pictures = [torch.randn(4, 3, 16, 24, generator=torch.Generator().manual_seed(i)) for i in range(2)]
     exporter = exporters.get(form)("w8a8", pictures) if form == "onnx-quantised" else exporters.get(form)()  # type: ignore[call-arg]
     path, module = tmp_path / "m.onnx", tiny()
-    exporter.export(*module, path)
+    artifact = exporter.export(*module, path)
     x = np.random.default_rng(3).integers(0, 256, (1, 3, 16, 24)).astype(np.float32)
     expected = scores_of(path, (x / 255 - 0.5) / np.float32(0.25))
-    fold_normalisation(path, 255.0, (0.5,) * 3, (0.25,) * 3)
+    folded = fold_normalisation(artifact, 255.0, (0.5,) * 3, (0.25,) * 3)
     assert np.allclose(scores_of(path, x), expected, atol=0.02)
-    assert [node.op_type for node in onnx.load(path).graph.node][:2] == ["Sub", "Mul"]
+    written = [node.op_type for node in onnx.load(path).graph.node]
+    assert written[:2] == ["Sub", "Mul"]
+    assert folded.operators == dict(Counter(written))
+    assert sum(folded.operators.values()) == sum(artifact.operators.values()) + 2
 
 
 def test_a_fold_that_changes_the_scores_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from nas.exporters import onnx as exporter
 
     path = tmp_path / "m.onnx"
-    exporters.get("onnx")().export(*tiny(), path)
+    artifact = exporters.get("onnx")().export(*tiny(), path)
     before = path.read_bytes()
     monkeypatch.setattr(exporter, "_write_normalisation", lambda *_: None)
     with pytest.raises(ArtifactError, match="cannot be folded"):
-        exporter.fold_normalisation(path, 255.0, (0.5,) * 3, (0.2,) * 3)
+        exporter.fold_normalisation(artifact, 255.0, (0.5,) * 3, (0.2,) * 3)
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["m.onnx"]
 
