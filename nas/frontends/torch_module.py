@@ -636,13 +636,18 @@ def _where(recorder: _Recorder, call: _Call) -> None:
     _bind(recorder, call, "Where", operands)
 
 
+def _reduced_axes(call: _Call, rank: int) -> tuple[int, ...]:
+    """Return the axes of a call's ``dim``, none of them negative; all where it names none."""
+    dim = call["dim"]
+    axes = range(rank) if dim is None or dim == [] else (dim,) if isinstance(dim, int) else dim
+    return tuple(axis % rank for axis in axes)
+
+
 def _reduction(op: str) -> _Handler:
     def handler(recorder: _Recorder, call: _Call) -> None:
         x = recorder.ref(call["self"])
-        axes = call["dim"]
-        axes = tuple(range(len(x.shape))) if axes is None or axes == [] else (axes,) if isinstance(axes, int) else tuple(axes)
         made = list(_tensors(call.result))
-        attributes = {"axes": tuple(a % len(x.shape) for a in axes), "keepdims": int(bool(call["keepdim"]))}
+        attributes = {"axes": _reduced_axes(call, len(x.shape)), "keepdims": int(bool(call["keepdim"]))}
         if len(made) == 1:
             recorder.bind(made[0], recorder.emit(op, [x], tuple(made[0].shape), attributes, DTYPES[made[0].dtype]))
         else:
@@ -669,9 +674,7 @@ def _moments(recorder: _Recorder, call: _Call) -> None:
     """Write a variance as mean((x − mean(x))²), the form in which it reaches an ONNX file."""
     x = recorder.ref(call["self"])
     made = list(_tensors(call.result))
-    axes = call["dim"]
-    axes = tuple(range(len(x.shape))) if axes is None or axes == [] else (axes,) if isinstance(axes, int) else tuple(axes)
-    axes = tuple(a % len(x.shape) for a in axes)
+    axes = _reduced_axes(call, len(x.shape))
     kept = tuple(1 if i in axes else size for i, size in enumerate(x.shape))
     keep = int(bool(call["keepdim"]))
     mean = recorder.emit("ReduceMean", [x], kept, {"axes": axes, "keepdims": 1})
