@@ -23,16 +23,22 @@ class BiasCorrection(Quantiser):
     def prepare(self, module: nn.Module, batches: Sequence[Tensor], input_shape: Sequence[int]) -> nn.Module:
         """See `Quantiser.prepare`."""
         corrected = copy.deepcopy(module)
-        means = inputs_of(corrected, batches, lambda layer, x: channels_first(layer, x).mean(dim=1), torch.add)
+        sums = inputs_of(corrected, batches, _summed, torch.add)
         for name, layer in linear_layers(corrected):
-            if name not in means or not isinstance(layer.weight, Tensor):
+            if name not in sums or not isinstance(layer.weight, Tensor):
                 continue
             weight = layer.weight.detach()
             lost = (weight - rounded_weight(weight)).reshape(*weight.shape[:2], -1).sum(dim=-1)  # (c_out, c_in / groups)
-            mean = means[name] / len(batches)
+            mean = sums[name][:-1] / sums[name][-1]
             groups = int(getattr(layer, "groups", 1))
             per_group = mean.reshape(groups, -1).repeat_interleave(weight.shape[0] // groups, dim=0)
             shift = (lost * per_group).sum(dim=1)
             bias = layer.bias.detach() + shift if isinstance(layer.bias, Tensor) else shift
             layer.bias = nn.Parameter(bias, requires_grad=False)
         return corrected
+
+
+def _summed(layer: nn.Module, x: Tensor) -> Tensor:
+    """Return the sum of a layer's inputs by channel, and of how many, shape (c_in + 1,): a layer may be called more than once a batch."""
+    values = channels_first(layer, x)
+    return torch.cat([values.sum(dim=1), values.new_tensor([values.shape[1]])])

@@ -125,6 +125,35 @@ def test_training_recovers_what_coarse_weights_cost(network: nn.Module, pictures
     assert np.array_equal(found[2], found[3])
 
 
+class Repeated(nn.Module):
+    """One linear layer that is called `times` times."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self.layer, self.times = nn.Linear(8, 8), times
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x.flatten(2).mean(2)[:, [0, 1, 2, 0, 1, 2, 0, 1]]
+        return torch.cat([self.layer(x) for _ in range(self.times)], dim=1)
+
+
+def test_bias_correction_takes_the_mean_of_all_calls(pictures: list[torch.Tensor]) -> None:
+    """Neither a layer that is called twice nor a smaller last batch changes the mean of what it reads."""
+    shifted = [x + 1 for x in pictures]
+    uneven = [torch.cat(shifted[:2]), *[x[None] for x in torch.cat(shifted[2:])]]
+    found = []
+    for times, batches in ((1, shifted), (2, shifted), (1, uneven)):
+        module = Repeated(times)
+        with torch.no_grad():
+            for parameter in module.parameters():
+                parameter.uniform_(-1, 1, generator=torch.Generator().manual_seed(3))
+            before = module.layer.bias.clone()
+            found.append(methods(["bias-correction"])[0].prepare(module, batches, (1, 3, 16, 16)).layer.bias - before)
+    assert found[0].abs().max() > 1e-4
+    for other in found[1:]:
+        assert torch.allclose(found[0], other, atol=1e-6)
+
+
 def test_clipping_ranges_are_narrower_and_mse_is_best_in_mse() -> None:
     seen = Activations()
     values = np.random.default_rng(0).standard_t(3, size=50_000).astype(np.float32)
