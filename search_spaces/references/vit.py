@@ -14,6 +14,7 @@ from search_spaces.layers.tokens import TokenAttention, to_tokens
 from search_spaces.reparam.depth import Depth, ParallelLayer
 
 PATCH = 16
+SIDE = 224
 HEAD_DIM = 64
 # name: (depth, width, whether it is of the third version: no position for the class token, scaled residuals)
 CONFIGURATIONS = {
@@ -40,10 +41,10 @@ class LayerScale(nn.Module):
 class Block(nn.Module):
     """Attention and perceptron, each after a layer norm, with residuals. (n, tokens, c) -> (n, tokens, c)."""
 
-    def __init__(self, channels: int, scaled: bool) -> None:
+    def __init__(self, channels: int, scaled: bool, head_dim: int = HEAD_DIM) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(channels, eps=1e-6)
-        self.attention = TokenAttention(channels, channels // HEAD_DIM)
+        self.attention = TokenAttention(channels, channels // head_dim)
         self.scale1 = LayerScale(channels) if scaled else nn.Identity()
         self.norm2 = nn.LayerNorm(channels, eps=1e-6)
         self.mlp = TokenPerceptron(channels, 4 * channels, "gelu")
@@ -55,7 +56,7 @@ class Block(nn.Module):
 
 
 class ViTNet(nn.Module):
-    """Patches of 16 and a class token, equal blocks, a linear head on the class token. (n, 3, 224, 224) -> (n, num_classes).
+    """Patches and a class token, equal blocks, a linear head on the class token. (n, 3, side, side) -> (n, num_classes).
 
     Args:
         depth: Number of blocks.
@@ -63,20 +64,34 @@ class ViTNet(nn.Module):
         third: Whether it is DeiT III's.
         num_classes: Of the head.
         branches: Blocks that stand side by side in one layer, to be merged (see `search_spaces.reparam.depth`); divides `depth`.
+        side: Of the picture.
+        patch: Side of a patch; divides that of the picture.
+        head_dim: Channels of a head.
     """
 
-    def __init__(self, depth: int, width: int, third: bool, num_classes: int, branches: int = 1) -> None:
+    def __init__(
+        self,
+        depth: int,
+        width: int,
+        third: bool,
+        num_classes: int,
+        branches: int = 1,
+        *,
+        side: int = SIDE,
+        patch: int = PATCH,
+        head_dim: int = HEAD_DIM,
+    ) -> None:
         super().__init__()
-        tokens = (224 // PATCH) ** 2
+        tokens = (side // patch) ** 2
         self.third = third
         self.class_token = nn.Parameter(torch.zeros(1, 1, width))
         self.positions = nn.Parameter(torch.randn(1, tokens + (not third), width) * 0.02)
-        self.patches = nn.Conv2d(3, width, PATCH, PATCH)
+        self.patches = nn.Conv2d(3, width, patch, patch)
         if branches == 1:
-            self.blocks = nn.Sequential(*(Block(width, third) for _ in range(depth)))
+            self.blocks = nn.Sequential(*(Block(width, third, head_dim) for _ in range(depth)))
         else:
             knobs = Depth(branches=branches)
-            self.blocks = nn.Sequential(*(ParallelLayer(width, width // HEAD_DIM, knobs) for _ in range(depth // branches)))
+            self.blocks = nn.Sequential(*(ParallelLayer(width, width // head_dim, knobs) for _ in range(depth // branches)))
         self.norm = nn.LayerNorm(width, eps=1e-6)
         self.head = nn.Linear(width, num_classes)
 
