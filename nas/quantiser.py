@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,14 @@ Bounds = tuple[float, float]
 ACTIVATION_BITS = {"w8a8": 8, "w8a16": 16}
 """Bits of activations by precision; weights have 8, per output channel, symmetric."""
 
+NATURAL: Mapping[str, Bounds] = {"Softmax": (0.0, 1.0)}
+"""Ranges of results that are given by the kind of an operator.
+
+Source:
+    ONNX Runtime's quantiser sets it for every softmax (quantization/base_quantizer.py, `adjust_tensor_ranges`), and Hexagon gives wrong results
+    at any other (onnxruntime/onnxruntime-qnn#558).
+"""
+
 _KEPT_PER_BATCH = 4096
 _GOLDEN = (5**0.5 - 1) / 2
 
@@ -39,6 +47,8 @@ class Activations:
     low: float = 0.0
     high: float = 0.0
     sample: Floats | None = None
+    natural: Bounds | None = None
+    """The range that the operator which makes the tensor has by its kind."""
 
     def observe(self, values: Floats) -> None:
         """Take in the values of one batch, in any shape."""
@@ -52,6 +62,9 @@ class Activations:
 
 class Quantiser:
     """One method; it overrides what it has an opinion on."""
+
+    wide: ClassVar[frozenset[str]] = frozenset()
+    """Kinds of operators whose result has 16 bits before it is rounded to the bits of what reads it."""
 
     def prepare(self, module: nn.Module, batches: Sequence[Tensor], input_shape: Sequence[int]) -> nn.Module:
         """Return a module whose weights quantise better; `module`, which is fused and in evaluation mode, is left as it is.
@@ -91,8 +104,15 @@ def methods(recipe: Sequence[str]) -> list[Quantiser]:
     return [quantisers.get(name)() for name in recipe]
 
 
+def wide_operators(recipe: Sequence[Quantiser]) -> frozenset[str]:
+    """Return the kinds of operators whose results are to have 16 bits."""
+    return frozenset().union(*(method.wide for method in recipe))
+
+
 def range_of(recipe: Sequence[Quantiser], activations: Activations, bits: int) -> Bounds:
     """Return the range of one tensor; it holds zero, as padding and ReLU need."""
+    if activations.natural is not None:
+        return activations.natural
     found = [bounds for method in recipe if (bounds := method.bounds(activations, bits)) is not None]
     low, high = found[-1] if found else (activations.low, activations.high)
     low, high = min(low, 0.0), max(high, 0.0)

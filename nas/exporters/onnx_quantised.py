@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +23,7 @@ from nas.errors import ArtifactError, UsageError
 from nas.exporter import Artifact, Exporter, exporters
 from nas.graph import Graph
 from nas.mixer import fuse
-from nas.quantiser import ACTIVATION_BITS, DEFAULT_RECIPE, Activations, Bounds, Quantiser, methods, precision_at, range_of
+from nas.quantiser import ACTIVATION_BITS, DEFAULT_RECIPE, Activations, Bounds, Quantiser, methods, precision_at, range_of, wide_operators
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -94,7 +95,7 @@ class QuantisedOnnxExporter(Exporter):
             props["precisions"] = json.dumps(self.precisions)
         with tempfile.TemporaryDirectory() as room:
             source = Path(room) / "float.onnx"
-            onnx.save(written(prepared, probe, OPSET), str(source))
+            onnx.save(_with_biases(written(prepared, probe, OPSET)), str(source))
             model = _quantised(source, self._singles(), chosen, self.precision, self.precisions)
         with torch.no_grad():
             expected = deployed(probe).numpy()
@@ -113,6 +114,42 @@ class QuantisedOnnxExporter(Exporter):
                 yield batch[i : i + 1].numpy()
 
 
+def _with_biases(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a model whose linear layers of tokens, written as MatMul and Add, are Gemm between two Reshape.
+
+    A Gemm's bias has 32 bits and its sum is rounded once; an Add's has 8, and what it adds to is rounded before.
+    """
+    model = onnx.shape_inference.infer_shapes(model)
+    graph = model.graph
+    weights = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    shapes = {info.name: tuple(dim.dim_value for dim in info.type.tensor_type.shape.dim) for info in (*graph.value_info, *graph.input)}
+    readers = Counter(name for node in graph.node for name in node.input)
+    products = {node.output[0]: node for node in graph.node if node.op_type == "MatMul" and len(weights.get(node.input[1], ())) == 2}
+    for add in [node for node in graph.node if node.op_type == "Add"]:
+        for summed, bias in (add.input, reversed(add.input)):
+            product = products.get(summed)
+            if product is None or len(weights.get(bias, ())) != 1 or readers[summed] != 1 or 0 in shapes.get(summed, (0,)):
+                continue
+            x, weight = product.input
+            rows = {"flat": (-1, weights[weight][0]), "back": shapes[summed]}
+            for end, shape in rows.items():
+                graph.initializer.append(onnx.numpy_helper.from_array(np.array(shape, dtype=np.int64), f"{summed}.{end}.shape"))
+            nodes = [
+                onnx.helper.make_node("Reshape", [x, f"{summed}.flat.shape"], [f"{summed}.flat"]),
+                onnx.helper.make_node("Gemm", [f"{summed}.flat", weight, bias], [f"{summed}.back"], name=product.name),
+                onnx.helper.make_node("Reshape", [f"{summed}.back", f"{summed}.back.shape"], [add.output[0]]),
+            ]
+            for node in nodes:
+                node.metadata_props.extend(product.metadata_props)
+            graph.node.remove(product)
+            at = list(graph.node).index(add)
+            graph.node.remove(add)
+            for node in reversed(nodes):
+                graph.node.insert(at, node)
+            break
+    return model
+
+
 def _quantised(
     source: Path, pictures: Iterator[np.ndarray], recipe: Sequence[Quantiser], default: str, precisions: Mapping[str, str]
 ) -> onnx.ModelProto:
@@ -120,11 +157,13 @@ def _quantised(
     model = onnx.load(str(source))
     scopes: dict[str, str] = {}
     wanted: dict[str, str] = {}
+    wide = wide_operators(recipe)
     for i, node in enumerate(model.graph.node):
         node.name = node.name or f"{node.op_type}_{i}"  # the quantiser tells nodes apart by name
         scope = _scope_of(node) or next((scopes[name] for name in node.input if name in scopes), "")  # helpers go with what they follow
         scopes |= dict.fromkeys(node.output, scope)
-        wanted[node.name] = precision_at(scope, precisions, default)
+        precision = precision_at(scope, precisions, default)
+        wanted[node.name] = "w8a16" if precision == "w8a8" and node.op_type in wide else precision
     for precision, bits in ACTIVATION_BITS.items():
         names = {name for name, at in wanted.items() if at == precision}
         if names:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nas.quantisation.weights import rounded_weight
-from nas.quantiser import ACTIVATION_BITS, Activations, Quantiser, grid, methods, precision_at, range_of
+from nas.quantiser import ACTIVATION_BITS, NATURAL, Activations, Quantiser, grid, methods, precision_at, range_of, wide_operators
 
 _WEIGHT_AT = {"conv1d": 1, "conv2d": 1, "conv3d": 1, "linear": 1, "layer_norm": 2}
 """Position of the weight among the arguments; what follows it is a bias, which has 32 bits."""
@@ -45,7 +45,8 @@ class Simulated(nn.Module):
         self._default, self._precisions = precision, dict(precisions or {"": precision})
         self._visit: Callable[[Tensor], Tensor] | None = None
         self._scopes: list[str] = [""]
-        self._ranges: list[tuple[float, int, int] | None] = []
+        self.ranges: list[tuple[float, int, int] | None] = []
+        """(scale, zero point, bits) of each tensor that is read, in order; None in float."""
         self._weights: dict[int, tuple[Tensor, Tensor]] = {}
         for path, part in module.named_modules():
 
@@ -69,24 +70,15 @@ class Simulated(nn.Module):
     def calibrate(self, batches: Sequence[Tensor], recipe: Sequence[Quantiser]) -> None:
         """Set the ranges from pictures; memory holds one batch and a sample of each tensor."""
         sites: list[tuple[Activations, int]] = []
+        wide = wide_operators(recipe)
         for x in batches:
-            with torch.inference_mode(), _Observing(self, sites):
+            with torch.inference_mode(), _Observing(self, sites, wide):
                 self.module(x)
-        self._ranges = [(*grid(range_of(recipe, seen, bits), bits), bits) if bits else None for seen, bits in sites]
+        self.ranges = [(*grid(range_of(recipe, seen, bits), bits), bits) if bits else None for seen, bits in sites]
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, c, h, w) -> (n, classes)."""
         with torch.inference_mode(), _Rounding(self):
-            found: Tensor = self.module(x)
-        return found
-
-    def learning(self, x: Tensor) -> Tensor:
-        """As `forward`, with gradients that pass roundings unchanged and stop where a range clips; weights are rounded anew.
-
-        Source:
-            Bengio et al., arXiv 1308.3432 (straight-through estimator); Jacob et al., arXiv 1712.05877, section 3.
-        """
-        with torch.enable_grad(), _Learning(self):
             found: Tensor = self.module(x)
         return found
 
@@ -104,15 +96,20 @@ class _Sites(TorchDispatchMode):
     def __init__(self, network: Simulated) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.network = network
-        self.at = 0
+        self.at = self._within = 0
+        self.shares: tuple[Tensor | None, int] = None, 0
+        """What the last softmax made, and the bits of the part that it is in."""
         self._idle = False
 
     def __enter__(self) -> Any:
+        self._within += 1  # an attention enters once more
         self.network._visit = self._visit_output
         return super().__enter__()  # type: ignore[no-untyped-call]
 
     def __exit__(self, *error: Any) -> None:
-        self.network._visit = None
+        self._within -= 1
+        if not self._within:
+            self.network._visit = None
         super().__exit__(*error)  # type: ignore[no-untyped-call]
 
     def _visit_output(self, tensor: Tensor) -> Tensor:
@@ -135,36 +132,56 @@ class _Sites(TorchDispatchMode):
             return func(*args, **kwargs)
         if name == "scaled_dot_product_attention":
             with self:
-                return _attention(*args, **kwargs)
-        if name in _READING:
-            weight_at = _WEIGHT_AT.get(name, len(args))
-            args = [self._operand(arg, i == weight_at) if i <= weight_at else arg for i, arg in enumerate(args)]
-        return func(*args, **kwargs)
+                return attention(lambda inner, *given: inner(*given), *args, **kwargs)
+        result = func(*operands(name, args, self.visit, self.weight), **kwargs)
+        if name == "softmax":
+            self.shares = result, self.network.bits
+        return result
 
-    def _operand(self, arg: Any, is_weight: bool) -> Any:
+
+Visit = Callable[[Tensor], Tensor]
+
+
+def operands(name: str, args: Sequence[Any], visit: Visit, weight: Visit) -> Sequence[Any]:
+    """Return the arguments of an ATen operator after `visit` for each tensor that it reads quantised, and `weight` for its weight."""
+    if name not in _READING:
+        return args
+
+    def operand(arg: Any, is_weight: bool) -> Any:
         if isinstance(arg, list | tuple) and arg and isinstance(arg[0], Tensor):
-            return [self._operand(part, is_weight) for part in arg]
+            return [operand(part, is_weight) for part in arg]
         if not isinstance(arg, Tensor) or not arg.is_floating_point() or arg.dim() == 0:
             return arg
-        return self.weight(arg) if is_weight else self.visit(arg)
+        return weight(arg) if is_weight else visit(arg)
+
+    weight_at = _WEIGHT_AT.get(name, len(args))
+    return [operand(arg, i == weight_at) if i <= weight_at else arg for i, arg in enumerate(args)]
 
 
-def _attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, *_: Any, scale: float | None = None, **__: Any) -> Tensor:
-    """The products that a fused attention hides."""
-    logits = q @ k.transpose(-2, -1) * (scale if scale is not None else q.shape[-1] ** -0.5)
-    return (logits if mask is None else logits + mask).softmax(dim=-1) @ v
+def attention(
+    run: Callable[..., Tensor], q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, *_: Any, scale: float | None = None, **__: Any
+) -> Tensor:
+    """Return what a fused attention gives, from the operators that it hides; `run(operator, *arguments)` performs each."""
+    aten = torch.ops.aten
+    logits = run(aten.matmul.default, q, k.transpose(-2, -1))
+    logits = run(aten.mul.Tensor, logits, scale if scale is not None else q.shape[-1] ** -0.5)
+    shares = run(aten.softmax.int, logits if mask is None else run(aten.add.Tensor, logits, mask), -1)
+    return run(aten.matmul.default, shares, v)
 
 
 class _Observing(_Sites):
-    def __init__(self, network: Simulated, sites: list[tuple[Activations, int]]) -> None:
+    def __init__(self, network: Simulated, sites: list[tuple[Activations, int]], wide: frozenset[str]) -> None:
         super().__init__(network)
-        self.sites = sites
+        self.sites, self.wide = sites, wide
 
     def visit(self, tensor: Tensor) -> Tensor:
         if self.at == len(self.sites):
             self.sites.append((Activations(), self.network.bits))
         if self.sites[self.at][1]:
             self.sites[self.at][0].observe(tensor.detach().float().cpu().numpy())
+            shares, bits = self.shares
+            if tensor is shares and bits == self.network.bits and (bits == 16 or "Softmax" not in self.wide):
+                self.sites[self.at][0].natural = NATURAL["Softmax"]
         self.at += 1
         return tensor
 
@@ -174,46 +191,16 @@ class _Observing(_Sites):
 
 class _Rounding(_Sites):
     def visit(self, tensor: Tensor) -> Tensor:
-        found = self.network._ranges[self.at]
+        found = self.network.ranges[self.at]
         self.at += 1
         if found is None:
             return tensor
         scale, zero, bits = found
-        return self.stepped(tensor.clamp(-zero * scale, (2**bits - 1 - zero) * scale), scale)
-
-    def stepped(self, clipped: Tensor, scale: float) -> Tensor:
+        clipped = tensor.clamp(-zero * scale, (2**bits - 1 - zero) * scale)
         return clipped.mul_(1 / scale).round_().mul_(scale)  # the zero point is whole
 
     def weight(self, tensor: Tensor) -> Tensor:
         return self.network.rounded(tensor) if self.network.bits else tensor
-
-
-class _Learning(_Rounding):
-    """Rounds straight through. Operators come past whole, as in inference, and autograd records what each of them runs."""
-
-    def __init__(self, network: Simulated) -> None:
-        super().__init__(network)
-        self._recorded = torch._C._dispatch_tls_local_include_set(), torch._C._dispatch_tls_local_exclude_set()
-        self._guards: list[Any] = []
-
-    def __enter__(self) -> Any:
-        self._guards.append(guard := torch._C._AutoDispatchBelowADInplaceOrView())
-        guard.__enter__()
-        return super().__enter__()
-
-    def __exit__(self, *error: Any) -> None:
-        super().__exit__(*error)
-        self._guards.pop().__exit__(*error)
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        with torch._C._ForceDispatchKeyGuard(*self._recorded):
-            return super().__torch_dispatch__(func, types, args, kwargs)
-
-    def stepped(self, clipped: Tensor, scale: float) -> Tensor:
-        return clipped + (super().stepped(clipped.detach().clone(), scale) - clipped).detach()
-
-    def weight(self, tensor: Tensor) -> Tensor:
-        return tensor + (rounded_weight(tensor) - tensor).detach() if self.network.bits else tensor
 
 
 def simulate(

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from nas.quantisation.learning import Learning
 from nas.quantisation.simulate import Simulated
 from nas.quantiser import Activations, Bounds, Quantiser, quantisers
 
@@ -52,9 +53,10 @@ def _learned(student: nn.Module, batches: Sequence[Tensor], ranges: Quantiser) -
     held, lessons = lessons[-1], lessons[:-1] or lessons
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, EPOCHS * len(lessons))
     simulated = Simulated(student, "w8a8")
+    networks = {x.shape: Learning(simulated, x) for x in {x.shape: x for x in batches}.values()}
 
     def loss(x: Tensor, target: Tensor) -> Tensor:
-        return (simulated.learning(x) - target).square().mean() / target.square().mean().clamp_min(1e-12)
+        return (networks[x.shape](x) - target).square().mean() / target.square().mean().clamp_min(1e-12)
 
     def state() -> tuple[float, dict[str, Tensor]]:
         simulated.calibrate(batches, [ranges])
