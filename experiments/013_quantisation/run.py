@@ -4,6 +4,7 @@
     python experiments/013_quantisation/run.py --run runs/cifar --data DATA --part members
     python experiments/013_quantisation/run.py --run runs/cifar --data DATA --part attention
     python experiments/013_quantisation/run.py --run runs/cifar --data DATA --part fronts
+    python experiments/013_quantisation/run.py --weights runs/vit.safetensors --data DATA --part transformer
 
 Each part writes ``results/<name>-<part>.json`` after every row and goes on from there, so it can be run in pieces (``--minutes``). Test images
 are read by ``chosen``, ``members`` and ``attention``; what is chosen on the way is chosen on validation images. Ranges are taken from 256
@@ -19,6 +20,7 @@ import platform
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,7 @@ from nas.arch import Architecture
 from nas.dataset import Dataset, load_dataset
 from nas.deploy import Trained, accuracy_in_runtime_pct, spared
 from nas.design import MEMBER_FILE, SUPERNET_FILE, evaluator_of
+from nas.events import EventBus
 from nas.exporters.onnx import OnnxExporter
 from nas.exporters.onnx_quantised import QuantisedOnnxExporter
 from nas.frontends.torch_module import trace_module
@@ -46,11 +49,13 @@ from nas.quantiser import DEFAULT_RECIPE
 from nas.space import get_space
 from nas.study import Study
 from nas.supernet.batches import Batches
-from nas.supernet.finetune import load_member
+from nas.supernet.finetune import finetune, load_member
 from nas.supernet.rank import bootstrap, kendall
 from nas.supernet.statistics import calibration_indices, pictures, predictions, recalibrate
-from nas.supernet.train import load_supernet
+from nas.supernet.train import Recipe, load_supernet
 from nas.supernet.weights import Supernet
+from search_spaces.layers.tokens import to_tokens
+from search_spaces.references.vit import ViTNet
 
 RECIPES: dict[str, tuple[str, ...]] = {
     "min-max": ("minmax",),
@@ -278,6 +283,43 @@ def attention(report: Report, run: Path, dataset: Dataset, seed: int, stop: floa
     report.save()
 
 
+class SparselyTrained(ViTNet):
+    """A vision transformer that is trained on a quarter of its tokens, drawn anew for each batch, and answers with all of them.
+
+    Source:
+        Liu et al., "PatchDropout", arXiv 2208.07220; differs in that a batch shares its draw, which follows from the number of the step.
+    """
+
+    def __init__(self, depth: int, width: int, num_classes: int, side: int, patch: int, head_dim: int) -> None:
+        super().__init__(depth, width, False, num_classes, side=side, patch=patch, head_dim=head_dim)
+        self.register_buffer("step", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(n, 3, side, side) -> (n, classes)."""
+        if not self.training:
+            return super().forward(x)
+        tokens = to_tokens(self.patches(x)) + self.positions[:, 1:]
+        kept = torch.randperm(tokens.shape[1], generator=torch.Generator().manual_seed(int(self.step)))[: tokens.shape[1] // 4]
+        self.step += 1
+        first = (self.class_token + self.positions[:, :1]).expand(x.shape[0], -1, -1)
+        return self.head(self.norm(self.blocks(torch.cat([first, tokens[:, kept]], dim=1)))[:, 0])
+
+
+def trained_transformer(report: Report, weights: Path, dataset: Dataset, seed: int) -> nn.Module:
+    """Train a DeiT of 577 tokens from nothing, or go on with it: as many as DeiT has at 384 × 384. Nothing is planted."""
+    side, patch, depth, width, head_dim = 48, 2, 4, 48, 24
+    recipe = Recipe(epochs=4, batch=64, learning_rate=2e-3, warmup=0.1)
+    member = Architecture("vit", 1, (side, patch, depth, width, head_dim))  # says in the checkpoint what this is
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        module = SparselyTrained(depth, width, dataset.num_classes, side, patch, head_dim)
+    bus = EventBus([lambda event: print(event, flush=True)])
+    found = finetune(module, member, dataset, weights, recipe, resolution=(side, side), seed=seed, bus=bus)
+    report.data |= {"genes": list(member.genes), "training": asdict(recipe), "history": [dict(entry) for entry in found.history]}
+    report.save()
+    return found.module.to(memory_format=torch.contiguous_format).eval()
+
+
 def fronts(report: Report, run: Path, dataset: Dataset, evals: int, seed: int, stop: float, folder: Path) -> None:
     """Search the same supernet with precision as a gene, at fp16 alone and at w8a8 alone; the same number of evaluations each."""
     searches = {}
@@ -327,11 +369,14 @@ def compare(found: dict[str, dict[str, Any]]) -> dict[str, Any]:
 def main() -> None:
     """Run one part."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--run", type=Path, required=True, help="A finished run, for its supernet and its fine-tuned choice.")
+    parser.add_argument("--run", type=Path, help="A finished run, for its supernet and its fine-tuned choice.")
+    parser.add_argument(
+        "--weights", type=Path, default=Path("runs/vit.safetensors"), help="Checkpoint of `transformer`, made where absent."
+    )
     parser.add_argument("--data", default="digits")
     parser.add_argument("--name", default="", help="Of the results; default: that of the data.")
     parser.add_argument("--space", default="hybrid-s")
-    parser.add_argument("--part", choices=("chosen", "members", "attention", "fronts"), required=True)
+    parser.add_argument("--part", choices=("chosen", "members", "attention", "fronts", "transformer"), required=True)
     parser.add_argument("--members", type=int, default=20)
     parser.add_argument("--evals", type=int, default=80)
     parser.add_argument("--seed", type=int, default=0)
@@ -352,6 +397,12 @@ def main() -> None:
         "default_recipe": list(DEFAULT_RECIPE),
     }
     report = Report(Path(__file__).parent / "results" / f"{args.name or dataset.name}-{args.part}.json", head)
+    if args.part == "transformer":
+        args.weights.parent.mkdir(exist_ok=True)
+        trained_transformer(report, args.weights, dataset, args.seed)
+        return
+    if args.run is None:
+        parser.error("--run is needed for this part.")
     if args.part == "chosen":
         chosen(report, args.run, dataset, stop)
     elif args.part == "members":
