@@ -30,7 +30,7 @@ from nas.predictor import Estimate, Estimates, Floats, OperatorLatency, Predicto
 FORMAT_VERSION = 2
 FEWEST = 10
 MANY = 60
-_BEYOND = 1.5  # by so much the interval's logarithm grows outside what was calibrated
+BEYOND = 1.5  # by so much the interval's logarithm grows outside what was calibrated
 _NARROW = (32, 64, 128, 256)  # geometric mean of input and output channels below which a MAC may cost more
 _WORK = ("depthwise3", "depthwise5", "depthwise7", "grouped", "conv3", "conv", "pointwise", "gemm", "attention", "other")
 _MOVES = ("relu", "smooth", "elementwise", "norm", "softmax", "layout", "transpose", "pool", "global", "rest")
@@ -285,8 +285,8 @@ class Additive(Predictor):
         total = rows.sum(axis=0)
         missing = set(profile.at(precision).unsupported_ops) & {op.op for op in graph.operators}
         latency = float(total @ prices.prices_ms)
-        beyond = _extrapolated(prices, total, latency)
-        factor = math.exp(conformal_quantile(prices.scores, confidence) * (_BEYOND if beyond else 1))
+        beyond = reasons_beyond(prices, total, latency, COLUMNS)
+        factor = math.exp(conformal_quantile(prices.scores, confidence) * (BEYOND if beyond else 1))
         return Estimate(
             latency,
             latency / factor,
@@ -304,44 +304,57 @@ class Additive(Predictor):
         x = np.array([np.sum([quantities(graph) for _, graph in parts], axis=0) for parts in candidates]).reshape(-1, len(COLUMNS))
         latency = x @ prices.prices_ms
         usable = [not any(graph.unknown or forbidden & {op.op for op in graph.operators} for _, graph in parts) for parts in candidates]
-        extrapolated = [bool(_extrapolated(prices, row, float(ms))) for row, ms in zip(x, latency, strict=True)]
-        factor = np.exp(conformal_quantile(prices.scores, confidence) * np.where(extrapolated, _BEYOND, 1))
+        extrapolated = [bool(reasons_beyond(prices, row, float(ms), COLUMNS)) for row, ms in zip(x, latency, strict=True)]
+        factor = np.exp(conformal_quantile(prices.scores, confidence) * np.where(extrapolated, BEYOND, 1))
         return Estimates(latency, latency / factor, latency * factor, np.array(usable, dtype=bool), np.array(extrapolated, dtype=bool))
 
     def save(self, path: Path) -> None:
         """Write an npz of numbers and one JSON text."""
-        head = {"version": FORMAT_VERSION, "columns": COLUMNS, "devices": [list(key) for key in self.devices]}
-        head["networks"] = [list(p.networks) for p in self.devices.values()]
-        stacked: dict[str, Any] = {
-            "prices": np.array([p.prices_ms for p in self.devices.values()]),
-            "most": np.array([p.most for p in self.devices.values()], dtype=np.float32),
-        }
-        ms: dict[str, Any] = {f"ms/{i}": np.stack([p.measured_ms, p.left_out_ms]) for i, p in enumerate(self.devices.values())}
-        with path.open("wb") as file:
-            np.savez_compressed(file, head=np.array(json.dumps(head)), **stacked, **ms)
+        save_prices(path, self.devices, COLUMNS, FORMAT_VERSION)
 
     @classmethod
     def load(cls, path: Path) -> Additive:
         """Read what `save` wrote."""
-        try:
-            with np.load(path, allow_pickle=False) as data:
-                head = json.loads(str(data["head"]))
-                if head["version"] != FORMAT_VERSION or not set(head["columns"]) <= set(COLUMNS):
-                    raise ArtifactError(f"additive: {path} is of another version. Do this: fit it again.")
-                place = [_AT[name] for name in head["columns"]]  # quantities that came later are free
-                prices, most = np.zeros((2, len(data["prices"]), len(COLUMNS)))
-                prices[:, place], most[:, place] = data["prices"], data["most"]
-                ms = [data[f"ms/{i}"] for i in range(len(prices))]
-            return cls(
-                {
-                    (device, precision): Prices(prices[i], tuple(head["networks"][i]), ms[i][0], ms[i][1], most[i])
-                    for i, (device, precision) in enumerate(head["devices"])
-                }
-            )
-        except FileNotFoundError:
-            raise ArtifactError(f"additive: no such file, got {str(path)!r}.") from None
-        except (OSError, KeyError, ValueError, TypeError, EOFError) as error:
-            raise ArtifactError(f"additive: damaged file {str(path)!r} ({error}).") from None
+        return cls(load_prices(path, "additive", COLUMNS, FORMAT_VERSION))
+
+
+def save_prices(path: Path, devices: Mapping[tuple[str, str], Prices], columns: Sequence[str], version: int) -> None:
+    """Write prices by (device, precision) as an npz of numbers and one JSON text."""
+    head = {"version": version, "columns": columns, "devices": [list(key) for key in devices]}
+    head["networks"] = [list(p.networks) for p in devices.values()]
+    stacked: dict[str, Any] = {
+        "prices": np.array([p.prices_ms for p in devices.values()]),
+        "most": np.array([p.most for p in devices.values()], dtype=np.float32),
+    }
+    ms: dict[str, Any] = {f"ms/{i}": np.stack([p.measured_ms, p.left_out_ms]) for i, p in enumerate(devices.values())}
+    with path.open("wb") as file:
+        np.savez_compressed(file, head=np.array(json.dumps(head)), **stacked, **ms)
+
+
+def load_prices(path: Path, name: str, columns: Sequence[str], version: int) -> dict[tuple[str, str], Prices]:
+    """Read what `save_prices` wrote; columns that came later are free.
+
+    Raises:
+        ArtifactError: Missing, damaged, or of another version.
+    """
+    at = {column: i for i, column in enumerate(columns)}
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            head = json.loads(str(data["head"]))
+            if head["version"] != version or not set(head["columns"]) <= set(columns):
+                raise ArtifactError(f"{name}: {path} is of another version. Do this: fit it again.")
+            place = [at[column] for column in head["columns"]]
+            prices, most = np.zeros((2, len(data["prices"]), len(columns)))
+            prices[:, place], most[:, place] = data["prices"], data["most"]
+            ms = [data[f"ms/{i}"] for i in range(len(prices))]
+        return {
+            (device, precision): Prices(prices[i], tuple(head["networks"][i]), ms[i][0], ms[i][1], most[i])
+            for i, (device, precision) in enumerate(head["devices"])
+        }
+    except FileNotFoundError:
+        raise ArtifactError(f"{name}: no such file, got {str(path)!r}.") from None
+    except (OSError, KeyError, ValueError, TypeError, EOFError) as error:
+        raise ArtifactError(f"{name}: damaged file {str(path)!r} ({error}).") from None
 
 
 def _fit_pool(samples: Sequence[Sample], precision: str) -> dict[tuple[str, str], Prices]:
@@ -401,12 +414,13 @@ def conformal_quantile(scores: Floats, confidence: float) -> float:
     return abs(float(scores[rank - 1])) if rank <= len(scores) else 1.5 * abs(float(scores[-1]))
 
 
-def _extrapolated(prices: Prices, row: Floats, latency_ms: float) -> tuple[str, ...]:
+def reasons_beyond(prices: Prices, row: Floats, latency_ms: float, columns: Sequence[str]) -> tuple[str, ...]:
+    """Return in words what of a network, its quantities (columns,), lies outside the fit."""
     parts = row * prices.prices_ms / latency_ms
     unseen = np.flatnonzero((prices.most == 0) & (parts > 0.03))
     large = np.flatnonzero((prices.most > 0) & (row > 1.5 * prices.most) & (parts > 0.1))
-    said = [f"{COLUMNS[i]} is {100 * parts[i]:.0f} % of it and in no two networks of the fit" for i in unseen]
-    said += [f"{COLUMNS[i]} is {row[i] / prices.most[i]:.1f} times what the fit had" for i in large]
+    said = [f"{columns[int(i)]} is {100 * parts[i]:.0f} % of it and in no two networks of the fit" for i in unseen]
+    said += [f"{columns[int(i)]} is {row[i] / prices.most[i]:.1f} times what the fit had" for i in large]
     low, high = prices.range_ms
     if not low / 1.25 <= latency_ms <= 1.25 * high:
         said.append(f"{latency_ms:.3g} ms is outside the fit's {low:.3g} to {high:.3g} ms")

@@ -1,0 +1,205 @@
+"""``kernels``: what PyTorch launches for a graph as it is written, at prices drawn to what the hardware would ask.
+
+For devices timed under PyTorch with hundreds of networks. Quantities are those of `latency_predictors._kernels`: the bytes that every kernel
+moves at the size its numbers really have, multiply-adds by kind, starts. A price is a factor on a common one (of a byte, of a multiply-add, of a
+start, all three from the timings alone), and a factor is drawn to what a kernel of that sort should ask: so work that few networks contain
+is priced as bytes are, not as the one odd network would have it. Fits with several strengths of that belief are averaged.
+
+Graphs are priced as they are: a network whose batch norms are folded is estimated without them, one in training form with its branches.
+
+Source: roofline (Williams et al. 2009) for the columns; ridge regression towards a prior mean with non-negative factors (Lawson & Hanson).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from latency_predictors._kernels import COLUMNS, Kernels, State, kernels_of
+from latency_predictors.additive import BEYOND, FEWEST, MANY, Prices, conformal_quantile, folds_of, load_prices, reasons_beyond, save_prices
+from nas.errors import UsageError, did_you_mean
+from nas.graph import Graph
+from nas.hardware import Profile
+from nas.predictor import Estimate, Estimates, Floats, OperatorLatency, Predictor, Sample, Segments, predictors
+
+FORMAT_VERSION = 1
+NAMES = tuple(COLUMNS)
+AUTOCAST = frozenset({"fp16"})
+"""Precisions at which PyTorch casts automatically; at the others numbers are floats throughout."""
+STRENGTHS: Mapping[bool, tuple[float, ...]] = {True: (0.3, 1.0), False: (0.05, 0.1, 0.2)}
+"""How strongly factors are drawn to what is expected, in standard deviations of a network's error over those of a factor: under autocast a GPU's
+largest batch keeps to its bytes and multiply-adds, a processor at batch 1 less so."""
+SHARING = (0.5, 1.0), (0.0, 0.5)
+"""By how much families share their say (0: a network has a vote, 1: a family), under autocast and in floats."""
+_START_MS = 1e-5  # a frame's share of a kernel's start at a batch of a thousand
+_LEAST = 0.01  # of the expected price, that nothing is free
+_ELEMENT_BYTES = {True: 2.0, False: 4.0}
+
+
+def common_prices(x: Floats, latency_ms: Floats, autocast: bool) -> Floats:
+    """Return the price of one of each column's unit, (columns,), from all bytes, all multiply-adds and all starts alone."""
+    from scipy.optimize import nnls
+
+    names = list(COLUMNS)
+    moved = x[:, [i for i, unit in enumerate(COLUMNS.values()) if unit.of == "MB"]].sum(axis=1)
+    macs = x[:, [i for i, name in enumerate(names) if name.endswith("/macs")]].sum(axis=1)
+    totals = np.stack([moved, macs, x[:, names.index("start")]], axis=1)
+    byte, mac, start = np.maximum(
+        nnls(totals / latency_ms[:, None], np.ones(len(x)))[0], 1e-3 / (totals.mean(axis=0) + 1e-9) * latency_ms.mean()
+    )
+    price = {
+        "MB": byte,
+        "MMAC": mac,
+        "20 MMAC": 20 * mac,
+        "M": _ELEMENT_BYTES[autocast] * byte,
+        "start": _START_MS if autocast else start,
+        "ms": 1.0,
+    }
+    return np.array([price[unit.of] for unit in COLUMNS.values()])
+
+
+def fit_prices(x: Floats, latency_ms: Floats, families: Sequence[str], autocast: bool) -> Floats:
+    """Return prices, (columns,), averaged over `STRENGTHS` and `SHARING`.
+
+    Args:
+        x: Quantities, shape (n, columns).
+        latency_ms: Shape (n,).
+        families: Of the networks, n.
+        autocast: Whether they ran under automatic mixed precision.
+    """
+    common = common_prices(x, latency_ms, autocast)
+    expected = np.array([unit.autocast if autocast else unit.floats for unit in COLUMNS.values()])
+    rows = x / latency_ms[:, None] * common
+    count = dict(zip(*np.unique(families, return_counts=True), strict=True))
+    size = np.array([count[family] for family in families], dtype=float)
+    found = [
+        _factors(rows, expected, strength, size ** (-sharing / 2)) for strength in STRENGTHS[autocast] for sharing in SHARING[not autocast]
+    ]
+    return np.asarray(np.maximum(np.mean(found, axis=0), _LEAST * expected) * common)
+
+
+def _factors(rows: Floats, expected: Floats, strength: float, say: Floats) -> Floats:
+    """Return factors ≥ 0 that bring every row to one, drawn to what is expected; robust to single networks (relative error 5 %)."""
+    from scipy.optimize import nnls
+
+    used = (rows > 0).any(axis=0)
+    factors = expected.copy()
+    say = say / np.sqrt(np.mean(say**2))
+    trust, pull = say, strength * np.eye(int(used.sum()))
+    for _ in range(4):
+        design = np.concatenate([rows[:, used] * trust[:, None], pull])
+        factors[used] = nnls(design, np.concatenate([trust, strength * expected[used]]), maxiter=100 * len(pull))[0]
+        trust = say / np.sqrt(np.maximum(np.abs(rows @ factors - 1), 0.05) / 0.05)
+    return factors
+
+
+@predictors.register("kernels")
+class KernelPrices(Predictor):
+    """See the module.
+
+    Args:
+        devices: Prices by (device, precision).
+    """
+
+    def __init__(self, devices: Mapping[tuple[str, str], Prices] | None = None) -> None:
+        self.devices = dict(devices or {})
+
+    def fit(self, samples: Sequence[Sample], profiles: Sequence[Profile] = ()) -> KernelPrices:  # noqa: ARG002
+        """Return prices of every device in `samples`; families (networks, where fewer than 60) are left out in folds for the interval."""
+        timed: dict[tuple[str, str], dict[str, Sample]] = {}
+        for s in samples:
+            if not (math.isfinite(s.latency_ms) and s.latency_ms > 0):
+                raise UsageError(f"kernels: a latency must be positive, got {s.latency_ms!r} ms for {s.name}.")
+            timed.setdefault((s.device, s.precision), {})[s.name] = s
+        if not timed:
+            raise UsageError("kernels: no timings, got 0.")
+        return KernelPrices({key: _fit_device(key, list(found.values())) for key, found in sorted(timed.items())})
+
+    def _prices(self, profile: Profile, precision: str) -> Prices:
+        profile.at(precision)
+        for name in (profile.name, *profile.aliases):
+            if (name, precision) in self.devices:
+                return self.devices[name, precision]
+        known = {device for device, at in self.devices if at == precision}
+        raise UsageError(f"kernels: nothing is fitted for {profile.name!r} at {precision!r}.{did_you_mean(profile.name, known)}")
+
+    def held_out(self, device: str, precision: str) -> list[tuple[str, float, float, float, float]]:
+        """See `Predictor.held_out`; families are left out together where networks are plenty."""
+        prices = self.devices[device, precision]
+        factor = math.exp(conformal_quantile(prices.scores, 0.9))
+        rows = zip(prices.networks, prices.measured_ms.tolist(), prices.left_out_ms.tolist(), strict=True)
+        return [(name, measured, guess, guess / factor, guess * factor) for name, measured, guess in rows]
+
+    def estimate(self, graph: Graph, profile: Profile, precision: str, confidence: float = 0.9) -> Estimate:
+        """Estimate one graph; the breakdown sums to the latency."""
+        prices = self._prices(profile, precision)
+        counted = kernels_of(graph, precision in AUTOCAST)
+        total = counted.total
+        latency = float(total @ prices.prices_ms)
+        beyond = reasons_beyond(prices, total, latency, NAMES)
+        factor = math.exp(conformal_quantile(prices.scores, confidence) * (BEYOND if beyond else 1))
+        missing = set(profile.at(precision).unsupported_ops) & set(counted.ops)
+        parts = counted.rows @ prices.prices_ms
+        return Estimate(
+            latency,
+            latency / factor,
+            latency * factor,
+            confidence,
+            unsupported=tuple(sorted({*graph.unknown, *missing})),
+            extrapolated=beyond,
+            operators=tuple(OperatorLatency(name, op, float(ms)) for name, op, ms in zip(counted.names, counted.ops, parts, strict=True)),
+        )
+
+    def estimate_batch(self, candidates: Sequence[Segments], profile: Profile, precision: str, confidence: float = 0.9) -> Estimates:
+        """Estimate many candidates; a segment is counted once for each state in which its input comes."""
+        prices = self._prices(profile, precision)
+        forbidden = frozenset(profile.at(precision).unsupported_ops)
+        chains = [list(_chained(parts, precision in AUTOCAST)) for parts in candidates]
+        x = np.array([np.sum([counted.total for counted in chain], axis=0) for chain in chains]).reshape(-1, len(NAMES))
+        latency = x @ prices.prices_ms
+        usable = [
+            not any(graph.unknown or not forbidden.isdisjoint(counted.ops) for (_, graph), counted in zip(parts, chain, strict=True))
+            for parts, chain in zip(candidates, chains, strict=True)
+        ]
+        extrapolated = [bool(reasons_beyond(prices, row, float(ms), NAMES)) for row, ms in zip(x, latency, strict=True)]
+        factor = np.exp(conformal_quantile(prices.scores, confidence) * np.where(extrapolated, BEYOND, 1))
+        return Estimates(latency, latency / factor, latency * factor, np.array(usable, dtype=bool), np.array(extrapolated, dtype=bool))
+
+    def save(self, path: Path) -> None:
+        """Write an npz of numbers and one JSON text."""
+        save_prices(path, self.devices, NAMES, FORMAT_VERSION)
+
+    @classmethod
+    def load(cls, path: Path) -> KernelPrices:
+        """Read what `save` wrote."""
+        return cls(load_prices(path, "kernels", NAMES, FORMAT_VERSION))
+
+
+def _chained(parts: Segments, autocast: bool) -> list[Kernels]:
+    found: list[Kernels] = []
+    entering: State | None = None
+    for _, graph in parts:
+        found.append(kernels_of(graph, autocast, entering))
+        entering = found[-1].leaving
+    return found
+
+
+def _fit_device(key: tuple[str, str], samples: Sequence[Sample]) -> Prices:
+    device, precision = key
+    if len(samples) < FEWEST:
+        raise UsageError(f"kernels: too few networks of {device}, got {len(samples)}. Expected at least {FEWEST}.")
+    autocast = precision in AUTOCAST
+    x = np.array([kernels_of(s.graph, autocast).total for s in samples])
+    y = np.array([s.latency_ms for s in samples])
+    families = [s.family or s.name for s in samples]
+    folds = np.array(folds_of(families) if len(samples) >= MANY else [s.name for s in samples])
+    guess = np.empty(len(y))
+    for fold in dict.fromkeys(folds.tolist()):
+        out = folds == fold
+        kept = [family for family, left in zip(families, out.tolist(), strict=True) if not left]
+        guess[out] = x[out] @ fit_prices(x[~out], y[~out], kept, autocast)
+    most = np.sort(x, axis=0)[-2].astype(np.float32).astype(float)
+    return Prices(fit_prices(x, y, families, autocast), tuple(s.name for s in samples), y, guess, most)
