@@ -222,12 +222,20 @@ class Physical(Predictor):
         pools: Fits by precision.
         refit: Whether networks are left out by fitting anew without each, rather than at the fit's last linearisation, which is
             optimistic where a pool holds a dozen or two (by a quarter of the error on Hailo's 27).
+        scaled: Factors on fields of `Priors`, where a table's timings are rougher, or its devices stranger, than Qualcomm's.
     """
 
     prices_mixed: ClassVar[bool] = True
 
-    def __init__(self, members: int = MEMBERS, seed: int = 0, pools: Mapping[str, Pool] | None = None, refit: bool = False) -> None:
-        self.members, self.seed, self.refit = members, seed, refit
+    def __init__(
+        self,
+        members: int = MEMBERS,
+        seed: int = 0,
+        pools: Mapping[str, Pool] | None = None,
+        refit: bool = False,
+        scaled: Mapping[str, float] | None = None,
+    ) -> None:
+        self.members, self.seed, self.refit, self.scaled = members, seed, refit, dict(scaled or {})
         self.pools: dict[str, Pool] = dict(pools or {})
         self._prices: dict[tuple[str, str], _Prices] = {}
 
@@ -240,8 +248,10 @@ class Physical(Predictor):
         pools: dict[str, Pool] = {}
         for precision in precisions:
             chosen = [replace(s, device=renamed.get(s.device, s.device)) for s in samples if s.precision == precision]
-            pools[precision] = fit_pool(timings_of(chosen), self.members, self.seed, pools.get("fp16"), refit=self.refit)
-        return Physical(self.members, self.seed, pools)
+            pools[precision] = fit_pool(
+                timings_of(chosen), self.members, self.seed, pools.get("fp16"), refit=self.refit, scaled=self.scaled
+            )
+        return Physical(self.members, self.seed, pools, scaled=self.scaled)
 
     def extended(self, samples: Sequence[Sample], looseness: float = 1.0) -> Physical:
         """See `Predictor.extended`: everything is refitted together."""
@@ -253,8 +263,8 @@ class Physical(Predictor):
             merged = merge(pools[precision].timings, added)
             free = np.array([looseness if device in added.devices else 1.0 for device in merged.devices])
             related = self.pools.get("fp16") if precision != "fp16" else None
-            pools[precision] = fit_pool(merged, self.members, self.seed, related, free)
-        return Physical(self.members, self.seed, pools)
+            pools[precision] = fit_pool(merged, self.members, self.seed, related, free, scaled=self.scaled)
+        return Physical(self.members, self.seed, pools, scaled=self.scaled)
 
     def held_out(self, device: str, precision: str) -> list[tuple[str, float, float, float, float]]:
         """See `Predictor.held_out`: the network is left out on all devices, at the fit's last linearisation."""
@@ -284,7 +294,7 @@ class Physical(Predictor):
         features = features_of(totals, pool.settings)  # (members, networks, columns)
         cost = features * np.exp(pool.device[:, prices.device])[:, None]
         share = (cost / cost.sum(axis=2, keepdims=True)).mean(axis=0)
-        priors = priors_of(list(pool.settings))
+        priors = _scaled(priors_of(list(pool.settings)), self.scaled)
         groups = np.eye(priors.group_sd.shape[1])[priors.group]
         design = np.concatenate([share, share @ groups, np.ones((len(names), 1))], axis=1)
         variance = np.concatenate([(priors.deviation_sd**2).mean(axis=0), (priors.group_sd**2).mean(axis=0), [priors.scale_sd**2]])
@@ -400,6 +410,7 @@ class Physical(Predictor):
         """Write an npz without objects; its bytes depend on the content alone."""
         arrays: dict[str, Any] = {}
         meta: dict[str, object] = {"version": FORMAT_VERSION, "members": self.members, "seed": self.seed, "quantities": QUANTITIES}
+        meta |= {"scaled": self.scaled} if self.scaled else {}
         about = {}
         for precision, pool in self.pools.items():
             t = pool.timings
@@ -440,7 +451,7 @@ class Physical(Predictor):
                     f"artifact {path}: fitted by another version. Do this: refit it (experiments/004_qualcomm_latency/run.py)."
                 )
             pools = {precision: _pool_of(precision, about, arrays) for precision, about in meta["pools"].items()}
-            return cls(meta["members"], meta["seed"], pools)
+            return cls(meta["members"], meta["seed"], pools, scaled=meta.get("scaled"))
         except FileNotFoundError:
             raise ArtifactError(f"artifact {path}: no such file.") from None
         except (BadZipFile, OSError, ValueError, KeyError, TypeError) as error:
@@ -541,18 +552,31 @@ def merge(held: Timings, added: Timings) -> Timings:
 
 
 def fit_pool(
-    timings: Timings, members: int, seed: int, related: Pool | None = None, looseness: Floats | None = None, *, refit: bool = False
+    timings: Timings,
+    members: int,
+    seed: int,
+    related: Pool | None = None,
+    looseness: Floats | None = None,
+    *,
+    refit: bool = False,
+    scaled: Mapping[str, float] | None = None,
 ) -> Pool:
-    """Fit all devices at one precision; `related` (another precision) centres the prior; see `Physical` for `refit`."""
+    """Fit all devices at one precision; `related` (another precision) centres the prior; see `Physical` for `refit` and `scaled`."""
     settings = draw(members, seed)
     features = features_of(timings.totals, settings)
     priors = replace(priors_of(settings, None if related is None else related.shared), looseness=looseness)
     if related is not None:
         priors = relate(priors, seed)
+    priors = _scaled(priors, scaled or {})
     fit = fit_pooled(features, timings.log_ms, timings.trust, priors, leave_out=not refit)
     if refit:
         fit = replace(fit, left_out=_refitted(features, timings, priors))
     return _calibrated(timings, settings, fit)
+
+
+def _scaled(priors: Priors, factors: Mapping[str, float]) -> Priors:
+    changed: dict[str, Any] = {name: getattr(priors, name) * factor for name, factor in factors.items()}
+    return replace(priors, **changed)
 
 
 def _refitted(features: Floats, timings: Timings, priors: Priors) -> Floats:

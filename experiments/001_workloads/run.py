@@ -30,6 +30,7 @@ from nas.frontends.torch_module import trace_module
 from nas.graph import Graph
 from nas.mixer import fuse
 from nas.passes import normalise
+from nas.protocols.public_tables import hailo_inputs
 from nas.workloads import folder, pack, unpack
 
 MAX_PARAMS = 105e6
@@ -111,6 +112,15 @@ def wanted(data: Path) -> Wanted:
     for model in TORCHVISION_ONLY:
         found[model] = (model, "torchvision", (1, 3, 224, 224))
     known = set(timm.list_models())
+    for model, size in hailo_inputs(data / "hailo_fps.csv"):
+        if model in known:
+            add(model, (3, size, size))
+        elif model in reference.variants():
+            found[model if (size, size) == reference.variants()[model].resolution else f"{model}@{size}"] = (
+                model,
+                "references",
+                (1, 3, size, size),
+            )
     for path in sorted((data / "timm").glob("*.csv"), reverse=True):  # published accuracies, then the timings
         for row in csv.DictReader(path.open()):
             model, size = row["model"].partition(".")[0], int(row.get("img_size") or row["infer_img_size"])

@@ -39,7 +39,7 @@ MODELS: dict[str, tuple[str, Predictor]] = {
     "timm": ("kernels", KernelPrices()),
     "ncnn-cpu": ("additive", Additive()),
     "ncnn-gpu": ("ensemble", Ensemble()),
-    "hailo": ("physical", Physical(members=100, refit=True)),
+    "hailo": ("physical", Physical(members=100, refit=True, scaled={"noise_sd": 3.0, "price_sd": 0.5})),
     "rknn": ("additive", Additive()),
 }
 STREAMED = (

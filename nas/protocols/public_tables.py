@@ -67,6 +67,9 @@ _NCNN: Mapping[str, tuple[str, int]] = {
     "vision_transformer": ("vit_base_patch32_384", 384),
 }
 _HAILO: Mapping[str, str] = {
+    "cas_vit_m": "cas_vit_m",
+    "cas_vit_s": "cas_vit_s",
+    "cas_vit_t": "cas_vit_t",
     "deit_base": "deit_base_patch16_224",
     "deit_small": "deit_small_patch16_224",
     "deit_tiny": "deit_tiny_patch16_224",
@@ -79,7 +82,6 @@ _HAILO: Mapping[str, str] = {
     "efficientnet_lite4": "tf_efficientnet_lite4",
     "efficientnet_m": "tf_efficientnet_em",
     "efficientnet_s": "tf_efficientnet_es",
-    "fastvit_sa12": "fastvit_sa12",
     "inception_v1": "googlenet",
     "mobilenet_v1": "mobilenetv1_100",
     "mobilenet_v2_1.0": "mobilenetv2_100",
@@ -94,7 +96,6 @@ _HAILO: Mapping[str, str] = {
     "resnet_v1_18": "resnet18",
     "resnet_v1_34": "resnet34",
     "resnet_v1_50": "resnet50",
-    "resnext26_32x4d": "resnext26ts",
     "resnext50_32x4d": "resnext50_32x4d",
     "squeezenet_v1.1": "squeezenet1_1",
     "swin_small": "swin_small_patch4_window7_224",
@@ -176,14 +177,29 @@ def read_hailo(path: Path) -> Iterator[PublicTiming]:
     batches. These are two devices to a price list, and the table's two batches tell them apart: the second is called ``-streamed``.
     """
     for row in _rows(path):
-        size = re.match(r"(\d+)x(\d+)x", row["res"])
-        name = _named(_HAILO.get(row["model"], ""), int(size[1])) if size and size[1] == size[2] and row["model"] in _HAILO else None
+        model, size = _hailo_network(row)
+        name = _named(model, size) if model else None
         if name is None or not row["fps_b1"] or abs(float(row["params_m"]) * 1e6 / workloads.describe(name).params - 1) > 0.05:
             continue
         streamed = bool(row["fps_b8"]) and float(row["fps_b8"]) > 1.01 * float(row["fps_b1"])
         title = f"Hailo-{row['device'].removeprefix('HAILO')}" + (", networks loaded part by part" if streamed else "")
         device = slug(f"hailo-{row['device'].removeprefix('HAILO')}") + ("-streamed" if streamed else "")
         yield PublicTiming(device, title, name, "w8a8", 1e3 / float(row["fps_b1"]), "reciprocal_throughput", 1, "hailort", "npu")
+
+
+def hailo_inputs(path: Path) -> Iterator[tuple[str, int]]:
+    """Yield the networks of Hailo's model zoo that can be rebuilt, with their resolution."""
+    for row in _rows(path):
+        model, size = _hailo_network(row)
+        if model:
+            yield model, size
+
+
+def _hailo_network(row: Mapping[str, str]) -> tuple[str, int]:
+    """Return the reference network's model and resolution, empty where there is none; names may carry marks (``resnet_v1_50 |rocket|``)."""
+    size = re.match(r"(\d+)x(\d+)x", row["res"])
+    model = _HAILO.get(row["model"].partition(" |")[0], "")
+    return (model, int(size[1])) if size and size[1] == size[2] else ("", 0)
 
 
 def read_rknn(path: Path) -> Iterator[PublicTiming]:
