@@ -41,8 +41,16 @@ _NARROW = (32, 64, 128, 256, 512)
 _CHANNELS = (64, 128, 256)
 _RIDGES = (20, 40, 80)
 _POSITIONS = (64, 256)
-_STARTS_US = (5, 10, 20, 40, 80)
+_STARTS_US = (5, 10, 20, 40, 80, 160)
+_STARTED = (
+    *("conv", "depthwise", "grouped", "matmul", "product", "attention", "ln", "gn", "softmax", "pool", "reduce", "concat", "activation"),
+    *("elementwise", "resize"),
+)
 _HINGED = ("conv", "depthwise", "grouped", "matmul", "attention", "loop")
+
+
+_ON_A_PROCESSOR = {"gelu": 2, "silu": 1.5, **dict.fromkeys(("ln", "gn", "softmax", "concat", "pad"), 3)}
+"""What a byte costs there where numbers are not only moved: exponentials, sums along an axis, loops of odd lengths."""
 
 
 class Unit(NamedTuple):
@@ -58,7 +66,9 @@ def _columns() -> dict[str, Unit]:
         *("cast", "bias", "bn", "relu", "gelu", "silu", "hard", "mish", "add", "mul", "affine", "slow", "ln", "gn", "softmax", "copy"),
         *("concat", "pad", "gather", "roll", "move", "pool", "reduce", "resize", "exotic"),
     )
-    found = {name: Unit("MB", 1, 1) for name in moved}
+    found = {name: Unit("MB", 1, _ON_A_PROCESSOR.get(name, 1)) for name in moved}
+    found |= {f"start/{kind}": Unit("start", 0, 0) for kind in _STARTED}
+    found |= {f"weights/{kind}": Unit("MB", 0, 0) for kind in ("wide", "point", "gemm", "grouped")}
     found |= {"start": Unit("start", 1, 0.3), "weights": Unit("MB", 0, 1), "weight work": Unit("MB", 0, 1), "mixed order": Unit("MB", 0, 0)}
     for kind in _DENSE:
         found |= {f"{kind}/macs": Unit("MMAC", 0.5, 0.6), f"{kind}/bytes": Unit("MB", 0.5, 0.3)}
@@ -234,8 +244,8 @@ class _Walk:
         for value in op.outputs:
             fits = value is out or len(value.shape) == len(state.strides)
             self.states[value.name] = State(state.number_bytes, state.strides if fits else _contiguous(value.shape))
-        if not self.autocast and op.category != "layout" and self._row[_AT["start"]]:
-            self._hinge(op, inputs)
+        if not self.autocast and self._row[_AT["start"]]:
+            self._wait(op, inputs)
         return self._row
 
     def _add(self, column: str, amount: float) -> None:
@@ -245,15 +255,27 @@ class _Walk:
         self._row[_AT[column]] += number_of_bytes / 1e6
         self._row[_AT["start"]] += 1
 
-    def _hinge(self, op: Operator, inputs: list[Value]) -> None:
-        """Count time with a floor: small work waits for its start, large work hides it (600 GMAC/s and 100 GB/s stand for a CPU)."""
-        row = self._row
+    def _wait(self, op: Operator, inputs: list[Value]) -> None:
+        """Count starts by kind, and time with a floor: small work waits for its start, large work hides it (600 GMAC/s and 100 GB/s)."""
+        row, category = self._row, op.category
         depthwise = any(row[_AT[f"depthwise{band}/taps"]] for band, _ in _DEPTHWISE)
-        kind = "depthwise" if depthwise else "grouped" if row[_AT["grouped/macs"]] else op.category
+        kind = "depthwise" if depthwise else "grouped" if row[_AT["grouped/macs"]] else category
+        named = {"norm": "gn" if row[_AT["gn"]] else "ln" if row[_AT["ln"]] else "", "layout": "concat" if op.op == "Concat" else ""}
+        counted = "reduce" if op.op.startswith("Global") else "product" if row[_AT["product/bytes"]] else named.get(category, kind)
+        if counted in _STARTED:
+            self._add(f"start/{counted}", len(inputs) if counted == "concat" else 1)
+        if category == "layout":
+            return
         macs = self.graph.macs_of(op) / 1e6
         moved = 4e-6 * (sum(v.elements for v in (*inputs, *op.outputs)) + sum(w.elements for w in op.weights))
         for us in _STARTS_US:
             self._add(f"at least {us} µs/{kind if kind in _HINGED else 'loop'}", max(us / 1e3, macs / 600, moved / 100))
+
+    def _weights(self, kind: str, elements: int) -> None:
+        """Count the start of a product and the weights it reads; a GPU's batch shares them."""
+        self._kernel("weights", self.work * elements)
+        if not self.autocast:
+            self._add(f"weights/{kind}", self.work * elements / 1e6)
 
     def _halved(self, value: Value) -> float:
         """Cast a float to what a product takes; return the bytes it reads."""
@@ -379,7 +401,7 @@ class _Walk:
         moved = (self._halved(x) + self.work * out.elements) / 1e6
         if not _is_dense(x.shape, self.states[x.name].strides):
             self._kernel("copy", 2 * self.work * x.elements)
-        self._kernel("weights", self.work * prod(weight))
+        self._weights("grouped" if groups > 1 else "point" if taps == 1 else "wide", prod(weight))
         if len(op.weights) > 1:
             self._kernel("bias", 2 * self.work * out.elements)
         if groups == c_in and groups > 1:
@@ -435,7 +457,7 @@ class _Walk:
             matrix = _viewed(x.shape, self.states[x.name].strides, (prod(x.shape[:-1]), x.shape[-1]))
             if matrix is None or (matrix[1] != 1 and matrix[0] != 1):
                 self._kernel("copy", 2 * self.work * x.elements)
-            self._kernel("weights", self.work * n * k)
+            self._weights("gemm", n * k)
             self._dense("gemm", macs, moved / 1e6, k, n, prod(out.shape[:-1]))
             return State(self.work, _contiguous(out.shape))
         moved = sum(self._halved(v) for v in inputs) + self.work * out.elements

@@ -44,7 +44,9 @@ def common_prices(x: Floats, latency_ms: Floats, autocast: bool) -> Floats:
     from scipy.optimize import nnls
 
     names = list(COLUMNS)
-    moved = x[:, [i for i, unit in enumerate(COLUMNS.values()) if unit.of == "MB"]].sum(axis=1)
+    moved = x[:, [i for i, unit in enumerate(COLUMNS.values()) if unit.of == "MB" and (unit.autocast if autocast else unit.floats)]].sum(
+        axis=1
+    )
     macs = x[:, [i for i, name in enumerate(names) if name.endswith("/macs")]].sum(axis=1)
     totals = np.stack([moved, macs, x[:, names.index("start")]], axis=1)
     byte, mac, start = np.maximum(
@@ -96,6 +98,17 @@ def _factors(rows: Floats, expected: Floats, strength: float, say: Floats) -> Fl
     return factors
 
 
+def left_out(x: Floats, latency_ms: Floats, families: Sequence[str], autocast: bool, seed: int = 0) -> Floats:
+    """Return what each network is predicted when its fold of families is left out (its own family, where networks are few), shape (n,)."""
+    folds = np.array(folds_of(families, seed=seed) if len(families) >= MANY else families)
+    guess = np.empty(len(latency_ms))
+    for fold in dict.fromkeys(folds.tolist()):
+        out = folds == fold
+        kept = [family for family, left in zip(families, out.tolist(), strict=True) if not left]
+        guess[out] = x[out] @ fit_prices(x[~out], latency_ms[~out], kept, autocast)
+    return guess
+
+
 @predictors.register("kernels")
 class KernelPrices(Predictor):
     """See the module.
@@ -108,7 +121,7 @@ class KernelPrices(Predictor):
         self.devices = dict(devices or {})
 
     def fit(self, samples: Sequence[Sample], profiles: Sequence[Profile] = ()) -> KernelPrices:  # noqa: ARG002
-        """Return prices of every device in `samples`; families (networks, where fewer than 60) are left out in folds for the interval."""
+        """Return prices of every device in `samples`; families are left out for the interval, in folds where networks are plenty."""
         timed: dict[tuple[str, str], dict[str, Sample]] = {}
         for s in samples:
             if not (math.isfinite(s.latency_ms) and s.latency_ms > 0):
@@ -195,11 +208,6 @@ def _fit_device(key: tuple[str, str], samples: Sequence[Sample]) -> Prices:
     x = np.array([kernels_of(s.graph, autocast).total for s in samples])
     y = np.array([s.latency_ms for s in samples])
     families = [s.family or s.name for s in samples]
-    folds = np.array(folds_of(families) if len(samples) >= MANY else [s.name for s in samples])
-    guess = np.empty(len(y))
-    for fold in dict.fromkeys(folds.tolist()):
-        out = folds == fold
-        kept = [family for family, left in zip(families, out.tolist(), strict=True) if not left]
-        guess[out] = x[out] @ fit_prices(x[~out], y[~out], kept, autocast)
+    guess = left_out(x, y, families, autocast)
     most = np.sort(x, axis=0)[-2].astype(np.float32).astype(float)
     return Prices(fit_prices(x, y, families, autocast), tuple(s.name for s in samples), y, guess, most)

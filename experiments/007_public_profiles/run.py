@@ -20,9 +20,10 @@ from pathlib import Path
 
 import numpy as np
 
-from latency_predictors.additive import Additive
+from latency_predictors._kernels import kernels_of
+from latency_predictors.additive import Additive, conformal_quantile, folds_of
 from latency_predictors.ensemble import Ensemble
-from latency_predictors.kernels import KernelPrices
+from latency_predictors.kernels import AUTOCAST, KernelPrices, left_out
 from latency_predictors.physical import Physical
 from nas import workloads
 from nas.graph import Graph
@@ -108,6 +109,26 @@ def known_elsewhere(timed: dict[str, dict[str, float]]) -> dict[str, float]:
     return errors
 
 
+def other_folds(samples: list[Sample], device: str, draws: int = 5) -> list[float]:
+    """Return the mean error in percent for several draws of the five folds over families; the first is the one that profiles report."""
+    chosen = [s for s in samples if s.device == device]
+    autocast = chosen[0].precision in AUTOCAST
+    x, y = np.array([kernels_of(s.graph, autocast).total for s in chosen]), np.array([s.latency_ms for s in chosen])
+    guesses = (left_out(x, y, [s.family for s in chosen], autocast, seed) for seed in range(draws))
+    return [round(100 * float(np.minimum(np.abs(guess / y - 1), 10).mean()), 2) for guess in guesses]
+
+
+def coverage_across_folds(rows: list[tuple[str, float, float, float, float]]) -> float:
+    """Return the share in percent of networks inside 90 % intervals that were calibrated on the other four folds of families."""
+    score = np.array([math.log(guess / measured) for _, measured, guess, *_ in rows])
+    folds = np.array(folds_of([workloads.describe(name).family for name, *_ in rows]))
+    inside = []
+    for fold in sorted(set(folds)):
+        others = np.sort(np.abs(score[folds != fold]))
+        inside += (np.abs(score[folds == fold]) <= conformal_quantile(others, 0.9)).tolist()
+    return round(100 * float(np.mean(inside)), 1)
+
+
 def toml(head: PublicTiming, origin: tuple[str, str, str], artifact: str, quality: dict[str, object], timings: dict[str, float]) -> str:
     def text(value: str) -> str:
         return json.dumps(value, ensure_ascii=False)
@@ -182,11 +203,17 @@ def main() -> None:
                     "within_25_pct": round(100 * float((error <= 0.25).mean()), 1),
                     "coverage_pct": round(100 * float(np.mean([low <= ms <= high for _, ms, _, low, high in rows_left_out])), 1),
                 }
+            by_draw = other_folds(samples, device) if table == "timm" else None
             if not quality and table not in ("rknn", "hailo"):
                 continue
             (ROOT / "hardware_profiles" / f"{device}.toml").write_text(toml(heads[device], origin, table, quality, found))
             report[device] = quality | {
                 "networks": len(found),
+                **(
+                    {"mean_error_pct_by_draw_of_folds": by_draw, "coverage_across_folds_pct": coverage_across_folds(rows_left_out)}
+                    if by_draw
+                    else {}
+                ),
                 "known_elsewhere_median_pct": round(elsewhere[device], 2) if device in elsewhere else None,
             }
         if samples:
