@@ -27,8 +27,10 @@ if TYPE_CHECKING:
 
 INHERIT = "inherit"
 SEPARATOR = "@"
-_UNIFORM, _BY_STAGE = 0.4, 0.7
+_UNIFORM, _BY_STAGE = 0.8, 0.9
 """Shares of samples (cumulated) that are uniform, and that differ by stage at most."""
+_NETWORK = 0.8
+"""Share of mutations that change what the network is: there are as many genes of precision as parts, and a part's says little."""
 
 
 class PrecisionSpace(ElasticSpace):
@@ -56,8 +58,8 @@ class PrecisionSpace(ElasticSpace):
         own = (INHERIT, *self.precisions)
         self.choices = (
             *plain.choices,
-            Choice("precision", self.precisions),
-            *(Choice(f"{stage}.precision", own) for stage in stages),
+            Choice("precision", self.precisions, mode=True),
+            *(Choice(f"{stage}.precision", own, mode=True) for stage in stages),
         )
         self._cut: dict[tuple[int, str], tuple[Graph, Graph]] = {}
 
@@ -88,6 +90,10 @@ class PrecisionSpace(ElasticSpace):
     def with_precision(self, architecture: Architecture, precision: str) -> Architecture:
         """Return a member of the plain space with one precision everywhere."""
         return self.architecture((*architecture.genes, precision, *[INHERIT] * len(self._at)))
+
+    def variants(self, architecture: Architecture) -> tuple[Architecture, ...]:
+        """See `SearchSpace.variants`: one a precision."""
+        return tuple(self.with_precision(self.plainly(architecture), precision) for precision in self.precisions)
 
     def part_precisions(self, architecture: Architecture) -> Mapping[str, str]:
         """Return the precision of each part by its label."""
@@ -152,6 +158,19 @@ class PrecisionSpace(ElasticSpace):
                 genes[i] = str(rng.choice((INHERIT, *self.precisions)))
         return self.architecture(genes)
 
+    def mutate(self, architecture: Architecture, rng: np.random.Generator) -> Architecture:
+        """Return a member that differs in one gene: of the network with a chance of `_NETWORK`, else of its precisions."""
+        if rng.random() < _NETWORK:
+            changed = self.plain.mutate(self.plainly(architecture), rng)
+            return self.architecture((*changed.genes, *architecture.genes[len(changed.genes) :]))
+        count = len(self.plain.choices)
+        while True:
+            i = count + int(rng.integers(1 + len(self._at)))
+            others = [value for value in self.choices[i].values if value != architecture.genes[i]]
+            genes = [*architecture.genes[:i], others[rng.integers(len(others))], *architecture.genes[i + 1 :]]
+            if self.canonical(tuple(genes)) != architecture.genes:
+                return self.architecture(genes)
+
     def segments(self, architecture: Architecture, resolution: Resolution | None = None) -> tuple[tuple[str, Graph], ...]:
         """Return the plain space's segments whose operators fix their precision; cached objects."""
         parts = self.plain.segments(self.plainly(architecture), resolution)
@@ -165,13 +184,8 @@ class PrecisionSpace(ElasticSpace):
         return self._cut[key][1]
 
     def features(self, architecture: Architecture) -> Mapping[str, float]:
-        """Return those of the plain space, and how many multiply-adds run at each precision, in 10⁶ on a logarithmic scale."""
-        found = dict(self.plain.features(self.plainly(architecture)))
-        macs: dict[str, int] = {}
-        for label, graph in self.plain.segments(self.plainly(architecture)):
-            at = self._resolved(architecture.genes, label)
-            macs[at] = macs.get(at, 0) + graph.cost.macs
-        return found | {f"macs/{precision}": float(np.log1p(count / 1e6)) for precision, count in macs.items()}
+        """Return those of the plain space: a network is made of the same at every precision."""
+        return self.plain.features(self.plainly(architecture))
 
     def parts(self, architecture: Architecture, resolution: Resolution | None = None, num_classes: int | None = None) -> tuple[Part, ...]:
         """See `ElasticSpace.parts`; a part is the same at every precision."""

@@ -39,11 +39,13 @@ class Choice:
         name: Unique in its space (``stage2.block1.mixer``).
         values: What it can be, in an order that means something where there is one (widths ascend).
         ordered: Whether neighbours in `values` are alike (a width is, a mixer is not).
+        mode: Whether it says how the network runs (a precision), not what the network is.
     """
 
     name: str
     values: tuple[Gene, ...]
     ordered: bool = False
+    mode: bool = False
 
 
 class SearchSpace(ABC):
@@ -192,6 +194,10 @@ class SearchSpace(ABC):
             genes = self.canonical(tuple(choice.values[rng.integers(len(choice.values))] for choice in self.choices))
             if self.admits(genes):
                 return Architecture(self.name, self.version, genes)
+
+    def variants(self, architecture: Architecture) -> Sequence[Architecture]:
+        """Return the same network in each mode that holds for the whole of it (a precision); itself where the space has no modes."""
+        return (architecture,)
 
     def mutate(self, architecture: Architecture, rng: np.random.Generator) -> Architecture:
         """Return a different member that differs in one gene and what depends on it.

@@ -18,9 +18,10 @@ from nas.searchers._memory import Rows
 
 Floats = npt.NDArray[np.float64]
 
-GROUPS = ("patterns", "genes", "costs")
-PRIOR_LOG_WEIGHTS = (0.0, -2.0, -2.0)
-"""Patterns explain best what a network is; genes and costs must prove that they add something."""
+GROUPS = ("patterns", "genes", "costs", "modes")
+PRIOR_LOG_WEIGHTS = (0.0, -2.0, -2.0, -4.0)
+"""Patterns explain best what a network is; genes and costs must prove that they add something, and most of all how it runs: what was seen
+of a network at one precision holds at others until trials say otherwise."""
 PRIOR_SPREAD = 1.5
 PRIOR_LOG_NOISE = np.log(0.05)
 JITTER = 1e-5

@@ -83,11 +83,21 @@ class GuidedSearch(RememberingSearcher):
         """Propose the candidate of the greatest acquisition, or a draw while little is known."""
         rng = self.rng(number)
         if len(self.able) < FIRST:
-            return self.fresh(lambda: self.space.sample(rng), rng)
+            return self.fresh(lambda: self._draw(rng), rng)
         if self._whole is None and self.space.size() <= WHOLE:
             self._whole = self._walk()
         best = self._best_of_all(rng) if self._whole is not None else self._best_of_pool(rng)
         return best or self.fresh(lambda: self.space.sample(rng), rng)
+
+    def _draw(self, rng: np.random.Generator) -> Architecture:
+        """Return a random member; of its modes, one that costs no more than another in all that is known beforehand."""
+        member = self.space.sample(rng)
+        variants = self.space.variants(member)
+        if len(variants) == 1:
+            return member
+        known = np.nan_to_num(self._known([cheap for cheap, _ in self._judge(variants)]))
+        best = [i for i, losses in enumerate(known) if not (np.all(known <= losses, axis=1) & np.any(known < losses, axis=1)).any()]
+        return variants[best[int(rng.integers(len(best)))]]
 
     # The model ------------------------------------------------------------------------------------------------------
 
@@ -129,13 +139,16 @@ class GuidedSearch(RememberingSearcher):
     def _features(self, architectures: Sequence[Architecture], cheap: Sequence[Mapping[str, float]] | None = None) -> Features:
         patterns, outside = self._vocabulary.write([self.space.features(a) for a in architectures])
         costs, _ = self._costs.write([cost_row(row) for row in cheap or [c for c, _ in self._judge(architectures)]])
-        return Features((patterns, self._gene_matrix(architectures), costs), outside)
+        genes, modes = (self._gene_matrix(architectures, mode) for mode in (False, True))
+        return Features((patterns, genes, costs, modes), outside)
 
-    def _gene_matrix(self, architectures: Sequence[Architecture]) -> Floats:
-        """Return one column a value of each unordered choice, and one a choice in [0, 1] of each ordered one."""
+    def _gene_matrix(self, architectures: Sequence[Architecture], mode: bool) -> Floats:
+        """Return one column a value of each unordered choice, and one a choice in [0, 1] of each ordered one; of modes, or of all else."""
         codes = np.array([self.space.encode(architecture) for architecture in architectures])
-        columns = []
+        columns = [np.zeros((len(architectures), 0))]
         for choice, code in zip(self.space.choices, codes.T, strict=True):
+            if choice.mode is not mode:
+                continue
             size = len(choice.values)
             columns.append(code[:, None] / (size - 1) if choice.ordered and size > 1 else np.eye(size)[code] / np.sqrt(2))
         return np.hstack(columns)

@@ -6,9 +6,10 @@ import pytest
 from nas.arch import Architecture
 from nas.errors import UsageError
 from nas.graph import Graph
-from nas.judge import load_targets, precision_of
+from nas.judge import Judge, load_targets, make_goal, precision_of
 from nas.precision import INHERIT, PrecisionSpace
 from nas.problem import choose_by_part
+from nas.searcher import searchers
 from nas.space import get_space
 from nas.testing import spaces as checks
 
@@ -51,6 +52,34 @@ def test_whole_stage_and_block(space: PrecisionSpace) -> None:
     assert found["stage1.block1.mixer"] == found["stage1.block1.channel_mixer"] == "w8a16"
 
 
+def test_a_mutation_changes_the_network_or_its_precisions(space: PrecisionSpace) -> None:
+    rng, count = np.random.default_rng(2), len(space.plain.choices)
+    member = space.with_precision(space.plain.sample(rng), "w8a8")
+    children = [space.mutate(member, rng) for _ in range(60)]
+    assert member not in children
+    changed = [(child.genes[:count] != member.genes[:count], space.part_precisions(child)) for child in children]
+    networks = [precisions for network, precisions in changed if network]
+    assert 35 < len(networks) < 58
+    assert all(set(precisions.values()) == {"w8a8"} for precisions in networks)
+    assert all(set(precisions.values()) != {"w8a8"} for network, precisions in changed if not network)
+
+
+def test_guided_search_tries_a_network_in_its_cheapest_precision_first(space: PrecisionSpace) -> None:
+    targets = load_targets(["sa8295p"], "any")
+    mixed, targets = choose_by_part(space.plain, targets)
+    goal = make_goal(targets, ["5ms"])
+    judge = Judge(mixed, goal, targets)
+    searcher = searchers.get("guided")(mixed, goal, 0, judge)
+    for number in range(5):
+        member = searcher.ask(number)
+        assert member is not None
+        variants = mixed.variants(member)
+        assert member in variants
+        prices = [cheap["latency_ms/sa8295p"] for cheap, _ in judge.judge(list(variants))]
+        assert prices[variants.index(member)] == min(prices)
+        searcher.pend(member)
+
+
 def test_names_that_make_no_sense() -> None:
     with pytest.raises(UsageError, match="unknown precision, got 'w4a4'"):
         get_space("hybrid-s@fp16+w4a4")
@@ -74,7 +103,7 @@ def test_prices_by_part(space: PrecisionSpace) -> None:
         )
         for name in ("latency_ms", "lower_ms", "upper_ms", "usable", "extrapolated"):
             np.testing.assert_allclose(getattr(plain, name), getattr(fixed, name), rtol=1e-9)
-    samples = [a for a in (mixed.sample(rng) for _ in range(30)) if precision_of(mixed.segments(a), "fp16") == "mixed"][:6]
+    samples = [a for a in (mixed.sample(rng) for _ in range(90)) if precision_of(mixed.segments(a), "fp16") == "mixed"][:6]
     found = target.predictor.estimate_batch([mixed.segments(a) for a in samples], target.profile, target.precision)
     for i, member in enumerate(samples):
         whole = target.predictor.estimate(mixed.lower(member), target.profile, target.precision)
