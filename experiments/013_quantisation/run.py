@@ -7,7 +7,7 @@
     python experiments/013_quantisation/run.py --weights runs/vit.safetensors --data DATA --part transformer
 
 Each part writes ``results/<name>-<part>.json`` after every row and goes on from there, so it can be run in pieces (``--minutes``). Test images
-are read by ``chosen``, ``members`` and ``attention``; what is chosen on the way is chosen on validation images. Ranges are taken from 256
+are read by ``chosen``, ``members``, ``attention`` and ``transformer``; what is chosen on the way is chosen on validation images. Ranges are taken from 256
 training pictures, batch-norm statistics from 1,024.
 """
 
@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnxruntime
 import scipy.stats
 import torch
@@ -32,10 +33,11 @@ from onnxruntime.quantization import CalibrationDataReader, quantize_static
 from torch import nn
 
 from nas.arch import Architecture
-from nas.dataset import Dataset, load_dataset
+from nas.dataset import Dataset, Split, load_dataset
 from nas.deploy import Trained, accuracy_in_runtime_pct, spared
 from nas.design import MEMBER_FILE, SUPERNET_FILE, evaluator_of
 from nas.events import EventBus
+from nas.exporter import Artifact
 from nas.exporters.onnx import OnnxExporter
 from nas.exporters.onnx_quantised import QuantisedOnnxExporter
 from nas.frontends.torch_module import trace_module
@@ -66,6 +68,16 @@ RECIPES: dict[str, tuple[str, ...]] = {
     "smoothing, equalisation, mse, bias correction": ("smoothing", "equalisation", "mse", "bias-correction"),
     "adaround, mse": ("adaround", "mse"),
 }
+WIDE: dict[str, tuple[str, ...]] = {
+    "wide softmax, min-max": ("wide-softmax", "minmax"),
+    "wide softmax, mse": ("wide-softmax", "mse"),
+    "wide softmax, equalisation, mse, bias correction": ("wide-softmax", "equalisation", "mse", "bias-correction"),
+    "wide softmax, smoothing, mse, bias correction": ("wide-softmax", "smoothing", "mse", "bias-correction"),
+    "wide softmax, adaround, mse": ("wide-softmax", "adaround", "mse"),
+    "wide softmax, quantisation-aware training": ("wide-softmax", "quantisation-aware-training"),
+    "wide softmax, smoothing, quantisation-aware training": ("wide-softmax", "smoothing", "quantisation-aware-training"),
+}
+"""For the transformer alone: no network of hybrid-s attends to so many tokens that it would matter."""
 DEVICE, BUDGET = "sa8295p", "1.5ms"
 CPU = torch.device("cpu")
 
@@ -103,8 +115,13 @@ def measured(module: nn.Module, recipe: Sequence[str], precision: str, shown: li
     size = tuple(shown[0].shape[2:])
     with tempfile.TemporaryDirectory() as room:
         path = Path(room) / "model.onnx"
-        made = QuantisedOnnxExporter(precision, shown, recipe).export(module, trace_module(fuse(module), (1, 3, *size)), path)
+        made = write_quantised(module, recipe, shown, path, precision)
         return round(accuracy_in_runtime_pct(path, dataset, (size[0], size[1])), 3), made.size_bytes
+
+
+def write_quantised(module: nn.Module, recipe: Sequence[str], shown: list[torch.Tensor], path: Path, precision: str = "w8a8") -> Artifact:
+    """Write a quantised file."""
+    return QuantisedOnnxExporter(precision, shown, recipe).export(module, trace_module(fuse(module), (1, 3, *shown[0].shape[2:])), path)
 
 
 class Shown(CalibrationDataReader):  # type: ignore[misc]
@@ -118,14 +135,20 @@ class Shown(CalibrationDataReader):  # type: ignore[misc]
         return None if (picture := next(self.rest, None)) is None else {"input": picture}
 
 
-def by_defaults(module: nn.Module, shown: list[torch.Tensor], dataset: Dataset, per_channel: bool) -> float:
-    """Return the accuracy on the test images after `onnxruntime.quantization.quantize_static` with its own defaults."""
-    size = tuple(shown[0].shape[2:])
+def write_by_defaults(module: nn.Module, shown: list[torch.Tensor], path: Path, per_channel: bool) -> None:
+    """Write a file by `onnxruntime.quantization.quantize_static` with its own defaults."""
     with tempfile.TemporaryDirectory() as room:
-        source, path = Path(room) / "float.onnx", Path(room) / "model.onnx"
-        OnnxExporter().export(module, trace_module(fuse(module), (1, 3, *size)), source)
+        source = Path(room) / "float.onnx"
+        OnnxExporter().export(module, trace_module(fuse(module), (1, 3, *shown[0].shape[2:])), source)
         quantize_static(str(source), str(path), Shown(shown), per_channel=per_channel)
-        return round(accuracy_in_runtime_pct(path, dataset, (size[0], size[1])), 3)
+
+
+def by_defaults(module: nn.Module, shown: list[torch.Tensor], dataset: Dataset, per_channel: bool) -> float:
+    """Return the accuracy on the test images after ONNX Runtime's own quantisation."""
+    with tempfile.TemporaryDirectory() as room:
+        path = Path(room) / "model.onnx"
+        write_by_defaults(module, shown, path, per_channel)
+        return round(accuracy_in_runtime_pct(path, dataset, tuple(shown[0].shape[2:])), 3)  # type: ignore[arg-type]
 
 
 def chosen(report: Report, run: Path, dataset: Dataset, stop: float) -> None:
@@ -308,30 +331,94 @@ class SparselyTrained(ViTNet):
 def trained_transformer(report: Report, weights: Path, dataset: Dataset, seed: int) -> nn.Module:
     """Train a DeiT of 577 tokens from nothing, or go on with it: as many as DeiT has at 384 × 384. Nothing is planted."""
     side, patch, depth, width, head_dim = 48, 2, 4, 48, 24
-    recipe = Recipe(epochs=4, batch=64, learning_rate=2e-3, warmup=0.1)
+    recipe = Recipe(epochs=3, batch=64, learning_rate=2e-3, warmup=0.1)
     member = Architecture("vit", 1, (side, patch, depth, width, head_dim))  # says in the checkpoint what this is
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         module = SparselyTrained(depth, width, dataset.num_classes, side, patch, head_dim)
     bus = EventBus([lambda event: print(event, flush=True)])
-    found = finetune(module, member, dataset, weights, recipe, resolution=(side, side), seed=seed, bus=bus)
+    found = finetune(module, member, dataset.thinned("validation", 1000), weights, recipe, resolution=(side, side), seed=seed, bus=bus)
     report.data |= {"genes": list(member.genes), "training": asdict(recipe), "history": [dict(entry) for entry in found.history]}
     report.save()
     return found.module.to(memory_format=torch.contiguous_format).eval()
 
 
-def fronts(report: Report, run: Path, dataset: Dataset, evals: int, seed: int, stop: float, folder: Path) -> None:
+def transformer(report: Report, weights: Path, dataset: Dataset, seed: int, stop: float) -> None:
+    """Naive against our methods at w8a8, where attention and layer norms carry the network: chosen on validation, measured on test."""
+    module = trained_transformer(report, weights, dataset, seed)
+    side = int(report.data["genes"][0])
+    size = (side, side)
+    train = Batches(dataset, "train", size, CPU)
+    shown = list(pictures(train.plain(32, calibration_indices(train, 256))))
+    few = dataset.thinned("validation", 2000)
+    makers: dict[str, Callable[[Path], object]] = {
+        "float": lambda path: OnnxExporter().export(module, trace_module(fuse(module), (1, 3, *size)), path),
+        "onnxruntime's defaults": lambda path: write_by_defaults(module, shown, path, False),
+        "onnxruntime's defaults, weights per channel": lambda path: write_by_defaults(module, shown, path, True),
+    }
+    for name, recipe in (RECIPES | WIDE).items():
+        makers[name] = lambda path, recipe=recipe: write_quantised(module, recipe, shown, path)  # type: ignore[misc]
+    for name, make in makers.items():
+        if report.has(recipe=name, split="validation") or time.monotonic() > stop:
+            continue
+        with tempfile.TemporaryDirectory() as room:
+            make(path := Path(room) / "model.onnx")
+            report.add({"recipe": name, "split": "validation", **scored(path, few, "validation", size)})
+    tried = [row for row in report.data["rows"] if row["split"] == "validation" and row["recipe"] in RECIPES | WIDE]
+    if len(tried) < len(RECIPES | WIDE):
+        return
+    best = max(tried, key=lambda row: row["accuracy_pct"])["recipe"]
+    naive = "onnxruntime's defaults"
+    for name in dict.fromkeys(["float", naive, f"{naive}, weights per channel", "min-max", best]):
+        if report.has(recipe=name, split="test") or time.monotonic() > stop:
+            continue
+        with tempfile.TemporaryDirectory() as room:
+            makers[name](path := Path(room) / "model.onnx")
+            report.add({"recipe": name, "split": "test", **scored(path, dataset, "test", size)})
+    right = {row["recipe"]: unpacked(row) for row in report.data["rows"] if row["split"] == "test"}
+    found = {}
+    for name, hits in right.items():
+        lost = 100 * (right["float"].astype(float) - hits)
+        error = lambda values: float(values.std(ddof=1) / len(values) ** 0.5)  # noqa: E731
+        found[name] = {"lost_points": float(lost.mean()), "standard_error_paired": error(lost), "standard_error": error(100.0 * hits)}
+    report.data |= {"best_on_validation": best, "naive": naive, "test": found}
+    if {naive, best} <= found.keys():
+        share = lambda i: 1 - (right["float"][i].mean() - right[best][i].mean()) / (right["float"][i].mean() - right[naive][i].mean())  # noqa: E731
+        every = np.arange(len(right["float"]))
+        report.data["recovered_pct"] = 100 * float(share(every))
+        interval = bootstrap(lambda i: float(share(i)), len(every), seed)
+        report.data["recovered_interval_90_pct"] = [100 * end for end in interval] if interval else None
+    report.save()
+    print(found, report.data.get("recovered_pct"), report.data.get("recovered_interval_90_pct"))
+
+
+def scored(path: Path, dataset: Dataset, split: Split, size: tuple[int, int]) -> dict[str, Any]:
+    """Return the accuracy of a file in ONNX Runtime on a split, one picture at a time, and which answers are right, packed as hexadecimals."""
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    found = [int(session.run(None, {name: x.contiguous().numpy()})[0].argmax()) for x, _ in Batches(dataset, split, size, CPU).plain(1)]
+    right = np.array(found) == dataset.labels(split)
+    return {"accuracy_pct": round(100 * float(right.mean()), 3), "images": len(right), "right": np.packbits(right).tobytes().hex()}
+
+
+def unpacked(row: dict[str, Any]) -> npt.NDArray[np.bool_]:
+    """Return which answers of a row are right."""
+    return np.unpackbits(np.frombuffer(bytes.fromhex(row["right"]), dtype=np.uint8), count=row["images"]).astype(bool)
+
+
+def fronts(report: Report, run: Path, dataset: Dataset, evals: int, seed: int, stop: float, folder: Path, pictures: int) -> None:
     """Search the same supernet with precision as a gene, at fp16 alone and at w8a8 alone; the same number of evaluations each."""
     searches = {}
+    few = dataset.thinned("validation", pictures)
     for precision in ("any", "w8a8", "fp16"):
         targets = load_targets([DEVICE], precision)
         goal = make_goal(targets, [BUDGET])
         plain = get_space(report.data["space"], num_classes=dataset.num_classes)
         space, targets = choose_by_part(plain, targets) if precision == "any" else (plain, targets)  # type: ignore[arg-type]
         request = Request(devices=(DEVICE,), budgets=(BUDGET,), precision=precision, space=plain.name)
-        problem = Problem(request, targets, goal, space, Judge(space, goal, targets), dataset)
-        evaluator = evaluator_of(problem, load_supernet(run / SUPERNET_FILE, plain), dataset)  # type: ignore[arg-type]
-        study = Study.open(str(folder / f"{precision}.journal"), name="nas", space=problem.space, goal=problem.goal)
+        problem = Problem(request, targets, goal, space, Judge(space, goal, targets), few)
+        evaluator = evaluator_of(problem, load_supernet(run / SUPERNET_FILE, plain), few)  # type: ignore[arg-type]
+        study = Study.open(str(folder / f"{precision}-{seed}.journal"), name="nas", space=problem.space, goal=problem.goal)
         searches[precision] = problem, evaluator, study
     for upto in range(5, evals + 1, 5):  # in turn, so that what is compared has had the same number of evaluations
         for problem, evaluator, study in searches.values():
@@ -346,9 +433,13 @@ def fronts(report: Report, run: Path, dataset: Dataset, evals: int, seed: int, s
             points.append({**values, "upper_ms": verdict.estimates[DEVICE].upper_ms, "precision": verdict.precisions[DEVICE]})
         found[precision] = {"evaluations": study.evaluations, "proposals": study.proposals, "front": points}
         print(precision, study.evaluations, len(points), flush=True)
-    report.data |= {"budget": BUDGET, "device": DEVICE, "fronts": found, "compared": compare(found)}
+    report.data |= {"budget": BUDGET, "device": DEVICE, "pictures": pictures}
+    report.data["rows"] = [row for row in report.data["rows"] if row.get("seed") != seed]
+    report.add({"seed": seed, "fronts": found, "compared": compare(found)})
+    volumes = {name: np.array([row["compared"]["hypervolume"][name] for row in report.data["rows"]]) for name in searches}
+    report.data["hypervolume_over_seeds"] = {name: {"mean": float(v.mean()), "n": len(v)} for name, v in volumes.items()}
     report.save()
-    print(report.data["compared"])
+    print(report.data["hypervolume_over_seeds"])
 
 
 def compare(found: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -380,6 +471,8 @@ def main() -> None:
     parser.add_argument("--members", type=int, default=20)
     parser.add_argument("--evals", type=int, default=80)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--search-seed", type=int, default=0, help="Of the searches of `fronts`; each adds a row.")
+    parser.add_argument("--pictures", type=int, default=1000, help="Validation pictures that score a candidate of `fronts`.")
     parser.add_argument("--minutes", type=float, default=600)
     parser.add_argument("--studies", type=Path, default=Path("runs"), help="Where the journals of `fronts` lie.")
     args = parser.parse_args()
@@ -399,7 +492,7 @@ def main() -> None:
     report = Report(Path(__file__).parent / "results" / f"{args.name or dataset.name}-{args.part}.json", head)
     if args.part == "transformer":
         args.weights.parent.mkdir(exist_ok=True)
-        trained_transformer(report, args.weights, dataset, args.seed)
+        transformer(report, args.weights, dataset, args.seed, stop)
         return
     if args.run is None:
         parser.error("--run is needed for this part.")
@@ -411,7 +504,7 @@ def main() -> None:
         attention(report, args.run, dataset, args.seed, stop)
     else:
         args.studies.mkdir(exist_ok=True)
-        fronts(report, args.run, dataset, args.evals, args.seed, stop, args.studies)
+        fronts(report, args.run, dataset, args.evals, args.search_seed, stop, args.studies, args.pictures)
 
 
 if __name__ == "__main__":
