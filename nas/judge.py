@@ -193,7 +193,8 @@ class Judge(Prescreen):
         for target in self.targets:
             name = target.profile.name
             if verdict.precisions[name] in (target.precision, precision_of([("", graph)], target.precision)):
-                full = target.predictor.estimate(graph, target.profile, target.precision, self.confidence)
+                form = target.predictor.form_timed(self.space.timed_as(architecture, self.resolution))
+                full = target.predictor.estimate(form or graph, target.profile, target.precision, self.confidence)
                 known = verdict.estimates[name]
                 found[name] = full if known.basis == "estimated" else replace(known, operators=full.operators)
         return found
@@ -203,11 +204,14 @@ class Judge(Prescreen):
         return next((b for b in self.goal.budgets if b.device == device and b.limit.quantity == "latency"), None)
 
     def _estimate(self, architectures: Sequence[Architecture], segments: Sequence[Segments], target: Target) -> list[Estimate]:
-        batch = target.predictor.estimate_batch(segments, target.profile, target.precision, self.confidence)
+        names = [self.space.timed_as(architecture, self.resolution) for architecture in architectures]
+        forms = [target.predictor.form_timed(name) for name in names]
+        priced = [((name, form),) if form else parts for name, form, parts in zip(names, forms, segments, strict=True)]
+        batch = target.predictor.estimate_batch(priced, target.profile, target.precision, self.confidence)
         at = target.profile.at(target.precision)
         found = []
-        for i, architecture in enumerate(architectures):
-            if timing := measured(at, self.space.timed_as(architecture, self.resolution), self.confidence):
+        for i, name in enumerate(names):
+            if timing := measured(at, name, self.confidence):
                 found.append(timing)
                 continue
             found.append(

@@ -14,6 +14,7 @@ from typing import ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 
+from nas import workloads
 from nas.errors import UsageError
 from nas.graph import Graph, join
 from nas.hardware import PrecisionProfile, Profile
@@ -123,9 +124,16 @@ class Predictor(ABC):
     Attributes:
         prices_mixed: Whether operators that fix their precision are priced at it, and the borders between precisions too; the argument
             ``precision`` then is that of the others. Where it is false, such a graph must not be given.
+        as_written: Whether it is fitted to networks as their libraries build them, batch norms and branches unfused. A published network is
+            priced in that form then; any other graph as it is given.
     """
 
     prices_mixed: ClassVar[bool] = False
+    as_written: ClassVar[bool] = False
+
+    def form_timed(self, network: str) -> Graph | None:
+        """Return a published network as its library builds it, where that is what this is fitted to; else None."""
+        return workloads.load_as_written(network) if self.as_written and network in workloads.names() else None
 
     @abstractmethod
     def fit(self, samples: Sequence[Sample], profiles: Sequence[Profile]) -> Predictor:

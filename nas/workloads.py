@@ -1,7 +1,8 @@
 """Reference networks: published architectures as graphs in deploy form, traced once, free of timm and torchvision.
 
 They are stored by family in ``hardware_profiles/workloads/``, one LZMA file each with one line a network, so that reading one
-network touches one small file. ``index.json`` says what each is and where it comes from.
+network touches one small file. ``index.json`` says what each is and where it comes from. ``as_written/`` has the same networks as their
+libraries build them, for runtimes that execute that.
 """
 
 from __future__ import annotations
@@ -85,8 +86,7 @@ def describe(name: str) -> Workload:
 
 
 @cache
-def _lines(family: str) -> dict[str, str]:
-    path = folder() / f"{family}.xz"
+def _lines(path: Path) -> dict[str, str]:
     try:
         text = lzma.decompress(path.read_bytes()).decode()
     except (OSError, lzma.LZMAError, UnicodeDecodeError) as error:
@@ -102,7 +102,20 @@ def load(name: str) -> Graph:
         UnknownNameError: No such network.
         ArtifactError: Its file is missing or damaged.
     """
-    return unpack(name, _lines(describe(name).family)[name])
+    return unpack(name, _lines(folder() / f"{describe(name).family}.xz")[name])
+
+
+@cache
+def load_as_written(name: str) -> Graph:
+    """Return the graph of a network as its library builds it: branches unfused, batch norms operators of their own, fp32, batch 1.
+
+    What is worked out from weights at every run is the attribute ``weight_elements`` (see `nas.frontends.torch_module.trace_module`).
+
+    Raises:
+        UnknownNameError: No such network.
+        ArtifactError: Its file is missing or damaged.
+    """
+    return unpack(name, _lines(folder() / "as_written" / f"{describe(name).family}.xz")[name])
 
 
 def pack(graph: Graph) -> str:

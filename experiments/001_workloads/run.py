@@ -8,6 +8,9 @@ folder's owner provides as ``torchvision_cpu``, where its compiled operators can
 With ``--only`` and ``--references`` the other networks stay as they are; the references need neither timm nor torchvision:
 
     python experiments/001_workloads/run.py --references
+
+With ``--as-written`` every network of the index is traced as its library builds it, branches unfused and batch norms their own operators, with
+what it works out from its weights at each run; these graphs go to ``hardware_profiles/workloads/as_written``.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ import json
 import logging
 import lzma
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -31,7 +35,7 @@ from nas.graph import Graph
 from nas.mixer import fuse
 from nas.passes import normalise
 from nas.protocols.public_tables import hailo_inputs
-from nas.workloads import folder, pack, unpack
+from nas.workloads import describe, folder, names, pack, unpack
 
 MAX_PARAMS = 105e6
 TORCHVISION_ONLY = (  # timed by ncnn and Hailo, and not in timm
@@ -40,18 +44,18 @@ TORCHVISION_ONLY = (  # timed by ncnn and Hailo, and not in timm
 )
 
 
-def build(model: str, library: str, size: int) -> nn.Module:
-    """Build a network in evaluation mode, reparameterised, on the meta device where its code allows it: no weight is made."""
+def build(model: str, library: str, size: int, *, fused: bool = True) -> nn.Module:
+    """Build a network in evaluation mode, reparameterised if `fused`, on the meta device where its code allows it: no weight is made."""
     try:
         with torch.device("meta"):
-            return _created(model, library, size)
+            return _created(model, library, size, fused)
     except (RuntimeError, NotImplementedError):  # reads values while it is built
-        return _created(model, library, size)
+        return _created(model, library, size, fused)
 
 
-def _created(model: str, library: str, size: int) -> nn.Module:
+def _created(model: str, library: str, size: int, fused: bool) -> nn.Module:
     if library == "references":
-        return fuse(reference.build(model))
+        return fuse(reference.build(model)) if fused else reference.build(model).eval()
     if library == "torchvision":
         import torchvision
 
@@ -66,9 +70,8 @@ def _created(model: str, library: str, size: int) -> nn.Module:
 
     cfg = timm.models.get_pretrained_cfg(model)
     resized = cfg is not None and cfg.fixed_input_size and cfg.input_size[-1] != size
-    module = timm.create_model(model, num_classes=1000, **({"img_size": size} if resized else {}))
-    reparameterised: nn.Module = reparameterize_model(module.eval())
-    return reparameterised
+    module: nn.Module = timm.create_model(model, num_classes=1000, **({"img_size": size} if resized else {})).eval()
+    return reparameterize_model(module) if fused else module
 
 
 def family_of(module: nn.Module) -> str:
@@ -149,12 +152,43 @@ def kept(out: Path) -> tuple[dict[str, dict[str, str]], dict[str, list[object]]]
     return {family: dict(line.split("\t", 1) for line in rows) for family, rows in files.items()}, index
 
 
+def write(lines: Mapping[str, Mapping[str, str]], out: Path) -> None:
+    """Write a file a family."""
+    for family, networks in lines.items():
+        text = "".join(f"{name}\t{networks[name]}\n" for name in sorted(networks))
+        (out / f"{family}.xz").write_bytes(lzma.compress(text.encode(), preset=9 | lzma.PRESET_EXTREME))
+
+
+def as_written(out: Path, cache: Path | None) -> None:
+    """Trace every network of the index as its library builds it."""
+    lines: dict[str, dict[str, str]] = {}
+    for i, name in enumerate(names()):
+        workload = describe(name)
+        path = cache / f"{name}.written.txt" if cache else None
+        if path is not None and path.is_file():
+            line = path.read_text()
+        else:
+            module = build(workload.model, workload.library, workload.input[-1], fused=False)
+            line = pack(trace_module(module, workload.input, name, weight_work=True))
+            if path is not None:
+                path.write_text(line)
+        lines.setdefault(workload.family, {})[name] = line
+        if i % 50 == 0:
+            print(f"{i}/{len(names())} {name}", flush=True)
+    out.mkdir(exist_ok=True)
+    write(lines, out)
+    print({"networks": len(names()), "bytes": sum(p.stat().st_size for p in out.iterdir()), "versions": versions()})
+
+
 def main() -> None:
     """Trace what is wanted and missing, and write the families' files."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--only", nargs="*", help="names to trace, the others stay as they are; default all")
     parser.add_argument("--references", action="store_true", help="trace search_spaces/references alone, the others stay as they are")
+    parser.add_argument(
+        "--as-written", action="store_true", help="trace the index's networks as their libraries build them, and nothing else"
+    )
     parser.add_argument("--traces", type=Path, help="folder that keeps raw traces between runs")
     args = parser.parse_args()
     try:
@@ -162,6 +196,9 @@ def main() -> None:
     except ModuleNotFoundError:
         logging.warning("no torchvision_cpu on the path: going on without it")
     out = folder()
+    if args.as_written:
+        as_written(out / "as_written", args.traces)
+        return
     out.mkdir(exist_ok=True)
     partly = args.references or args.only
     lines, index = kept(out) if partly else ({}, {})
@@ -184,9 +221,7 @@ def main() -> None:
         lines.setdefault(family, {})[name] = pack(deployed)
         if i % (5 if partly else 50) == 0:
             print(f"{i}/{len(todo)} {name} {time.perf_counter() - start:.0f} s", flush=True)
-    for family, networks in lines.items():
-        text = "".join(f"{name}\t{networks[name]}\n" for name in sorted(networks))
-        (out / f"{family}.xz").write_bytes(lzma.compress(text.encode(), preset=9 | lzma.PRESET_EXTREME))
+    write(lines, out)
     (out / "index.json").write_text(
         "{\n" + ",\n".join(f'"{n}": {json.dumps(index[n], separators=(",", ":"))}' for n in sorted(index)) + "\n}\n"
     )

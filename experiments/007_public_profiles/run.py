@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import lzma
 import math
 import platform
 from collections import defaultdict
@@ -26,7 +25,6 @@ from latency_predictors.ensemble import Ensemble
 from latency_predictors.kernels import AUTOCAST, KernelPrices, left_out
 from latency_predictors.physical import Physical
 from nas import workloads
-from nas.graph import Graph
 from nas.predictor import Predictor, Sample
 from nas.protocols.public_tables import PublicTiming, read_hailo, read_ncnn, read_rknn, read_timm
 
@@ -46,7 +44,10 @@ MODELS: dict[str, tuple[str, Predictor]] = {
 STREAMED = (
     "the compiler could not keep these networks on the chip at once; which networks are is its choice: ask the device of the other name too"
 )
-AS_WRITTEN = "networks were timed as timm builds them, batch norms and branches unfused; an estimate is of the graph as given, and a folded one is faster"
+AS_WRITTEN = (
+    "networks were timed as timm builds them, batch norms and branches unfused, and a published network is priced so; any other graph is priced"
+    " as it is given, and a folded one is faster"
+)
 
 
 def tables(data: Path) -> dict[str, tuple[tuple[str, str, str], list[PublicTiming]]]:
@@ -67,12 +68,6 @@ def tables(data: Path) -> dict[str, tuple[tuple[str, str, str], list[PublicTimin
         "hailo": (HAILO, list(read_hailo(data / "hailo_fps.csv"))),
         "rknn": (RKNN, list(read_rknn(data / "rknn_fps.csv"))),
     }
-
-
-def timed_forms() -> dict[str, Graph]:
-    """Return the networks of timm's tables in the form that was timed, by name."""
-    lines = lzma.decompress((Path(__file__).parent / "timed_forms.xz").read_bytes()).decode().splitlines()
-    return {name: workloads.unpack(name, line) for name, line in (row.split("\t", 1) for row in lines)}
 
 
 def one_setting_a_device(rows: list[PublicTiming]) -> list[PublicTiming]:
@@ -154,9 +149,8 @@ def toml(head: PublicTiming, origin: tuple[str, str, str], artifact: str, qualit
         lines += [f"{key} = {json.dumps(value)}" for key, value in quality.items()]
     else:
         lines += [f'notes = ["{len(timings)} networks of the table can be rebuilt, too few for a fit"]']
-    few = dict(sorted(timings.items())) if len(timings) < 60 else {}
-    if few:
-        lines += ["", f"[precisions.{head.precision}.timings_ms]"] + [f"{text(n)} = {ms:.4g}" for n, ms in few.items()]
+    if len(timings) < 60 or head.quantity == "latency":  # timm's GPUs have each network at a batch of its own
+        lines += ["", f"[precisions.{head.precision}.timings_ms]"] + [f"{text(n)} = {ms:.4g}" for n, ms in sorted(timings.items())]
     return "\n".join(lines) + "\n"
 
 
@@ -178,8 +172,8 @@ def main() -> None:
             if row.batch > largest.batch:
                 heads[row.device] = row
         fit = {device: found for device, found in timed.items() if len(found) >= FEWEST}
-        forms = timed_forms() if table == "timm" else {}
-        graphs = {name: forms[name] if forms else workloads.load(name) for found in fit.values() for name in found}
+        load = workloads.load_as_written if MODELS[table][1].as_written else workloads.load
+        graphs = {name: load(name) for found in fit.values() for name in found}
         samples = [
             Sample(graphs[name], heads[device].precision, ms, name, device, workloads.describe(name).family)
             for device, found in fit.items()

@@ -39,7 +39,7 @@ def command(
     if fixed - {chosen} and not predictor.prices_mixed:
         said = ", ".join(sorted(fixed))
         raise UsageError(f"predict {found.name}: fixes {said}, and the latency model of {profile.name} prices one precision at a time.")
-    estimate = predictor.estimate(found.graph, profile, chosen, coverage)
+    estimate = predictor.estimate(predictor.form_timed(found.timed_as) or found.graph, profile, chosen, coverage)
     result: dict[str, Any] = {
         "network": found.name,
         "device": profile.name,

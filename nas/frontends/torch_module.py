@@ -12,7 +12,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -40,13 +40,15 @@ DTYPES = {
 }
 
 
-def trace_module(module: nn.Module, input_shape: Sequence[int], name: str = "") -> Graph:
+def trace_module(module: nn.Module, input_shape: Sequence[int], name: str = "", *, weight_work: bool = False) -> Graph:
     """Trace a module in evaluation mode.
 
     Args:
         module: On any device, ``meta`` included; left as it is.
         input_shape: Of the one input, batch first: (n, c, h, w).
         name: Of the graph; default the class.
+        weight_work: Whether to write down what an eager runtime works out from weights at every run (standardised weights, position
+            tables), which is no operator of the graph: how many numbers, as ``weight_elements`` of the first operator of that module.
 
     Returns:
         The graph as the module is written: batch norms are operators of their own, nothing is fused or removed.
@@ -89,7 +91,8 @@ def trace_module(module: nn.Module, input_shape: Sequence[int], name: str = "") 
     outputs = tuple(dict.fromkeys(ref.name for ref in map(recorder.ref, _tensors(result)) if isinstance(ref, Value)))
     if not outputs:
         raise GraphError(f"trace {name}: no output depends on the input.")
-    return Graph((entry,), _operators(recorder.steps, sources), outputs, name)
+    operators = _operators(recorder.steps, sources)
+    return Graph((entry,), _with_weight_work(operators, recorder.worked) if weight_work else operators, outputs, name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +122,7 @@ class _Recorder(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]
         self.steps: list[_Step] = []
         self.scopes: list[str] = []
+        self.worked: list[tuple[str, int]] = []  # module and size of what was computed from constants alone
         self._refs: dict[int, _Ref] = {}
         self._alive: list[Tensor] = []  # an id names a tensor only while it lives
         self._taken: Counter[str] = Counter()
@@ -199,6 +203,8 @@ class _Recorder(TorchDispatchMode):
             constants = [ref for ref in operands if isinstance(ref, _Constant)] if not _makes_constant(plain) else []
             for tensor in made:
                 self.bind(tensor, _folded(constants, tuple(tensor.shape), DTYPES[tensor.dtype]))
+            if not _makes_constant(plain) and plain not in _FREE:
+                self.worked.append((self.scopes[-1].partition("|")[0] if self.scopes else "", made[0].numel()))
             return result
         if plain in _ALIASES:
             self.bind(made[0], self._as(operands[0], made[0]))
@@ -315,6 +321,25 @@ def _operators(steps: Sequence[_Step], sizes: dict[str, int]) -> tuple[Operator,
     return tuple(operators)
 
 
+def _with_weight_work(operators: Sequence[Operator], worked: Sequence[tuple[str, int]]) -> tuple[Operator, ...]:
+    """Give each computation from weights to the first operator of its module, or of the nearest module around that has one."""
+    work: Counter[str] = Counter()
+    first: dict[str, str] = {}
+    for op in operators:
+        at = op.name
+        while at not in first:
+            first[at] = op.name
+            at = at.rpartition(".")[0]
+    for scope, elements in worked:
+        while scope not in first:
+            scope = scope.rpartition(".")[0]
+        work[first[scope]] += elements
+    return tuple(
+        replace(op, attributes=freeze({**dict(op.attributes), "weight_elements": work[op.name]})) if op.name in work else op
+        for op in operators
+    )
+
+
 # --- ATen -> ONNX. A handler takes the recorder and the call, and binds the result. -----------------------------------
 
 _Handler = Callable[[_Recorder, _Call], None]
@@ -325,6 +350,14 @@ _ALIASES = {
 }
 
 _VIEWS = {"slice", "select", "alias", "view", "unsqueeze", "squeeze"}
+
+_FREE = {
+    *_ALIASES,
+    *_VIEWS,
+    *("reshape", "permute", "transpose", "expand", "expand_as", "t", "chunk", "split", "flatten", "unflatten", "unbind", "_unsafe_view"),
+    *("index", "copy", "fill"),
+}
+"""Views of constants, and what networks keep between runs (index tables)."""
 
 
 def _makes_constant(plain: str) -> bool:

@@ -130,7 +130,8 @@ def count(module: nn.Module, shape: Sequence[int]) -> tuple[int, int]:
 def check_shape_and_counts(operator: OperatorFamily, channels: int = CHANNELS, resolutions: Sequence[Resolution] = RESOLUTIONS) -> None:
     """Output shape, parameters and MACs of the fused module are those of the graph, at every size that it takes.
 
-    At the first of them, a compiler makes the same operators of both. The module is on the meta device: shapes and counts, no numbers.
+    At the first of them, a compiler makes the same operators of both, and the training form traces too. The module is on the meta device:
+    shapes and counts, no numbers.
     """
     import torch
 
@@ -143,7 +144,7 @@ def check_shape_and_counts(operator: OperatorFamily, channels: int = CHANNELS, r
             made = lowered_and_built(operator, channels, resolution)
             if made is None:
                 continue
-            graph, module = made[0], fuse(made[1])
+            graph, module, trained = made[0], fuse(made[1]), made[1]
         taken += 1
         shape = (1, channels, *resolution)
         assert graph.values[graph.outputs[0]].shape == shape, f"{operator} at {resolution}: the graph's output has another shape"
@@ -160,6 +161,8 @@ def check_shape_and_counts(operator: OperatorFamily, channels: int = CHANNELS, r
             traced = trace_module(module, shape)
             assert (traced.cost.params, traced.cost.macs) == (params, macs), f"{operator}: the module, traced, counts {traced.cost}"
             assert not traced.unknown, f"{operator}: the module, traced, has operators outside the vocabulary, {traced.unknown}"
+            unknown = trace_module(trained, shape).unknown
+            assert not unknown, f"{operator}: the training form, traced, has operators outside the vocabulary, {unknown}"
             ours, theirs = (Counter(op.op for op in normalise(found).operators) for found in (graph, traced))
             assert ours == theirs, f"{operator}: the graph has {dict(ours - theirs)} that the module lacks, which has {dict(theirs - ours)}"
     assert taken, f"{operator}: takes none of {resolutions}"

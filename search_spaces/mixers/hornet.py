@@ -40,8 +40,8 @@ class ConvList(nn.Module):
 
     def stacked(self) -> tuple[Tensor, Tensor]:
         """Return the weight and bias of the one convolution."""
-        weight = torch.cat([conv.get_parameter("weight") for conv in self.convs]) * self.scale
-        return weight, torch.cat([conv.get_parameter("bias") for conv in self.convs]) * self.scale
+        weight, bias = (torch.cat([getattr(conv, name) for conv in self.convs]) for name in ("weight", "bias"))
+        return weight * self.scale, bias * self.scale
 
     def forward(self, x: Tensor) -> Tensor:
         weight, bias = self.stacked()

@@ -6,6 +6,10 @@ import pytest
 
 from nas import workloads
 from nas.arch import Architecture
+from nas.hardware import load_profile
+from nas.judge import Judge, load_targets, make_goal
+from nas.predictor import load_predictor
+from nas.space import get_space
 from tests.e2e.conftest import Result
 from tests.e2e.tiny import tiny_plugins, write_device
 
@@ -52,6 +56,23 @@ def test_a_timing_of_the_device_goes_first(nas: Callable[..., Result], device: P
     assert again["repeats_within_pct"] == 0.1
     assert found["lower_ms"] < again["lower_ms"] < 1.25 < again["upper_ms"] < found["upper_ms"]
     assert "not known" not in nas("predict", "resnet18", "--device", device).out
+
+
+def test_published_networks_are_priced_in_the_form_that_was_timed(nas: Callable[..., Result]) -> None:
+    profile = load_profile("rtx-3090")  # fitted to networks as timm builds them
+    model = load_predictor(profile, "fp16")
+    found = predict(nas, "resnet50", "--device", "rtx-3090")
+    assert found["latency_ms"] == model.estimate(workloads.load_as_written("resnet50"), profile, "fp16").latency_ms
+    assert found["latency_ms"] > model.estimate(workloads.load("resnet50"), profile, "fp16").latency_ms
+    assert found["macs"] == workloads.describe("resnet50").macs
+
+    space, targets = get_space("zoo"), load_targets(["i9-10940x"])
+    judge = Judge(space, make_goal(targets, ["1000ms"]), targets)
+    timed = targets[0].profile.at("fp32").timings_ms
+    architecture = next(a for a in space.enumerate() if space.timed_as(a) not in timed)
+    priced = targets[0].predictor.estimate(workloads.load_as_written(space.timed_as(architecture)), targets[0].profile, "fp32")
+    assert judge.verdicts([architecture])[0].estimates["i9-10940x"].latency_ms == pytest.approx(priced.latency_ms, rel=1e-6)
+    assert judge.estimates(architecture)["i9-10940x"].latency_ms == pytest.approx(priced.latency_ms, rel=1e-6)
 
 
 def test_architecture_file(nas: Callable[..., Result], device: Path, tmp_path: Path) -> None:

@@ -166,3 +166,25 @@ def test_a_transform_is_one_operator_an_axis_and_complex_weights_are_two_numbers
     assert graph.cost.params == 4 * 6 * 4 * 2
     assert graph.size_bytes("fp16") == 2 * 4 * 6 * 4 * 2
     assert not graph.unknown
+
+
+class Standardised(nn.Module):
+    """A convolution whose weights are standardised at every run, in a block that is first to use a table."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, bias=False)
+        self.table = nn.Parameter(torch.ones(4, 1, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        weight = self.conv.weight.reshape(4, 27)
+        weight = weight - weight.mean(dim=1, keepdim=True)  # 4 and 108 numbers
+        return nn.functional.conv2d(x, weight.view(4, 3, 3, 3)) * self.table.exp()  # 4
+
+
+def test_work_on_weights_is_written_down_where_it_is_asked_for() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 3, 1), Standardised())
+    plain, told = trace_module(module, (1, 3, 8, 8)), trace_module(module, (1, 3, 8, 8), weight_work=True)
+    assert {op.name: op.attribute("weight_elements") for op in told.operators if op.attribute("weight_elements")} == {"1.conv": 116}
+    assert not any(op.attribute("weight_elements") for op in plain.operators)
+    assert [op.name for op in plain.operators] == [op.name for op in told.operators]

@@ -17,6 +17,17 @@ def test_graphs_are_what_the_index_says() -> None:
         assert graph.cost.params <= facts.params + folded, name
 
 
+def test_the_same_networks_are_there_as_their_libraries_build_them() -> None:
+    for name in workloads.names():
+        written, deployed = workloads.load_as_written(name), workloads.load(name)
+        assert (written.name, written.inputs[0].shape) == (name, deployed.inputs[0].shape)
+        assert written.cost.macs >= 0.99 * deployed.cost.macs, name
+        assert len(written.operators) >= len(deployed.operators), name
+    assert workloads.load_as_written("resnet50").cost.params == workloads.describe("resnet50").params
+    assert sum(op.op == "BatchNormalization" for op in workloads.load_as_written("resnet50").operators) == 53
+    assert any(op.attribute("weight_elements") for op in workloads.load_as_written("nf_regnet_b1").operators)
+
+
 def test_packing_round_trips() -> None:
     graph = workloads.load("resnet18")
     assert workloads.unpack("resnet18", workloads.pack(graph)) == graph
