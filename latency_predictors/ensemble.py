@@ -1,7 +1,10 @@
 """``ensemble``: the geometric mean of ``additive`` and ``physical``, for devices of which a dozen networks are known.
 
 The two price the same operators, one from coarse counts with robust relative errors, one from fine counts of all devices together; where networks are
-few each errs on other networks. The interval is conformal on what the mean of the two says of networks left out on all devices.
+few each errs on other networks. The interval is conformal on what the mean of the two says of networks left out on all devices: a dozen
+residuals hold no high quantile, so the scores of all devices are taken together, on the scale that the members' disagreement suggests, corrected for each device.
+
+Source: jackknife+ and cross-conformal prediction (Barber et al. 2021; Vovk 2015) with normalised scores (Lei et al. 2018).
 """
 
 from __future__ import annotations
@@ -10,14 +13,16 @@ import io
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
+import numpy.typing as npt
 
-from latency_predictors.additive import Additive, conformal_quantile
+from latency_predictors.additive import Additive
 from latency_predictors.physical import Physical
 from nas.errors import ArtifactError, UsageError
 from nas.graph import Graph
@@ -25,8 +30,59 @@ from nas.hardware import Profile
 from nas.predictor import Estimate, Estimates, Floats, OperatorLatency, Predictor, Sample, Segments, predictors
 
 FORMAT_VERSION = 1
-MEMBERS: Mapping[str, Additive | Physical] = {"additive": Additive(), "physical": Physical(members=20, refit=True)}
+ROUGH = {"deviation_sd": 4.0, "group_sd": 3.0, "noise_sd": 4.0}
+"""Timings that many hands took on boards of many makers stray further than those of one farm of one maker's chips."""
+MEMBERS: Mapping[str, Additive | Physical] = {"additive": Additive(), "physical": Physical(members=20, refit=True, scaled=ROUGH)}
+_SCALE_TRUST = 15.0  # residuals of the pool that a device's own scale is shrunk towards
+_CLIPPED = 3.0  # scaled residuals beyond this say no more about a device's scale
 _BEYOND = 1.5  # by so much the interval's logarithm grows outside what was calibrated
+
+
+@dataclass(frozen=True, eq=False)
+class _Calibration:
+    """What intervals are made of.
+
+    Attributes:
+        base_sd: Part of the scale that no disagreement explains (log).
+        device_scale: Factor on the scale by (device, precision).
+        without: (device, precision) -> network -> its scale (log) where the network is left out of it.
+        scores: Residuals over these scales, by ascending size.
+    """
+
+    base_sd: float
+    device_scale: Mapping[tuple[str, str], float]
+    without: Mapping[tuple[str, str], Mapping[str, float]]
+    scores: Floats
+
+    def quantile(self, confidence: float) -> float:
+        """Return the score that a new network stays below with probability `confidence`."""
+        return float(np.quantile(self.scores, min(1.0, confidence * (1.0 + 1.0 / len(self.scores)))))
+
+
+def _calibrated(devices: Sequence[tuple[str, str]], networks: Sequence[str], one: Floats, two: Floats) -> _Calibration:
+    """Calibrate on two members' log residuals of networks left out, (devices, networks), NaN where not measured."""
+    residual, spread, seen = (one + two) / 2, np.abs(one - two) / 2, np.isfinite(one)
+    base_sd, device_scale = _scales(residual, spread, seen)
+    scale = np.full_like(residual, np.nan)
+    for j in range(len(networks)):
+        kept = seen.copy()
+        kept[:, j] = len(networks) == 1
+        base, by_device = _scales(residual, spread, kept)
+        scale[:, j] = by_device * np.sqrt(base**2 + spread[:, j] ** 2)
+    return _Calibration(
+        base_sd,
+        dict(zip(devices, device_scale.tolist(), strict=True)),
+        {device: dict(zip(networks, row, strict=True)) for device, row in zip(devices, scale.tolist(), strict=True)},
+        np.sort((np.abs(residual) / scale)[seen]),
+    )
+
+
+def _scales(residual: Floats, spread: Floats, seen: npt.NDArray[np.bool_]) -> tuple[float, Floats]:
+    """Return the part of the scale that spread does not explain, and each device's factor on the scale, (devices,)."""
+    base = float(1.4826 * np.median(np.abs(residual[seen])))
+    squared = np.where(seen, np.minimum(np.abs(residual) / np.sqrt(base**2 + spread**2), _CLIPPED) ** 2, 0.0)
+    usual = float(squared.sum() / seen.sum())
+    return base, np.asarray(np.sqrt((squared.sum(axis=1) + _SCALE_TRUST * usual) / (seen.sum(axis=1) + _SCALE_TRUST) / usual))
 
 
 @predictors.register("ensemble")
@@ -39,37 +95,46 @@ class Ensemble(Predictor):
 
     def __init__(self, members: Mapping[str, Additive | Physical] | None = None) -> None:
         self.members = dict(members or {})
-        self._scores: dict[tuple[str, str], Floats] = {}
+        self._calibrations: dict[str, _Calibration] = {}
 
     def fit(self, samples: Sequence[Sample], profiles: Sequence[Profile] = ()) -> Ensemble:
         """Return both members fitted to the same samples."""
         return Ensemble({name: member.fit(samples, profiles) for name, member in MEMBERS.items()})
 
     def held_out(self, device: str, precision: str) -> list[tuple[str, float, float, float, float]]:
-        """See `Predictor.held_out`: a network is left out on all devices."""
-        found = [{row[0]: row for row in member.held_out(device, precision)} for member in self.members.values()]
-        factor = math.exp(conformal_quantile(self._left_out(device, precision), 0.9))
+        """See `Predictor.held_out`: a network is left out on all devices, and out of the scale of its interval."""
+        calibration, row = self._calibration(precision), (device, precision)
+        known = {name: (measured, guess) for name, measured, guess, *_ in self.members["additive"].held_out(device, precision)}
+        other = {name: guess for name, _, guess, *_ in self.members["physical"].held_out(device, precision)}
         rows = []
-        for name, (_, measured, *_) in found[0].items():
-            guess = math.exp(float(np.mean([math.log(rows_of[name][2]) for rows_of in found])))
-            rows.append((name, measured, guess, guess / factor, guess * factor))
+        for name, (measured, guess) in known.items():
+            mean = math.sqrt(guess * other[name])
+            factor = math.exp(calibration.quantile(0.9) * calibration.without[row][name])
+            rows.append((name, measured, mean, mean / factor, mean * factor))
         return rows
 
-    def _left_out(self, device: str, precision: str) -> Floats:
-        """Return log residuals of networks left out, by ascending size."""
-        key = (device, precision)
-        if key not in self._scores:
-            found = [{name: math.log(guess / ms) for name, ms, guess, *_ in m.held_out(device, precision)} for m in self.members.values()]
-            mean = np.array([np.mean([residuals[name] for residuals in found]) for name in found[0]])
-            self._scores[key] = mean[np.argsort(np.abs(mean), kind="stable")]
-        return self._scores[key]
+    def _calibration(self, precision: str) -> _Calibration:
+        if precision not in self._calibrations:
+            additive, physical = self.members["additive"], self.members["physical"]
+            assert isinstance(additive, Additive)
+            devices = [device for device, at in additive.devices if at == precision]
+            rows = [
+                [{name: math.log(guess / ms) for name, ms, guess, *_ in member.held_out(device, precision)} for device in devices]
+                for member in (additive, physical)
+            ]
+            networks = list(dict.fromkeys(name for row in rows[0] for name in row))
+            one, two = (np.array([[row.get(name, math.nan) for name in networks] for row in of_member]) for of_member in rows)
+            self._calibrations[precision] = _calibrated([(device, precision) for device in devices], networks, one, two)
+        return self._calibrations[precision]
 
-    def _factor(self, profile: Profile, precision: str, confidence: float) -> float:
-        """Return the logarithm of the interval's factor."""
+    def _widths(self, profile: Profile, precision: str, disagreement: Floats, confidence: float) -> Floats:
+        """Return the logarithms of the intervals' factors; `disagreement` is the logarithm of one member's word over the other's."""
         additive = self.members["additive"]
         assert isinstance(additive, Additive)
         names = [name for name in (profile.name, *profile.aliases) if (name, precision) in additive.devices]
-        return abs(conformal_quantile(self._left_out(names[0], precision), confidence))
+        calibration = self._calibration(precision)
+        sd = np.sqrt(calibration.base_sd**2 + (disagreement / 2) ** 2) * calibration.device_scale[names[0], precision]
+        return np.asarray(calibration.quantile(confidence) * sd)
 
     def _fitted(self) -> tuple[Predictor, ...]:
         if not self.members:
@@ -81,7 +146,8 @@ class Ensemble(Predictor):
         found = [member.estimate(graph, profile, precision, confidence) for member in self._fitted()]
         latency = math.exp(float(np.mean([math.log(e.latency_ms) for e in found])))
         said = tuple(dict.fromkeys(text for e in found for text in e.extrapolated))
-        factor = math.exp(self._factor(profile, precision, confidence) * (_BEYOND if said else 1))
+        apart = np.array([math.log(found[0].latency_ms / found[1].latency_ms)])
+        factor = math.exp(float(self._widths(profile, precision, apart, confidence)[0]) * (_BEYOND if said else 1))
         parts: dict[tuple[str, str], float] = {}
         for e in found:
             for op in e.operators:
@@ -101,7 +167,8 @@ class Ensemble(Predictor):
         found = [member.estimate_batch(candidates, profile, precision, confidence) for member in self._fitted()]
         latency = np.exp(np.mean([np.log(e.latency_ms) for e in found], axis=0))
         beyond = np.any([e.extrapolated for e in found], axis=0)
-        factor = np.exp(self._factor(profile, precision, confidence) * np.where(beyond, _BEYOND, 1.0))
+        widths = self._widths(profile, precision, np.log(found[0].latency_ms / found[1].latency_ms), confidence)
+        factor = np.exp(widths * np.where(beyond, _BEYOND, 1.0))
         return Estimates(latency, latency / factor, latency * factor, np.all([e.usable for e in found], axis=0), beyond)
 
     def save(self, path: Path) -> None:

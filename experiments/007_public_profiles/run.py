@@ -201,8 +201,10 @@ def main() -> None:
             if not quality and table not in ("rknn", "hailo"):
                 continue
             (ROOT / "hardware_profiles" / f"{device}.toml").write_text(toml(heads[device], origin, table, quality, found))
+            factors = [high / guess for _, _, guess, _, high in rows_left_out] if quality else []
             report[device] = quality | {
                 "networks": len(found),
+                **({"interval_factor_median": round(float(np.median(factors)), 2)} if factors else {}),
                 **(
                     {"mean_error_pct_by_draw_of_folds": by_draw, "coverage_across_folds_pct": coverage_across_folds(rows_left_out)}
                     if by_draw
