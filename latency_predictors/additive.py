@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from latency_predictors._calibration import Calibration, calibrated
 from latency_predictors._operator_counts import Kind, kind_of
 from latency_predictors._quantities import QUANTITIES, quantities_of
 from nas.errors import ArtifactError, UsageError, did_you_mean
@@ -30,6 +31,8 @@ from nas.predictor import Estimate, Estimates, Floats, OperatorLatency, Predicto
 FORMAT_VERSION = 2
 FEWEST = 10
 MANY = 60
+ALIKE = 5
+"""Devices that are enough to lean on each other."""
 BEYOND = 1.5  # by so much the interval's logarithm grows outside what was calibrated
 _NARROW = (32, 64, 128, 256)  # geometric mean of input and output channels below which a MAC may cost more
 _WORK = ("depthwise3", "depthwise5", "depthwise7", "grouped", "conv3", "conv", "pointwise", "gemm", "attention", "other")
@@ -248,6 +251,7 @@ class Additive(Predictor):
 
     def __init__(self, devices: Mapping[tuple[str, str], Prices] | None = None) -> None:
         self.devices = dict(devices or {})
+        self._pools: dict[str, Calibration | None] = {}
 
     def fit(self, samples: Sequence[Sample], profiles: Sequence[Profile] = ()) -> Additive:  # noqa: ARG002
         """Return prices of every device in `samples`; devices with few networks are shrunk to the pool's typical device.
@@ -262,31 +266,53 @@ class Additive(Predictor):
             raise UsageError("additive: no timings, got 0.")
         return Additive(found)
 
-    def _prices(self, profile: Profile, precision: str) -> Prices:
+    def _key(self, profile: Profile, precision: str) -> tuple[str, str]:
         profile.at(precision)
         for name in (profile.name, *profile.aliases):
             if (name, precision) in self.devices:
-                return self.devices[name, precision]
+                return name, precision
         known = {device for device, at in self.devices if at == precision}
         raise UsageError(f"additive: nothing is fitted for {profile.name!r} at {precision!r}.{did_you_mean(profile.name, known)}")
 
     def held_out(self, device: str, precision: str) -> list[tuple[str, float, float, float, float]]:
         """See `Predictor.held_out`; families are left out together where networks are plenty."""
         prices = self.devices[device, precision]
-        factor = math.exp(conformal_quantile(prices.scores, 0.9))
         rows = zip(prices.networks, prices.measured_ms.tolist(), prices.left_out_ms.tolist(), strict=True)
-        return [(name, measured, guess, guess / factor, guess * factor) for name, measured, guess in rows]
+        pool, alone = self._pool(precision), conformal_quantile(prices.scores, 0.9)
+        scales = pool.without.get((device, precision)) if pool else None
+        factors = {name: math.exp(pool.quantile(0.9) * scales[name] if pool and scales else alone) for name in prices.networks}
+        return [(name, measured, guess, guess / factors[name], guess * factors[name]) for name, measured, guess in rows]
+
+    def _pool(self, precision: str) -> Calibration | None:
+        """Return what the devices of few networks make their intervals of together, None where there are fewer than `ALIKE`."""
+        if precision not in self._pools:
+            few = {key: p for key, p in self.devices.items() if key[1] == precision and len(p.networks) < MANY}
+            networks = list(dict.fromkeys(name for p in few.values() for name in p.networks))
+            residual = np.full((len(few), len(networks)), np.nan)
+            for row, p in zip(residual, few.values(), strict=True):
+                row[[networks.index(name) for name in p.networks]] = np.log(p.left_out_ms / p.measured_ms)
+            enough = len(few) >= ALIKE
+            self._pools[precision] = calibrated(list(few), networks, residual, np.zeros_like(residual)) if enough else None
+        return self._pools[precision]
+
+    def _width(self, key: tuple[str, str], confidence: float) -> float:
+        """Return the logarithm of the interval's factor."""
+        pool = self._pool(key[1])
+        if pool is not None and key in pool.device_scale:
+            return float(pool.width(key, np.zeros(1), confidence)[0])
+        return conformal_quantile(self.devices[key].scores, confidence)
 
     def estimate(self, graph: Graph, profile: Profile, precision: str, confidence: float = 0.9) -> Estimate:
         """Estimate one graph; the breakdown sums to the latency."""
-        prices = self._prices(profile, precision)
+        key = self._key(profile, precision)
+        prices = self.devices[key]
         names, ops, rows = _rows(graph)
         parts = rows @ prices.prices_ms
         total = rows.sum(axis=0)
         missing = set(profile.at(precision).unsupported_ops) & {op.op for op in graph.operators}
         latency = float(total @ prices.prices_ms)
         beyond = reasons_beyond(prices, total, latency, COLUMNS)
-        factor = math.exp(conformal_quantile(prices.scores, confidence) * (BEYOND if beyond else 1))
+        factor = math.exp(self._width(key, confidence) * (BEYOND if beyond else 1))
         return Estimate(
             latency,
             latency / factor,
@@ -299,13 +325,14 @@ class Additive(Predictor):
 
     def estimate_batch(self, candidates: Sequence[Segments], profile: Profile, precision: str, confidence: float = 0.9) -> Estimates:
         """Estimate many candidates; a segment is priced once."""
-        prices = self._prices(profile, precision)
+        key = self._key(profile, precision)
+        prices = self.devices[key]
         forbidden = set(profile.at(precision).unsupported_ops)
         x = np.array([np.sum([quantities(graph) for _, graph in parts], axis=0) for parts in candidates]).reshape(-1, len(COLUMNS))
         latency = x @ prices.prices_ms
         usable = [not any(graph.unknown or forbidden & {op.op for op in graph.operators} for _, graph in parts) for parts in candidates]
         extrapolated = [bool(reasons_beyond(prices, row, float(ms), COLUMNS)) for row, ms in zip(x, latency, strict=True)]
-        factor = np.exp(conformal_quantile(prices.scores, confidence) * np.where(extrapolated, BEYOND, 1))
+        factor = np.exp(self._width(key, confidence) * np.where(extrapolated, BEYOND, 1))
         return Estimates(latency, latency / factor, latency * factor, np.array(usable, dtype=bool), np.array(extrapolated, dtype=bool))
 
     def save(self, path: Path) -> None:
@@ -366,7 +393,7 @@ def _fit_pool(samples: Sequence[Sample], precision: str) -> dict[tuple[str, str]
         if not (math.isfinite(s.latency_ms) and s.latency_ms > 0):
             raise UsageError(f"additive: a latency must be positive, got {s.latency_ms!r} ms for {s.name}.")
         timed.setdefault(s.device, {})[s.name] = s.latency_ms
-    typical = _Typical(timed, rows) if len(timed) >= 5 and len(graphs) < MANY else None
+    typical = _Typical(timed, rows) if len(timed) >= ALIKE and len(graphs) < MANY else None
     found = {}
     for device, latencies in sorted(timed.items()):
         if len(latencies) < FEWEST:

@@ -2,9 +2,7 @@
 
 The two price the same operators, one from coarse counts with robust relative errors, one from fine counts of all devices together; where networks are
 few each errs on other networks. The interval is conformal on what the mean of the two says of networks left out on all devices: a dozen
-residuals hold no high quantile, so the scores of all devices are taken together, on the scale that the members' disagreement suggests, corrected for each device.
-
-Source: jackknife+ and cross-conformal prediction (Barber et al. 2021; Vovk 2015) with normalised scores (Lei et al. 2018).
+residuals hold no high quantile, so the scores of all devices are taken together (`latency_predictors._calibration`), on the scale that the members' disagreement suggests.
 """
 
 from __future__ import annotations
@@ -13,15 +11,14 @@ import io
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
-import numpy.typing as npt
 
+from latency_predictors._calibration import Calibration, calibrated
 from latency_predictors.additive import Additive
 from latency_predictors.physical import Physical
 from nas.errors import ArtifactError, UsageError
@@ -33,56 +30,7 @@ FORMAT_VERSION = 1
 ROUGH = {"deviation_sd": 4.0, "group_sd": 3.0, "noise_sd": 4.0}
 """Timings that many hands took on boards of many makers stray further than those of one farm of one maker's chips."""
 MEMBERS: Mapping[str, Additive | Physical] = {"additive": Additive(), "physical": Physical(members=20, refit=True, scaled=ROUGH)}
-_SCALE_TRUST = 15.0  # residuals of the pool that a device's own scale is shrunk towards
-_CLIPPED = 3.0  # scaled residuals beyond this say no more about a device's scale
 _BEYOND = 1.5  # by so much the interval's logarithm grows outside what was calibrated
-
-
-@dataclass(frozen=True, eq=False)
-class _Calibration:
-    """What intervals are made of.
-
-    Attributes:
-        base_sd: Part of the scale that no disagreement explains (log).
-        device_scale: Factor on the scale by (device, precision).
-        without: (device, precision) -> network -> its scale (log) where the network is left out of it.
-        scores: Residuals over these scales, by ascending size.
-    """
-
-    base_sd: float
-    device_scale: Mapping[tuple[str, str], float]
-    without: Mapping[tuple[str, str], Mapping[str, float]]
-    scores: Floats
-
-    def quantile(self, confidence: float) -> float:
-        """Return the score that a new network stays below with probability `confidence`."""
-        return float(np.quantile(self.scores, min(1.0, confidence * (1.0 + 1.0 / len(self.scores)))))
-
-
-def _calibrated(devices: Sequence[tuple[str, str]], networks: Sequence[str], one: Floats, two: Floats) -> _Calibration:
-    """Calibrate on two members' log residuals of networks left out, (devices, networks), NaN where not measured."""
-    residual, spread, seen = (one + two) / 2, np.abs(one - two) / 2, np.isfinite(one)
-    base_sd, device_scale = _scales(residual, spread, seen)
-    scale = np.full_like(residual, np.nan)
-    for j in range(len(networks)):
-        kept = seen.copy()
-        kept[:, j] = len(networks) == 1
-        base, by_device = _scales(residual, spread, kept)
-        scale[:, j] = by_device * np.sqrt(base**2 + spread[:, j] ** 2)
-    return _Calibration(
-        base_sd,
-        dict(zip(devices, device_scale.tolist(), strict=True)),
-        {device: dict(zip(networks, row, strict=True)) for device, row in zip(devices, scale.tolist(), strict=True)},
-        np.sort((np.abs(residual) / scale)[seen]),
-    )
-
-
-def _scales(residual: Floats, spread: Floats, seen: npt.NDArray[np.bool_]) -> tuple[float, Floats]:
-    """Return the part of the scale that spread does not explain, and each device's factor on the scale, (devices,)."""
-    base = float(1.4826 * np.median(np.abs(residual[seen])))
-    squared = np.where(seen, np.minimum(np.abs(residual) / np.sqrt(base**2 + spread**2), _CLIPPED) ** 2, 0.0)
-    usual = float(squared.sum() / seen.sum())
-    return base, np.asarray(np.sqrt((squared.sum(axis=1) + _SCALE_TRUST * usual) / (seen.sum(axis=1) + _SCALE_TRUST) / usual))
 
 
 @predictors.register("ensemble")
@@ -95,7 +43,7 @@ class Ensemble(Predictor):
 
     def __init__(self, members: Mapping[str, Additive | Physical] | None = None) -> None:
         self.members = dict(members or {})
-        self._calibrations: dict[str, _Calibration] = {}
+        self._calibrations: dict[str, Calibration] = {}
 
     def fit(self, samples: Sequence[Sample], profiles: Sequence[Profile] = ()) -> Ensemble:
         """Return both members fitted to the same samples."""
@@ -113,7 +61,7 @@ class Ensemble(Predictor):
             rows.append((name, measured, mean, mean / factor, mean * factor))
         return rows
 
-    def _calibration(self, precision: str) -> _Calibration:
+    def _calibration(self, precision: str) -> Calibration:
         if precision not in self._calibrations:
             additive, physical = self.members["additive"], self.members["physical"]
             assert isinstance(additive, Additive)
@@ -124,7 +72,9 @@ class Ensemble(Predictor):
             ]
             networks = list(dict.fromkeys(name for row in rows[0] for name in row))
             one, two = (np.array([[row.get(name, math.nan) for name in networks] for row in of_member]) for of_member in rows)
-            self._calibrations[precision] = _calibrated([(device, precision) for device in devices], networks, one, two)
+            self._calibrations[precision] = calibrated(
+                [(device, precision) for device in devices], networks, (one + two) / 2, np.abs(one - two) / 2
+            )
         return self._calibrations[precision]
 
     def _widths(self, profile: Profile, precision: str, disagreement: Floats, confidence: float) -> Floats:
@@ -133,8 +83,7 @@ class Ensemble(Predictor):
         assert isinstance(additive, Additive)
         names = [name for name in (profile.name, *profile.aliases) if (name, precision) in additive.devices]
         calibration = self._calibration(precision)
-        sd = np.sqrt(calibration.base_sd**2 + (disagreement / 2) ** 2) * calibration.device_scale[names[0], precision]
-        return np.asarray(calibration.quantile(confidence) * sd)
+        return calibration.width((names[0], precision), np.abs(disagreement) / 2, confidence)
 
     def _fitted(self) -> tuple[Predictor, ...]:
         if not self.members:
