@@ -14,7 +14,7 @@ Source: roofline (Williams et al. 2009) for the columns; ridge regression toward
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -37,6 +37,7 @@ largest batch keeps to its bytes and multiply-adds, a processor at batch 1 less 
 SHARING = (0.5, 1.0), (0.0, 0.5)
 """By how much families share their say (0: a network has a vote, 1: a family), under autocast and in floats."""
 _START_MS = 1e-5  # a frame's share of a kernel's start at a batch of a thousand
+Fit = Callable[[Floats, Floats, Sequence[str], bool], Floats]
 _LEAST = 0.01  # of the expected price, that nothing is free
 _ELEMENT_BYTES = {True: 2.0, False: 4.0}
 
@@ -100,14 +101,14 @@ def _factors(rows: Floats, expected: Floats, strength: float, say: Floats) -> Fl
     return factors
 
 
-def left_out(x: Floats, latency_ms: Floats, families: Sequence[str], autocast: bool, seed: int = 0) -> Floats:
+def left_out(x: Floats, latency_ms: Floats, families: Sequence[str], autocast: bool, seed: int = 0, fit: Fit = fit_prices) -> Floats:
     """Return what each network is predicted when its fold of families is left out (its own family, where networks are few), shape (n,)."""
     folds = np.array(folds_of(families, seed=seed) if len(families) >= MANY else families)
     guess = np.empty(len(latency_ms))
     for fold in dict.fromkeys(folds.tolist()):
         out = folds == fold
         kept = [family for family, left in zip(families, out.tolist(), strict=True) if not left]
-        guess[out] = x[out] @ fit_prices(x[~out], latency_ms[~out], kept, autocast)
+        guess[out] = x[out] @ fit(x[~out], latency_ms[~out], kept, autocast)
     return guess
 
 
