@@ -23,6 +23,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
@@ -56,11 +57,11 @@ def table(arguments: argparse.Namespace) -> dict[str, Any]:
     devices, columns = (HELD_OUT, COLUMNS) if arguments.held_out else (DEVICES, COLUMNS[1:2])
     seeds = range(first := 100 if arguments.held_out else 0, first + arguments.repeats)
     names = [name for given in arguments.searcher for name in contestants(given)]
-    runs, found = Runs(arguments.runs), {}
+    runs, found, said = Runs(arguments.runs), {}, partial(print, file=sys.stderr)
     for column in columns:
         truth = Table.load(*files, column, devices, raw=arguments.raw)
         tasks = [truth.task(device, quantile) for device in devices for quantile in QUANTILES]
-        found[column] = compare(truth, names, tasks, evals=200, seeds=seeds, runs=runs, said=lambda text: print(text, file=sys.stderr))
+        found[column] = compare(truth, names, tasks, evals=200, seeds=seeds, workers=arguments.workers, runs=runs, said=said)
     return {
         "isomorphic": "apart" if arguments.raw else "one",
         "devices": devices,
@@ -291,6 +292,7 @@ def main() -> None:
     one.add_argument("--held-out", action="store_true", help="Other devices, all columns, other seeds.")
     one.add_argument("--runs", type=Path, help="Keeps every finished run, so that the table can be made in pieces.")
     one.add_argument("--searcher", nargs="+", default=["guided"])
+    one.add_argument("--workers", type=int, default=2)
     two = kinds.add_parser("bookkeeping")
     two.add_argument("--trials", type=int, default=10_000)
     two.add_argument("--searcher", nargs="+", default=["random", "evolution", "nsga2", "optuna-nsga2"])

@@ -16,6 +16,9 @@ from nas.space import SearchSpace
 WALKABLE = 65_536
 """Spaces up to this many encodings are walked whole when draws bring nothing new."""
 
+ONWARDS = 0.3
+"""Chance that a rejected child is mutated on instead of replaced by another."""
+
 
 class Rows:
     """A matrix that grows by rows, without a copy of the whole for each.
@@ -126,3 +129,19 @@ class RememberingSearcher(Searcher):
     def members(self) -> Sequence[Architecture]:
         """Every member of a space that can be walked."""
         return tuple(self.space.enumerate())
+
+
+def onwards(child: Callable[[], Architecture], space: SearchSpace, rng: np.random.Generator) -> Callable[[], Architecture]:
+    """Return draws for `RememberingSearcher.fresh` that leave a neighbourhood once it is used up.
+
+    Each draw is a new child, or, with chance `ONWARDS`, a mutation of the draw before, which was known already or broke a
+    budget: so another spelling of a known network is a step, too.
+    """
+    made: Architecture | None = None
+
+    def draw() -> Architecture:
+        nonlocal made
+        made = child() if made is None or rng.random() >= ONWARDS else space.mutate(made, rng)
+        return made
+
+    return draw

@@ -1,39 +1,39 @@
 """Regularised (ageing) evolution."""
 
+import numpy as np
+
 from nas.arch import Architecture
 from nas.searcher import searchers
-from nas.searchers._memory import RememberingSearcher
+from nas.searchers._memory import RememberingSearcher, onwards
+from nas.searchers.nsga2 import ranks_and_crowding
 
-POPULATION = 30
-TOURNAMENT = 10
+POPULATION = 100
+TOURNAMENT = 25
+FIRST = 15
+"""Random members before the first mutation."""
 
 
 @searchers.register("evolution")
 class AgeingEvolution(RememberingSearcher):
     """Mutates the best of a tournament among the youngest `POPULATION` evaluated trials.
 
-    With several objectives a tournament is decided by a weighted Chebyshev distance to the best losses so far, with
-    weights drawn anew each time, so that the whole front is sought.
+    With several objectives a tournament is decided by front, then crowding, as in NSGA-II.
 
     Source:
-        Real et al., "Regularized evolution for image classifier architecture search", AAAI 2019.
+        Real et al., "Regularized evolution for image classifier architecture search", AAAI 2019, whose population and
+        tournament these are. Differs: nothing is evaluated that breaks a budget or was evaluated before.
     """
 
     def ask(self, number: int) -> Architecture | None:
         """Propose a mutation."""
-        import numpy as np
-
         rng = self.rng(number)
         living = [trial for trial in self.evaluated[-POPULATION:] if trial.feasible]
-        if len(self.evaluated) < POPULATION // 2 or not living:
+        if len(self.evaluated) < FIRST or not living:
             return self.fresh(lambda: self.space.sample(rng), rng)
-        losses = np.array([self.goal.losses(trial.values) for trial in living])
-        scaled = (losses - losses.min(0)) / np.maximum(np.ptp(losses, axis=0), 1e-12)
+        fitness = ranks_and_crowding(np.array([self.goal.losses(trial.values) for trial in living]))
 
         def child() -> Architecture:
             group = rng.choice(len(living), size=min(TOURNAMENT, len(living)), replace=False)
-            weights = rng.dirichlet(np.ones(losses.shape[1]))
-            best = group[np.argmin((scaled[group] * weights).max(axis=1))]
-            return self.space.mutate(living[best].architecture, rng)
+            return self.space.mutate(living[min(map(int, group), key=fitness.__getitem__)].architecture, rng)
 
-        return self.fresh(child, rng)
+        return self.fresh(onwards(child, self.space, rng), rng)

@@ -7,9 +7,13 @@ import numpy.typing as npt
 
 from nas.arch import Architecture
 from nas.searcher import Trial, searchers
-from nas.searchers._memory import RememberingSearcher
+from nas.searchers._memory import RememberingSearcher, onwards
 
-POPULATION = 20
+POPULATION = 50
+TOURNAMENT = 12
+FIRST = 15
+"""Random members before the first child."""
+
 MUTATION_ONLY = 0.3
 """Share of children that have one parent; all others are crossed first."""
 
@@ -43,9 +47,9 @@ class NSGA2(RememberingSearcher):
     def ask(self, number: int) -> Architecture | None:
         """Propose a child of two tournament winners, or a draw while the population is young."""
         rng = self.rng(number)
-        if len(self._population) < POPULATION // 2:
+        if len(self._population) < FIRST:
             return self.fresh(lambda: self.space.sample(rng), rng)
-        return self.fresh(lambda: self._child(rng), rng)
+        return self.fresh(onwards(lambda: self._child(rng), self.space, rng), rng)
 
     def _child(self, rng: np.random.Generator) -> Architecture:
         child = self._winner(rng)
@@ -55,8 +59,8 @@ class NSGA2(RememberingSearcher):
         return self.space.mutate(child, rng) if rng.random() < 0.8 else child
 
     def _winner(self, rng: np.random.Generator) -> Architecture:
-        a, b = (int(i) for i in rng.integers(len(self._population), size=2))
-        return self._population[a if self._fitness[a] <= self._fitness[b] else b].architecture
+        group = rng.integers(len(self._population), size=TOURNAMENT)
+        return self._population[min(map(int, group), key=self._fitness.__getitem__)].architecture
 
 
 def ranks_and_crowding(losses: npt.NDArray[np.float64]) -> list[tuple[int, float]]:
