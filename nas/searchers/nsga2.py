@@ -70,14 +70,17 @@ def ranks_and_crowding(losses: npt.NDArray[np.float64]) -> list[tuple[int, float
         losses: Shape (points, objectives).
     """
     dominates = np.all(losses[:, None] <= losses[None], axis=2) & np.any(losses[:, None] < losses[None], axis=2)
-    rank = np.full(len(losses), -1)
+    rank, distance = np.zeros(len(losses), dtype=int), np.zeros(len(losses))
+    dominators = dominates.sum(axis=0)
     level = 0
-    while (left := rank < 0).any():
-        rank[left & ~dominates[left].any(axis=0)] = level
+    while (members := np.flatnonzero(dominators == 0)).size:
+        rank[members] = level
         level += 1
-    distance = np.zeros(len(losses))
-    for k in range(level):
-        members = np.flatnonzero(rank == k)
+        dominators[members] = -1
+        dominators -= dominates[members].sum(axis=0)
+        if len(members) <= 2:
+            distance[members] = np.inf
+            continue
         for column in losses[members].T:
             order = np.argsort(column, kind="stable")
             span = column[order[-1]] - column[order[0]]
