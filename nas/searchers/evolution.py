@@ -9,7 +9,7 @@ from nas.searchers.nsga2 import ranks_and_crowding
 
 POPULATION = 100
 TOURNAMENT = 25
-FIRST = 15
+FIRST = 30
 """Random members before the first mutation."""
 
 

@@ -11,7 +11,7 @@ from nas.searchers._memory import RememberingSearcher, onwards
 
 POPULATION = 50
 TOURNAMENT = 12
-FIRST = 15
+FIRST = 30
 """Random members before the first child."""
 
 MUTATION_ONLY = 0.3
