@@ -210,6 +210,24 @@ def _up(size: int, multiple: int) -> int:
     return -(-size // multiple) * multiple
 
 
+def _within_variances(graph: Graph) -> set[str]:
+    """Return the operators that are steps of one kernel: mean((x − mean(x))²) as PyTorch's ``var`` is written down, x − mean(x) read but once."""
+    made, readers = graph.producer(), graph.consumers()
+    found: set[str] = set()
+    for op in graph.operators:
+        square = made.get(op.inputs[0]) if op.op == "ReduceMean" and op.inputs else None
+        if square is None or square.op != "Pow" or square.attribute("scalar") != 2.0 or len(readers[square.outputs[0].name]) > 1:
+            continue
+        centred = made.get(square.inputs[0])
+        if centred is None or centred.op != "Sub" or len(centred.inputs) != 2 or len(readers[centred.outputs[0].name]) > 1:
+            continue
+        mean = made.get(centred.inputs[1])
+        if mean is None or mean.op != "ReduceMean" or mean.inputs[0] != centred.inputs[0]:
+            continue
+        found |= {square.name, centred.name} | ({mean.name} if len(readers[mean.outputs[0].name]) == 1 else set())
+    return found
+
+
 class _Walk:
     """Follows a graph operator by operator; see the module.
 
@@ -228,6 +246,7 @@ class _Walk:
             first = graph.inputs[0]
             fits = len(entering.strides) == len(first.shape)
             self.states[first.name] = entering if fits else State(entering.number_bytes, _contiguous(first.shape))
+        self._within = _within_variances(graph)
         self._row: Floats = np.zeros(len(COLUMNS))
 
     def row(self, op: Operator) -> Floats:
@@ -293,6 +312,8 @@ class _Walk:
 
     def _launch(self, op: Operator, inputs: list[Value], out: Value) -> State:
         category, kind = op.category, op.op
+        if op.name in self._within:  # no kernel of its own
+            return State(self.states[inputs[0].name].number_bytes, self._order_of(inputs, out))
         if category == "conv":
             return self._convolution(op, inputs[0], out)
         if category == "matmul":
@@ -373,19 +394,15 @@ class _Walk:
         return State(size, _contiguous(out.shape))
 
     def _elementwise(self, op: Operator, inputs: list[Value], out: Value) -> State:
-        size = max(self.states[v.name].number_bytes for v in inputs)
+        read = {v.name: self.states[v.name].number_bytes for v in inputs}
+        size = max(read.values())
         if self.autocast and any(w.shape for w in op.weights):  # a parameter with axes is a float and makes floats, however small
             size = 4
-        if op.op in _FLOAT_UNDER_AUTOCAST and self.autocast and size == 2:
-            self._kernel("cast", 6 * out.elements)
-            size = 4
+        if op.op in _FLOAT_UNDER_AUTOCAST and self.autocast:
+            read, size = {v.name: self._floats(v) for v in inputs}, 4
         if op.op in _FLAGS:
             size = 1
-        moved = (
-            sum(self.states[v.name].number_bytes * v.elements for v in inputs)
-            + size * out.elements
-            + 4 * sum(w.elements for w in op.weights)
-        )
+        moved = sum(read[v.name] * v.elements for v in inputs) + size * out.elements + 4 * sum(w.elements for w in op.weights)
         large = [v for v in inputs if 2 * v.elements > out.elements]
         self._kernel("slow" if op.op in _SLOW else "affine" if len(large) < 2 else "add" if op.op in ("Add", "Sub") else "mul", moved)
         whole = [_packed(v.shape, self.states[v.name].strides) for v in inputs if v.shape == out.shape]

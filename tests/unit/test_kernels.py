@@ -73,6 +73,20 @@ def test_what_is_not_folded_is_paid_for() -> None:
     assert written[AT["start"]] == folded[AT["start"]] + 1
 
 
+def test_a_variance_is_one_kernel_unless_its_steps_are_read_elsewhere() -> None:
+    def network(again: bool) -> Graph:
+        b = GraphBuilder("variance")
+        x = b.conv(b.input((1, 3, 8, 8)), 16, 1)
+        centred = b.binary("Sub", x, b.reduce("ReduceMean", x, (1,)))
+        spread = b.reduce("ReduceMean", b.add_operator("Pow", [centred], {"scalar": 2.0}), (1,))
+        return b.build(b.binary("Mul", centred if again else x, spread))
+
+    once, apart = network(False), network(True)
+    assert counted(once, "slow") == 0
+    assert counted(once, "start") == counted(apart, "start") - 4  # mean, difference, a cast to float, power
+    assert counted(apart, "slow") == pytest.approx(8 * 16 * 64 / 1e6)
+
+
 def synthetic_ms(graph: Graph) -> float:
     row = kernels_of(graph, True).total
     moved = sum(
