@@ -3,8 +3,9 @@
 The latency of a graph is a sum of prices of its operators. What a price can look like is known before any timing: so much for starting an
 operator of a family, so much a MAC, so much a byte, nothing of it for an operator so small that it hides behind its launch, a little more or less
 for a family of operators and for a single kind. That is a Gaussian prior over prices, hence over latencies; a handful of timings then fixes the few
-directions that matter. Three things are left to the timings to decide, by cross-validated evidence: how free the prices are, which graph the runtime
-executes (as written, or what one way or another of removing dead code leaves), and whether the measured latencies of other devices help.
+directions that matter. Four things are left to the timings to decide, by their marginal likelihood: how free the prices are, how noisy the timings
+and whether slow ones are the noisier, which graph the runtime executes (as written, or what one way or another of removing dead code leaves), and
+whether the measured latencies of other devices help.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,7 +25,7 @@ from nas.graph import Graph
 from nas.hardware import Profile
 from nas.predictor import Estimate, Estimates, Floats, OperatorLatency, Predictor, Sample, Segments, predictors
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 FEWEST = 5
 
 _GROUPS = ("total", "linear", "hidden", "family", "kind", "depth", "launches", "sources")
@@ -52,17 +53,21 @@ _FREEDOMS = (
     (0, 0.01, 0.01, 0.01, 0.003, 0.003, 0.03, 1),
     (0.1, 0.1, 0.03, 0.03, 0.03, 0.03, 0.3, 1),
 )
-_NOISES = (0.03, 0.06, 0.12, 0.25, 0.5, 0.8)  # standard deviations of a timing, in units of the latencies' spread
+_NOISES = (0.03, 0.06, 0.12, 0.25, 0.5, 0.8)  # standard deviations of a typical timing, in units of the latencies' spread
+_LEVELS = (0.15, 6.0)  # least and greatest latency, in units of the typical, that noise in proportion to latency follows
 _OFFSET = 4.0  # prior variance of the constant
 _TAIL = 4.0  # degrees of freedom of the noise: broken timings are outliers of a Student t
+_BROKEN = -4.0  # nats that one timing can cost at most: one in fifty is broken, and then by any factor
+_DOUBTED = 0.4  # trust under which a timing is taken for broken
 _DESIGN_WEIGHTS = {"total": 1.0, "linear": 0.7, "hidden": 0.4, "family": 0.5, "depth": 0.3, "sources": 0.5}
 _DESIGN_NOISE = 0.1
 _KNEES = (0.3, 0.6, 0.85)  # quantiles of the sizes of operators at which their cost may begin to show
-_TEMPER = 0.5  # leave-one-out densities of a handful of timings are themselves uncertain
+_TEMPER = 0.5  # likelihoods of a handful of timings under models that are all a little wrong are themselves uncertain
 _SOURCE_DOUBT = 1.0  # what a device nobody has seen owes to others, the timings must show: nats of evidence
 _RUNTIME_DOUBT = (0.0, 0.5, 0.5, 1.0)  # nats: a graph that is not executed as it is written must show likewise
 _ROOM = 2.0  # how far beyond the timings a latency may be before it is extrapolated
 _MOST_KEPT = 24  # settings that carry the interval
+_MOST_NOUGHT = 10  # prices that are held at nought under one setting
 _MOST_COMPARED = 120  # timings among which the grid is compared; more are used by the winner alone
 
 
@@ -111,6 +116,15 @@ class Basis:
         else:
             shared = np.zeros((len(found), 0))
         return out | {(r, "sources"): shared for r in self.runtimes}
+
+    def prices(self, found: Catalogue) -> dict[tuple[int, str], Floats]:
+        """Return what one more operator adds to the features, by (runtime, group), a row for each kind that varies in the pool."""
+        varying = [i for i, kind in enumerate(found.kinds) if (kind.family, kind.shape) in self.kinds]
+        shape = len(RUNTIMES), len(varying) + 1
+        counts = np.broadcast_to(np.eye(len(found.kinds))[varying], (len(RUNTIMES), len(varying), len(found.kinds)))
+        nothing = np.zeros((len(RUNTIMES), 1, len(found.kinds)))
+        features = self.groups(Catalogue(found.kinds, np.concatenate([nothing, counts], axis=1), np.zeros(shape)))
+        return {key: values[1:] - values[:1] for key, values in features.items()}
 
 
 def _stack(groups: Mapping[tuple[int, str], Floats], runtime: int) -> Floats:
@@ -278,6 +292,22 @@ def choose(basis: Basis, found: Catalogue, rows: Sequence[int], count: int, rng:
 # The fit ------------------------------------------------------------------------------------------------------------
 
 
+class Setting(NamedTuple):
+    """One idea of the device.
+
+    Attributes:
+        runtime: Index into `RUNTIMES`: what is executed.
+        amounts: Prior variances of the groups.
+        noise: Standard deviation of a typical timing, in units of the latencies' spread.
+        proportional: Whether the noise of a timing grows with its latency.
+    """
+
+    runtime: int
+    amounts: tuple[float, ...]
+    noise: float
+    proportional: bool
+
+
 @dataclass(frozen=True, eq=False)
 class Fit:
     """What the timings said.
@@ -285,12 +315,13 @@ class Fit:
     Attributes:
         offset_ms: Constant.
         weights: By (runtime, group), the posterior mean in ms a unit of the feature.
+        typical_ms: Median of the timings, the zero of the standardised latencies.
         spread_ms: Unit of the standardised latencies.
-        settings: The most credible (runtime, prior variances, standard deviation of a timing), with their shares summing to one.
+        settings: The most credible ideas of the device, with their shares summing to one.
         shares: Of those settings, shape (m,).
-        alphas: Inverse covariance times the standardised timings under each, shape (m, n).
-        inverses: Inverse covariances of the timings under each, shape (m, n, n).
-        rows: Features of the timings by (runtime, group), for the variance.
+        alphas: Inverse covariance times what is known under each, shape (m, n + p): n standardised timings, and p prices that are nought.
+        inverses: Inverse covariances of what is known under each, shape (m, n + p, n + p); zero where a price is not known.
+        rows: Features of what is known by (runtime, group), for the variance.
         scores: Absolute leave-one-out residuals over their standard deviations, ascending.
         floor_ms: Least latency that is ever predicted.
         sources_share: Weight of the evidence on the sources.
@@ -300,8 +331,9 @@ class Fit:
 
     offset_ms: float
     weights: Mapping[tuple[int, str], Floats]
+    typical_ms: float
     spread_ms: float
-    settings: tuple[tuple[int, tuple[float, ...], float], ...]
+    settings: tuple[Setting, ...]
     shares: Floats
     alphas: Floats
     inverses: Floats
@@ -313,91 +345,152 @@ class Fit:
     range_ms: tuple[float, float]
 
 
-def fit_rows(basis: Basis, groups: Mapping[tuple[int, str], Floats], latency_ms: Floats) -> Fit:
-    """Fit to timings; `groups` holds the features of the timed rows alone.
+def fit_rows(basis: Basis, groups: Mapping[tuple[int, str], Floats], prices: Mapping[tuple[int, str], Floats], latency_ms: Floats) -> Fit:
+    """Fit to timings; `groups` holds the features of the timed rows alone, `prices` what one more operator of each kind adds to them.
 
-    Every combination of runtime, freedom of prices and noise is weighted by the density that it gives each timing from the others
-    (leave-one-out, Student t). Timings far from what the others say lose their influence.
+    Every combination of runtime, freedom of prices and noise is weighted by the likelihood that it gives the timings (Student t). Timings
+    far from what the others say lose their influence. No operator makes a network faster: a price that would be negative is nought.
 
     Source:
-        Gaussian processes with closed-form leave-one-out (Rasmussen & Williams 2006, section 5.4.2), iteratively reweighted for Student-t
-        noise (Lange, Little & Taylor 1989), averaged by pseudo-Bayesian weights (Geisser & Eddy 1979).
+        Gaussian processes with closed-form marginal likelihood and leave-one-out (Rasmussen & Williams 2006, sections 5.4.1 and 5.4.2),
+        iteratively reweighted for Student-t noise (Lange, Little & Taylor 1989); tempered weights (Grünwald 2012, "The safe Bayesian").
     """
     y = np.asarray(latency_ms, dtype=float)
     if len(y) < FEWEST:
         raise UsageError(f"transfer: too few timings, got {len(y)}. Expected at least {FEWEST}.")
     if not np.all(np.isfinite(y) & (y > 0)):
         raise UsageError("transfer: a timing that is not positive and finite.")
-    centre = float(np.median(y))
-    deviation = 1.48 * float(np.median(np.abs(y - centre)))
-    spread = math.sqrt((float(y.std()) ** 2 + deviation**2) / 2) + 1e-6 * centre
-    t = (y - centre) / spread
     freedoms = [f for f in _FREEDOMS if f[-1] == 0 or basis.sources]
-    settings = [(r, f, s) for r in basis.runtimes for f in freedoms for s in _NOISES]
-    found = _posterior(settings, groups, t, slice(0, _MOST_COMPARED))
-    if len(y) > _MOST_COMPARED:
-        settings = [settings[int(np.argmax(found["density"]))]]
-        found = _posterior(settings, groups, t, slice(None))
-    doubt = np.array([_RUNTIME_DOUBT[r] + (_SOURCE_DOUBT if f[-1] else 0.0) for r, f, _ in settings])
-    evidence = _TEMPER * (found["density"] - doubt)
-    shares = np.exp(evidence - evidence.max())
-    shares = shares / shares.sum()
+    believed = np.ones(len(y), dtype=bool)
+    for _ in range(2):  # the unit of the priors is the spread of the timings that the first fit believes
+        centre = float(np.median(y[believed]))
+        deviation = 1.48 * float(np.median(np.abs(y[believed] - centre)))
+        spread = math.sqrt((float(y[believed].std()) ** 2 + deviation**2) / 2) + 1e-6 * centre
+        t = (y - centre) / spread
+        settings = [Setting(r, f, s, p) for r in basis.runtimes for f in freedoms for s in _NOISES for p in (False, True)]
+        found = _posterior(settings, groups, t, centre / spread, slice(0, _MOST_COMPARED))
+        if len(y) > _MOST_COMPARED:
+            settings = [settings[int(np.argmax(found["likelihood"]))]]
+            found = _posterior(settings, groups, t, centre / spread, slice(None))
+        doubt = np.array([_RUNTIME_DOUBT[s.runtime] + (_SOURCE_DOUBT if s.amounts[-1] else 0.0) for s in settings])
+        evidence = _TEMPER * (found["likelihood"] - doubt)
+        shares = np.exp(evidence - evidence.max())
+        shares = shares / shares.sum()
+        doubted = shares @ found["trust"] < _DOUBTED
+        if not doubted.any() or doubted.sum() > len(y) / 2:
+            break
+        believed = ~doubted
     kept = np.argsort(-shares, kind="stable")[:_MOST_KEPT]
     kept = kept[shares[kept] > 1e-3]
-    sources_share = float(sum(w for w, (_, f, _) in zip(shares, settings, strict=True) if f[-1]))
+    sources_share = float(sum(w for w, s in zip(shares, settings, strict=True) if s.amounts[-1]))
     shares = shares[kept] / shares[kept].sum()
     settings = [settings[int(k)] for k in kept]
-    alphas, inverses = found["alpha"][kept], found["inverse"][kept]
+    rows, alphas, inverses = _without_negative_prices(settings, groups, prices, t, found["inverse"][kept])
     mean: dict[tuple[int, str], Any] = {}
     constant = 0.0
-    for share, alpha, (r, amounts, _) in zip(shares, alphas, settings, strict=True):
-        constant += _OFFSET * float(share * alpha.sum())
+    for share, alpha, (r, amounts, *_) in zip(shares, alphas, settings, strict=True):
+        constant += _OFFSET * float(share * alpha[: len(y)].sum())
         for amount, name in zip(amounts, _GROUPS, strict=True):
             if amount and groups[r, name].shape[1]:
-                mean[r, name] = mean.get((r, name), 0.0) + share * amount * (groups[r, name].T @ alpha)
+                mean[r, name] = mean.get((r, name), 0.0) + share * amount * (rows[r, name].T @ alpha)
     left_out, variance = found["residual"][kept], found["variance"][kept]
     centre_of_left_out = shares @ left_out
     mixed = shares @ (variance + (left_out - centre_of_left_out) ** 2)
     return Fit(
         offset_ms=centre + spread * constant,
         weights={key: spread * value for key, value in mean.items()},
+        typical_ms=centre,
         spread_ms=spread,
         settings=tuple(settings),
         shares=shares,
         alphas=alphas,
         inverses=inverses,
-        rows={(r, name): groups[r, name] for r in {r for r, *_ in settings} for name in _GROUPS},
+        rows=rows,
         scores=np.sort(np.abs(centre_of_left_out) / np.sqrt(mixed)),
         floor_ms=0.1 * float(y.min()),
         sources_share=sources_share,
-        doubted=tuple(int(i) for i in np.flatnonzero(shares @ found["trust"][kept] < 0.4)),
+        doubted=tuple(int(i) for i in np.flatnonzero(doubted)),
         range_ms=(float(y.min()), float(y.max())),
     )
 
 
 def _posterior(
-    settings: Sequence[tuple[int, tuple[float, ...], float]], groups: Mapping[tuple[int, str], Floats], t: Floats, rows: slice
+    settings: Sequence[Setting], groups: Mapping[tuple[int, str], Floats], t: Floats, typical: float, rows: slice
 ) -> dict[str, Floats]:
-    """Return, by setting, log density, inverse covariance, K⁻¹t, and of each timing left out residual, variance and trust."""
+    """Return, by setting, log likelihood, inverse covariance, K⁻¹t, and of each timing left out residual, variance and trust.
+
+    `typical` is the median of the timings in the unit of `t`. Student-t noise is normal noise whose precision is a Gamma variable, the trust;
+    the likelihood is that of timings and trusts at the trusts' mode, and no single trust may cost more than `_BROKEN`.
+    """
     products = {key: values[rows] @ values[rows].T for key, values in groups.items()}
     t = t[rows]
     cores = {
         (r, f): _OFFSET + sum(amount * products[r, name] for amount, name in zip(f, _GROUPS, strict=True) if amount)
-        for r, f in {(r, f) for r, f, _ in settings}
+        for r, f in {(s.runtime, s.amounts) for s in settings}
     }
-    covariance = np.array([cores[r, f] for r, f, _ in settings])
-    noise = np.array([s for *_, s in settings])[:, None] ** 2
+    covariance = np.array([cores[s.runtime, s.amounts] for s in settings])
+    proportional = np.array([s.proportional for s in settings])
+    plain = np.array([s.noise for s in settings])[:, None] ** 2
     trust = np.ones((len(settings), len(t)))
-    eye = np.eye(len(t))
+    expected = np.broadcast_to(t, trust.shape)
     for _ in range(6):
-        inverse = np.linalg.inv(covariance + eye * (noise / trust)[:, :, None])
+        noise = plain * _level(expected, typical, proportional[:, None]) ** 2
+        total = covariance + np.eye(len(t)) * (noise / trust)[:, :, None]
+        inverse = np.linalg.inv(total)
         alpha = inverse @ t
         diagonal = np.diagonal(inverse, axis1=1, axis2=2)
         residual = alpha / diagonal
+        expected = t - residual
         variance = np.maximum(1 / diagonal - noise / trust, 0) + noise
         trust = (_TAIL + 1) / (_TAIL + residual**2 / variance)
-    density = (-0.5 * np.log(variance) - (_TAIL + 1) / 2 * np.log1p(residual**2 / variance / _TAIL)).sum(1)
-    return {"density": density, "inverse": inverse, "alpha": alpha, "residual": residual, "variance": variance, "trust": trust}
+    likelihood = -0.5 * (np.linalg.slogdet(total)[1] + alpha @ t) + np.maximum(_TAIL / 2 * (np.log(trust) - trust + 1), _BROKEN).sum(1)
+    return {"likelihood": likelihood, "inverse": inverse, "alpha": alpha, "residual": residual, "variance": variance, "trust": trust}
+
+
+def _without_negative_prices(
+    settings: Sequence[Setting],
+    groups: Mapping[tuple[int, str], Floats],
+    prices: Mapping[tuple[int, str], Floats],
+    t: Floats,
+    inverses: Floats,
+) -> tuple[dict[tuple[int, str], Floats], Floats, Floats]:
+    """Return features, K⁻¹t and K⁻¹ by setting of the timings and of all prices that some setting would make negative.
+
+    Under each setting, the price that is negative by the most of its prior's standard deviations becomes an observation of nought, until none is.
+    """
+    nought: list[list[int]] = []
+    solved = []
+    for (r, amounts, *_), inverse in zip(settings, inverses, strict=True):
+        scaled = {name: amount * prices[r, name] for amount, name in zip(amounts, _GROUPS, strict=True) if amount}
+        to_timings = np.sum([scaled[name] @ groups[r, name].T for name in scaled], axis=0)
+        to_prices = np.sum([scaled[name] @ prices[r, name].T for name in scaled], axis=0)
+        deviation = np.sqrt(np.diagonal(to_prices)) + 1e-12
+        timings, known = np.linalg.inv(inverse), inverse
+        chosen: list[int] = []
+        while len(chosen) < _MOST_NOUGHT:
+            expected = np.concatenate([to_timings, to_prices[:, chosen]], axis=1) @ known[:, : len(t)] @ t / deviation
+            expected[chosen] = 0
+            if expected.min(initial=0) > -1e-3:
+                break
+            chosen.append(int(np.argmin(expected)))
+            corner = to_prices[np.ix_(chosen, chosen)] + np.diag(1e-6 * deviation[chosen] ** 2)
+            known = np.linalg.inv(np.block([[timings, to_timings[chosen].T], [to_timings[chosen], corner]]))
+        nought.append(chosen)
+        solved.append(known)
+    union = sorted({kind for chosen in nought for kind in chosen})
+    size = len(t) + len(union)
+    whole = np.zeros((len(settings), size, size))
+    for k, (chosen, known) in enumerate(zip(nought, solved, strict=True)):
+        place = [*range(len(t)), *(len(t) + union.index(kind) for kind in chosen)]
+        whole[k][np.ix_(place, place)] = known
+    runtimes = {s.runtime for s in settings}
+    rows = {(r, name): np.concatenate([groups[r, name], prices[r, name][union]]) for r in runtimes for name in _GROUPS}
+    return rows, whole[:, :, : len(t)] @ t, whole
+
+
+def _level(expected: Floats, typical: float, proportional: Any) -> Floats:
+    """Return the factor of a timing's noise where standardised latencies are expected: their latency over the typical, or one."""
+    return np.where(proportional, np.clip(expected / typical + 1, *_LEVELS), 1.0)
 
 
 def predict_rows(fit: Fit, groups: Mapping[tuple[int, str], Floats], confidence: float = 0.9) -> tuple[Floats, Floats]:
@@ -411,19 +504,21 @@ def predict_rows(fit: Fit, groups: Mapping[tuple[int, str], Floats], confidence:
     mean = np.full(count, fit.offset_ms)
     for key, weights in fit.weights.items():
         mean = mean + groups[key] @ weights
-    runtimes = {r for r, *_ in fit.settings}
+    runtimes = {s.runtime for s in fit.settings}
     norms = {(r, name): (groups[r, name] ** 2).sum(1) for r in runtimes for name in _GROUPS}
     cross = {(r, name): groups[r, name] @ fit.rows[r, name].T for r in runtimes for name in _GROUPS}
     means = np.empty((len(fit.settings), count))
     variances = np.empty_like(means)
-    for k, (r, amounts, noise) in enumerate(fit.settings):
-        prior, reach = np.full(count, _OFFSET), np.full((count, fit.alphas.shape[1]), _OFFSET)
+    for k, (r, amounts, noise, proportional) in enumerate(fit.settings):
+        prior, reach = np.full(count, _OFFSET), np.zeros((count, fit.alphas.shape[1]))
+        reach[:, : len(fit.scores)] = _OFFSET
         for amount, name in zip(amounts, _GROUPS, strict=True):
             if amount:
                 prior = prior + amount * norms[r, name]
                 reach = reach + amount * cross[r, name]
         means[k] = reach @ fit.alphas[k]
-        variances[k] = np.maximum(prior - ((reach @ fit.inverses[k]) * reach).sum(1), 0) + noise**2
+        level = _level(means[k], fit.typical_ms / fit.spread_ms, proportional)
+        variances[k] = np.maximum(prior - ((reach @ fit.inverses[k]) * reach).sum(1), 0) + (noise * level) ** 2
     mixed = fit.shares @ (variances + (means - fit.shares @ means) ** 2)
     small = len(fit.scores) / (len(fit.scores) - 2)
     half = fit.spread_ms * np.sqrt(mixed) * _quantile(fit.scores, confidence) * small
@@ -473,7 +568,7 @@ class Transfer(Predictor):
         sources = {name: (rows, latency_ms[rows]) for name, rows in by_device.items() if len(rows) >= 50}
         basis = make_basis(found, None, sources)
         groups = {key: values[own] for key, values in basis.groups(found).items()}
-        return Transfer(basis, fit_rows(basis, groups, latency_ms[own]), target)
+        return Transfer(basis, fit_rows(basis, groups, basis.prices(found), latency_ms[own]), target)
 
     def estimate(self, graph: Graph, profile: Profile, precision: str, confidence: float = 0.9) -> Estimate:
         """Estimate one graph; the breakdown shares the latency out by operators in proportion to their prices."""
@@ -531,7 +626,7 @@ class Transfer(Predictor):
             "source_runtimes": [r for r, _ in basis.sources],
             "fit": {
                 name: getattr(fit, name)
-                for name in ("offset_ms", "spread_ms", "floor_ms", "sources_share", "doubted", "settings", "range_ms")
+                for name in ("offset_ms", "typical_ms", "spread_ms", "floor_ms", "sources_share", "doubted", "settings", "range_ms")
             },
         }
         arrays: dict[str, Any] = {
@@ -581,8 +676,9 @@ class Transfer(Predictor):
             fit = Fit(
                 offset_ms=plain["offset_ms"],
                 weights=tables["weight"],
+                typical_ms=plain["typical_ms"],
                 spread_ms=plain["spread_ms"],
-                settings=tuple((r, tuple(amounts), noise) for r, amounts, noise in plain["settings"]),
+                settings=tuple(Setting(r, tuple(amounts), noise, proportional) for r, amounts, noise, proportional in plain["settings"]),
                 rows=tables["rows"],
                 floor_ms=plain["floor_ms"],
                 sources_share=plain["sources_share"],
@@ -631,7 +727,7 @@ class FewShotTransfer:
         """Count operators and make the basis of the pool."""
         found = catalogue(candidates)
         basis = make_basis(found, pool, sources)
-        return Prepared(found, basis, basis.groups(found))
+        return Prepared(found, basis, basis.groups(found), basis.prices(found))
 
     def choose(self, prepared: Prepared, rows: Sequence[int], count: int, rng: np.random.Generator) -> list[int]:
         """Return the rows to be timed."""
@@ -641,7 +737,8 @@ class FewShotTransfer:
         self, prepared: Prepared, timed: Sequence[int], latency_ms: Floats, query: Sequence[int], confidence: float
     ) -> tuple[Floats, Floats, Mapping[str, float]]:
         """Fit to the timings and predict the query."""
-        fit = fit_rows(prepared.basis, {key: values[list(timed)] for key, values in prepared.groups.items()}, latency_ms)
+        groups = {key: values[list(timed)] for key, values in prepared.groups.items()}
+        fit = fit_rows(prepared.basis, groups, prepared.prices, latency_ms)
         mean, half = predict_rows(fit, {key: values[list(query)] for key, values in prepared.groups.items()}, confidence)
         return mean, half, {"sources_share": fit.sources_share, "timings_doubted": float(len(fit.doubted))}
 
@@ -668,3 +765,4 @@ class Prepared:
     found: Catalogue
     basis: Basis
     groups: Mapping[tuple[int, str], Floats]
+    prices: Mapping[tuple[int, str], Floats]

@@ -79,7 +79,7 @@ def test_related_device_is_used_and_foreign_one_is_not() -> None:
         basis = make_basis(found, None, {name: (range(len(GRAPHS)), source)})
         groups = basis.groups(found)
         rows = list(range(0, 60, 5))
-        fit = fit_rows(basis, {k: v[rows] for k, v in groups.items()}, truth[rows])
+        fit = fit_rows(basis, {k: v[rows] for k, v in groups.items()}, basis.prices(found), truth[rows])
         mean, _ = predict_rows(fit, groups)
         shares[name] = fit.sources_share, figures(mean[60:], truth[60:])["spearman"]
     assert shares["itself"][0] > 0.7 > 0.5 > shares["noise"][0]
