@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,43 +28,37 @@ from nas.predictor import Estimate, Estimates, Floats, OperatorLatency, Predicto
 FORMAT_VERSION = 3
 FEWEST = 5
 
-_GROUPS = ("total", "linear", "hidden", "family", "kind", "depth", "launches", "sources")
-# Prior variances of the groups, in units of the latencies' spread. The last seven use the sources.
+_GROUPS = ("total", "linear", "hidden", "family", "kind", "depth", "launches")
+# Prior variances of the groups, in units of the latencies' spread.
 _FREEDOMS = (
-    (1, 0, 0, 0, 0, 0, 0, 0),
-    (1, 0.3, 0, 0, 0, 0, 0, 0),
-    (1, 1, 0, 0, 0, 0, 0, 0),
-    (1, 1, 0, 0.3, 0, 0, 0, 0),
-    (1, 1, 0, 1, 0.3, 0, 0, 0),
-    (1, 0.3, 0.3, 0.3, 0.1, 0, 0, 0),
-    (1, 1, 0.5, 0.1, 0.03, 0, 0, 0),
-    (1, 1, 1, 1, 0.3, 0, 0, 0),
-    (0.3, 0.3, 0.3, 0.3, 1, 0, 0, 0),
-    (1, 1, 0, 0.3, 0.1, 0.3, 0, 0),
-    (3, 1, 0.5, 0.3, 0.1, 0, 0, 0),
-    (0.3, 0, 0, 0, 0, 0, 1, 0),
-    (1, 0.1, 0, 0.03, 0.01, 0.1, 1, 0),
-    (0.3, 0.1, 0.1, 0.1, 0.03, 0, 1, 0),
-    (0, 0.01, 0.01, 0.01, 0.003, 0.003, 0, 1),
-    (0, 0.1, 0.1, 0.1, 0.03, 0.03, 0, 1),
-    (0.3, 0.3, 0.1, 0.1, 0.03, 0.03, 0, 1),
-    (0, 0.03, 0.1, 0.1, 0.1, 0.03, 0, 1),
-    (1, 1, 0.3, 0.3, 0.1, 0.1, 0, 0.3),
-    (0, 0.01, 0.01, 0.01, 0.003, 0.003, 0.03, 1),
-    (0.1, 0.1, 0.03, 0.03, 0.03, 0.03, 0.3, 1),
+    (1, 0, 0, 0, 0, 0, 0),
+    (1, 0.3, 0, 0, 0, 0, 0),
+    (1, 1, 0, 0, 0, 0, 0),
+    (1, 1, 0, 0.3, 0, 0, 0),
+    (1, 1, 0, 1, 0.3, 0, 0),
+    (1, 0.3, 0.3, 0.3, 0.1, 0, 0),
+    (1, 1, 0.5, 0.1, 0.03, 0, 0),
+    (1, 1, 1, 1, 0.3, 0, 0),
+    (0.3, 0.3, 0.3, 0.3, 1, 0, 0),
+    (1, 1, 0, 0.3, 0.1, 0.3, 0),
+    (3, 1, 0.5, 0.3, 0.1, 0, 0),
+    (0.3, 0, 0, 0, 0, 0, 1),
+    (1, 0.1, 0, 0.03, 0.01, 0.1, 1),
+    (0.3, 0.1, 0.1, 0.1, 0.03, 0, 1),
 )
+_DEPARTURES = ((0, 0.01, 0.01, 0.01, 0.003, 0.003, 0), (0, 0.1, 0.1, 0.1, 0.03, 0.03, 0))  # of a device from a related one, of variance 1
 _NOISES = (0.03, 0.06, 0.12, 0.25, 0.5, 0.8)  # standard deviations of a typical timing, in units of the latencies' spread
 _LEVELS = (0.15, 6.0)  # least and greatest latency, in units of the typical, that noise in proportion to latency follows
 _OFFSET = 4.0  # prior variance of the constant
 _TAIL = 4.0  # degrees of freedom of the noise: broken timings are outliers of a Student t
 _BROKEN = -4.0  # nats that one timing can cost at most: one in fifty is broken, and then by any factor
 _DOUBTED = 0.4  # trust under which a timing is taken for broken
-_DESIGN_WEIGHTS = {"total": 1.0, "linear": 0.7, "hidden": 0.4, "family": 0.5, "depth": 0.3, "sources": 0.5}
+_DESIGN_WEIGHTS = {"total": 1.0, "linear": 0.7, "hidden": 0.4, "family": 0.5, "depth": 0.3}
+_DESIGN_SOURCES = 0.5  # shared by the sources
 _DESIGN_NOISE = 0.1
 _KNEES = (0.3, 0.6, 0.85)  # quantiles of the sizes of operators at which their cost may begin to show
 _TEMPER = 0.5  # likelihoods of a handful of timings under models that are all a little wrong are themselves uncertain
-_SOURCE_DOUBT = 1.0  # what a device nobody has seen owes to others, the timings must show: nats of evidence
-_RUNTIME_DOUBT = (0.0, 0.5, 0.5, 1.0)  # nats: a graph that is not executed as it is written must show likewise
+_RUNTIME_DOUBT = (0.0, 0.5, 0.5, 1.0)  # nats: what a graph that is not executed as it is written owes, the timings must show
 _ROOM = 2.0  # how far beyond the timings a latency may be before it is extrapolated
 _MOST_KEPT = 24  # settings that carry the interval
 _MOST_NOUGHT = 10  # prices that are held at nought under one setting
@@ -108,14 +102,10 @@ class Basis:
             for name, values in raw[r].items():
                 out[r, name] = (values - self.centres[r, name]) * self.scales[r, name]
             out[r, "total"] = (out[r, "linear"].sum(1, keepdims=True) - self.centres[r, "total"]) * self.scales[r, "total"]
-        if self.sources:
-            plain = np.stack([_stack(out, r) @ weights for r, weights in self.sources], axis=1)
-            plain = (plain - self.source_centres[:-1]) * self.source_scales[:-1]
-            mean = (plain.mean(1, keepdims=True) - self.source_centres[-1:]) * self.source_scales[-1:]
-            shared = np.concatenate([0.5 * mean, plain / math.sqrt(len(self.sources))], axis=1)
-        else:
-            shared = np.zeros((len(found), 0))
-        return out | {(r, "sources"): shared for r in self.runtimes}
+        for i, (source_runtime, weights) in enumerate(self.sources):
+            smooth = (_stack(out, source_runtime) @ weights - self.source_centres[i]) * self.source_scales[i]
+            out |= {(r, _source(i)): smooth[:, None] for r in self.runtimes}
+        return out
 
     def prices(self, found: Catalogue) -> dict[tuple[int, str], Floats]:
         """Return what one more operator adds to the features, by (runtime, group), a row for each kind that varies in the pool."""
@@ -125,6 +115,11 @@ class Basis:
         nothing = np.zeros((len(RUNTIMES), 1, len(found.kinds)))
         features = self.groups(Catalogue(found.kinds, np.concatenate([nothing, counts], axis=1), np.zeros(shape)))
         return {key: values[1:] - values[:1] for key, values in features.items()}
+
+
+def _source(i: int) -> str:
+    """Return the group of a source: its smoothed latencies alone, of variance one over the pool."""
+    return f"source {i}"
 
 
 def _stack(groups: Mapping[tuple[int, str], Floats], runtime: int) -> Floats:
@@ -216,20 +211,7 @@ def _with_sources(basis: Basis, found: Catalogue, pool: Any, sources: Mapping[st
         _, weights, runtime = min(fits, key=lambda fit: fit[0])
         smooth.append((runtime, weights))
     plain = np.stack([_stack(groups, r)[pool] @ weights for r, weights in smooth], axis=1)
-    centre, scale = plain.mean(0), 1 / np.maximum(plain.std(0), 1e-9)
-    mean = ((plain - centre) * scale).mean(1)
-    return Basis(
-        basis.runtimes,
-        basis.families,
-        basis.kinds,
-        basis.centres,
-        basis.scales,
-        basis.per_network,
-        basis.knees,
-        tuple(smooth),
-        np.append(centre, mean.mean()),
-        np.append(scale, 1 / max(float(mean.std()), 1e-9)),
-    )
+    return replace(basis, sources=tuple(smooth), source_centres=plain.mean(0), source_scales=1 / np.maximum(plain.std(0), 1e-9))
 
 
 def _robust_ridge(features: Floats, latency_ms: Floats, most: int = 3000, penalty: float = 1e-3) -> tuple[float, Floats]:
@@ -274,7 +256,8 @@ def choose(basis: Basis, found: Catalogue, rows: Sequence[int], count: int, rng:
     drawn = np.sort(rng.choice(pool, min(len(pool), max(count, min(int(considered * len(pool)), 1000))), replace=False))
     small = Catalogue(found.kinds, found.counts[:, drawn], found.depths[:, drawn])
     groups = basis.groups(small)
-    x = np.concatenate([groups[r, name] * math.sqrt(w) for r in basis.runtimes for name, w in _DESIGN_WEIGHTS.items()], axis=1)
+    weights = {**_DESIGN_WEIGHTS, **{_source(i): _DESIGN_SOURCES / len(basis.sources) for i in range(len(basis.sources))}}
+    x = np.concatenate([groups[r, name] * math.sqrt(w) for r in basis.runtimes for name, w in weights.items()], axis=1)
     x = np.concatenate([x / math.sqrt(len(basis.runtimes)), np.ones((len(x), 1))], axis=1)
     covariance, target = np.eye(x.shape[1]), x.T @ x / len(x)
     chosen: list[int] = []
@@ -300,12 +283,19 @@ class Setting(NamedTuple):
         amounts: Prior variances of the groups.
         noise: Standard deviation of a typical timing, in units of the latencies' spread.
         proportional: Whether the noise of a timing grows with its latency.
+        source: The related device, by position, that this one departs from; none by default.
     """
 
     runtime: int
     amounts: tuple[float, ...]
     noise: float
     proportional: bool
+    source: int | None = None
+
+    def parts(self) -> list[tuple[float, str]]:
+        """Return the prior variances that are not nought, with their groups."""
+        parts = [(amount, name) for amount, name in zip(self.amounts, _GROUPS, strict=True) if amount]
+        return parts if self.source is None else [*parts, (1.0, _source(self.source))]
 
 
 @dataclass(frozen=True, eq=False)
@@ -360,19 +350,25 @@ def fit_rows(basis: Basis, groups: Mapping[tuple[int, str], Floats], prices: Map
         raise UsageError(f"transfer: too few timings, got {len(y)}. Expected at least {FEWEST}.")
     if not np.all(np.isfinite(y) & (y > 0)):
         raise UsageError("transfer: a timing that is not positive and finite.")
-    freedoms = [f for f in _FREEDOMS if f[-1] == 0 or basis.sources]
     believed = np.ones(len(y), dtype=bool)
     for _ in range(2):  # the unit of the priors is the spread of the timings that the first fit believes
         centre = float(np.median(y[believed]))
         deviation = 1.48 * float(np.median(np.abs(y[believed] - centre)))
         spread = math.sqrt((float(y[believed].std()) ** 2 + deviation**2) / 2) + 1e-6 * centre
         t = (y - centre) / spread
-        settings = [Setting(r, f, s, p) for r in basis.runtimes for f in freedoms for s in _NOISES for p in (False, True)]
+        settings = [
+            Setting(runtime, amounts, noise, proportional, source)
+            for runtime in basis.runtimes
+            for source in (None, *range(len(basis.sources)))
+            for amounts in (_FREEDOMS if source is None else _DEPARTURES)
+            for noise in _NOISES
+            for proportional in (False, True)
+        ]
         found = _posterior(settings, groups, t, centre / spread, slice(0, _MOST_COMPARED))
         if len(y) > _MOST_COMPARED:
             settings = [settings[int(np.argmax(found["likelihood"]))]]
             found = _posterior(settings, groups, t, centre / spread, slice(None))
-        doubt = np.array([_RUNTIME_DOUBT[s.runtime] + (_SOURCE_DOUBT if s.amounts[-1] else 0.0) for s in settings])
+        doubt = np.array([_RUNTIME_DOUBT[s.runtime] for s in settings])
         evidence = _TEMPER * (found["likelihood"] - doubt)
         shares = np.exp(evidence - evidence.max())
         shares = shares / shares.sum()
@@ -382,17 +378,17 @@ def fit_rows(basis: Basis, groups: Mapping[tuple[int, str], Floats], prices: Map
         believed = ~doubted
     kept = np.argsort(-shares, kind="stable")[:_MOST_KEPT]
     kept = kept[shares[kept] > 1e-3]
-    sources_share = float(sum(w for w, s in zip(shares, settings, strict=True) if s.amounts[-1]))
+    sources_share = float(sum(w for w, s in zip(shares, settings, strict=True) if s.source is not None))
     shares = shares[kept] / shares[kept].sum()
     settings = [settings[int(k)] for k in kept]
     rows, alphas, inverses = _without_negative_prices(settings, groups, prices, t, found["inverse"][kept])
     mean: dict[tuple[int, str], Any] = {}
     constant = 0.0
-    for share, alpha, (r, amounts, *_) in zip(shares, alphas, settings, strict=True):
+    for share, alpha, setting in zip(shares, alphas, settings, strict=True):
         constant += _OFFSET * float(share * alpha[: len(y)].sum())
-        for amount, name in zip(amounts, _GROUPS, strict=True):
-            if amount and groups[r, name].shape[1]:
-                mean[r, name] = mean.get((r, name), 0.0) + share * amount * (rows[r, name].T @ alpha)
+        for amount, name in setting.parts():
+            key = setting.runtime, name
+            mean[key] = mean.get(key, 0.0) + share * amount * (rows[key].T @ alpha)
     left_out, variance = found["residual"][kept], found["variance"][kept]
     centre_of_left_out = shares @ left_out
     mixed = shares @ (variance + (left_out - centre_of_left_out) ** 2)
@@ -425,10 +421,9 @@ def _posterior(
     products = {key: values[rows] @ values[rows].T for key, values in groups.items()}
     t = t[rows]
     cores = {
-        (r, f): _OFFSET + sum(amount * products[r, name] for amount, name in zip(f, _GROUPS, strict=True) if amount)
-        for r, f in {(s.runtime, s.amounts) for s in settings}
+        (s.runtime, s.amounts, s.source): _OFFSET + sum(amount * products[s.runtime, name] for amount, name in s.parts()) for s in settings
     }
-    covariance = np.array([cores[s.runtime, s.amounts] for s in settings])
+    covariance = np.array([cores[s.runtime, s.amounts, s.source] for s in settings])
     proportional = np.array([s.proportional for s in settings])
     plain = np.array([s.noise for s in settings])[:, None] ** 2
     trust = np.ones((len(settings), len(t)))
@@ -460,8 +455,9 @@ def _without_negative_prices(
     """
     nought: list[list[int]] = []
     solved = []
-    for (r, amounts, *_), inverse in zip(settings, inverses, strict=True):
-        scaled = {name: amount * prices[r, name] for amount, name in zip(amounts, _GROUPS, strict=True) if amount}
+    for setting, inverse in zip(settings, inverses, strict=True):
+        r = setting.runtime
+        scaled = {name: amount * prices[r, name] for amount, name in setting.parts()}
         to_timings = np.sum([scaled[name] @ groups[r, name].T for name in scaled], axis=0)
         to_prices = np.sum([scaled[name] @ prices[r, name].T for name in scaled], axis=0)
         deviation = np.sqrt(np.diagonal(to_prices)) + 1e-12
@@ -483,8 +479,8 @@ def _without_negative_prices(
     for k, (chosen, known) in enumerate(zip(nought, solved, strict=True)):
         place = [*range(len(t)), *(len(t) + union.index(kind) for kind in chosen)]
         whole[k][np.ix_(place, place)] = known
-    runtimes = {s.runtime for s in settings}
-    rows = {(r, name): np.concatenate([groups[r, name], prices[r, name][union]]) for r in runtimes for name in _GROUPS}
+    used = {(s.runtime, name) for s in settings for _, name in s.parts()}
+    rows = {key: np.concatenate([groups[key], prices[key][union]]) for key in used}
     return rows, whole[:, :, : len(t)] @ t, whole
 
 
@@ -504,21 +500,19 @@ def predict_rows(fit: Fit, groups: Mapping[tuple[int, str], Floats], confidence:
     mean = np.full(count, fit.offset_ms)
     for key, weights in fit.weights.items():
         mean = mean + groups[key] @ weights
-    runtimes = {s.runtime for s in fit.settings}
-    norms = {(r, name): (groups[r, name] ** 2).sum(1) for r in runtimes for name in _GROUPS}
-    cross = {(r, name): groups[r, name] @ fit.rows[r, name].T for r in runtimes for name in _GROUPS}
+    norms = {key: (groups[key] ** 2).sum(1) for key in fit.rows}
+    cross = {key: groups[key] @ rows.T for key, rows in fit.rows.items()}
     means = np.empty((len(fit.settings), count))
     variances = np.empty_like(means)
-    for k, (r, amounts, noise, proportional) in enumerate(fit.settings):
+    for k, setting in enumerate(fit.settings):
         prior, reach = np.full(count, _OFFSET), np.zeros((count, fit.alphas.shape[1]))
         reach[:, : len(fit.scores)] = _OFFSET
-        for amount, name in zip(amounts, _GROUPS, strict=True):
-            if amount:
-                prior = prior + amount * norms[r, name]
-                reach = reach + amount * cross[r, name]
+        for amount, name in setting.parts():
+            prior = prior + amount * norms[setting.runtime, name]
+            reach = reach + amount * cross[setting.runtime, name]
         means[k] = reach @ fit.alphas[k]
-        level = _level(means[k], fit.typical_ms / fit.spread_ms, proportional)
-        variances[k] = np.maximum(prior - ((reach @ fit.inverses[k]) * reach).sum(1), 0) + (noise * level) ** 2
+        level = _level(means[k], fit.typical_ms / fit.spread_ms, setting.proportional)
+        variances[k] = np.maximum(prior - ((reach @ fit.inverses[k]) * reach).sum(1), 0) + (setting.noise * level) ** 2
     mixed = fit.shares @ (variances + (means - fit.shares @ means) ** 2)
     small = len(fit.scores) / (len(fit.scores) - 2)
     half = fit.spread_ms * np.sqrt(mixed) * _quantile(fit.scores, confidence) * small
@@ -678,7 +672,7 @@ class Transfer(Predictor):
                 weights=tables["weight"],
                 typical_ms=plain["typical_ms"],
                 spread_ms=plain["spread_ms"],
-                settings=tuple(Setting(r, tuple(amounts), noise, proportional) for r, amounts, noise, proportional in plain["settings"]),
+                settings=tuple(Setting(r, tuple(amounts), *rest) for r, amounts, *rest in plain["settings"]),
                 rows=tables["rows"],
                 floor_ms=plain["floor_ms"],
                 sources_share=plain["sources_share"],
