@@ -54,7 +54,6 @@ _TAIL = 4.0  # degrees of freedom of the noise: broken timings are outliers of a
 _BROKEN = -4.0  # nats that one timing can cost at most: one in fifty is broken, and then by any factor
 _DOUBTED = 0.4  # trust under which a timing is taken for broken
 _DESIGN_WEIGHTS = {"total": 1.0, "linear": 0.7, "hidden": 0.4, "family": 0.5, "depth": 0.3}
-_DESIGN_SOURCES = 0.5  # shared by the sources
 _DESIGN_NOISE = 0.1
 _KNEES = (0.3, 0.6, 0.85)  # quantiles of the sizes of operators at which their cost may begin to show
 _TEMPER = 0.5  # likelihoods of a handful of timings under models that are all a little wrong are themselves uncertain
@@ -256,8 +255,7 @@ def choose(basis: Basis, found: Catalogue, rows: Sequence[int], count: int, rng:
     drawn = np.sort(rng.choice(pool, min(len(pool), max(count, min(int(considered * len(pool)), 1000))), replace=False))
     small = Catalogue(found.kinds, found.counts[:, drawn], found.depths[:, drawn])
     groups = basis.groups(small)
-    weights = {**_DESIGN_WEIGHTS, **{_source(i): _DESIGN_SOURCES / len(basis.sources) for i in range(len(basis.sources))}}
-    x = np.concatenate([groups[r, name] * math.sqrt(w) for r in basis.runtimes for name, w in weights.items()], axis=1)
+    x = np.concatenate([groups[r, name] * math.sqrt(w) for r in basis.runtimes for name, w in _DESIGN_WEIGHTS.items()], axis=1)
     x = np.concatenate([x / math.sqrt(len(basis.runtimes)), np.ones((len(x), 1))], axis=1)
     covariance, target = np.eye(x.shape[1]), x.T @ x / len(x)
     chosen: list[int] = []
