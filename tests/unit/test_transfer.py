@@ -69,21 +69,59 @@ def test_foreign_operators_are_extrapolated() -> None:
     assert any("Hard" in reason or "Mul" in reason for reason in estimate.extrapolated)
 
 
-def test_related_device_is_used_and_foreign_one_is_not() -> None:
-    """Six noisy timings: a source that is the device itself must carry most of the evidence, one that is noise must not."""
+def test_related_device_is_used_and_foreign_ones_are_not() -> None:
+    """Twelve timings: a source that is the device itself must carry most of the evidence, alone or among foreign ones; noise must not."""
     found = catalogue([[("graph", g)] for g in GRAPHS])
     truth = np.array([synthetic_ms(g) * (1 + 0.3 * np.sin(17 * g.cost.params)) for g in GRAPHS])
-    noise = np.random.default_rng(3).uniform(1, 2, len(GRAPHS))
-    shares = {}
-    for name, source in (("itself", truth), ("noise", noise)):
-        basis = make_basis(found, None, {name: (range(len(GRAPHS)), source)})
+    everything = range(len(GRAPHS))
+    noise = {f"noise {i}": (everything, np.random.default_rng(i).uniform(1, 2, len(GRAPHS))) for i in range(3)}
+    itself = {"itself": (everything, truth)}
+    rows = list(range(0, 60, 5))
+    results = {}
+    for name, sources in (("itself", itself), ("noise", noise), ("both", noise | itself)):
+        basis = make_basis(found, None, sources)
         groups = basis.groups(found)
-        rows = list(range(0, 60, 5))
         fit = fit_rows(basis, {k: v[rows] for k, v in groups.items()}, basis.prices(found), truth[rows])
         mean, _ = predict_rows(fit, groups)
-        shares[name] = fit.sources_share, figures(mean[60:], truth[60:])["spearman"]
-    assert shares["itself"][0] > 0.7 > 0.5 > shares["noise"][0]
-    assert shares["itself"][1] > shares["noise"][1]
+        results[name] = fit, figures(mean[60:], truth[60:])["spearman"]
+    assert results["itself"][0].sources_share > 0.7 > 0.5 > results["noise"][0].sources_share
+    assert min(results["itself"][1], results["both"][1]) > results["noise"][1]
+    chosen = results["both"][0]
+    position = sorted(noise | itself).index("itself")
+    assert sum(share for share, s in zip(chosen.shares, chosen.settings, strict=True) if s.source == position) > 0.5
+
+
+CELLS = [get_space("nasbench201").lower(get_space("nasbench201").sample(np.random.default_rng([3, i]))) for i in range(80)]
+
+
+def test_no_operator_makes_a_network_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight timings with 30 % of noise: left alone, some operator would cost less than nothing."""
+    found = catalogue([[("graph", g)] for g in CELLS])
+    basis = make_basis(found)
+    noisy = np.array([synthetic_ms(g) for g in CELLS[:8]]) * np.exp(0.3 * np.random.default_rng(5).standard_normal(8))
+    groups, prices = {k: v[:8] for k, v in basis.groups(found).items()}, basis.prices(found)
+
+    def least() -> float:
+        fit = fit_rows(basis, groups, prices, noisy)
+        each = np.sum([prices[key] @ weights for key, weights in fit.weights.items()], axis=0)
+        return float(each.min() / each.max())
+
+    assert least() > -1e-3
+    monkeypatch.setattr("latency_predictors.transfer._MOST_NOUGHT", 0)
+    assert least() < -0.05
+
+
+def test_intervals_follow_noise_that_grows_with_latency() -> None:
+    truth = np.array([synthetic_ms(g) for g in CELLS])
+    found = catalogue([[("graph", g)] for g in CELLS])
+    basis = make_basis(found)
+    groups = basis.groups(found)
+    noisy = truth[:40] * (1 + 0.1 * np.random.default_rng(6).standard_normal(40))
+    fit = fit_rows(basis, {k: v[:40] for k, v in groups.items()}, basis.prices(found), noisy)
+    _, half = predict_rows(fit, groups)
+    order = 40 + np.argsort(truth[40:])
+    assert truth[order[-8:]].mean() > 3 * truth[order[:8]].mean()
+    assert half[order[-8:]].mean() > 2 * half[order[:8]].mean()
 
 
 def test_refusals(tmp_path: Path) -> None:
