@@ -76,8 +76,8 @@ TRANSFORMER: tuple[dict[str, tuple[str, ...]], ...] = (
         "wide softmax, equalisation, mse, bias correction": ("wide-softmax", *DEFAULT_RECIPE),
     },
     {
-        "wide softmax, smoothing, min-max": ("wide-softmax", "smoothing", "minmax"),
         "wide softmax, quantisation-aware training": ("wide-softmax", "quantisation-aware-training"),
+        "wide softmax, smoothing, min-max": ("wide-softmax", "smoothing", "minmax"),
         "wide softmax, adaround, min-max": ("wide-softmax", "adaround", "minmax"),
         "equalisation, mse, bias correction": DEFAULT_RECIPE,
     },
@@ -374,8 +374,10 @@ def transformer(report: Report, weights: Path, dataset: Dataset, seed: int, stop
             score(name, few, "validation")
         tried = [row for row in report.data["rows"] if row["split"] == "validation" and row["recipe"] not in baselines]
         best = max(tried, key=lambda row: row["accuracy_pct"])["recipe"]
-        for name in dict.fromkeys(["float", naive, best, "min-max", *baselines]):
+        for name in ("float", naive, best):
             score(name, dataset, "test")
+    for name in ("min-max", *baselines):
+        score(name, dataset, "test")
     right = {row["recipe"]: unpacked(row) for row in report.data["rows"] if row["split"] == "test"}
     found = {}
     for name, hits in right.items():
