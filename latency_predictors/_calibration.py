@@ -1,7 +1,7 @@
 """Intervals for many devices of which a dozen networks each are known: scores of all together, scaled for each device.
 
-A dozen residuals hold no high quantile. Those of all devices do, once each is divided by what was to be expected of it: a scale common to all, what the
-predictor itself says of its uncertainty, and a factor of the device that is shrunk to one. A network is scored by scales that never saw it.
+A dozen residuals hold no high quantile. Those of all devices do, once each is divided by the scale common to all and by a factor of its device that is
+shrunk to one. A network is scored by scales that never saw it.
 
 Source: jackknife+ and cross-conformal prediction (Barber et al. 2021; Vovk 2015) with normalised scores (Lei et al. 2018).
 """
@@ -25,14 +25,12 @@ class Calibration:
     """What intervals are made of.
 
     Attributes:
-        base_sd: Part of the scale that no disagreement explains (log).
-        device_scale: Factor on the scale by (device, precision).
-        without: (device, precision) -> network -> its scale (log) where the network is left out of it.
+        scale: Of residuals (log) by (device, precision).
+        without: (device, precision) -> network -> the scale where that network is left out of it.
         scores: Residuals over these scales, by ascending size.
     """
 
-    base_sd: float
-    device_scale: Mapping[tuple[str, str], float]
+    scale: Mapping[tuple[str, str], float]
     without: Mapping[tuple[str, str], Mapping[str, float]]
     scores: Floats
 
@@ -40,39 +38,35 @@ class Calibration:
         """Return the score that a new network stays below with probability `confidence`."""
         return float(np.quantile(self.scores, min(1.0, confidence * (1.0 + 1.0 / len(self.scores)))))
 
-    def width(self, device: tuple[str, str], spread: Floats, confidence: float) -> Floats:
-        """Return the logarithms of the intervals' factors of networks with that spread, (networks,)."""
-        return np.asarray(self.quantile(confidence) * np.sqrt(self.base_sd**2 + spread**2) * self.device_scale[device])
+    def width(self, device: tuple[str, str], confidence: float) -> float:
+        """Return the logarithm of the factor of a device's intervals."""
+        return self.quantile(confidence) * self.scale[device]
 
 
-def calibrated(devices: Sequence[tuple[str, str]], networks: Sequence[str], residual: Floats, spread: Floats) -> Calibration:
+def calibrated(devices: Sequence[tuple[str, str]], networks: Sequence[str], residual: Floats) -> Calibration:
     """Calibrate.
 
     Args:
         devices: (device, precision).
         networks: Names.
         residual: Log residuals of networks left out, (devices, networks), NaN where not measured.
-        spread: What is known beforehand of how uncertain each is (log), the same shape; zero where nothing is.
     """
     seen = np.isfinite(residual)
-    base_sd, device_scale = _scales(residual, spread, seen)
-    scale = np.full_like(residual, np.nan)
+    without = np.full_like(residual, np.nan)
     for j in range(len(networks)):
         kept = seen.copy()
         kept[:, j] = len(networks) == 1
-        base, by_device = _scales(residual, spread, kept)
-        scale[:, j] = by_device * np.sqrt(base**2 + spread[:, j] ** 2)
+        without[:, j] = _scales(residual, kept)
     return Calibration(
-        base_sd,
-        dict(zip(devices, device_scale.tolist(), strict=True)),
-        {device: dict(zip(networks, row, strict=True)) for device, row in zip(devices, scale.tolist(), strict=True)},
-        np.sort((np.abs(residual) / scale)[seen]),
+        dict(zip(devices, _scales(residual, seen).tolist(), strict=True)),
+        {device: dict(zip(networks, row, strict=True)) for device, row in zip(devices, without.tolist(), strict=True)},
+        np.sort((np.abs(residual) / without)[seen]),
     )
 
 
-def _scales(residual: Floats, spread: Floats, seen: npt.NDArray[np.bool_]) -> tuple[float, Floats]:
-    """Return the part of the scale that spread does not explain, and each device's factor on the scale, (devices,)."""
+def _scales(residual: Floats, seen: npt.NDArray[np.bool_]) -> Floats:
+    """Return each device's scale (log), (devices,)."""
     base = float(1.4826 * np.median(np.abs(residual[seen])))
-    squared = np.where(seen, np.minimum(np.abs(residual) / np.sqrt(base**2 + spread**2), _CLIPPED) ** 2, 0.0)
+    squared = np.where(seen, np.minimum(np.abs(residual) / base, _CLIPPED) ** 2, 0.0)
     usual = float(squared.sum() / seen.sum())
-    return base, np.asarray(np.sqrt((squared.sum(axis=1) + _SCALE_TRUST * usual) / (seen.sum(axis=1) + _SCALE_TRUST) / usual))
+    return np.asarray(base * np.sqrt((squared.sum(axis=1) + _SCALE_TRUST * usual) / (seen.sum(axis=1) + _SCALE_TRUST) / usual))

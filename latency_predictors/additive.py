@@ -247,10 +247,11 @@ class Additive(Predictor):
 
     Args:
         devices: Prices by (device, precision).
+        penalty: How firmly the pool's typical device is drawn to prices that know no kind of work; more where timings are rough.
     """
 
-    def __init__(self, devices: Mapping[tuple[str, str], Prices] | None = None) -> None:
-        self.devices = dict(devices or {})
+    def __init__(self, devices: Mapping[tuple[str, str], Prices] | None = None, penalty: float = 0.05) -> None:
+        self.devices, self.penalty = dict(devices or {}), penalty
         self._pools: dict[str, Calibration | None] = {}
 
     def fit(self, samples: Sequence[Sample], profiles: Sequence[Profile] = ()) -> Additive:  # noqa: ARG002
@@ -261,10 +262,10 @@ class Additive(Predictor):
         found: dict[tuple[str, str], Prices] = {}
         for precision in sorted({s.precision for s in samples}):
             chosen = [s for s in samples if s.precision == precision]
-            found |= _fit_pool(chosen, precision)
+            found |= _fit_pool(chosen, precision, self.penalty)
         if not found:
             raise UsageError("additive: no timings, got 0.")
-        return Additive(found)
+        return Additive(found, self.penalty)
 
     def _key(self, profile: Profile, precision: str) -> tuple[str, str]:
         profile.at(precision)
@@ -292,14 +293,14 @@ class Additive(Predictor):
             for row, p in zip(residual, few.values(), strict=True):
                 row[[networks.index(name) for name in p.networks]] = np.log(p.left_out_ms / p.measured_ms)
             enough = len(few) >= ALIKE
-            self._pools[precision] = calibrated(list(few), networks, residual, np.zeros_like(residual)) if enough else None
+            self._pools[precision] = calibrated(list(few), networks, residual) if enough else None
         return self._pools[precision]
 
     def _width(self, key: tuple[str, str], confidence: float) -> float:
         """Return the logarithm of the interval's factor."""
         pool = self._pool(key[1])
-        if pool is not None and key in pool.device_scale:
-            return float(pool.width(key, np.zeros(1), confidence)[0])
+        if pool is not None and key in pool.scale:
+            return pool.width(key, confidence)
         return conformal_quantile(self.devices[key].scores, confidence)
 
     def estimate(self, graph: Graph, profile: Profile, precision: str, confidence: float = 0.9) -> Estimate:
@@ -384,7 +385,7 @@ def load_prices(path: Path, name: str, columns: Sequence[str], version: int) -> 
         raise ArtifactError(f"{name}: damaged file {str(path)!r} ({error}).") from None
 
 
-def _fit_pool(samples: Sequence[Sample], precision: str) -> dict[tuple[str, str], Prices]:
+def _fit_pool(samples: Sequence[Sample], precision: str, penalty: float) -> dict[tuple[str, str], Prices]:
     graphs = {s.name: s.graph for s in samples}
     family = {s.name: s.family or s.name for s in samples}
     rows = {name: np.array(quantities(graph)) for name, graph in graphs.items()}
@@ -393,7 +394,7 @@ def _fit_pool(samples: Sequence[Sample], precision: str) -> dict[tuple[str, str]
         if not (math.isfinite(s.latency_ms) and s.latency_ms > 0):
             raise UsageError(f"additive: a latency must be positive, got {s.latency_ms!r} ms for {s.name}.")
         timed.setdefault(s.device, {})[s.name] = s.latency_ms
-    typical = _Typical(timed, rows) if len(timed) >= ALIKE and len(graphs) < MANY else None
+    typical = _Typical(timed, rows, penalty) if len(timed) >= ALIKE and len(graphs) < MANY else None
     found = {}
     for device, latencies in sorted(timed.items()):
         if len(latencies) < FEWEST:
@@ -417,8 +418,8 @@ def _fit_pool(samples: Sequence[Sample], precision: str) -> dict[tuple[str, str]
 class _Typical:
     """Prices of the geometric mean of all devices, each scaled by its own mean, with a network left out everywhere."""
 
-    def __init__(self, timed: Mapping[str, Mapping[str, float]], rows: Mapping[str, Floats]) -> None:
-        self.timed, self.rows = timed, rows
+    def __init__(self, timed: Mapping[str, Mapping[str, float]], rows: Mapping[str, Floats], penalty: float) -> None:
+        self.timed, self.rows, self.penalty = timed, rows, penalty
         self.known: dict[str, Floats] = {}
 
     def prices(self, without: str) -> Floats:
@@ -431,7 +432,7 @@ class _Typical:
                         logs.setdefault(name, []).append(math.log(ms) - mean)
             names = sorted(logs)
             y = np.exp([float(np.mean(logs[n])) for n in names])
-            self.known[without] = fit_prices(np.array([self.rows[n] for n in names]), y, None, 0.05)
+            self.known[without] = fit_prices(np.array([self.rows[n] for n in names]), y, None, self.penalty)
         return self.known[without]
 
 

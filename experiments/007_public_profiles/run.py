@@ -21,7 +21,6 @@ import numpy as np
 
 from latency_predictors._kernels import kernels_of
 from latency_predictors.additive import Additive, conformal_quantile, folds_of
-from latency_predictors.ensemble import Ensemble
 from latency_predictors.kernels import AUTOCAST, KernelPrices, left_out
 from latency_predictors.physical import Physical
 from nas import workloads
@@ -37,7 +36,7 @@ FEWEST = 12
 MODELS: dict[str, tuple[str, Predictor]] = {
     "timm": ("kernels", KernelPrices()),
     "ncnn-cpu": ("additive", Additive()),
-    "ncnn-gpu": ("ensemble", Ensemble()),
+    "ncnn-gpu": ("additive", Additive(penalty=0.4)),
     "hailo": ("physical", Physical(members=100, refit=True, scaled={"noise_sd": 3.0, "price_sd": 0.5})),
     "rknn": ("additive", Additive()),
 }

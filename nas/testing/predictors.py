@@ -107,7 +107,7 @@ def check_far_away_is_extrapolated(predictor: Predictor, profile: Profile, preci
     near, far = block(256, 56), block(2048, 224)
     close, distant = (predictor.estimate(graph, profile, precision) for graph in (near, far))
     assert distant.extrapolated
-    assert distant.upper_ms / distant.lower_ms >= close.upper_ms / close.lower_ms
+    assert distant.upper_ms / distant.lower_ms >= (close.upper_ms / close.lower_ms) * (1 - 1e-9)  # equal where both are far
 
 
 def check_saved_equals_loaded(predictor: Predictor, profile: Profile, precision: str, folder: Path) -> None:
