@@ -6,21 +6,12 @@ import pytest
 from latency_predictors._kernels import COLUMNS, kernels_of
 from latency_predictors.kernels import KernelPrices
 from nas.graph import Graph, GraphBuilder, join
-from nas.hardware import Profile
 from nas.predictor import Sample
+from nas.protocols.latency_models import stub_profile
 from nas.space import get_space
 
 AT = {name: i for i, name in enumerate(COLUMNS)}
 RNG = np.random.default_rng(0)
-MADE = {
-    "name": "made-here",
-    "title": "a device of this test",
-    "kind": "gpu",
-    "runtime": "none",
-    "default_precision": "fp16",
-    "precisions": {"fp16": {}},
-    "origin": {"title": "made in this test"},
-}
 
 
 def scaled(channels: int = 16, size: int = 8) -> Graph:
@@ -100,7 +91,7 @@ def test_a_roofline_machine_is_found_and_rare_work_costs_its_bytes() -> None:
     graphs = [space.lower(space.sample(RNG)) for space in spaces for _ in range(35)]
     samples = [Sample(g, "fp16", synthetic_ms(g), g.key, "made-here", f"family{i % 7}") for i, g in enumerate(graphs)]
     model = KernelPrices().fit(samples)
-    profile = Profile.model_validate(MADE)
+    profile = stub_profile("made-here", "fp16")
     for space in spaces:
         graph = space.lower(space.sample(RNG))
         assert model.estimate(graph, profile, "fp16").latency_ms == pytest.approx(synthetic_ms(graph), rel=0.1)
