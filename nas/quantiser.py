@@ -65,6 +65,8 @@ class Quantiser:
 
     wide: ClassVar[frozenset[str]] = frozenset()
     """Kinds of operators whose result has 16 bits before it is rounded to the bits of what reads it."""
+    recipe: Sequence[Quantiser] = ()
+    """All methods of the recipe that it is part of, itself among them; set by `methods`."""
 
     def prepare(self, module: nn.Module, batches: Sequence[Tensor], input_shape: Sequence[int]) -> nn.Module:
         """Return a module whose weights quantise better; `module`, which is fused and in evaluation mode, is left as it is.
@@ -101,7 +103,10 @@ def methods(recipe: Sequence[str]) -> list[Quantiser]:
     Raises:
         UnknownNameError: No such method.
     """
-    return [quantisers.get(name)() for name in recipe]
+    found = [quantisers.get(name)() for name in recipe]
+    for method in found:
+        method.recipe = found
+    return found
 
 
 def wide_operators(recipe: Sequence[Quantiser]) -> frozenset[str]:

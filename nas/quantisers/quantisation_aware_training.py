@@ -21,7 +21,7 @@ RATE = 1e-3
 class QuantisationAwareTraining(Quantiser):
     """Fine-tunes weights and biases through the simulation at w8a8, where gradients pass the rounding as if it were not there.
 
-    Its ranges are those of ``mse``, so that as the last of a recipe it trains at the ranges that are used. Nothing in it is random.
+    It trains at the ranges that its recipe uses; its own are those of ``mse``. Nothing in it is random.
     All batches but the last are learnt from; where the last one, at ranges taken anew, is not closer for it, the weights stay as they were.
 
     Source:
@@ -34,7 +34,7 @@ class QuantisationAwareTraining(Quantiser):
         """See `Quantiser.prepare`."""
         prepared = copy.deepcopy(module)
         with torch.inference_mode(False), torch.enable_grad():
-            prepared.load_state_dict(_learned(copy.deepcopy(module), [x.clone() for x in batches], self))
+            prepared.load_state_dict(_learned(copy.deepcopy(module), [x.clone() for x in batches], self.recipe or [self]))
         return prepared
 
     def bounds(self, activations: Activations, bits: int) -> Bounds | None:
@@ -42,7 +42,7 @@ class QuantisationAwareTraining(Quantiser):
         return quantisers.get("mse")().bounds(activations, bits)
 
 
-def _learned(student: nn.Module, batches: Sequence[Tensor], ranges: Quantiser) -> dict[str, Tensor]:
+def _learned(student: nn.Module, batches: Sequence[Tensor], recipe: Sequence[Quantiser]) -> dict[str, Tensor]:
     """Return the state of `student`, trained or as it is, whose simulated scores are closer to those in float."""
     with torch.no_grad():
         targets = [student(x) for x in batches]
@@ -59,7 +59,7 @@ def _learned(student: nn.Module, batches: Sequence[Tensor], ranges: Quantiser) -
         return (networks[x.shape](x) - target).square().mean() / target.square().mean().clamp_min(1e-12)
 
     def state() -> tuple[float, dict[str, Tensor]]:
-        simulated.calibrate(batches, [ranges])
+        simulated.calibrate(batches, recipe)
         return float(loss(*held).detach()), {name: tensor.detach().clone() for name, tensor in student.state_dict().items()}
 
     before = state()

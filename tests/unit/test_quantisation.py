@@ -230,6 +230,20 @@ def test_wide_softmax_keeps_an_attention_to_many_tokens(tmp_path: Path) -> None:
     assert abs(wide - wide_measured) < 3
 
 
+def test_training_sees_what_the_rest_of_the_recipe_does(network: nn.Module, pictures: list[torch.Tensor]) -> None:
+    """The weights that it learns depend on the ranges of a later method, and on a softmax of 16 bits."""
+    found = []
+    for recipe in (
+        ("quantisation-aware-training",),
+        ("quantisation-aware-training", "minmax"),
+        ("quantisation-aware-training", "wide-softmax"),
+    ):
+        trained = methods(recipe)[0].prepare(network, pictures, (1, 3, 16, 16))
+        found.append(torch.cat([p.detach().flatten() for p in trained.parameters()]))
+    assert not torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2])
+
+
 def test_bad_requests(network: nn.Module, pictures: list[torch.Tensor], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"no quantised precision, got 'fp16'"):
         QuantisedOnnxExporter("fp16", pictures)
