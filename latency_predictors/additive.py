@@ -21,12 +21,12 @@ import numpy as np
 from latency_predictors._calibration import Calibration, calibrated
 from latency_predictors._operator_counts import Kind, kind_of
 from latency_predictors._quantities import QUANTITIES, quantities_of
-from nas.errors import ArtifactError, UsageError, did_you_mean
+from nas.errors import ArtifactError, UsageError
 from nas.graph import Graph, Operator
-from nas.hardware import Profile
+from nas.hardware import PrecisionProfile, Profile
 from nas.ops import spec_of
 from nas.passes import normalise
-from nas.predictor import Estimate, Estimates, Floats, OperatorLatency, Predictor, Sample, Segments, predictors
+from nas.predictor import Estimate, Estimates, Floats, OperatorLatency, Predictor, Sample, Segments, fitted_key, predictors
 
 FORMAT_VERSION = 2
 FEWEST = 10
@@ -267,14 +267,6 @@ class Additive(Predictor):
             raise UsageError("additive: no timings, got 0.")
         return Additive(found, self.penalty)
 
-    def _key(self, profile: Profile, precision: str) -> tuple[str, str]:
-        profile.at(precision)
-        for name in (profile.name, *profile.aliases):
-            if (name, precision) in self.devices:
-                return name, precision
-        known = {device for device, at in self.devices if at == precision}
-        raise UsageError(f"additive: nothing is fitted for {profile.name!r} at {precision!r}.{did_you_mean(profile.name, known)}")
-
     def held_out(self, device: str, precision: str) -> list[tuple[str, float, float, float, float]]:
         """See `Predictor.held_out`; families are left out together where networks are plenty."""
         prices = self.devices[device, precision]
@@ -305,36 +297,20 @@ class Additive(Predictor):
 
     def estimate(self, graph: Graph, profile: Profile, precision: str, confidence: float = 0.9) -> Estimate:
         """Estimate one graph; the breakdown sums to the latency."""
-        key = self._key(profile, precision)
-        prices = self.devices[key]
+        key = fitted_key("additive", self.devices, profile, precision)
         names, ops, rows = _rows(graph)
-        parts = rows @ prices.prices_ms
-        total = rows.sum(axis=0)
-        missing = set(profile.at(precision).unsupported_ops) & {op.op for op in graph.operators}
-        latency = float(total @ prices.prices_ms)
-        beyond = reasons_beyond(prices, total, latency, COLUMNS)
-        factor = math.exp(self._width(key, confidence) * (BEYOND if beyond else 1))
-        return Estimate(
-            latency,
-            latency / factor,
-            latency * factor,
-            confidence,
-            unsupported=tuple(sorted({*graph.unknown, *missing})),
-            extrapolated=beyond,
-            operators=tuple(OperatorLatency(name, op, float(ms)) for name, op, ms in zip(names, ops, parts, strict=True)),
+        return priced(
+            self.devices[key], graph, (names, ops, rows), COLUMNS, self._width(key, confidence), profile.at(precision), confidence
         )
 
     def estimate_batch(self, candidates: Sequence[Segments], profile: Profile, precision: str, confidence: float = 0.9) -> Estimates:
         """Estimate many candidates; a segment is priced once."""
-        key = self._key(profile, precision)
+        key = fitted_key("additive", self.devices, profile, precision)
         prices = self.devices[key]
         forbidden = set(profile.at(precision).unsupported_ops)
         x = np.array([np.sum([quantities(graph) for _, graph in parts], axis=0) for parts in candidates]).reshape(-1, len(COLUMNS))
-        latency = x @ prices.prices_ms
         usable = [not any(graph.unknown or forbidden & {op.op for op in graph.operators} for _, graph in parts) for parts in candidates]
-        extrapolated = [bool(reasons_beyond(prices, row, float(ms), COLUMNS)) for row, ms in zip(x, latency, strict=True)]
-        factor = np.exp(self._width(key, confidence) * np.where(extrapolated, BEYOND, 1))
-        return Estimates(latency, latency / factor, latency * factor, np.array(usable, dtype=bool), np.array(extrapolated, dtype=bool))
+        return priced_batch(prices, x, usable, COLUMNS, self._width(key, confidence))
 
     def save(self, path: Path) -> None:
         """Write an npz of numbers and one JSON text."""
@@ -344,6 +320,50 @@ class Additive(Predictor):
     def load(cls, path: Path) -> Additive:
         """Read what `save` wrote."""
         return cls(load_prices(path, "additive", COLUMNS, FORMAT_VERSION))
+
+
+def priced(
+    prices: Prices,
+    graph: Graph,
+    counted: tuple[Sequence[str], Sequence[str], Floats],
+    columns: Sequence[str],
+    width: float,
+    at: PrecisionProfile,
+    confidence: float,
+) -> Estimate:
+    """Estimate one graph; the breakdown sums to the latency.
+
+    Args:
+        prices: Of the device.
+        graph: For what nobody can price.
+        counted: Names and kinds of what is priced, and its quantities, (operators, columns).
+        columns: Their names.
+        width: Logarithm of the interval's factor inside what was calibrated.
+        at: Of the device.
+        confidence: Nominal coverage that `width` has.
+    """
+    names, ops, rows = counted
+    parts, total = rows @ prices.prices_ms, rows.sum(axis=0)
+    latency = float(total @ prices.prices_ms)
+    beyond = reasons_beyond(prices, total, latency, columns)
+    factor = math.exp(width * (BEYOND if beyond else 1))
+    return Estimate(
+        latency,
+        latency / factor,
+        latency * factor,
+        confidence,
+        unsupported=tuple(sorted({*graph.unknown, *(set(at.unsupported_ops) & {op.op for op in graph.operators})})),
+        extrapolated=beyond,
+        operators=tuple(OperatorLatency(name, op, float(ms)) for name, op, ms in zip(names, ops, parts, strict=True)),
+    )
+
+
+def priced_batch(prices: Prices, x: Floats, usable: Sequence[bool], columns: Sequence[str], width: float) -> Estimates:
+    """Estimate candidates of quantities `x`, (candidates, columns); see `priced` for the rest."""
+    latency = x @ prices.prices_ms
+    extrapolated = [bool(reasons_beyond(prices, row, float(ms), columns)) for row, ms in zip(x, latency, strict=True)]
+    factor = np.exp(width * np.where(extrapolated, BEYOND, 1))
+    return Estimates(latency, latency / factor, latency * factor, np.array(usable, dtype=bool), np.array(extrapolated, dtype=bool))
 
 
 def save_prices(path: Path, devices: Mapping[tuple[str, str], Prices], columns: Sequence[str], version: int) -> None:

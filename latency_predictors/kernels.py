@@ -21,11 +21,11 @@ from typing import ClassVar
 import numpy as np
 
 from latency_predictors._kernels import COLUMNS, Kernels, State, kernels_of
-from latency_predictors.additive import BEYOND, FEWEST, MANY, Prices, conformal_quantile, folds_of, load_prices, reasons_beyond, save_prices
-from nas.errors import UsageError, did_you_mean
+from latency_predictors.additive import FEWEST, MANY, Prices, conformal_quantile, folds_of, load_prices, priced, priced_batch, save_prices
+from nas.errors import UsageError
 from nas.graph import Graph
 from nas.hardware import Profile
-from nas.predictor import Estimate, Estimates, Floats, OperatorLatency, Predictor, Sample, Segments, predictors
+from nas.predictor import Estimate, Estimates, Floats, Predictor, Sample, Segments, fitted_key, predictors
 
 FORMAT_VERSION = 1
 NAMES = tuple(COLUMNS)
@@ -137,12 +137,7 @@ class KernelPrices(Predictor):
         return KernelPrices({key: _fit_device(key, list(found.values())) for key, found in sorted(timed.items())})
 
     def _prices(self, profile: Profile, precision: str) -> Prices:
-        profile.at(precision)
-        for name in (profile.name, *profile.aliases):
-            if (name, precision) in self.devices:
-                return self.devices[name, precision]
-        known = {device for device, at in self.devices if at == precision}
-        raise UsageError(f"kernels: nothing is fitted for {profile.name!r} at {precision!r}.{did_you_mean(profile.name, known)}")
+        return self.devices[fitted_key("kernels", self.devices, profile, precision)]
 
     def held_out(self, device: str, precision: str) -> list[tuple[str, float, float, float, float]]:
         """See `Predictor.held_out`; families are left out together where networks are plenty."""
@@ -155,21 +150,8 @@ class KernelPrices(Predictor):
         """Estimate one graph; the breakdown sums to the latency."""
         prices = self._prices(profile, precision)
         counted = kernels_of(graph, precision in AUTOCAST)
-        total = counted.total
-        latency = float(total @ prices.prices_ms)
-        beyond = reasons_beyond(prices, total, latency, NAMES)
-        factor = math.exp(conformal_quantile(prices.scores, confidence) * (BEYOND if beyond else 1))
-        missing = set(profile.at(precision).unsupported_ops) & set(counted.ops)
-        parts = counted.rows @ prices.prices_ms
-        return Estimate(
-            latency,
-            latency / factor,
-            latency * factor,
-            confidence,
-            unsupported=tuple(sorted({*graph.unknown, *missing})),
-            extrapolated=beyond,
-            operators=tuple(OperatorLatency(name, op, float(ms)) for name, op, ms in zip(counted.names, counted.ops, parts, strict=True)),
-        )
+        width = conformal_quantile(prices.scores, confidence)
+        return priced(prices, graph, (counted.names, counted.ops, counted.rows), NAMES, width, profile.at(precision), confidence)
 
     def estimate_batch(self, candidates: Sequence[Segments], profile: Profile, precision: str, confidence: float = 0.9) -> Estimates:
         """Estimate many candidates; a segment is counted once for each state in which its input comes."""
@@ -177,14 +159,11 @@ class KernelPrices(Predictor):
         forbidden = frozenset(profile.at(precision).unsupported_ops)
         chains = [list(_chained(parts, precision in AUTOCAST)) for parts in candidates]
         x = np.array([np.sum([counted.total for counted in chain], axis=0) for chain in chains]).reshape(-1, len(NAMES))
-        latency = x @ prices.prices_ms
         usable = [
             not any(graph.unknown or not forbidden.isdisjoint(counted.ops) for (_, graph), counted in zip(parts, chain, strict=True))
             for parts, chain in zip(candidates, chains, strict=True)
         ]
-        extrapolated = [bool(reasons_beyond(prices, row, float(ms), NAMES)) for row, ms in zip(x, latency, strict=True)]
-        factor = np.exp(conformal_quantile(prices.scores, confidence) * np.where(extrapolated, BEYOND, 1))
-        return Estimates(latency, latency / factor, latency * factor, np.array(usable, dtype=bool), np.array(extrapolated, dtype=bool))
+        return priced_batch(prices, x, usable, NAMES, conformal_quantile(prices.scores, confidence))
 
     def save(self, path: Path) -> None:
         """Write an npz of numbers and one JSON text."""

@@ -21,10 +21,10 @@ import numpy as np
 
 from latency_predictors._operator_counts import RUNTIMES, Catalogue, Kind, catalogue
 from latency_predictors.additive import conformal_quantile
-from nas.errors import ArtifactError, UsageError, did_you_mean
+from nas.errors import ArtifactError, UsageError
 from nas.graph import Graph
 from nas.hardware import Profile
-from nas.predictor import Estimate, Estimates, Floats, OperatorLatency, Predictor, Sample, Segments, predictors
+from nas.predictor import Estimate, Estimates, Floats, OperatorLatency, Predictor, Sample, Segments, fitted_key, predictors
 
 FORMAT_VERSION = 1
 FEWEST = 5
@@ -93,12 +93,7 @@ class Lookup(Predictor):
         return Lookup(tables)
 
     def _table(self, profile: Profile, precision: str) -> Table:
-        profile.at(precision)
-        for name in (profile.name, *profile.aliases):
-            if (name, precision) in self.tables:
-                return self.tables[name, precision]
-        known = {device for device, at in self.tables if at == precision}
-        raise UsageError(f"lookup: no table of {profile.name!r} at {precision!r}.{did_you_mean(profile.name, known)}")
+        return self.tables[fitted_key("lookup", self.tables, profile, precision)]
 
     def estimate(self, graph: Graph, profile: Profile, precision: str, confidence: float = 0.9) -> Estimate:
         """Estimate one graph; the first part of the breakdown is what a network costs besides its operators."""

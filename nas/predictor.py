@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nas import workloads
-from nas.errors import UsageError
+from nas.errors import UsageError, did_you_mean
 from nas.graph import Graph, join
 from nas.hardware import PrecisionProfile, Profile
 from nas.registry import Registry
@@ -116,6 +116,20 @@ class Sample:
     device: str = ""
     family: str = ""
     weight: float = 1.0
+
+
+def fitted_key(predictor: str, fitted: Collection[tuple[str, str]], profile: Profile, precision: str) -> tuple[str, str]:
+    """Return the (device, precision) of `fitted` that is the profile's, under its name or an alias.
+
+    Raises:
+        UsageError: The profile lacks the precision, or nothing is fitted for it.
+    """
+    profile.at(precision)
+    for name in (profile.name, *profile.aliases):
+        if (name, precision) in fitted:
+            return name, precision
+    known = {device for device, at in fitted if at == precision}
+    raise UsageError(f"{predictor}: nothing is fitted for {profile.name!r} at {precision!r}.{did_you_mean(profile.name, known)}")
 
 
 class Predictor(ABC):

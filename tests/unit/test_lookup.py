@@ -63,7 +63,7 @@ def test_refusals(tmp_path: Path) -> None:
         Lookup().fit(rows[:4])
     with pytest.raises(UsageError, match="must be positive"):
         Lookup().fit([Sample(rows[0].graph, "fp32", 0.0, "n", "a")])
-    with pytest.raises(UsageError, match="no table of 'a' at 'fp32'"):
+    with pytest.raises(UsageError, match="nothing is fitted for 'a' at 'fp32'"):
         Lookup().estimate(rows[0].graph, DEVICE, "fp32")
     Lookup().fit(rows).save(tmp_path / "t.json")
     (tmp_path / "t.json").write_text((tmp_path / "t.json").read_text().replace('"version": 1', '"version": 9'))
