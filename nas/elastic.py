@@ -123,3 +123,11 @@ def chain_of(modules: Mapping[str, Any]) -> Any:
     from collections import OrderedDict
 
     return OrderedDict(modules)
+
+
+def is_elastic(name: str) -> bool:
+    """Return whether a name is that of a registered family of elastic spaces, with or without a preset."""
+    from nas.space import spaces
+
+    family = name.partition("@")[0].partition("-")[0]
+    return family in spaces.names() and issubclass(spaces.get(family), ElasticSpace)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict
 
 from nas.arch import Architecture
+from nas.elastic import is_elastic
 from nas.errors import InfeasibleError, UsageError
 from nas.judge import Judge, Target, Verdict, load_targets, make_goal
 from nas.objective import Goal
@@ -102,12 +103,13 @@ def pose(request: Request) -> Problem:
     targets = load_targets(request.devices, request.precision)
     goal = make_goal(targets, request.budgets, batch=request.batch, minimize=request.minimize)
     resolution = parse_resolution(request.resolution) if request.resolution else None
-    family = request.space.partition("-")[0]
-    if family == "hybrid":
+    if is_elastic(request.space):
         return _pose_trained(request, targets, goal, resolution)
-    space = get_space(request.space, **({"resolution": resolution} if family == "zoo" else {}))
+    space = get_space(request.space, **({"resolution": resolution} if request.space == "zoo" else {}))
     if space.evaluator != "published":
-        raise UsageError(f"space {space.name}: cannot be searched from here, since nothing scores its members. Expected zoo or hybrid.")
+        raise UsageError(
+            f"space {space.name}: cannot be searched from here, since nothing scores its members. Expected zoo, hybrid or vit-n."
+        )
     return Problem(request, targets, goal, space, Judge(space, goal, targets, request.confidence, resolution, request.batch))
 
 
@@ -148,7 +150,7 @@ def _pose_trained(request: Request, targets: Sequence[Target], goal: Goal, resol
         space = get_space(name, **options)
     larger = larger_preset(Judge(space, goal, targets, request.confidence, None, request.batch), options)
     if request.precision == "any":
-        space, targets = choose_by_part(space, targets)  # type: ignore[arg-type]  # hybrid spaces are elastic
+        space, targets = choose_by_part(space, targets)  # type: ignore[arg-type]  # known to be elastic
     judge = Judge(space, goal, targets, request.confidence, None, request.batch)
     problem = Problem(request, targets, goal, space, judge, dataset)
     check_feasible(problem)

@@ -25,7 +25,7 @@ def command(
     from dataclasses import replace
 
     from nas.dataset import load_dataset
-    from nas.elastic import ElasticSpace
+    from nas.elastic import ElasticSpace, is_elastic
     from nas.errors import UsageError
     from nas.events import EventBus
     from nas.report.progress import ProgressReport
@@ -34,7 +34,7 @@ def command(
     from nas.supernet.train import default_recipe, load_supernet
 
     dataset = load_dataset(data, seed=seed, images=images)
-    found = get_space(space, num_classes=dataset.num_classes) if space.startswith("hybrid") else get_space(space)
+    found = get_space(space, num_classes=dataset.num_classes) if is_elastic(space) else get_space(space)
     if not isinstance(found, ElasticSpace):
         raise UsageError(f"rank: no supernet serves the space, got {space!r}. Expected hybrid-s or another elastic one.")
     weights = load_supernet(supernet, found)

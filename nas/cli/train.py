@@ -34,7 +34,7 @@ def command(
     import os
 
     from nas.dataset import load_dataset
-    from nas.elastic import ElasticSpace
+    from nas.elastic import ElasticSpace, is_elastic
     from nas.errors import UsageError
     from nas.events import EventBus
     from nas.report.progress import ProgressReport
@@ -51,7 +51,7 @@ def command(
     bus = EventBus([progress] if main else [])
     try:
         if architecture is None:
-            found = get_space(space, num_classes=dataset.num_classes) if space.startswith("hybrid") else get_space(space)
+            found = get_space(space, num_classes=dataset.num_classes) if is_elastic(space) else get_space(space)
             if not isinstance(found, ElasticSpace):
                 raise UsageError(f"train: no supernet serves the space, got {space!r}. Expected hybrid-s or another elastic one.")
             result = _train_supernet(found, dataset, size or (32, 32), settings, seed, out, bus)

@@ -1,0 +1,270 @@
+"""``vit``: plain vision transformers that choose resolution, width and depth, and in each block heads and expansion.
+
+    patches ─▶ + class token, positions ─▶ (attention ─▶ perceptron) × depth ─▶ norm of the class token ─▶ linear
+
+Every block attends to every patch, so this is the space in which attention to many tokens is to be had. Presets: ``t s b``
+as published, ``n`` for small data.
+
+Source:
+    AutoFormer (arXiv 2107.00651): choices of ``t s b``, the width of a head (64) and queries whose width does not follow
+    that of the tokens. Differs: the resolution is searched, so positions are fixed sines and cosines (He et al., arXiv
+    2111.06377) where AutoFormer learns them, absolute and relative; a class token as in DeiT (arXiv 2012.12877), where
+    AutoFormer averages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+from nas.arch import Architecture, Gene
+from nas.elastic import ElasticSpace, Part
+from nas.errors import UsageError
+from nas.graph import Graph, GraphBuilder, Weight
+from nas.space import Choice, Resolution, spaces
+from nas.units import parse_resolution
+
+if TYPE_CHECKING:
+    from torch import nn
+
+RESOLUTIONS = ("192x192", "224x224", "256x256", "288x288", "320x320", "384x384")
+PATCH, SMALL_PATCH = 16, 2
+_SMALL = 48
+"""A proxy with a side shorter than this has patches of `SMALL_PATCH`, so that it has about as many tokens as what it stands for."""
+
+_LARGEST_SMALL = 94
+"""Longest side of a member's proxy with small patches."""
+
+
+@dataclass(frozen=True)
+class _Size:
+    """Choices of a preset."""
+
+    widths: tuple[int, ...]
+    depths: tuple[int, ...]
+    heads: tuple[int, ...]
+    expansions: tuple[str, ...]
+    head_dim: int = 64
+
+
+SIZES: Mapping[str, _Size] = {
+    "n": _Size((32, 48), (2, 3, 4), (1, 2, 3), ("2", "3", "4"), head_dim=16),
+    "t": _Size((192, 216, 240), (12, 13, 14), (3, 4), ("3.5", "4")),
+    "s": _Size((320, 384, 448), (12, 13, 14), (5, 6, 7), ("3", "3.5", "4")),
+    "b": _Size((528, 576, 624), (14, 15, 16), (9, 10), ("3", "3.5", "4")),
+}
+
+
+def patch_of(resolution: Resolution) -> int:
+    """Return the side of a patch for pictures of a size."""
+    return SMALL_PATCH if max(resolution) <= _LARGEST_SMALL else PATCH
+
+
+@dataclass(frozen=True)
+class Patches(Part):
+    """(1, 3, h, w) -> (1, 1 + tokens, width): a convolution, a class token before the patches, positions added."""
+
+    width: int
+
+    @property
+    def _grid(self) -> Resolution:
+        height, width = self.shape[2:]
+        patch = patch_of((height, width))
+        return height // patch, width // patch
+
+    def lower(self, builder: GraphBuilder, x: str) -> str:
+        """Write the deploy form."""
+        patch, tokens = patch_of((self.shape[2], self.shape[3])), prod(self._grid)
+        x = builder.conv(x, self.width, patch, stride=patch, pads=(0, 0, 0, 0), name="projection")
+        x = builder.transpose(builder.reshape(x, (1, self.width, tokens)), (0, 2, 1))
+        x = builder.add_operator("Concat", [x], {"axis": 1}, weights=[Weight((1, 1, self.width))], name="class_token")
+        return builder.scale(x, (1, 1 + tokens, self.width), op="Add", parameter=False, name="positions")
+
+    def build(self) -> nn.Module:
+        """Return the training form."""
+        from search_spaces.layers.tokens import PatchEmbedding
+
+        return PatchEmbedding(self.width, patch_of((self.shape[2], self.shape[3])), self._grid)
+
+
+@dataclass(frozen=True)
+class Attention(Part):
+    """(1, tokens, c) -> (1, tokens, c): y = x + attention(norm(x)); heads of `head_dim` channels, whatever c is."""
+
+    heads: int
+    head_dim: int
+
+    def lower(self, builder: GraphBuilder, x: str) -> str:
+        """Write the deploy form."""
+        n, tokens, channels = self.shape
+        inner = self.heads * self.head_dim
+        y = builder.norm("LayerNormalization", x, channels, name="norm", axis=-1, epsilon=1e-6)
+        parts = builder.split(builder.gemm(y, 3 * inner, name="qkv"), (inner,) * 3, axis=2)
+        q, k, v = (builder.transpose(builder.reshape(p, (n, tokens, self.heads, self.head_dim)), (0, 2, 1, 3)) for p in parts)
+        y = builder.transpose(builder.attention(q, k, v), (0, 2, 1, 3))
+        return builder.binary("Add", x, builder.gemm(builder.reshape(y, (n, tokens, inner)), channels, name="project"), name="residual")
+
+    def build(self) -> nn.Module:
+        """Return the training form."""
+        from search_spaces.layers.tokens import PreNorm, TokenAttention
+
+        return PreNorm(TokenAttention(self.shape[2], self.heads, head_dim=self.head_dim), self.shape[2])
+
+
+@dataclass(frozen=True)
+class Perceptron(Part):
+    """(1, tokens, c) -> (1, tokens, c): y = x + perceptron(norm(x)) with ⌊expansion · c⌋ hidden channels."""
+
+    expansion: float
+
+    def lower(self, builder: GraphBuilder, x: str) -> str:
+        """Write the deploy form."""
+        channels = self.shape[2]
+        y = builder.norm("LayerNormalization", x, channels, name="norm", axis=-1, epsilon=1e-6)
+        y = builder.unary("Gelu", builder.gemm(y, int(self.expansion * channels), name="expand"), name="act", approximate="none")
+        return builder.binary("Add", x, builder.gemm(y, channels, name="project"), name="residual")
+
+    def build(self) -> nn.Module:
+        """Return the training form."""
+        from search_spaces.channel_mixers.mlp import TokenPerceptron
+        from search_spaces.layers.tokens import PreNorm
+
+        channels = self.shape[2]
+        return PreNorm(TokenPerceptron(channels, int(self.expansion * channels), "gelu"), channels)
+
+
+@dataclass(frozen=True)
+class Head(Part):
+    """(1, tokens, c) -> (1, classes): the class token, normalised, and a linear layer."""
+
+    classes: int
+
+    def lower(self, builder: GraphBuilder, x: str) -> str:
+        """Write the deploy form."""
+        channels = self.shape[2]
+        first = builder.add_operator("Gather", [x], {"axis": 1, "index": 0}, shape=(1, channels), name="first")
+        y = builder.norm("LayerNormalization", first, channels, name="norm", axis=-1, epsilon=1e-6)
+        return builder.gemm(y, self.classes, name="classifier")
+
+    def build(self) -> nn.Module:
+        """Return the training form."""
+        from search_spaces.layers.tokens import ClassTokenHead
+
+        return ClassTokenHead(self.shape[2], self.classes)
+
+
+@spaces.register("vit")
+class VisionTransformer(ElasticSpace):
+    """The plain transformer; see the module.
+
+    Args:
+        preset: ``n``, ``t``, ``s`` or ``b``.
+        num_classes: Of the head.
+        resolution: Fixes the deployment resolution; None leaves it to the search.
+
+    Raises:
+        UsageError: A resolution that patches do not divide.
+    """
+
+    presets = ("n", "t", "s", "b")
+
+    def __init__(self, preset: str, *, num_classes: int = 1000, resolution: Resolution | None = None) -> None:
+        self.name, self.num_classes, self._size = f"vit-{preset}", num_classes, SIZES[preset]
+        if resolution is not None and (min(resolution) < 32 or any(side % patch_of(resolution) for side in resolution)):
+            raise UsageError(
+                f"space {self.name}: cannot take the resolution, got {resolution}. Expected multiples of {patch_of(resolution)} from 32 pixels a side."
+            )
+        resolutions = RESOLUTIONS if resolution is None else (f"{resolution[0]}x{resolution[1]}",)
+        size = self._size
+        self.choices = (
+            Choice("resolution", resolutions),
+            Choice("width", size.widths, ordered=True),
+            Choice("depth", size.depths, ordered=True),
+            *(
+                choice
+                for b in range(size.depths[-1])
+                for choice in (
+                    Choice(f"block{b}.heads", size.heads, ordered=True),
+                    Choice(f"block{b}.expansion", size.expansions, ordered=True),
+                )
+            ),
+        )
+        self._graphs: dict[Part, Graph] = {}
+
+    @classmethod
+    def make(cls, preset: str = "", **options: Any) -> VisionTransformer:
+        """Return the space of a preset; options are those of the class.
+
+        Raises:
+            UsageError: An option that the space does not know.
+        """
+        if unknown := sorted(set(options) - {"num_classes", "resolution"}):
+            raise UsageError(f"space vit: unknown option, got {unknown[0]!r}. Expected num_classes or resolution.")
+        return cls(preset, **options)
+
+    def canonical(self, genes: tuple[Gene, ...]) -> tuple[Gene, ...]:
+        """Return the spelling in which genes of blocks beyond the depth take their first value."""
+        depth = genes[2] if len(genes) > 2 else None
+        if not isinstance(depth, int) or depth < 0:
+            return genes
+        beyond = 3 + 2 * depth
+        return (*genes[:beyond], *(choice.values[0] for choice in self.choices[beyond : len(genes)]))
+
+    def validate(self, architecture: Architecture) -> None:
+        """Check membership; a resolution that the user fixed for a run is accepted beside those that are searched."""
+        genes = architecture.genes
+        if genes and isinstance(genes[0], str) and genes[0] not in self.choices[0].values and "x" in genes[0]:
+            parse_resolution(genes[0])
+            architecture = Architecture(architecture.space, architecture.version, (self.choices[0].values[0], *genes[1:]))
+        super().validate(architecture)
+
+    def size(self) -> int:
+        """Return the exact number of members."""
+        size, per_block = self._size, len(self._size.heads) * len(self._size.expansions)
+        return len(self.choices[0].values) * len(size.widths) * sum(per_block**depth for depth in size.depths)
+
+    def parts(self, architecture: Architecture, resolution: Resolution | None = None, num_classes: int | None = None) -> tuple[Part, ...]:
+        """Return the chain of an architecture."""
+        size = resolution or parse_resolution(str(architecture.genes[0]))
+        return tuple(self._chain(size, architecture.genes[1:], num_classes or self.num_classes))
+
+    def _chain(self, resolution: Resolution, genes: tuple[Any, ...], classes: int) -> Iterator[Part]:
+        width, depth, *settings = genes
+        yield (first := Patches("patches", (1, 3, *resolution), width))
+        shape = (1, 1 + prod(first._grid), width)  # noqa: SLF001
+        for b in range(depth):
+            heads, expansion = settings[2 * b : 2 * b + 2]
+            yield Attention(f"block{b}.attention", shape, heads, self._size.head_dim)
+            yield Perceptron(f"block{b}.perceptron", shape, float(expansion))
+        yield Head("head", shape, classes)
+
+    def segments(self, architecture: Architecture, resolution: Resolution | None = None) -> tuple[tuple[str, Graph], ...]:
+        """Return patches, half-blocks and head as cached graphs."""
+        held, found = self._graphs, []
+        for part in self.parts(architecture, resolution):
+            if part not in held:
+                held[part] = part.graph()
+            found.append((part.label, held[part]))
+        return tuple(found)
+
+    def proxy(self, architecture: Architecture, resolution: Resolution) -> Resolution:
+        """Return the proxy resolution times (deployment resolution / 224) in whole patches, if the search may choose.
+
+        A proxy of 28 pixels gives every member as many tokens as its deployment resolution does.
+        """
+        if len(self.choices[0].values) == 1:
+            return resolution
+        small = min(resolution) < _SMALL
+        patch = SMALL_PATCH if small else PATCH
+        own = parse_resolution(str(architecture.genes[0]))
+        height, width = (patch * max(1, round(base * side / 224 / patch)) for base, side in zip(resolution, own, strict=True))
+        if small:
+            return min(height, _LARGEST_SMALL), min(width, _LARGEST_SMALL)
+        return max(height, 6 * PATCH), max(width, 6 * PATCH)
+
+    def slots(self, resolution: Resolution, num_classes: int) -> Mapping[str, tuple[Part, ...]]:
+        """Return every position at its largest; no weight depends on the number of tokens."""
+        largest = self.architecture([choice.values[-1] for choice in self.choices])
+        return {part.slot: (part,) for part in self.parts(largest, self.proxy(largest, resolution), num_classes)}
