@@ -69,14 +69,15 @@ class Patches(Part):
     width: int
 
     @property
-    def _grid(self) -> Resolution:
+    def grid(self) -> Resolution:
+        """Patches by height and width."""
         height, width = self.shape[2:]
         patch = patch_of((height, width))
         return height // patch, width // patch
 
     def lower(self, builder: GraphBuilder, x: str) -> str:
         """Write the deploy form."""
-        patch, tokens = patch_of((self.shape[2], self.shape[3])), prod(self._grid)
+        patch, tokens = patch_of((self.shape[2], self.shape[3])), prod(self.grid)
         x = builder.conv(x, self.width, patch, stride=patch, pads=(0, 0, 0, 0), name="projection")
         x = builder.transpose(builder.reshape(x, (1, self.width, tokens)), (0, 2, 1))
         x = builder.add_operator("Concat", [x], {"axis": 1}, weights=[Weight((1, 1, self.width))], name="class_token")
@@ -86,7 +87,7 @@ class Patches(Part):
         """Return the training form."""
         from search_spaces.layers.tokens import PatchEmbedding
 
-        return PatchEmbedding(self.width, patch_of((self.shape[2], self.shape[3])), self._grid)
+        return PatchEmbedding(self.width, patch_of((self.shape[2], self.shape[3])), self.grid)
 
 
 @dataclass(frozen=True)
@@ -233,7 +234,7 @@ class VisionTransformer(ElasticSpace):
     def _chain(self, resolution: Resolution, genes: tuple[Any, ...], classes: int) -> Iterator[Part]:
         width, depth, *settings = genes
         yield (first := Patches("patches", (1, 3, *resolution), width))
-        shape = (1, 1 + prod(first._grid), width)  # noqa: SLF001
+        shape = (1, 1 + prod(first.grid), width)
         for b in range(depth):
             heads, expansion = settings[2 * b : 2 * b + 2]
             yield Attention(f"block{b}.attention", shape, heads, self._size.head_dim)

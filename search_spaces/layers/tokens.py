@@ -81,7 +81,8 @@ class ScaledPatchConv(nn.Conv2d):
         plain = nn.Conv2d(3, self.out_channels, self.kernel_size, self.stride, device=self.weight.device, dtype=self.weight.dtype)  # type: ignore[arg-type]
         with torch.no_grad():
             plain.weight.copy_(self.weight.double() * self.factor)
-            assert plain.bias is not None and self.bias is not None
+            assert plain.bias is not None
+            assert self.bias is not None
             plain.bias.copy_(self.bias)
         return plain.eval()
 
@@ -103,6 +104,7 @@ class PatchEmbedding(nn.Module):
 
     def __init__(self, channels: int, patch: int, grid: Resolution) -> None:
         super().__init__()
+        self.positions: Tensor
         self.projection = ScaledPatchConv(channels, patch)
         self.class_token = nn.Parameter(torch.randn(1, 1, channels) * 0.02)
         self.register_buffer("positions", positions(channels, grid), persistent=False)

@@ -1,0 +1,123 @@
+"""The plain transformers' space: DeiT is a member, weights serve every number of tokens, the deploy form is exact."""
+
+import numpy as np
+import pytest
+import torch
+
+from nas.elastic import ElasticSpace, is_elastic
+from nas.errors import UsageError
+from nas.frontends.torch_module import trace_module
+from nas.mixer import fuse
+from nas.precision import PrecisionSpace
+from nas.space import get_space
+from nas.supernet.weights import Supernet
+from search_spaces.layers.tokens import PatchEmbedding, ScaledPatchConv, positions
+
+
+@pytest.fixture(scope="module")
+def space() -> ElasticSpace:
+    found = get_space("vit-n", num_classes=5)
+    assert isinstance(found, ElasticSpace)
+    return found
+
+
+@pytest.fixture(scope="module")
+def net(space: ElasticSpace) -> Supernet:
+    return Supernet(space, 5, (28, 28), seed=1)
+
+
+def test_deit_tiny_is_a_member_but_for_its_learned_positions() -> None:
+    space = get_space("vit-t")
+    member = space.architecture(["224x224", 192, 12, *[3, "4"] * 14])
+    cost = space.lower(member).cost
+    assert cost.params == 5_717_416 - 197 * 192
+    assert cost.macs == 1_253_683_200
+
+
+@pytest.mark.parametrize("index", range(3))
+def test_the_graph_is_what_the_module_does(space: ElasticSpace, net: Supernet, index: int) -> None:
+    member = [space.sample(np.random.default_rng(index)), space.extreme(True), space.extreme(False)][index]
+    size = space.proxy(member, net.resolution)
+    module = net.extract(member, size).eval()
+    x = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = net.path(member).train(False)(x)
+        assert torch.equal(module(x), expected)
+        assert torch.allclose(fuse(module)(x), expected, atol=1e-5)
+    traced, lowered = trace_module(fuse(module), (1, 3, *size)), space.lower(member, size)
+    assert [op.op for op in traced.operators] == [op.op for op in lowered.operators]
+    assert [op.outputs[0].shape for op in traced.operators] == [op.outputs[0].shape for op in lowered.operators]
+    assert (traced.cost.macs, traced.cost.params) == (lowered.cost.macs, lowered.cost.params)
+
+
+def test_a_proxy_of_28_pixels_has_the_tokens_of_the_deployment(space: ElasticSpace) -> None:
+    for resolution in space.choices[0].values:
+        member = space.architecture([resolution, *(choice.values[0] for choice in space.choices[1:])])
+        proxy = space.proxy(member, (28, 28))
+        assert space.lower(member, proxy).operators[1].outputs[0].shape == space.lower(member).operators[1].outputs[0].shape
+
+
+def test_a_large_patch_says_of_an_enlarged_picture_what_the_small_one_said(space: ElasticSpace, net: Supernet) -> None:
+    member = space.architecture(["384x384", *(choice.values[-1] for choice in space.choices[1:])])
+    picture = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(0)).repeat_interleave(6, 2).repeat_interleave(6, 3)
+    with torch.no_grad():
+        small = net.extract(member, (48, 48)).eval()(picture)
+        large = net.extract(member, (384, 384)).eval()(picture.repeat_interleave(8, 2).repeat_interleave(8, 3))
+    assert torch.allclose(small, large, atol=1e-4)
+
+
+def test_patches_of_any_side_start_alike() -> None:
+    spread = {}
+    for patch in (2, 16):
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            conv = ScaledPatchConv(64, patch)
+        plain = conv.fuse()
+        assert isinstance(plain, torch.nn.Conv2d)
+        spread[patch] = patch * plain.weight.std().item()
+    assert spread[2] == pytest.approx(spread[16], rel=0.1)
+
+
+def test_positions_of_a_narrow_network_are_the_first_of_a_wide_one() -> None:
+    wide, narrow = positions(48, (3, 5)), positions(32, (3, 5))
+    assert wide.shape == (1, 16, 48)
+    assert torch.equal(wide[..., :32], narrow)
+    assert len(np.unique(narrow[0].numpy().round(4), axis=0)) == 16
+
+
+def test_training_sees_a_quarter_of_the_patches_and_draws_by_the_pictures() -> None:
+    module = PatchEmbedding(8, 2, (8, 8))
+    a, b = torch.randn(2, 2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+
+    def kept(x: torch.Tensor) -> list[int]:
+        with torch.no_grad():
+            whole, part = module.eval()(x)[0], module.train()(x)[0]
+        assert torch.equal(part[0], whole[0])
+        return [int((whole == row).all(dim=1).nonzero()) for row in part[1:]]
+
+    assert len(set(kept(a))) == 16
+    assert kept(a) == kept(a)
+    assert kept(a) != kept(b)
+
+
+def test_precision_may_differ_by_block(space: ElasticSpace) -> None:
+    mixed = PrecisionSpace(space, ["fp16", "w8a8"])
+    names = {choice.name for choice in mixed.choices}
+    assert {"precision", "block0.precision"} <= names
+    member = mixed.with_precision(space.extreme(True), "w8a8")
+    i = [choice.name for choice in mixed.choices].index("block0.precision")
+    changed = mixed.architecture([*member.genes[:i], "fp16", *member.genes[i + 1 :]])
+    precisions = mixed.part_precisions(changed)
+    assert {precisions["block0.attention"], precisions["block0.perceptron"]} == {"fp16"}
+    assert precisions["block1.attention"] == "w8a8"
+
+
+def test_names_and_refusals() -> None:
+    assert is_elastic("vit-n")
+    assert is_elastic("hybrid-s@fp16+w8a8")
+    assert not is_elastic("zoo")
+    assert not is_elastic("no-such-space")
+    with pytest.raises(UsageError, match="multiples of 16"):
+        get_space("vit-n", resolution=(200, 200))
+    with pytest.raises(UsageError, match="unknown option"):
+        get_space("vit-n", without=("mlp",))
