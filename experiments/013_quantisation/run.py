@@ -4,8 +4,10 @@
     python experiments/013_quantisation/run.py --run runs/cifar --data DATA --part members
     python experiments/013_quantisation/run.py --run runs/cifar --data DATA --part attention
     python experiments/013_quantisation/run.py --run runs/cifar --data DATA --part fronts
+    python experiments/013_quantisation/run.py --run runs/vit --space vit-n --name cifar10-vit --data DATA --part members   # or fronts
     python experiments/013_quantisation/run.py --weights runs/vit.safetensors --data DATA --part transformer
 
+``members``, ``attention`` and ``fronts`` need no more of a run than its ``supernet.safetensors``, as ``nas train`` writes it.
 Each part writes ``results/<name>-<part>.json`` after every row and goes on from there, so it can be run in pieces (``--minutes``). Test images
 are read by ``chosen``, ``members``, ``attention`` and ``transformer``; what is chosen on the way is chosen on validation images. Ranges are taken from 256
 training pictures, batch-norm statistics from 1,024.
@@ -474,6 +476,7 @@ def main() -> None:
     parser.add_argument("--space", default="hybrid-s")
     parser.add_argument("--part", choices=("chosen", "members", "attention", "fronts", "transformer"), required=True)
     parser.add_argument("--members", type=int, default=20)
+    parser.add_argument("--test-pictures", type=int, help="Test pictures that `members` are measured on; default: all.")
     parser.add_argument("--evals", type=int, default=80)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--search-seed", type=int, default=0, help="Of the searches of `fronts`; each adds a row.")
@@ -482,8 +485,11 @@ def main() -> None:
     parser.add_argument("--studies", type=Path, default=Path("runs"), help="Where the journals of `fronts` lie.")
     args = parser.parse_args()
     dataset = load_dataset(args.data, seed=args.seed)
+    if args.test_pictures:
+        dataset = dataset.thinned("test", args.test_pictures)
     stop = time.monotonic() + 60 * args.minutes
-    source = "--weights WEIGHTS" if args.part == "transformer" else "--run RUN"
+    source = "--weights WEIGHTS" if args.part == "transformer" else f"--run RUN --space {args.space}"
+    source += f" --test-pictures {args.test_pictures}" if args.test_pictures else ""
     head = {
         "command": f"python experiments/013_quantisation/run.py {source} --data {Path(args.data).name} --part {args.part}",
         "data": dataset.name,

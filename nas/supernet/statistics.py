@@ -34,6 +34,9 @@ def recalibrate(network: Path | nn.Module, batches: Iterable[Tensor]) -> None:
         "Slimmable networks" (arXiv 1903.05134) and BigNAS; the averages are cumulative, not exponential.
     """
     norms = list(network.norms()) if isinstance(network, Path) else [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
+    if not norms:
+        network.train(False)
+        return
     before = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
