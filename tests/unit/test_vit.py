@@ -1,14 +1,20 @@
 """The plain transformers' space: DeiT is a member, weights serve every number of tokens, the deploy form is exact."""
 
+import logging
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from nas.elastic import ElasticSpace, is_elastic
 from nas.errors import UsageError
+from nas.exporters.onnx import scores_of
+from nas.exporters.onnx_quantised import QuantisedOnnxExporter
 from nas.frontends.torch_module import trace_module
 from nas.mixer import fuse
 from nas.precision import PrecisionSpace
+from nas.quantisation.simulate import simulate
 from nas.space import get_space
 from nas.supernet.weights import Supernet
 from search_spaces.layers.tokens import PatchEmbedding, ScaledPatchConv, positions
@@ -121,3 +127,19 @@ def test_names_and_refusals() -> None:
         get_space("vit-n", resolution=(200, 200))
     with pytest.raises(UsageError, match="unknown option"):
         get_space("vit-n", without=("mlp",))
+
+
+def test_a_quantised_file_answers_as_the_simulation_and_says_nothing(
+    space: ElasticSpace, net: Supernet, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    member = space.extreme(False)
+    module = fuse(net.extract(member, (24, 24)).eval())
+    with torch.no_grad():  # as large as trained ones: a norm after it would blow up what rounding leaves of a fresh one
+        module.get_parameter("patches.class_token").normal_(generator=torch.Generator().manual_seed(0))
+    shown = list(torch.randn(4, 8, 3, 24, 24, generator=torch.Generator().manual_seed(0)))
+    made = QuantisedOnnxExporter("w8a8", shown, ("minmax",)).export(module, trace_module(module, (1, 3, 24, 24)), tmp_path / "n.onnx")
+    simulated = simulate(module, shown, "w8a8", ("minmax",))
+    x = shown[0][:1]
+    found, expected = scores_of(made.path, x.numpy()), simulated(x).numpy()
+    assert np.abs(found - expected).max() < 0.05 * np.abs(expected).max()
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
