@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from importlib.metadata import version
@@ -35,7 +35,7 @@ from nas.arch import Architecture
 from nas.evaluator import Metrics
 from nas.objective import Goal
 from nas.pareto import hypervolume
-from nas.protocols.search import Runs, Table, compare, contestants
+from nas.protocols.search import PEERS, Job, Runs, Table, Task, compare, contestants
 from nas.searcher import Searcher, Trial, searchers
 from nas.study import Study
 from nas.testing.searchers import ToyEvaluator, ToyJudge, ToySpace, toy_goal
@@ -47,6 +47,7 @@ HELD_OUT = ("2080ti_32", "titanxp_1", "gold_6240", "pixel2", "samsung_a50", "ess
 
 COLUMNS = ("cifar10_test", "cifar100_test", "imagenet16_120_test")
 QUANTILES = (0.2, 0.4, 0.6)
+EVALS = 200
 SPACE, DEVICE, CHANCE_PCT = "hybrid-s", "sa8295p", 10.0
 GENES, BUDGET = 40, "50ms"
 
@@ -58,17 +59,32 @@ def table(arguments: argparse.Namespace) -> dict[str, Any]:
     seeds = range(first := 100 if arguments.held_out else 0, first + arguments.repeats)
     names = [name for given in arguments.searcher for name in contestants(given)]
     runs, found, said = Runs(arguments.runs), {}, partial(print, file=sys.stderr)
+    problems: list[Task] = []
     for column in columns:
         truth = Table.load(*files, column, devices, raw=arguments.raw)
         tasks = [truth.task(device, quantile) for device in devices for quantile in QUANTILES]
-        found[column] = compare(truth, names, tasks, evals=200, seeds=seeds, workers=arguments.workers, runs=runs, said=said)
+        found[column] = compare(truth, names, tasks, evals=EVALS, seeds=seeds, workers=arguments.workers, runs=runs, said=said)
+        problems += tasks
+    rows = {name: [runs.figures(Job(name, task, seed, EVALS)) or {} for seed in seeds for task in problems] for name in names}
     return {
         "isomorphic": "apart" if arguments.raw else "one",
         "devices": devices,
         "budget_quantiles": QUANTILES,
         "seeds": [seeds.start, seeds.stop - 1],
         "columns": found,
+        "differences": {
+            f"{name} - {peer}": differences(rows[name], rows[peer])
+            for name in names
+            for peer in names
+            if name not in PEERS and peer in PEERS
+        },
     }
+
+
+def differences(rows: Sequence[Mapping[str, float]], others: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float]]:
+    """Return the mean difference of each figure over runs of the same task and seed, and its standard error."""
+    apart = {key: np.array([row[key] - other[key] for row, other in zip(rows, others, strict=True)]) for key in rows[0]}
+    return {key: {"mean": float(d.mean()), "standard_error": float(d.std(ddof=len(d) > 1) / np.sqrt(len(d)))} for key, d in apart.items()}
 
 
 class Stamped(ToyEvaluator):
