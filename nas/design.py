@@ -204,12 +204,13 @@ def point_of(problem: Problem, trial: Trial) -> dict[str, Any]:
 
 
 def blocks(problem: Problem, architecture: Architecture) -> list[str]:
-    """Return the choices that have an effect, one line for what precedes the stages and one a stage."""
+    """Return the choices that have an effect, one line for what precedes the stages (or blocks) and one a stage."""
     active = [label for label, _ in problem.space.segments(architecture, problem.judge.resolution)]
     lines: dict[str, list[str]] = {}
     for name, gene in problem.space.describe(architecture).items():
         stage, *rest = name.split(".")
-        if gene == INHERIT or (len(rest) > 1 and not any(label.startswith(f"{stage}.{rest[0]}.") for label in active)):
+        place = name.rpartition(".")[0]
+        if gene == INHERIT or (place and not any(label.startswith(f"{place}.") for label in active)):
             continue
         lines.setdefault(stage if rest else "input", []).append(f"{' '.join(rest) or stage} {gene}")
     return [f"{stage}: {', '.join(genes)}" for stage, genes in lines.items()]

@@ -7,13 +7,16 @@ import numpy as np
 import pytest
 import torch
 
+from nas.design import blocks
 from nas.elastic import ElasticSpace, is_elastic
 from nas.errors import UsageError
 from nas.exporters.onnx import scores_of
 from nas.exporters.onnx_quantised import QuantisedOnnxExporter
 from nas.frontends.torch_module import trace_module
+from nas.judge import Judge, load_targets, make_goal
 from nas.mixer import fuse
 from nas.precision import PrecisionSpace
+from nas.problem import Problem, Request
 from nas.quantisation.simulate import simulate
 from nas.space import get_space
 from nas.supernet.weights import Supernet
@@ -143,3 +146,12 @@ def test_a_quantised_file_answers_as_the_simulation_and_says_nothing(
     found, expected = scores_of(made.path, x.numpy()), simulated(x).numpy()
     assert np.abs(found - expected).max() < 0.05 * np.abs(expected).max()
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def test_a_report_leaves_out_blocks_beyond_the_depth(space: ElasticSpace) -> None:
+    targets = load_targets(["sa8295p"], None)
+    goal = make_goal(targets, ["5ms"])
+    request = Request(devices=("sa8295p",), budgets=("5ms",), space=space.name)
+    problem = Problem(request, targets, goal, space, Judge(space, goal, targets))
+    lines = blocks(problem, space.extreme(False))
+    assert [line.partition(":")[0] for line in lines] == ["input", "block0", "block1"]
