@@ -251,12 +251,10 @@ class VisionTransformer(ElasticSpace):
         return tuple(found)
 
     def proxy(self, architecture: Architecture, resolution: Resolution) -> Resolution:
-        """Return the proxy resolution times (deployment resolution / 224) in whole patches, if the search may choose.
+        """Return the proxy resolution times (deployment resolution / 224), in whole patches.
 
         A proxy of 28 pixels gives every member as many tokens as its deployment resolution does.
         """
-        if len(self.choices[0].values) == 1:
-            return resolution
         small = min(resolution) < _SMALL
         patch = SMALL_PATCH if small else PATCH
         own = parse_resolution(str(architecture.genes[0]))

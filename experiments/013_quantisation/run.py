@@ -58,6 +58,7 @@ from nas.supernet.rank import bootstrap, kendall
 from nas.supernet.statistics import calibration_indices, pictures, predictions, recalibrate
 from nas.supernet.train import Recipe, load_supernet
 from nas.supernet.weights import Supernet
+from nas.units import parse_resolution
 from search_spaces.layers.tokens import to_tokens
 from search_spaces.references.vit import ViTNet
 
@@ -413,14 +414,17 @@ def unpacked(row: dict[str, Any]) -> npt.NDArray[np.bool_]:
     return np.unpackbits(np.frombuffer(bytes.fromhex(row["right"]), dtype=np.uint8), count=row["images"]).astype(bool)
 
 
-def fronts(report: Report, run: Path, dataset: Dataset, evals: int, seed: int, stop: float, folder: Path, pictures: int) -> None:
+def fronts(
+    report: Report, run: Path, dataset: Dataset, evals: int, seed: int, stop: float, folder: Path, pictures: int, resolution: str | None
+) -> None:
     """Search the same supernet with precision as a gene, at fp16 alone and at w8a8 alone; the same number of evaluations each."""
     searches = {}
     few = dataset.thinned("validation", pictures)
+    fixed = {"resolution": parse_resolution(resolution)} if resolution else {}
     for precision in ("any", "w8a8", "fp16"):
         targets = load_targets([DEVICE], precision)
         goal = make_goal(targets, [BUDGET])
-        plain = get_space(report.data["space"], num_classes=dataset.num_classes)
+        plain = get_space(report.data["space"], num_classes=dataset.num_classes, **fixed)
         space, targets = choose_by_part(plain, targets) if precision == "any" else (plain, targets)  # type: ignore[arg-type]
         request = Request(devices=(DEVICE,), budgets=(BUDGET,), precision=precision, space=plain.name)
         problem = Problem(request, targets, goal, space, Judge(space, goal, targets), few)
@@ -440,7 +444,7 @@ def fronts(report: Report, run: Path, dataset: Dataset, evals: int, seed: int, s
             points.append({**values, "upper_ms": verdict.estimates[DEVICE].upper_ms, "precision": verdict.precisions[DEVICE]})
         found[precision] = {"evaluations": study.evaluations, "proposals": study.proposals, "front": points}
         print(precision, study.evaluations, len(points), flush=True)
-    report.data |= {"budget": BUDGET, "device": DEVICE, "pictures": pictures}
+    report.data |= {"budget": BUDGET, "device": DEVICE, "pictures": pictures, "resolution": resolution or "searched"}
     report.data["rows"] = [row for row in report.data["rows"] if row.get("seed") != seed]
     report.add({"seed": seed, "fronts": found, "compared": compare(found)})
     volumes = {name: np.array([row["compared"]["hypervolume"][name] for row in report.data["rows"]]) for name in searches}
@@ -481,6 +485,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--search-seed", type=int, default=0, help="Of the searches of `fronts`; each adds a row.")
     parser.add_argument("--pictures", type=int, default=1000, help="Validation pictures that score a candidate of `fronts`.")
+    parser.add_argument("--resolution", help="Deployment resolution of `fronts`; default: searched.")
     parser.add_argument("--minutes", type=float, default=600)
     parser.add_argument("--studies", type=Path, default=Path("runs"), help="Where the journals of `fronts` lie.")
     args = parser.parse_args()
@@ -490,6 +495,8 @@ def main() -> None:
     stop = time.monotonic() + 60 * args.minutes
     source = "--weights WEIGHTS" if args.part == "transformer" else f"--run RUN --space {args.space}"
     source += f" --test-pictures {args.test_pictures}" if args.test_pictures else ""
+    source += f" --pictures {args.pictures} --evals {args.evals}" if args.part == "fronts" else ""
+    source += f" --resolution {args.resolution}" if args.resolution else ""
     head = {
         "command": f"python experiments/013_quantisation/run.py {source} --data {Path(args.data).name} --part {args.part}",
         "data": dataset.name,
@@ -516,7 +523,7 @@ def main() -> None:
         attention(report, args.run, dataset, args.seed, stop)
     else:
         args.studies.mkdir(exist_ok=True)
-        fronts(report, args.run, dataset, args.evals, args.search_seed, stop, args.studies, args.pictures)
+        fronts(report, args.run, dataset, args.evals, args.search_seed, stop, args.studies, args.pictures, args.resolution)
 
 
 if __name__ == "__main__":
