@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -90,9 +90,15 @@ class Trained:
         labels = [label for label, _ in self.space.segments(self.architecture, self.resolution)]
         blocks: dict[str, list[str]] = {}
         for label in labels:
-            stage, *rest = label.split(".")
-            blocks.setdefault(f"{stage}.{rest[0]}" if rest else stage, []).append(child_name(label))
+            blocks.setdefault(_block_of(label, labels), []).append(child_name(label))
         return sensitivity_db(fuse(self.module), blocks, self.calibration(2 * _BATCH), precision)
+
+
+def _block_of(label: str, labels: Sequence[str]) -> str:
+    """Return what a part is a direct part of, if that has no larger parts: ``stage2.block1`` of ``stage2.block1.mixer``; else the part itself."""
+    parent = label.rpartition(".")[0]
+    beside = [other for other in labels if other.startswith(f"{parent}.")]
+    return parent if parent and all(other.rpartition(".")[0] == parent for other in beside) else label
 
 
 def normalising(artifact: Artifact, takes: str, dataset: Dataset) -> Artifact:

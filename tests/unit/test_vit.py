@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from nas.dataset import load_dataset
+from nas.deploy import Trained, spared
 from nas.design import blocks
 from nas.elastic import ElasticSpace, is_elastic
 from nas.errors import UsageError
@@ -155,3 +157,16 @@ def test_a_report_leaves_out_blocks_beyond_the_depth(space: ElasticSpace) -> Non
     problem = Problem(request, targets, goal, space, Judge(space, goal, targets))
     lines = blocks(problem, space.extreme(False))
     assert [line.partition(":")[0] for line in lines] == ["input", "block0", "block1"]
+
+
+def test_the_most_sensitive_block_is_spared(space: ElasticSpace, net: Supernet) -> None:
+    member = space.extreme(True)
+    size = space.proxy(member, net.resolution)
+    data = load_dataset("digits").thinned("train", 64)
+    trained = Trained(space, member, net.extract(member, size).eval(), size, data)
+    found = trained.sensitivity_db()
+    assert list(found) == ["patches", "block0", "block1", "block2", "block3", "head"]
+    mixed = PrecisionSpace(space, ["fp16", "w8a8"])
+    precisions = mixed.part_precisions(spared(trained, mixed))
+    worst = min((name for name in found if name.startswith("block")), key=found.__getitem__)
+    assert {label for label, precision in precisions.items() if precision == "fp16"} == {f"{worst}.attention", f"{worst}.perceptron"}
