@@ -15,6 +15,7 @@ from nas.arch import Architecture, Gene
 from nas.graph import Graph, GraphBuilder
 from nas.ops import Shape
 from nas.space import Resolution, SearchSpace
+from nas.units import parse_resolution
 
 if TYPE_CHECKING:
     from torch import nn
@@ -88,6 +89,14 @@ class ElasticSpace(SearchSpace):
     def part_precisions(self, architecture: Architecture) -> Mapping[str, str]:  # noqa: ARG002
         """Return the precision of each part by its label; empty where the run decides."""
         return {}
+
+    def validate(self, architecture: Architecture) -> None:
+        """Check membership; a resolution that the user fixed for a run is accepted beside those that are searched."""
+        genes, first = architecture.genes, self.choices[0]
+        if first.name == "resolution" and genes and isinstance(genes[0], str) and genes[0] not in first.values and "x" in genes[0]:
+            parse_resolution(genes[0])
+            architecture = Architecture(architecture.space, architecture.version, (first.values[0], *genes[1:]))
+        super().validate(architecture)
 
     def extreme(self, largest: bool) -> Architecture:
         """Return the member with every ordered gene at its upper or lower end; other genes at the dearest or the first value.

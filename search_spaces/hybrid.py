@@ -295,14 +295,6 @@ class Hybrid(ElasticSpace):
                     out[i : i + 3] = self._first[i : i + 3]
         return tuple(out)
 
-    def validate(self, architecture: Architecture) -> None:
-        """Check membership; a resolution that the user fixed for a run is accepted beside those that are searched."""
-        genes = architecture.genes
-        if genes and isinstance(genes[0], str) and genes[0] not in self.choices[0].values and "x" in genes[0]:
-            parse_resolution(genes[0])
-            architecture = Architecture(architecture.space, architecture.version, (self._first[0], *genes[1:]))
-        super().validate(architecture)
-
     def size(self) -> int:
         """Return the exact number of members."""
         total = prod(len(choice.values) for choice in self.choices[:2])

@@ -213,14 +213,6 @@ class VisionTransformer(ElasticSpace):
         beyond = 3 + 2 * depth
         return (*genes[:beyond], *(choice.values[0] for choice in self.choices[beyond : len(genes)]))
 
-    def validate(self, architecture: Architecture) -> None:
-        """Check membership; a resolution that the user fixed for a run is accepted beside those that are searched."""
-        genes = architecture.genes
-        if genes and isinstance(genes[0], str) and genes[0] not in self.choices[0].values and "x" in genes[0]:
-            parse_resolution(genes[0])
-            architecture = Architecture(architecture.space, architecture.version, (self.choices[0].values[0], *genes[1:]))
-        super().validate(architecture)
-
     def size(self) -> int:
         """Return the exact number of members."""
         size, per_block = self._size, len(self._size.heads) * len(self._size.expansions)
