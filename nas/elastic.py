@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nas.arch import Architecture, Gene
+from nas.errors import UsageError
 from nas.graph import Graph, GraphBuilder
 from nas.ops import Shape
-from nas.space import Resolution, SearchSpace
+from nas.space import Resolution, SearchSpace, family_of, get_space, spaces
 from nas.units import parse_resolution
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ class Part(ABC):
 
     Attributes:
         label: Position in the network (``stage2.block1.mixer``); unique in a member.
-        shape: Of the input at batch 1, (1, c, h, w).
+        shape: Of the input at batch 1, (1, c, h, w) of a map or (1, tokens, c).
     """
 
     label: str
@@ -135,8 +136,19 @@ def chain_of(modules: Mapping[str, Any]) -> Any:
 
 
 def is_elastic(name: str) -> bool:
-    """Return whether a name is that of a registered family of elastic spaces, with or without a preset."""
-    from nas.space import spaces
+    """Return whether a name is that of a family of elastic spaces, with or without a preset."""
+    family = family_of(name)
+    return family is not None and issubclass(spaces.get(family), ElasticSpace)
 
-    family = name.partition("@")[0].partition("-")[0]
-    return family in spaces.names() and issubclass(spaces.get(family), ElasticSpace)
+
+def get_elastic_space(name: str, **options: Any) -> ElasticSpace:
+    """Return the elastic space called `name`; see `nas.space.get_space`.
+
+    Raises:
+        UnknownNameError: No such space.
+        UsageError: No supernet serves it.
+    """
+    space = get_space(name, **options) if is_elastic(name) else get_space(name)
+    if not isinstance(space, ElasticSpace):
+        raise UsageError(f"space {name}: no supernet serves it. Expected one of {', '.join(filter(is_elastic, spaces.names()))}.")
+    return space

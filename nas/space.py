@@ -248,6 +248,12 @@ spaces: Registry[type[SearchSpace]] = Registry("spaces", "search_spaces")
 """Search spaces by family name."""
 
 
+def family_of(name: str) -> str | None:
+    """Return the registered family of a space's name (``hybrid`` of ``hybrid-s@fp16+w8a8``); None where there is none."""
+    plain = name.partition("@")[0]
+    return max((family for family in spaces.names() if plain == family or plain.startswith(f"{family}-")), key=len, default=None)
+
+
 def get_space(name: str, **options: Any) -> SearchSpace:
     """Return the space called `name`: a family (``zoo``), one with a preset (``hybrid-s``), one with precisions (``hybrid-s@fp16+w8a8``).
 
@@ -258,10 +264,9 @@ def get_space(name: str, **options: Any) -> SearchSpace:
         from nas.precision import PrecisionSpace
 
         return PrecisionSpace.make(name, **options)
-    families = spaces.names()
-    family = max((f for f in families if name == f or name.startswith(f"{f}-")), key=len, default=None)
+    family = family_of(name)
     if family is None:
-        raise UnknownNameError("space", name, families, "A new space is one file in search_spaces/.")
+        raise UnknownNameError("space", name, spaces.names(), "A new space is one file in search_spaces/.")
     kind, preset = spaces.get(family), name[len(family) + 1 :]
     if preset not in (kind.presets or ("",)):
         raise UnknownNameError("space", name, [f"{family}-{p}" for p in kind.presets])

@@ -243,13 +243,15 @@ class VisionTransformer(ElasticSpace):
         return tuple(found)
 
     def proxy(self, architecture: Architecture, resolution: Resolution) -> Resolution:
-        """Return the proxy resolution times (deployment resolution / 224), in whole patches.
+        """Return the proxy resolution times (deployment resolution / 224), in whole patches; a small deployment is its own proxy.
 
         A proxy of 28 pixels gives every member as many tokens as its deployment resolution does.
         """
+        own = parse_resolution(str(architecture.genes[0]))
+        if patch_of(own) == SMALL_PATCH:
+            return own
         small = min(resolution) < _SMALL
         patch = SMALL_PATCH if small else PATCH
-        own = parse_resolution(str(architecture.genes[0]))
         height, width = (patch * max(1, round(base * side / 224 / patch)) for base, side in zip(resolution, own, strict=True))
         if small:
             return min(height, _LARGEST_SMALL), min(width, _LARGEST_SMALL)

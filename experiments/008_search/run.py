@@ -65,7 +65,7 @@ def table(arguments: argparse.Namespace) -> dict[str, Any]:
         tasks = [truth.task(device, quantile) for device in devices for quantile in QUANTILES]
         found[column] = compare(truth, names, tasks, evals=EVALS, seeds=seeds, workers=arguments.workers, runs=runs, said=said)
         problems += tasks
-    rows = {name: [runs.figures(Job(name, task, seed, EVALS)) or {} for seed in seeds for task in problems] for name in names}
+    rows = {name: [runs.finished(Job(name, task, seed, EVALS)) for seed in seeds for task in problems] for name in names}
     return {
         "isomorphic": "apart" if arguments.raw else "one",
         "devices": devices,

@@ -496,6 +496,7 @@ def main() -> None:
     source = "--weights WEIGHTS" if args.part == "transformer" else f"--run RUN --space {args.space}"
     source += f" --test-pictures {args.test_pictures}" if args.test_pictures else ""
     source += f" --pictures {args.pictures} --evals {args.evals}" if args.part == "fronts" else ""
+    source += f" --name {args.name}" if args.name else ""
     source += f" --resolution {args.resolution}" if args.resolution else ""
     head = {
         "command": f"python experiments/013_quantisation/run.py {source} --data {Path(args.data).name} --part {args.part}",

@@ -25,18 +25,15 @@ def command(
     from dataclasses import replace
 
     from nas.dataset import load_dataset
-    from nas.elastic import ElasticSpace, is_elastic
+    from nas.elastic import get_elastic_space
     from nas.errors import UsageError
     from nas.events import EventBus
     from nas.report.progress import ProgressReport
-    from nas.space import get_space
     from nas.supernet.rank import rank
     from nas.supernet.train import default_recipe, load_supernet
 
     dataset = load_dataset(data, seed=seed, images=images)
-    found = get_space(space, num_classes=dataset.num_classes) if is_elastic(space) else get_space(space)
-    if not isinstance(found, ElasticSpace):
-        raise UsageError(f"rank: no supernet serves the space, got {space!r}. Expected hybrid-s or another elastic one.")
+    found = get_elastic_space(space, num_classes=dataset.num_classes)
     weights = load_supernet(supernet, found)
     if weights.num_classes != dataset.num_classes:
         raise UsageError(f"rank: the supernet has {weights.num_classes} classes, got data with {dataset.num_classes}.")

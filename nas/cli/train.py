@@ -34,11 +34,9 @@ def command(
     import os
 
     from nas.dataset import load_dataset
-    from nas.elastic import ElasticSpace, is_elastic
-    from nas.errors import UsageError
+    from nas.elastic import get_elastic_space
     from nas.events import EventBus
     from nas.report.progress import ProgressReport
-    from nas.space import get_space
     from nas.units import parse_resolution
 
     given = {"epochs": epochs, "batch": batch, "learning_rate": learning_rate}
@@ -51,9 +49,7 @@ def command(
     bus = EventBus([progress] if main else [])
     try:
         if architecture is None:
-            found = get_space(space, num_classes=dataset.num_classes) if is_elastic(space) else get_space(space)
-            if not isinstance(found, ElasticSpace):
-                raise UsageError(f"train: no supernet serves the space, got {space!r}. Expected hybrid-s or another elastic one.")
+            found = get_elastic_space(space, num_classes=dataset.num_classes)
             result = _train_supernet(found, dataset, size or (32, 32), settings, seed, out, bus)
         else:
             result = _train_alone(architecture, dataset, size, settings, seed, out, bus)

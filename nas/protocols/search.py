@@ -398,6 +398,10 @@ class Runs:
         """Return the figures of a job; None where it is still to be done."""
         return self._found.get(_written(job.key))
 
+    def finished(self, job: Job) -> dict[str, float]:
+        """Return the figures of a job that is done; it must be."""
+        return self._found[_written(job.key)]
+
     def add(self, job: Job, figures: dict[str, float]) -> None:
         """Keep the figures of a job."""
         self._found[_written(job.key)] = figures
@@ -443,7 +447,7 @@ def compare(
                 table.space.features(member)
         for job, figures in zip(lacking, _outcomes(lacking, workers), strict=True):
             runs.add(job, figures)
-        rows = [(job.task, row) for job in jobs if (row := runs.figures(job)) is not None]
+        rows = [(job.task, runs.finished(job)) for job in jobs]
         found[name] = summary = summarise([row for _, row in rows])
         summary["tasks"] = [
             {"device": task.device, "budget_quantile": task.quantile, "budget_ms": task.budget_ms}

@@ -165,7 +165,8 @@ class Supernet:
         """Return a member as a module of its own, whose weights are its own and as small as it is.
 
         Its batch norms have fresh statistics; see `nas.supernet.statistics.recalibrate`. Parameters whose shape depends
-        on the resolution (tables over positions) are interpolated linearly.
+        on the resolution (tables over positions, patches) are interpolated linearly; a convolution's window keeps its sum,
+        so that it says the same of the same picture at another size.
 
         Args:
             architecture: The member.
@@ -177,8 +178,11 @@ class Supernet:
         path = self.path(architecture)
         with torch.no_grad():
             for child, weights in zip(module.children(), path.weights, strict=True):
+                kernels = {id(part.weight) for part in child.modules() if isinstance(part, nn.Conv2d)}
                 for name, p in child.named_parameters():
                     p.copy_(resize(weights[name], tuple(p.shape)))
+                    if id(p) in kernels:
+                        p.mul_(weights[name].shape[2:].numel() / p.shape[2:].numel())
         return module.to(self.device)
 
     def _link(self, part: Part) -> Link:

@@ -16,8 +16,6 @@ KEPT = 0.25
 """Share of the patches that a training step sees."""
 
 _GOLDEN = (5**0.5 - 1) / 2
-_BASE_PATCH = 2
-"""Side of the patch whose weights are used as they are."""
 
 
 class TokenAttention(nn.Module):
@@ -58,35 +56,6 @@ class PreNorm(nn.Module):
         return y
 
 
-class ScaledPatchConv(nn.Conv2d):
-    """Patches by a strided convolution whose weights times (2 / patch)² are applied. (n, 3, h, w) -> (n, channels, h / patch, w / patch).
-
-    So the same weights, interpolated, say the same of the same picture at another size: its sum runs over as many more pixels.
-
-    Source:
-        The question is FlexiViT's (Beyer et al., arXiv 2212.08013), which solves for the weights instead.
-    """
-
-    def __init__(self, channels: int, patch: int) -> None:
-        super().__init__(3, channels, patch, patch)
-        self.factor = (_BASE_PATCH / patch) ** 2
-        with torch.no_grad():
-            self.weight.div_(self.factor)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(x, self.weight * self.factor, self.bias, self.stride)
-
-    def fuse(self) -> nn.Module:
-        """Return the plain convolution."""
-        plain = nn.Conv2d(3, self.out_channels, self.kernel_size, self.stride, device=self.weight.device, dtype=self.weight.dtype)  # type: ignore[arg-type]
-        with torch.no_grad():
-            plain.weight.copy_(self.weight.double() * self.factor)
-            assert plain.bias is not None
-            assert self.bias is not None
-            plain.bias.copy_(self.bias)
-        return plain.eval()
-
-
 class PatchEmbedding(nn.Module):
     """Patches as tokens behind a class token, with fixed positions. (n, 3, h, w) -> (n, 1 + tokens, channels).
 
@@ -105,7 +74,7 @@ class PatchEmbedding(nn.Module):
     def __init__(self, channels: int, patch: int, grid: Resolution) -> None:
         super().__init__()
         self.positions: Tensor
-        self.projection = ScaledPatchConv(channels, patch)
+        self.projection = nn.Conv2d(3, channels, patch, patch)
         self.class_token = nn.Parameter(torch.randn(1, 1, channels) * 0.02)
         self.register_buffer("positions", positions(channels, grid), persistent=False)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from nas.elastic import ElasticSpace
+from nas.elastic import get_elastic_space
 from nas.errors import UsageError
 from nas.graph import GraphBuilder
 from nas.mixer import fuse
@@ -12,15 +12,9 @@ from nas.space import get_space
 from search_spaces.hybrid import DEFAULT_MIXERS, SIZES, Hybrid
 
 
-def hybrid(name: str, **options: object) -> ElasticSpace:
-    space = get_space(name, **options)
-    assert isinstance(space, ElasticSpace)
-    return space
-
-
 @pytest.mark.parametrize("preset", Hybrid.presets)
 def test_largest_member_keeps_the_preset_and_the_space_is_large(preset: str) -> None:
-    space = hybrid(f"hybrid-{preset}", resolution=(224, 224))
+    space = get_elastic_space(f"hybrid-{preset}", resolution=(224, 224))
     largest, smallest = space.extreme(True), space.extreme(False)
     assert space.lower(largest).cost.macs <= SIZES[preset[-1]].most_macs
     assert space.lower(largest).cost.macs > 4 * space.lower(smallest).cost.macs
@@ -56,7 +50,7 @@ def test_a_fixed_resolution_may_be_any_and_is_still_a_member() -> None:
 
 
 def test_the_proxy_follows_the_resolution_where_the_search_may_choose_it() -> None:
-    space, fixed = hybrid("hybrid-s"), hybrid("hybrid-s", resolution=(224, 224))
+    space, fixed = get_elastic_space("hybrid-s"), get_elastic_space("hybrid-s", resolution=(224, 224))
     sizes = {}
     for text in space.choices[0].values:
         genes = list(space.extreme(False).genes)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from nas.arch import Architecture
-from nas.elastic import ElasticSpace
+from nas.elastic import ElasticSpace, get_elastic_space
 from nas.space import get_space
 from nas.supernet.statistics import recalibrate
 from nas.supernet.weights import Supernet, resize
@@ -15,9 +15,7 @@ SIDE = (32, 32)
 
 @pytest.fixture(scope="module")
 def space() -> ElasticSpace:
-    space = get_space("hybrid-s", num_classes=5)
-    assert isinstance(space, ElasticSpace)
-    return space
+    return get_elastic_space("hybrid-s", num_classes=5)
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import torch
 from nas.dataset import load_dataset
 from nas.deploy import Trained, spared
 from nas.design import blocks
-from nas.elastic import ElasticSpace, is_elastic
+from nas.elastic import ElasticSpace, get_elastic_space, is_elastic
 from nas.errors import UsageError
 from nas.exporters.onnx import scores_of
 from nas.exporters.onnx_quantised import QuantisedOnnxExporter
@@ -22,14 +22,12 @@ from nas.problem import Problem, Request
 from nas.quantisation.simulate import simulate
 from nas.space import get_space
 from nas.supernet.weights import Supernet
-from search_spaces.layers.tokens import PatchEmbedding, ScaledPatchConv, positions
+from search_spaces.layers.tokens import PatchEmbedding, positions
 
 
 @pytest.fixture(scope="module")
 def space() -> ElasticSpace:
-    found = get_space("vit-n", num_classes=5)
-    assert isinstance(found, ElasticSpace)
-    return found
+    return get_elastic_space("vit-n", num_classes=5)
 
 
 @pytest.fixture(scope="module")
@@ -77,16 +75,9 @@ def test_a_large_patch_says_of_an_enlarged_picture_what_the_small_one_said(space
     assert torch.allclose(small, large, atol=1e-4)
 
 
-def test_patches_of_any_side_start_alike() -> None:
-    spread = {}
-    for patch in (2, 16):
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            conv = ScaledPatchConv(64, patch)
-        plain = conv.fuse()
-        assert isinstance(plain, torch.nn.Conv2d)
-        spread[patch] = patch * plain.weight.std().item()
-    assert spread[2] == pytest.approx(spread[16], rel=0.1)
+def test_a_small_deployment_is_its_own_proxy() -> None:
+    space = get_elastic_space("vit-n", num_classes=5, resolution=(32, 64))
+    assert space.proxy(space.extreme(True), (32, 32)) == (32, 64)
 
 
 def test_positions_of_a_narrow_network_are_the_first_of_a_wide_one() -> None:
@@ -128,6 +119,8 @@ def test_names_and_refusals() -> None:
     assert is_elastic("hybrid-s@fp16+w8a8")
     assert not is_elastic("zoo")
     assert not is_elastic("no-such-space")
+    with pytest.raises(UsageError, match="no supernet serves it"):
+        get_elastic_space("zoo")
     with pytest.raises(UsageError, match="multiples of 16"):
         get_space("vit-n", resolution=(200, 200))
     with pytest.raises(UsageError, match="unknown option"):
