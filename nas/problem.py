@@ -16,7 +16,7 @@ from nas.objective import Goal
 from nas.precision import PrecisionSpace
 from nas.preset import choose_preset, lacking_families, larger_preset
 from nas.searcher import searchers
-from nas.space import Resolution, SearchSpace, get_space
+from nas.space import Resolution, SearchSpace, get_space, spaces
 from nas.units import PRECISIONS, parse_resolution
 
 if TYPE_CHECKING:
@@ -107,9 +107,8 @@ def pose(request: Request) -> Problem:
         return _pose_trained(request, targets, goal, resolution)
     space = get_space(request.space, **({"resolution": resolution} if request.space == "zoo" else {}))
     if space.evaluator != "published":
-        raise UsageError(
-            f"space {space.name}: cannot be searched from here, since nothing scores its members. Expected zoo, hybrid or vit-n."
-        )
+        searched = ", ".join(["zoo", *filter(is_elastic, spaces.names())])
+        raise UsageError(f"space {space.name}: cannot be searched from here, since nothing scores its members. Expected one of {searched}.")
     return Problem(request, targets, goal, space, Judge(space, goal, targets, request.confidence, resolution, request.batch))
 
 
