@@ -19,8 +19,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nas.graph import Graph, Operator, Value
-from nas.ops import Shape
+from nas.graphs.graph import Graph, Operator, Value
+from nas.graphs.operators import Shape
 from nas.predictor import Floats
 
 _ACTIVATIONS = {

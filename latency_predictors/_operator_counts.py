@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nas.graph import DTYPE_BYTES, Graph, Operator
-from nas.passes.zeros import cut_zeros, fold_zeros, remove_unread
+from nas.graphs.graph import DTYPE_BYTES, Graph, Operator
+from nas.graphs.passes.zeros import cut_zeros, fold_zeros, remove_unread
 from nas.predictor import Floats, Segments
 
 RUNTIMES: tuple[tuple[str, Callable[[Graph], Graph]], ...] = (

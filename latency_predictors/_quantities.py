@@ -15,8 +15,8 @@ from math import prod
 
 import numpy as np
 
-from nas.graph import Graph, GraphBuilder, Operator
-from nas.ops import Shape
+from nas.graphs.graph import Graph, GraphBuilder, Operator
+from nas.graphs.operators import Shape
 from nas.predictor import Floats
 
 ALIGNMENTS = {"none": (1, 1), "out": (4, 32), "tile": (32, 32), "wide": (32, 64)}

@@ -23,7 +23,7 @@ import numpy as np
 from latency_predictors._kernels import COLUMNS, Kernels, State, kernels_of
 from latency_predictors.additive import FEWEST, MANY, Prices, conformal_quantile, folds_of, load_prices, priced, priced_batch, save_prices
 from nas.errors import UsageError
-from nas.graph import Graph
+from nas.graphs.graph import Graph
 from nas.hardware import Profile
 from nas.predictor import Estimate, Estimates, Floats, Predictor, Sample, Segments, fitted_key, predictors
 

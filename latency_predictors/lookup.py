@@ -22,7 +22,7 @@ import numpy as np
 from latency_predictors._operator_counts import RUNTIMES, Catalogue, Kind, catalogue
 from latency_predictors.additive import conformal_quantile
 from nas.errors import ArtifactError, UsageError
-from nas.graph import Graph
+from nas.graphs.graph import Graph
 from nas.hardware import Profile
 from nas.predictor import Estimate, Estimates, Floats, OperatorLatency, Predictor, Sample, Segments, fitted_key, predictors
 

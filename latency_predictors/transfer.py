@@ -21,7 +21,7 @@ import numpy as np
 
 from latency_predictors._operator_counts import QUANTITIES, RUNTIMES, Catalogue, Kind, catalogue, kind_of
 from nas.errors import ArtifactError, UsageError
-from nas.graph import Graph
+from nas.graphs.graph import Graph
 from nas.hardware import Profile
 from nas.predictor import Estimate, Estimates, Floats, OperatorLatency, Predictor, Sample, Segments, predictors
 

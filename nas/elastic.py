@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from nas.arch import Architecture, Gene
 from nas.errors import UsageError
-from nas.graph import Graph, GraphBuilder
-from nas.ops import Shape
+from nas.graphs.graph import Graph, GraphBuilder
+from nas.graphs.operators import Shape
 from nas.space import Resolution, SearchSpace, family_of, get_space, spaces
 from nas.units import parse_resolution
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nas.graph import Graph
+from nas.graphs.graph import Graph
 from nas.registry import Registry
 
 if TYPE_CHECKING:

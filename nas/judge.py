@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from nas.arch import Architecture
 from nas.errors import UnknownNameError, UsageError
-from nas.graph import Graph
+from nas.graphs.graph import Graph
 from nas.hardware import Profile, find_profile, load_profile
 from nas.objective import COSTS, Budget, Goal, Objective
 from nas.predictor import Estimate, Predictor, Segments, load_predictor, measured

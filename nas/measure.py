@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 from nas.errors import MeasurementError, UsageError
-from nas.graph import Graph
+from nas.graphs.graph import Graph
 
 LocalDevice = Literal["local-cpu", "local-cuda"]
 ABSURD = 0.75
@@ -290,7 +290,7 @@ def measure_graph(graph: Graph, measure: Callable[[Path], Measurement], seed: in
         GraphError: An operator that cannot be written.
         MeasurementError: It cannot be measured.
     """
-    from nas.frontends.onnx_writer import write_onnx
+    from nas.graphs.onnx_writer import write_onnx
 
     with tempfile.TemporaryDirectory(prefix="nas-measure-") as folder:
         path = Path(folder) / "network.onnx"

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
-from nas.graph import GraphBuilder
+from nas.graphs.graph import GraphBuilder
 from nas.registry import Registry
 from nas.space import Resolution
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nas.arch import Architecture
 from nas.errors import ArtifactError, UnknownNameError, UsageError
-from nas.graph import Graph
+from nas.graphs.graph import Graph
 from nas.space import Resolution, SearchSpace, get_space
 
 
@@ -52,10 +52,10 @@ def load_network(subject: str, resolution: Resolution | None = None) -> Network:
     if resolution is not None:
         raise UsageError(f"resolution: {subject} has its own. Do this: leave --resolution out.")
     if path.suffix == ".onnx":
-        from nas.frontends.onnx_file import read_onnx
+        from nas.graphs.frontends.onnx_file import read_onnx
 
         return Network(path.name, read_onnx(path))
-    from nas import workloads
+    from nas.graphs import workloads
 
     if subject in workloads.names():
         return Network(subject, workloads.load(subject), subject)
@@ -91,7 +91,7 @@ def read_architecture(path: Path) -> tuple[SearchSpace, Architecture]:
 
 
 def _traced(name: str) -> Graph:
-    from nas.frontends.torch_module import trace_module
+    from nas.graphs.frontends.torch_module import trace_module
     from nas.mixer import fuse
     from nas.reference import build, variants
 

@@ -18,7 +18,7 @@ import numpy as np
 from nas.arch import Architecture, Gene
 from nas.elastic import ElasticSpace, Part
 from nas.errors import UsageError, did_you_mean
-from nas.graph import Graph
+from nas.graphs.graph import Graph
 from nas.space import Choice, Resolution
 from nas.units import PRECISIONS
 

@@ -14,9 +14,9 @@ from typing import ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 
-from nas import workloads
 from nas.errors import UsageError, did_you_mean
-from nas.graph import Graph, join
+from nas.graphs import workloads
+from nas.graphs.graph import Graph, join
 from nas.hardware import PrecisionProfile, Profile
 from nas.registry import Registry
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from nas.errors import UnknownNameError
-from nas.graph import Graph
+from nas.graphs.graph import Graph
 from nas.mixer import Source, fuse
 from nas.registry import Registry
 from nas.space import Resolution
@@ -29,7 +29,7 @@ class Variant:
         system: The catalogue's name of its system (``RepVGG``).
         name: Unique among all references; timm's name where timm has it (``repvgg_a0``).
         params: Parameters with a 1000-class head, as published: of the deploy form where the system is reparameterised.
-        macs: Multiply-adds of the deploy form at `resolution`, by the convention of `nas.ops`.
+        macs: Multiply-adds of the deploy form at `resolution`, by the convention of `nas.graphs.operators`.
         resolution: (height, width) in pixels of the published figures.
         timm_name: timm's name, empty where timm lacks it.
         train_params: Parameters of the training form of a reparameterised system; None elsewhere.
@@ -102,7 +102,7 @@ def lower(name: str, resolution: Resolution | None = None) -> Graph:
     """
     import torch
 
-    from nas.frontends.torch_module import trace_module
+    from nas.graphs.frontends.torch_module import trace_module
 
     with torch.device("meta"):  # no weight is ever needed
         module = fuse(build(name))

@@ -20,8 +20,8 @@ import numpy.typing as npt
 
 from nas.arch import Architecture, Gene
 from nas.errors import UnknownNameError, UsageError, did_you_mean
-from nas.graph import Graph, join
-from nas.patterns import count_patterns
+from nas.graphs.graph import Graph, join
+from nas.graphs.patterns import count_patterns
 from nas.registry import Registry
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ class SearchSpace(ABC):
     def features(self, architecture: Architecture) -> Mapping[str, float]:
         """Return numbers by name that tell a surrogate what the network is made of; zeros may be left out.
 
-        By default the patterns of its operators (see `nas.patterns`), summed over the segments.
+        By default the patterns of its operators (see `nas.graphs.patterns`), summed over the segments.
         """
         counts: Counter[str] = Counter()
         for _, graph in self.segments(architecture):

@@ -28,9 +28,9 @@ from typing import TYPE_CHECKING, Any
 from nas.arch import Architecture, Gene
 from nas.elastic import ElasticSpace, Part
 from nas.errors import UnknownNameError, UsageError
-from nas.graph import Graph, GraphBuilder
+from nas.graphs.graph import Graph, GraphBuilder
+from nas.graphs.operators import Shape
 from nas.mixer import OperatorFamily, channel_mixers, mixers
-from nas.ops import Shape
 from nas.registry import Registry
 from nas.space import Choice, Resolution, spaces
 from nas.units import parse_resolution

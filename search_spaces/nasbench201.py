@@ -1,7 +1,7 @@
 """NAS-Bench-201: a cell of four nodes and six edges, five operations an edge, 15,625 cells in one fixed network.
 
 The graph is written as PyTorch runs it eagerly: a ``none`` edge multiplies by zero, and operators that feed nothing are
-there. What a compiler leaves of it says `nas.passes.zeros`; which cells become one network says
+there. What a compiler leaves of it says `nas.graphs.passes.zeros`; which cells become one network says
 `cell_key`.
 """
 
@@ -17,8 +17,8 @@ import numpy.typing as npt
 
 from nas.arch import Architecture, Gene
 from nas.errors import UsageError
-from nas.graph import Graph, GraphBuilder, Weight
-from nas.patterns import count_patterns
+from nas.graphs.graph import Graph, GraphBuilder, Weight
+from nas.graphs.patterns import count_patterns
 from nas.space import Choice, Resolution, SearchSpace, spaces
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from nas.arch import Architecture, Gene
 from nas.errors import UsageError
-from nas.graph import Graph, GraphBuilder
+from nas.graphs.graph import Graph, GraphBuilder
 from nas.space import Choice, Resolution, SearchSpace, spaces
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from nas.arch import Architecture, Gene
 from nas.elastic import ElasticSpace, Part
 from nas.errors import UsageError
-from nas.graph import Graph, GraphBuilder, Weight
+from nas.graphs.graph import Graph, GraphBuilder, Weight
 from nas.space import Choice, Resolution, spaces
 from nas.units import parse_resolution
 

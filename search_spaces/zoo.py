@@ -9,11 +9,11 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from nas import workloads
 from nas.arch import Architecture
 from nas.errors import NasError, UsageError
 from nas.evaluator import Metrics
-from nas.graph import Graph
+from nas.graphs import workloads
+from nas.graphs.graph import Graph
 from nas.space import Choice, Resolution, SearchSpace, spaces
 
 if TYPE_CHECKING:

@@ -30,12 +30,12 @@ from torch import nn
 
 from nas import reference
 from nas.errors import GraphError
-from nas.frontends.torch_module import trace_module
-from nas.graph import Graph
+from nas.graphs.frontends.torch_module import trace_module
+from nas.graphs.graph import Graph
+from nas.graphs.passes import normalise
+from nas.graphs.workloads import describe, folder, names, pack, unpack
 from nas.mixer import fuse
-from nas.passes import normalise
 from nas.protocols.public_tables import hailo_inputs
-from nas.workloads import describe, folder, names, pack, unpack
 
 MAX_PARAMS = 105e6
 TORCHVISION_ONLY = (  # timed by ncnn and Hailo, and not in timm

@@ -13,7 +13,8 @@ import re
 import sys
 from pathlib import Path
 
-from nas import reference, workloads
+from nas import reference
+from nas.graphs import workloads
 
 ROOT = Path(__file__).parents[2]
 OUT = ROOT / "search_spaces" / "zoo.csv"

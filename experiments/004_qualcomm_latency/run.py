@@ -24,7 +24,7 @@ import numpy as np
 
 from latency_predictors.physical import MEMBERS, Physical
 from nas.errors import UsageError
-from nas.graph import Graph
+from nas.graphs.graph import Graph
 from nas.predictor import Sample
 from nas.protocols.aihub import (
     COMPILED_AT,

@@ -25,10 +25,10 @@ from typing import Any
 import numpy as np
 
 from latency_predictors.additive import Additive
-from nas import workloads
 from nas.errors import GraphError
-from nas.frontends.onnx_writer import write_onnx
-from nas.graph import Graph
+from nas.graphs import workloads
+from nas.graphs.graph import Graph
+from nas.graphs.onnx_writer import write_onnx
 from nas.hardware import Profile
 from nas.latency_transfer import figures
 from nas.measure import measure_in_turn

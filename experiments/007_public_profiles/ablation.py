@@ -18,8 +18,8 @@ from run import tables
 
 from latency_predictors import kernels
 from latency_predictors._kernels import COLUMNS, State, _contiguous, _Walk
-from nas import workloads
-from nas.graph import Graph, Operator
+from nas.graphs import workloads
+from nas.graphs.graph import Graph, Operator
 from nas.predictor import Floats
 
 

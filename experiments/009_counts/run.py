@@ -24,8 +24,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from nas.errors import GraphError
-from nas.frontends.onnx_file import read_onnx
-from nas.frontends.torch_module import trace_module
+from nas.graphs.frontends.onnx_file import read_onnx
+from nas.graphs.frontends.torch_module import trace_module
 
 EXTRA = (  # families that the published table lacks
     *("resnet18", "resnet50", "resnext50_32x4d", "densenet121", "mobilenetv2_100", "mobilenetv3_small_100", "mobilenetv3_large_100"),

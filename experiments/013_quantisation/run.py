@@ -42,7 +42,7 @@ from nas.events import EventBus
 from nas.exporter import Artifact
 from nas.exporters.onnx import OnnxExporter
 from nas.exporters.onnx_quantised import QuantisedOnnxExporter
-from nas.frontends.torch_module import trace_module
+from nas.graphs.frontends.torch_module import trace_module
 from nas.judge import Judge, load_targets, make_goal
 from nas.mixer import fuse
 from nas.pareto import front, hypervolume

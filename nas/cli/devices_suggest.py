@@ -23,7 +23,7 @@ def command(
     form: Format = "table",
 ) -> None:
     """Name the networks whose timings say most about a new device, and write them out to be timed there."""
-    from nas import workloads
+    from nas.graphs import workloads
     from nas.hardware import find_profile, read_profile
     from nas.predictor import load_predictor
 
@@ -55,7 +55,7 @@ def _write_out(folder: Path, graphs: dict[str, Any], precision: str) -> None:
     import numpy as np
 
     from nas.errors import ArtifactError
-    from nas.frontends.onnx_writer import write_onnx
+    from nas.graphs.onnx_writer import write_onnx
 
     table = folder / "timings.csv"
     try:

@@ -18,7 +18,7 @@ from torch import nn
 
 from nas.errors import ArtifactError
 from nas.exporter import Artifact, Exporter, exporters
-from nas.graph import Graph
+from nas.graphs.graph import Graph
 from nas.mixer import fuse
 
 OPSET = 18

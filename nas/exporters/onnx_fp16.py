@@ -10,7 +10,7 @@ import numpy as np
 
 from nas.errors import ArtifactError
 from nas.exporter import Artifact, Exporter, exporters
-from nas.graph import Graph
+from nas.graphs.graph import Graph
 
 if TYPE_CHECKING:
     from torch import nn

@@ -18,8 +18,8 @@ from pathlib import Path
 from statistics import median
 
 from nas.errors import DataError, UnknownNameError, UsageError, did_you_mean
-from nas.graph import Graph, Operator, Weight
-from nas.ops import Shape, spec_of
+from nas.graphs.graph import Graph, Operator, Weight
+from nas.graphs.operators import Shape, spec_of
 from nas.predictor import Sample
 from nas.protocols import super_resolution
 
@@ -242,7 +242,7 @@ def read_models(path: Path) -> list[dict[str, str]]:
 
 def workload_name(row: Mapping[str, str]) -> str | None:
     """Return the name of the committed graph of a row of `read_models`; None where there is none."""
-    from nas import workloads
+    from nas.graphs import workloads
 
     base = _library_name(row)
     if not base or row["aihub_model"] in COMPILED_AT:
@@ -262,10 +262,10 @@ def graphs_of(models: Sequence[Mapping[str, str]], folder: Path | None = None) -
     A file ``NAME.onnx`` in `folder` comes first, then the committed workloads, then the super-resolution networks. Files whose networks the
     model table does not know are taken up as well.
     """
-    from nas import workloads
+    from nas.graphs import workloads
 
     if folder is not None:
-        from nas.frontends.onnx_file import read_onnx
+        from nas.graphs.frontends.onnx_file import read_onnx
 
     graphs: dict[str, Graph] = {}
     families: dict[str, str] = {}

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from nas.errors import UsageError
-from nas.graph import Graph
+from nas.graphs.graph import Graph
 from nas.hardware import Origin, PrecisionProfile, Profile
 from nas.predictor import Floats, Predictor, Sample
 

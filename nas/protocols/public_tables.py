@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from nas import workloads
 from nas.errors import DataError
+from nas.graphs import workloads
 
 Quantity = Literal["latency", "reciprocal_throughput"]
 

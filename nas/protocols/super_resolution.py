@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import cache
 
-from nas.graph import Graph, GraphBuilder
+from nas.graphs.graph import Graph, GraphBuilder
 
 _SIZE = 128
 

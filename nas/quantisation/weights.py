@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from nas.frontends.torch_module import trace_module
-from nas.graph import Operator
+from nas.graphs.frontends.torch_module import trace_module
+from nas.graphs.graph import Operator
 
 LINEAR = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 

@@ -26,7 +26,7 @@ from torch.func import functional_call
 from nas.arch import Architecture
 from nas.elastic import ElasticSpace, Part
 from nas.errors import NasError
-from nas.ops import Shape
+from nas.graphs.operators import Shape
 from nas.space import Resolution
 from nas.supernet.norm import SynchronisedBatchNorm
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from nas.errors import UsageError
-from nas.graph import Graph, GraphBuilder
+from nas.graphs.graph import Graph, GraphBuilder
 from nas.mixer import OperatorFamily, fuse
 from nas.space import Resolution
 
@@ -135,8 +135,8 @@ def check_shape_and_counts(operator: OperatorFamily, channels: int = CHANNELS, r
     """
     import torch
 
-    from nas.frontends.torch_module import trace_module
-    from nas.passes import normalise
+    from nas.graphs.frontends.torch_module import trace_module
+    from nas.graphs.passes import normalise
 
     taken = 0
     for resolution in resolutions:
@@ -227,7 +227,7 @@ def check_graph_runs(operator: OperatorFamily, channels: int, resolution: Resolu
     """
     import onnxruntime
 
-    from nas.frontends.onnx_writer import write_onnx
+    from nas.graphs.onnx_writer import write_onnx
 
     if operator.grade == "red":
         return

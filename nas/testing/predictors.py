@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nas.graph import Graph, GraphBuilder
+from nas.graphs.graph import Graph, GraphBuilder
 from nas.hardware import Profile
 from nas.predictor import Predictor
 
@@ -87,7 +87,7 @@ def check_more_work_takes_longer(predictor: Predictor, profile: Profile, precisi
 
 def check_batch_equals_single(predictor: Predictor, profile: Profile, precision: str) -> None:
     """Estimates from segments equal those of the joined graph; an empty batch gives empty arrays."""
-    from nas.graph import join
+    from nas.graphs.graph import join
 
     a, b = block(32), block(32, kernel=5)
     candidates = [[("x", a), ("y", b)], [("x", b)], [("x", a), ("y", a), ("z", b)]]

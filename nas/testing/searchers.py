@@ -14,7 +14,7 @@ from typing import Any
 from nas.arch import Architecture, Gene
 from nas.errors import NasError
 from nas.evaluator import Evaluator, Metrics
-from nas.graph import Graph
+from nas.graphs.graph import Graph
 from nas.objective import Budget, Goal, Objective
 from nas.searcher import Prescreen, Searcher, Trial
 from nas.space import Choice, Resolution, SearchSpace

@@ -11,7 +11,7 @@ import pytest
 
 from nas.arch import Architecture
 from nas.errors import NasError, UsageError
-from nas.graph import Graph, join
+from nas.graphs.graph import Graph, join
 from nas.mixer import fuse
 from nas.space import SearchSpace, get_space, spaces
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from nas.graph import GraphBuilder
+from nas.graphs.graph import GraphBuilder
 from nas.mixer import Grade, OperatorFamily, Source, channel_mixers
 from nas.space import Resolution
 from search_spaces.channel_mixers.glu import GatedPerceptron, gated_hidden, lower_gated

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from nas.graph import GraphBuilder, Weight
+from nas.graphs.graph import GraphBuilder, Weight
 from nas.mixer import Grade, OperatorFamily, Source, channel_mixers
 from nas.space import Resolution
 from search_spaces.layers.activation import Activation, activation, lower_activation

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nas.errors import UsageError
-from nas.graph import GraphBuilder
+from nas.graphs.graph import GraphBuilder
 from nas.mixer import Grade, OperatorFamily, Source, channel_mixers
 from nas.space import Resolution
 from search_spaces.layers.activation import lower_activation

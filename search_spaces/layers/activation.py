@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from nas.graph import GraphBuilder, Weight
+from nas.graphs.graph import GraphBuilder, Weight
 
 Activation = Literal["none", "relu", "hardswish", "gelu", "swish", "star-relu"]
 

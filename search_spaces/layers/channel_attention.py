@@ -8,7 +8,7 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nas.graph import GraphBuilder
+from nas.graphs.graph import GraphBuilder
 
 ChannelAttention = Literal["none", "se", "eca"]
 Gate = Literal["sigmoid", "hardsigmoid"]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from nas.errors import UsageError
-from nas.graph import GraphBuilder, Weight
+from nas.graphs.graph import GraphBuilder, Weight
 from nas.space import Resolution
 
 FourierForm = Literal["fft", "matmul"]

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nas.graph import GraphBuilder
+from nas.graphs.graph import GraphBuilder
 
 Norm = Literal["none", "batch", "layer", "group"]
 

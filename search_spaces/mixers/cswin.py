@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nas.errors import UsageError
-from nas.graph import GraphBuilder, Weight
+from nas.graphs.graph import GraphBuilder, Weight
 from nas.mixer import Grade, OperatorFamily, Source, mixers
 from nas.space import Resolution
 from search_spaces.layers.attention import StackedLinear, heads_of

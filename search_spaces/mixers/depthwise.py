@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from nas.graph import GraphBuilder
+from nas.graphs.graph import GraphBuilder
 from nas.mixer import Grade, OperatorFamily, Source, mixers
 from nas.space import Resolution
 from search_spaces.layers.convolution import DILATED_BRANCHES, Branches, depthwise_branches

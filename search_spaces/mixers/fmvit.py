@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from nas.errors import UsageError
-from nas.graph import GraphBuilder
+from nas.graphs.graph import GraphBuilder
 from nas.mixer import Grade, OperatorFamily, Source, mixers
 from nas.space import Resolution
 from search_spaces.layers.attention import attend, heads_of, lower_attend

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nas.errors import UsageError
-from nas.graph import GraphBuilder, Weight
+from nas.graphs.graph import GraphBuilder, Weight
 from nas.mixer import Grade, OperatorFamily, Source, mixers
 from nas.space import Resolution
 from search_spaces.layers.convolution import ConvNorm, StackedConv

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from nas.graph import GraphBuilder
+from nas.graphs.graph import GraphBuilder
 from nas.mixer import Grade, OperatorFamily, Source, mixers
 from nas.space import Resolution
 from search_spaces.layers.attention import attend, heads_of, lower_attend

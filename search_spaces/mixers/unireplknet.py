@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from nas.errors import UsageError
-from nas.graph import GraphBuilder
+from nas.graphs.graph import GraphBuilder
 from nas.mixer import Grade, OperatorFamily, Source, mixers
 from nas.space import Resolution
 from search_spaces.layers.channel_attention import SqueezeExcite, lower_squeeze_excite

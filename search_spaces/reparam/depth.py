@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nas.errors import UsageError
-from nas.graph import GraphBuilder
+from nas.graphs.graph import GraphBuilder
 from nas.mixer import Grade, OperatorFamily, Source, reparam
 from nas.space import Resolution
 from search_spaces.layers.attention import StackedLinear, heads_of

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from torch import nn
 
 from nas.errors import UsageError
-from nas.graph import GraphBuilder
+from nas.graphs.graph import GraphBuilder
 from nas.mixer import Grade, OperatorFamily, Source, reparam
 from nas.space import Resolution
 from search_spaces.layers.convolution import ConvBranches, ConvNorm

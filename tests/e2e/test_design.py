@@ -247,7 +247,7 @@ def test_precision_is_chosen_scored_and_exported(
 ) -> None:
     import onnx
 
-    from nas.frontends.onnx_file import read_onnx
+    from nas.graphs.frontends.onnx_file import read_onnx
 
     result = nas(*words, "--precision", precision, "--format", "json")
     assert result.code == 0, result.err

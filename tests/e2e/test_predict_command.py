@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from nas import workloads
 from nas.arch import Architecture
+from nas.graphs import workloads
 from nas.hardware import load_profile
 from nas.judge import Judge, load_targets, make_goal
 from nas.predictor import load_predictor

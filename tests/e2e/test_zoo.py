@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nas import workloads
+from nas.graphs import workloads
 from nas.space import get_space
 from search_spaces.zoo import published
 from tests.e2e.conftest import Result

@@ -10,7 +10,7 @@ import pytest
 
 from nas.errors import ArtifactError
 from nas.evaluator import Metrics
-from nas.graph import GraphBuilder
+from nas.graphs.graph import GraphBuilder
 from nas.predictor import Estimate, OperatorLatency, Predictor, predictors
 from nas.space import Choice, SearchSpace, spaces
 

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 SPACE = '''
-from nas.graph import GraphBuilder
+from nas.graphs.graph import GraphBuilder
 from nas.space import Choice, SearchSpace
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from latency_predictors.additive import COARSE, Additive, folds_of, quantities
 from nas.errors import UsageError
-from nas.graph import Graph
+from nas.graphs.graph import Graph
 from nas.hardware import Profile
 from nas.predictor import Sample
 from nas.space import get_space

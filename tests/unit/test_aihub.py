@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from latency_predictors._quantities import QUANTITIES, quantities_of
-from nas import workloads
 from nas.errors import DataError, UnknownNameError, UsageError
-from nas.graph import GraphBuilder
-from nas.passes import normalise
+from nas.graphs import workloads
+from nas.graphs.graph import GraphBuilder
+from nas.graphs.passes import normalise
 from nas.predictor import Sample
 from nas.protocols import super_resolution
 from nas.protocols.aihub import classifiers, graphs_of, prepared, read_models, read_table, slug

@@ -36,7 +36,7 @@ def test_a_scaled_device_is_learned_and_its_file_can_be_read(tmp_path: Path) -> 
     profile = read_profile(tmp_path / "mine.toml")
     assert profile == made.profile
     predictor = load_predictor(profile, "fp16", tmp_path)
-    from nas import workloads
+    from nas.graphs import workloads
 
     truth = 1.5 * base.at("fp16").timings_ms["resnet101"]
     estimate = predictor.estimate(workloads.load("resnet101"), profile, "fp16")
@@ -82,7 +82,7 @@ def test_a_file_without_the_columns_is_refused(tmp_path: Path) -> None:
 
 
 def test_suggested_networks_differ_and_are_known() -> None:
-    from nas import workloads
+    from nas.graphs import workloads
 
     profile = load_profile(BASE)
     names = ["resnet18", "resnet50", "resnet101", "swin_tiny_patch4_window7_224", "mobilenetv2_100", "convnext_tiny", "squeezenet1_1"]

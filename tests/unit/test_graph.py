@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from nas.errors import ArtifactError, GraphError
-from nas.graph import Graph, GraphBuilder, Operator, Value, join
+from nas.graphs.graph import Graph, GraphBuilder, Operator, Value, join
 
 
 def block(channels: int = 8, size: int = 16) -> Graph:

@@ -6,7 +6,7 @@ import torch
 
 from nas.elastic import get_elastic_space
 from nas.errors import UsageError
-from nas.graph import GraphBuilder
+from nas.graphs.graph import GraphBuilder
 from nas.mixer import fuse
 from nas.space import get_space
 from search_spaces.hybrid import DEFAULT_MIXERS, SIZES, Hybrid

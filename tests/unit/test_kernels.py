@@ -5,7 +5,7 @@ import pytest
 
 from latency_predictors._kernels import COLUMNS, kernels_of
 from latency_predictors.kernels import KernelPrices
-from nas.graph import Graph, GraphBuilder, join
+from nas.graphs.graph import Graph, GraphBuilder, join
 from nas.predictor import Sample
 from nas.protocols.latency_models import stub_profile
 from nas.space import get_space

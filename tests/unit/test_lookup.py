@@ -8,7 +8,7 @@ import pytest
 from latency_predictors._operator_counts import RUNTIMES, catalogue
 from latency_predictors.lookup import Lookup
 from nas.errors import ArtifactError, UsageError
-from nas.graph import GraphBuilder
+from nas.graphs.graph import GraphBuilder
 from nas.predictor import Sample
 from nas.protocols.latency_models import stub_profile
 from nas.space import get_space

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from nas.errors import MeasurementError, UsageError
-from nas.frontends.onnx_writer import write_onnx
-from nas.graph import Graph, GraphBuilder
+from nas.graphs.graph import Graph, GraphBuilder
+from nas.graphs.onnx_writer import write_onnx
 from nas.measure import Measurement, measure_graph, measure_in_turn, measure_onnx, measure_with_runner, trusted
 
 

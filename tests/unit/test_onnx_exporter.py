@@ -10,7 +10,7 @@ from torch import nn
 
 from nas.errors import ArtifactError
 from nas.exporter import exporters
-from nas.graph import Graph, GraphBuilder
+from nas.graphs.graph import Graph, GraphBuilder
 
 
 def tiny() -> tuple[nn.Module, Graph]:

@@ -11,9 +11,9 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from nas.errors import GraphError
-from nas.frontends.onnx_file import read_onnx
-from nas.frontends.torch_module import trace_module
-from nas.passes import normalise
+from nas.graphs.frontends.onnx_file import read_onnx
+from nas.graphs.frontends.torch_module import trace_module
+from nas.graphs.passes import normalise
 
 
 class Mixed(nn.Module):

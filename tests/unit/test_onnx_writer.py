@@ -9,10 +9,10 @@ import onnx
 import onnxruntime
 import pytest
 
-from nas import workloads
 from nas.errors import ArtifactError, GraphError
-from nas.frontends.onnx_writer import write_onnx
-from nas.graph import Graph, GraphBuilder, Weight
+from nas.graphs import workloads
+from nas.graphs.graph import Graph, GraphBuilder, Weight
+from nas.graphs.onnx_writer import write_onnx
 from nas.space import get_space
 
 
@@ -65,11 +65,11 @@ def test_spaces_run_and_keep_their_weights(space: str, tmp_path: Path) -> None:
     assert sizes == Counter(w.shape for op in graph.operators for w in op.weights if len(w.shape) > 1)
 
 
-@pytest.mark.skipif(find_spec("nas.frontends.onnx_file") is None, reason="the reader of .onnx files has not landed")
+@pytest.mark.skipif(find_spec("nas.graphs.frontends.onnx_file") is None, reason="the reader of .onnx files has not landed")
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_large", "levit_128s", "swin_tiny_patch4_window7_224"])
 def test_read_back_has_the_same_costs(name: str, tmp_path: Path) -> None:
-    from nas.frontends.onnx_file import read_onnx
-    from nas.passes import normalise
+    from nas.graphs.frontends.onnx_file import read_onnx
+    from nas.graphs.passes import normalise
 
     graph = workloads.load(name)
     write_onnx(graph, tmp_path / "m.onnx", np.random.default_rng(0))

@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 import pytest
 
-from nas.graph import GraphBuilder
-from nas.passes import normalise
-from nas.passes.zeros import cut_zeros, fold_zeros
+from nas.graphs.graph import GraphBuilder
+from nas.graphs.passes import normalise
+from nas.graphs.passes.zeros import cut_zeros, fold_zeros
 from nas.space import get_space
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from nas.arch import Architecture
 from nas.errors import UsageError
-from nas.graph import Graph
+from nas.graphs.graph import Graph
 from nas.judge import Judge, load_targets, make_goal, precision_of
 from nas.precision import INHERIT, PrecisionSpace
 from nas.problem import choose_by_part

@@ -14,8 +14,8 @@ from torch import nn
 
 from nas.errors import ArtifactError, UsageError
 from nas.exporters.onnx_quantised import QuantisedOnnxExporter
-from nas.frontends.onnx_file import read_onnx
-from nas.frontends.torch_module import trace_module
+from nas.graphs.frontends.onnx_file import read_onnx
+from nas.graphs.frontends.torch_module import trace_module
 from nas.quantisation.learning import Learning
 from nas.quantisation.sensitivity import sensitivity_db
 from nas.quantisation.simulate import simulate
@@ -275,7 +275,7 @@ from pathlib import Path
 import torch
 from torch import nn
 from nas.exporters.onnx_quantised import QuantisedOnnxExporter
-from nas.frontends.torch_module import trace_module
+from nas.graphs.frontends.torch_module import trace_module
 
 layers = [nn.Conv2d(3, 32, 3, 2, 1), nn.ReLU(), nn.Conv2d(32, 64, 3, 2, 1), nn.ReLU(), nn.Conv2d(64, 64, 3, 1, 1), nn.ReLU()]
 network = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10)).eval()

@@ -7,7 +7,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from nas.errors import GraphError
-from nas.frontends.torch_module import trace_module
+from nas.graphs.frontends.torch_module import trace_module
 
 
 class FusedProjections(nn.Module):

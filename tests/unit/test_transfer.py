@@ -8,7 +8,7 @@ import pytest
 from latency_predictors._operator_counts import catalogue
 from latency_predictors.transfer import Transfer, choose, fit_rows, make_basis, predict_rows
 from nas.errors import ArtifactError, DataError, UnknownNameError, UsageError
-from nas.graph import Graph
+from nas.graphs.graph import Graph
 from nas.latency_table import read_latency_table
 from nas.latency_transfer import TransferProtocol, bench_latency_transfer, figures
 from nas.predictor import Sample

@@ -14,7 +14,7 @@ from nas.elastic import ElasticSpace, get_elastic_space, is_elastic
 from nas.errors import UsageError
 from nas.exporters.onnx import scores_of
 from nas.exporters.onnx_quantised import QuantisedOnnxExporter
-from nas.frontends.torch_module import trace_module
+from nas.graphs.frontends.torch_module import trace_module
 from nas.judge import Judge, load_targets, make_goal
 from nas.mixer import fuse
 from nas.precision import PrecisionSpace

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from nas import workloads
 from nas.errors import ArtifactError, UnknownNameError
+from nas.graphs import workloads
 
 
 def test_graphs_are_what_the_index_says() -> None:

@@ -20,8 +20,8 @@ from google.protobuf.message import DecodeError
 from onnx import TensorProto, numpy_helper
 
 from nas.errors import GraphError
-from nas.graph import Graph, Operator, Value, Weight, freeze
-from nas.ops import OPS, Shape
+from nas.graphs.graph import Graph, Operator, Value, Weight, freeze
+from nas.graphs.operators import OPS, Shape
 
 Array = npt.NDArray[Any]
 

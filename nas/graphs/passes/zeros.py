@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from nas.graph import Graph, Operator, Weight, freeze
+from nas.graphs.graph import Graph, Operator, Weight, freeze
 
 _KEEPS_ZERO = {"Relu", "Gelu", "Swish", "HardSwish", "Tanh", "LeakyRelu", "PRelu", "Elu", "Mish", "Selu", "Erf", "Softsign", "Neg", "Abs"}
 

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping
 from functools import lru_cache
 
-from nas.graph import Graph, Operator
+from nas.graphs.graph import Graph, Operator
 
 _TRANSPARENT = {"activation", "norm", "elementwise", "layout", "quantize"}
 _MOST_SOURCES = 64

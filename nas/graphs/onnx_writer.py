@@ -20,7 +20,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from nas.errors import ArtifactError, GraphError
-from nas.graph import Graph, Operator
+from nas.graphs.graph import Graph, Operator
 
 OPSET, IR_VERSION = 20, 9
 _ONNX_TYPES = {

@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import replace
 from math import prod
 
-from nas.graph import Weight
-from nas.passes.draft import Draft, Node
+from nas.graphs.graph import Weight
+from nas.graphs.passes.draft import Draft, Node
 
 
 def rewrite(draft: Draft) -> None:

@@ -5,8 +5,8 @@ A layer scale after a projection, the 1/√d of an attention and a constant bias
 
 from __future__ import annotations
 
-from nas.graph import Weight
-from nas.passes.draft import Draft, Node
+from nas.graphs.graph import Weight
+from nas.graphs.passes.draft import Draft, Node
 
 _LINEAR = {"Conv", "ConvTranspose", "Gemm"}
 _LAYOUT = {"Reshape", "Transpose", "Split", "Slice", "Gather"}

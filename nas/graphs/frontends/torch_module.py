@@ -22,8 +22,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nas.errors import GraphError
-from nas.graph import Graph, Operator, Value, Weight, freeze
-from nas.ops import Shape
+from nas.graphs.graph import Graph, Operator, Value, Weight, freeze
+from nas.graphs.operators import Shape
 
 DTYPES = {
     torch.float64: "fp64",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nas.passes.draft import Draft, Node
+from nas.graphs.passes.draft import Draft, Node
 
 _BROADCASTING = {"Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "Where", "Equal", "Less", "Greater", "And", "Or"}
 

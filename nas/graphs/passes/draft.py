@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from nas.graph import Graph, Operator, Value, Weight, freeze
-from nas.ops import Category, Shape, spec_of
+from nas.graphs.graph import Graph, Operator, Value, Weight, freeze
+from nas.graphs.operators import Category, Shape, spec_of
 
 
 @dataclass(eq=False, slots=True)
 class Node:
-    """A mutable `nas.graph.Operator`."""
+    """A mutable `nas.graphs.graph.Operator`."""
 
     name: str
     op: str
@@ -35,7 +35,7 @@ class Node:
 
     @property
     def category(self) -> Category:
-        """As `nas.graph.Operator.category`."""
+        """As `nas.graphs.graph.Operator.category`."""
         return spec_of(self.op).category
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas.errors import ArtifactError, GraphError
-from nas.ops import Category, Shape, spec_of
+from nas.graphs.operators import Category, Shape, spec_of
 from nas.units import ACTIVATION_BYTES, WEIGHT_BYTES
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class Operator:
 
     Attributes:
         name: Unique in its graph; where it stands in the network (``stages.2.blocks.0.mixer``).
-        op: A name of `nas.ops.OPS`, or a foreign name, which is then reported as unknown.
+        op: A name of `nas.graphs.operators.OPS`, or a foreign name, which is then reported as unknown.
         inputs: Names of the values that it reads.
         outputs: The values that it makes.
         weights: Its constants; the main weight first, then bias or scale.

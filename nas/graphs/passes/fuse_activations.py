@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nas.passes.draft import Draft
+from nas.graphs.passes.draft import Draft
 
 _HOSTS = {"Conv", "ConvTranspose", "Gemm", "Add", "BatchNormalization"}
 _FUSED = {"Relu", "Clip", "HardSwish", "HardSigmoid", "Swish", "Sigmoid", "Gelu", "Tanh", "LeakyRelu", "Elu", "Mish"}

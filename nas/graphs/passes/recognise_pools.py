@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nas.passes.draft import Draft
+from nas.graphs.passes.draft import Draft
 
 
 def rewrite(draft: Draft) -> None:

@@ -1,7 +1,7 @@
 """Graph passes: what a runtime's compiler does before it runs a network. One pass a file; each edits a `Draft` in place."""
 
-from nas.graph import Graph
-from nas.passes import (
+from nas.graphs.graph import Graph
+from nas.graphs.passes import (
     fold_batch_norm,
     fold_pads,
     fold_scales,
@@ -14,7 +14,7 @@ from nas.passes import (
     remove_dead_code,
     remove_identities,
 )
-from nas.passes.draft import Draft
+from nas.graphs.passes.draft import Draft
 
 __all__ = ["Draft", "normalise"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nas.passes.draft import Draft, Node
+from nas.graphs.passes.draft import Draft, Node
 
 
 def rewrite(draft: Draft) -> None:

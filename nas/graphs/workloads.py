@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from nas.errors import ArtifactError, UnknownNameError
-from nas.graph import Graph, Operator, Value, Weight, freeze
-from nas.ops import Shape
+from nas.graphs.graph import Graph, Operator, Value, Weight, freeze
+from nas.graphs.operators import Shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,7 @@ def load(name: str) -> Graph:
 def load_as_written(name: str) -> Graph:
     """Return the graph of a network as its library builds it: branches unfused, batch norms operators of their own, fp32, batch 1.
 
-    What is worked out from weights at every run is the attribute ``weight_elements`` (see `nas.frontends.torch_module.trace_module`).
+    What is worked out from weights at every run is the attribute ``weight_elements`` (see `nas.graphs.frontends.torch_module.trace_module`).
 
     Raises:
         UnknownNameError: No such network.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import isclose, pi, sqrt
 
-from nas.passes.draft import Draft, Node
+from nas.graphs.passes.draft import Draft, Node
 
 
 def rewrite(draft: Draft) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from nas.graph import Weight
-from nas.passes.draft import Draft, Node
+from nas.graphs.graph import Weight
+from nas.graphs.passes.draft import Draft, Node
 
 _LINEAR = {"Conv", "ConvTranspose", "Gemm"}
 
