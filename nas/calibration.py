@@ -12,9 +12,9 @@ from typing import Any
 
 from nas.errors import UsageError
 from nas.hardware import FitQuality, Origin, PrecisionProfile, Profile
-from nas.network import Network, load_network
 from nas.predictor import Predictor, Sample
 from nas.protocols.latency_models import Prediction, score
+from nas.spaces.network import Network, load_network
 from nas.units import PRECISIONS
 
 MIN_NETWORKS = 3

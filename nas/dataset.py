@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from nas.errors import DataError, UnknownNameError, UsageError
 from nas.registry import Registry
-from nas.space import Resolution
+from nas.spaces.space import Resolution
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nas.arch import Architecture
-from nas.elastic import ElasticSpace, child_name
 from nas.exporter import PEAKS, Artifact, Exporter, exporters
 from nas.quantiser import ACTIVATION_BITS, DEFAULT_RECIPE
+from nas.spaces.architecture import Architecture
+from nas.spaces.elastic import ElasticSpace, child_name
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from nas.dataset import Dataset, Labels
-    from nas.precision import PrecisionSpace
-    from nas.space import Resolution
+    from nas.spaces.precision import PrecisionSpace
+    from nas.spaces.space import Resolution
 
 CALIBRATION_PICTURES = 256
 """Training pictures from which ranges are taken."""
@@ -84,8 +84,8 @@ class Trained:
 
     def sensitivity_db(self, precision: str = "w8a8") -> dict[str, float]:
         """Return the signal-to-noise ratio of the scores where one block alone is quantised, by block; the lowest suffers most."""
-        from nas.mixer import fuse
         from nas.quantisation.sensitivity import sensitivity_db
+        from nas.spaces.operator_family import fuse
 
         labels = [label for label, _ in self.space.segments(self.architecture, self.resolution)]
         blocks: dict[str, list[str]] = {}

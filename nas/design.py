@@ -13,29 +13,29 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nas.arch import Architecture
 from nas.compare import LEVEL, choose
 from nas.deploy import Trained, onnx_predictions
 from nas.errors import NasError
 from nas.events import Event, EventBus, Notice, PhaseAdvanced, PhaseFinished, PhaseStarted
 from nas.explain import why_not_more
 from nas.pareto import knee
-from nas.precision import INHERIT
 from nas.problem import Problem, nearest_miss, point
 from nas.quantiser import ACTIVATION_BITS
 from nas.run import RunDirectory
 from nas.searcher import Trial
+from nas.spaces.architecture import Architecture
+from nas.spaces.precision import INHERIT
 from nas.study import Study
 from nas.survey import zoo_front
 
 if TYPE_CHECKING:
     from nas.dataset import Dataset
-    from nas.elastic import ElasticSpace
     from nas.evaluators.quantised import QuantisedEvaluator
     from nas.evaluators.supernet import SupernetEvaluator
+    from nas.spaces.elastic import ElasticSpace
 
     MemberEvaluator = SupernetEvaluator | QuantisedEvaluator
-    from nas.space import Resolution
+    from nas.spaces.space import Resolution
     from nas.supernet.train import Recipe
     from nas.supernet.weights import Supernet
 
@@ -186,7 +186,7 @@ def evaluator_of(problem: Problem, supernet: Supernet, dataset: Dataset) -> Memb
 
 def elastic(problem: Problem) -> ElasticSpace:
     """Return the problem's space, which `nas.problem.pose` has made one with shared weights wherever there are data."""
-    from nas.elastic import ElasticSpace
+    from nas.spaces.elastic import ElasticSpace
 
     assert isinstance(problem.space, ElasticSpace)
     return problem.space

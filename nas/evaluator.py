@@ -6,8 +6,8 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from nas.arch import Architecture
 from nas.registry import Registry
+from nas.spaces.architecture import Architecture
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

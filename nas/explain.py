@@ -6,9 +6,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from nas.arch import Architecture
 from nas.judge import Judge, Verdict
 from nas.predictor import OperatorLatency
+from nas.spaces.architecture import Architecture
 
 Scored = tuple[Architecture, Verdict, float]
 """An architecture, what the judge says of it, and its accuracy in percent."""

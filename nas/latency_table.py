@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from nas.arch import Architecture
 from nas.errors import DataError, UnknownNameError
 from nas.predictor import Floats
-from nas.space import SearchSpace, get_space
+from nas.spaces.architecture import Architecture
+from nas.spaces.space import SearchSpace, get_space
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nas.arch import Architecture
 from nas.errors import ArtifactError, InfeasibleError, NasError
 from nas.events import EventBus, Notice
 from nas.problem import Problem, Request, pose
 from nas.run import RunDirectory, StatusFile, eta_s
+from nas.spaces.architecture import Architecture
 
 PHASES = ("train", "search", "finetune", "export")
 

@@ -7,9 +7,9 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from nas.arch import Architecture
 from nas.judge import Judge, Target
-from nas.space import SearchSpace, get_space, spaces
+from nas.spaces.architecture import Architecture
+from nas.spaces.space import SearchSpace, get_space, spaces
 
 SIZES = ("s", "m", "l")
 _LOOKS = 32

@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
-from nas.arch import Architecture
-from nas.elastic import is_elastic
 from nas.errors import InfeasibleError, UsageError
 from nas.judge import Judge, Target, Verdict, load_targets, make_goal
 from nas.objective import Goal
-from nas.precision import PrecisionSpace
 from nas.preset import choose_preset, lacking_families, larger_preset
 from nas.searcher import searchers
-from nas.space import Resolution, SearchSpace, get_space, spaces
+from nas.spaces.architecture import Architecture
+from nas.spaces.elastic import is_elastic
+from nas.spaces.precision import PrecisionSpace
+from nas.spaces.space import Resolution, SearchSpace, get_space, spaces
 from nas.units import PRECISIONS, parse_resolution
 
 if TYPE_CHECKING:
     from nas.dataset import Dataset
-    from nas.elastic import ElasticSpace
+    from nas.spaces.elastic import ElasticSpace
 
 
 class Request(BaseModel):

@@ -13,10 +13,10 @@ from typing import Literal
 
 import numpy as np
 
-from nas.arch import Architecture
 from nas.objective import Goal
 from nas.registry import Registry
-from nas.space import SearchSpace
+from nas.spaces.architecture import Architecture
+from nas.spaces.space import SearchSpace
 
 TrialState = Literal["complete", "infeasible", "duplicate", "failed"]
 

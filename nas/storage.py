@@ -26,11 +26,11 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from nas.arch import Architecture
 from nas.errors import ArtifactError, UsageError
 from nas.objective import Goal
 from nas.searcher import TrialState
-from nas.space import SearchSpace
+from nas.spaces.architecture import Architecture
+from nas.spaces.space import SearchSpace
 
 if TYPE_CHECKING:
     import optuna

@@ -15,14 +15,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from nas.arch import Architecture
 from nas.errors import ArtifactError, NasError, UsageError
 from nas.evaluator import Evaluator
 from nas.events import EventBus, Notice, PhaseAdvanced, PhaseFinished, PhaseStarted
 from nas.objective import COSTS, Goal
 from nas.pareto import front, hypervolume
 from nas.searcher import Prescreen, Searcher, Trial, searchers
-from nas.space import SearchSpace
+from nas.spaces.architecture import Architecture
+from nas.spaces.space import SearchSpace
 from nas.storage import LEASE_S, Row, TrialStore
 
 logger = logging.getLogger(__name__)

@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from nas.arch import Architecture
 from nas.evaluator import Metrics, evaluators
 from nas.events import EventBus, Notice, PhaseAdvanced, PhaseFinished, PhaseStarted
 from nas.explain import why_not_more
@@ -22,7 +21,8 @@ from nas.objective import Goal
 from nas.pareto import front as pareto_front
 from nas.pareto import knee
 from nas.problem import Problem, nearest_miss, point
-from nas.space import get_space, spaces
+from nas.spaces.architecture import Architecture
+from nas.spaces.space import get_space, spaces
 
 
 @dataclass(frozen=True)

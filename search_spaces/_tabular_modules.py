@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from nas.arch import Gene
+from nas.spaces.architecture import Gene
 
 # NAS-Bench-201 -------------------------------------------------------------------------------------------------------
 

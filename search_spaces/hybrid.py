@@ -25,14 +25,14 @@ from itertools import product
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from nas.arch import Architecture, Gene
-from nas.elastic import ElasticSpace, Part
 from nas.errors import UnknownNameError, UsageError
 from nas.graphs.graph import Graph, GraphBuilder
 from nas.graphs.operators import Shape
-from nas.mixer import OperatorFamily, channel_mixers, mixers
 from nas.registry import Registry
-from nas.space import Choice, Resolution, spaces
+from nas.spaces.architecture import Architecture, Gene
+from nas.spaces.elastic import ElasticSpace, Part
+from nas.spaces.operator_family import OperatorFamily, channel_mixers, mixers
+from nas.spaces.space import Choice, Resolution, spaces
 from nas.units import parse_resolution
 
 if TYPE_CHECKING:

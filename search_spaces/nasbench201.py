@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from nas.arch import Architecture, Gene
 from nas.errors import UsageError
 from nas.graphs.graph import Graph, GraphBuilder, Weight
 from nas.graphs.patterns import count_patterns
-from nas.space import Choice, Resolution, SearchSpace, spaces
+from nas.spaces.architecture import Architecture, Gene
+from nas.spaces.space import Choice, Resolution, SearchSpace, spaces
 
 if TYPE_CHECKING:
     from torch import nn

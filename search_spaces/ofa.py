@@ -6,10 +6,10 @@ import json
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
-from nas.arch import Architecture, Gene
 from nas.errors import UsageError
 from nas.graphs.graph import Graph, GraphBuilder
-from nas.space import Choice, Resolution, SearchSpace, spaces
+from nas.spaces.architecture import Architecture, Gene
+from nas.spaces.space import Choice, Resolution, SearchSpace, spaces
 
 if TYPE_CHECKING:
     from torch import nn

@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from nas.arch import Architecture, Gene
-from nas.elastic import ElasticSpace, Part
 from nas.errors import UsageError
 from nas.graphs.graph import Graph, GraphBuilder, Weight
-from nas.space import Choice, Resolution, spaces
+from nas.spaces.architecture import Architecture, Gene
+from nas.spaces.elastic import ElasticSpace, Part
+from nas.spaces.space import Choice, Resolution, spaces
 from nas.units import parse_resolution
 
 if TYPE_CHECKING:

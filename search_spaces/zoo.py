@@ -9,12 +9,12 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from nas.arch import Architecture
 from nas.errors import NasError, UsageError
 from nas.evaluator import Metrics
 from nas.graphs import workloads
 from nas.graphs.graph import Graph
-from nas.space import Choice, Resolution, SearchSpace, spaces
+from nas.spaces.architecture import Architecture
+from nas.spaces.space import Choice, Resolution, SearchSpace, spaces
 
 if TYPE_CHECKING:
     from torch import nn
@@ -25,7 +25,7 @@ class PublishedWeights:
     """A network with the weights that someone has published for it.
 
     Attributes:
-        network: timm's name where timm has it, else that of `nas.reference`.
+        network: timm's name where timm has it, else that of `nas.spaces.reference`.
         workload: Name of its graph.
         weights: timm's tag of the weights, or one in timm's manner.
         resolution: Side of the square image at which the accuracy holds, in pixels.
@@ -165,7 +165,7 @@ class Zoo(SearchSpace):
         if not self._timm_has(row):
             return (
                 f"take the weights of {row.network} from its authors, since none can be fetched from here; "
-                f"nas.reference.build({row.network!r}) is their network."
+                f"nas.spaces.reference.build({row.network!r}) is their network."
             )
         name = f"{row.network}.{row.weights}" if row.weights else row.network
         return f"pip install timm, then nas export, or timm.create_model({name!r}, pretrained=True) at {row.resolution}x{row.resolution}."

@@ -28,14 +28,14 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from nas import reference
 from nas.errors import GraphError
 from nas.graphs.frontends.torch_module import trace_module
 from nas.graphs.graph import Graph
 from nas.graphs.passes import normalise
 from nas.graphs.workloads import describe, folder, names, pack, unpack
-from nas.mixer import fuse
 from nas.protocols.public_tables import hailo_inputs
+from nas.spaces import reference
+from nas.spaces.operator_family import fuse
 
 MAX_PARAMS = 105e6
 TORCHVISION_ONLY = (  # timed by ncnn and Hailo, and not in timm

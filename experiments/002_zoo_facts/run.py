@@ -13,8 +13,8 @@ import re
 import sys
 from pathlib import Path
 
-from nas import reference
 from nas.graphs import workloads
+from nas.spaces import reference
 
 ROOT = Path(__file__).parents[2]
 OUT = ROOT / "search_spaces" / "zoo.csv"

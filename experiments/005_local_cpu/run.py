@@ -33,7 +33,7 @@ from nas.hardware import Profile
 from nas.latency_transfer import figures
 from nas.measure import measure_in_turn
 from nas.predictor import Sample
-from nas.space import get_space
+from nas.spaces.space import get_space
 
 HERE = Path(__file__).parent / "results"
 REFERENCES = {

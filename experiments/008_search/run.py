@@ -31,12 +31,12 @@ from typing import Any
 
 import numpy as np
 
-from nas.arch import Architecture
 from nas.evaluator import Metrics
 from nas.objective import Goal
 from nas.pareto import hypervolume
 from nas.protocols.search import PEERS, Job, Runs, Table, Task, compare, contestants
 from nas.searcher import Searcher, Trial, searchers
+from nas.spaces.architecture import Architecture
 from nas.study import Study
 from nas.testing.searchers import ToyEvaluator, ToyJudge, ToySpace, toy_goal
 
@@ -258,7 +258,7 @@ def _prepare(arguments: argparse.Namespace) -> None:
     from nas.hardware import load_profile
     from nas.predictor import load_predictor
     from nas.problem import Request, pose
-    from nas.space import get_space
+    from nas.spaces.space import get_space
     from nas.supernet.train import load_supernet
 
     torch.set_num_threads(1)

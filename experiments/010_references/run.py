@@ -14,8 +14,8 @@ from pathlib import Path
 
 import torch
 
-from nas import reference
-from nas.mixer import fuse
+from nas.spaces import reference
+from nas.spaces.operator_family import fuse
 from nas.testing.operators import count
 from nas.testing.references import build_without_weights
 

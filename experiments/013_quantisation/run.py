@@ -34,7 +34,6 @@ import torch
 from onnxruntime.quantization import CalibrationDataReader, quantize_static
 from torch import nn
 
-from nas.arch import Architecture
 from nas.dataset import Dataset, Split, load_dataset
 from nas.deploy import Trained, accuracy_in_runtime_pct, spared
 from nas.design import MEMBER_FILE, SUPERNET_FILE, evaluator_of
@@ -44,13 +43,14 @@ from nas.exporters.onnx import OnnxExporter
 from nas.exporters.onnx_quantised import QuantisedOnnxExporter
 from nas.graphs.frontends.torch_module import trace_module
 from nas.judge import Judge, load_targets, make_goal
-from nas.mixer import fuse
 from nas.pareto import front, hypervolume
-from nas.precision import PrecisionSpace
 from nas.problem import Problem, Request, choose_by_part
 from nas.quantisation.simulate import simulate
 from nas.quantiser import DEFAULT_RECIPE
-from nas.space import get_space
+from nas.spaces.architecture import Architecture
+from nas.spaces.operator_family import fuse
+from nas.spaces.precision import PrecisionSpace
+from nas.spaces.space import get_space
 from nas.study import Study
 from nas.supernet.batches import Batches
 from nas.supernet.finetune import finetune, load_member

@@ -22,9 +22,9 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 
 from nas.dataset import load_dataset
-from nas.elastic import ElasticSpace
 from nas.evaluators.supernet import SupernetEvaluator
-from nas.space import get_space
+from nas.spaces.elastic import ElasticSpace
+from nas.spaces.space import get_space
 from nas.supernet.batches import Batches
 from nas.supernet.train import Recipe, Training, optimizer_of, predicted_memory_bytes
 from nas.supernet.weights import Supernet

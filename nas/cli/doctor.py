@@ -17,10 +17,10 @@ def command(form: Format = "table") -> None:
     from nas.evaluator import evaluators
     from nas.exporter import exporters
     from nas.hardware import config_home
-    from nas.mixer import channel_mixers, mixers
     from nas.predictor import predictors
     from nas.searcher import searchers
-    from nas.space import spaces
+    from nas.spaces.operator_family import channel_mixers, mixers
+    from nas.spaces.space import spaces
 
     packages: dict[str, str | None] = {}
     for package in (*_REQUIRED, *_OPTIONAL):

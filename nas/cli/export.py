@@ -16,12 +16,12 @@ from nas.units import PRECISIONS
 if TYPE_CHECKING:
     from torch import nn
 
-    from nas.arch import Architecture
     from nas.dataset import Dataset
     from nas.exporter import Artifact, Exporter
     from nas.judge import Target
     from nas.problem import Problem
-    from nas.space import Resolution, SearchSpace
+    from nas.spaces.architecture import Architecture
+    from nas.spaces.space import Resolution, SearchSpace
 
 
 def command(
@@ -123,9 +123,9 @@ class Found:
 def _written(found: Found, precision: str, to: Path, facts: Mapping[str, str], plain: Exporter) -> tuple[Artifact, float | None]:
     """Write one file; with data and trained weights its accuracy is measured in ONNX Runtime and written into it."""
     from nas.deploy import Trained, accuracy_in_runtime_pct, normalising
-    from nas.elastic import ElasticSpace
     from nas.errors import UsageError
     from nas.exporters.onnx import annotate
+    from nas.spaces.elastic import ElasticSpace
 
     graph = found.space.lower(found.architecture, found.resolution)
     if precision == "fp32":
@@ -149,11 +149,11 @@ def _written(found: Found, precision: str, to: Path, facts: Mapping[str, str], p
 def _at_all(found: Found, to: Path, facts: Mapping[str, str]) -> dict[str, Any]:
     """Write a network at every precision that its device prices, and mixed; return latency, size and accuracy of each."""
     from nas.deploy import Trained, spared
-    from nas.elastic import ElasticSpace
     from nas.errors import UsageError
     from nas.exporter import exporters
     from nas.judge import load_targets
-    from nas.precision import PrecisionSpace
+    from nas.spaces.elastic import ElasticSpace
+    from nas.spaces.precision import PrecisionSpace
 
     if found.dataset is None or found.target is None or not isinstance(found.space, ElasticSpace):
         raise UsageError("--precision all: compares on a run's device and data. Do this: give a run directory.")
@@ -196,7 +196,7 @@ def _at_all(found: Found, to: Path, facts: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _parts(found: Found) -> Mapping[str, str]:
-    from nas.elastic import ElasticSpace
+    from nas.spaces.elastic import ElasticSpace
 
     return found.space.part_precisions(found.architecture) if isinstance(found.space, ElasticSpace) else {}
 
@@ -204,7 +204,7 @@ def _parts(found: Found) -> Mapping[str, str]:
 def _of_file(path: Path, weights: str | None, data: str | None) -> Found:
     from nas.dataset import load_dataset
     from nas.errors import UsageError
-    from nas.network import read_architecture
+    from nas.spaces.network import read_architecture
 
     space, architecture = read_architecture(path)
     if space.evaluator == "published" and weights is None:
@@ -216,12 +216,12 @@ def _of_file(path: Path, weights: str | None, data: str | None) -> Found:
 
 
 def _of_run(path: Path, trial: int | None, weights: str | None) -> Found:
-    from nas.arch import Architecture
     from nas.design import MEMBER_FILE, SUPERNET_FILE, open_study
     from nas.errors import ArtifactError, UsageError
     from nas.pipeline import request_of
     from nas.problem import pose
     from nas.run import RunDirectory
+    from nas.spaces.architecture import Architecture
 
     run = RunDirectory.open(path)
     chosen = (run.results or {}).get("chosen") or run.read("architecture.json")
@@ -243,7 +243,7 @@ def _of_run(path: Path, trial: int | None, weights: str | None) -> Found:
     architecture = trials[trial]
     if weights is not None:
         return _of_problem(_with_weights(space, architecture, weights), problem)
-    from nas.elastic import ElasticSpace
+    from nas.spaces.elastic import ElasticSpace
     from nas.supernet.batches import Batches
     from nas.supernet.statistics import calibration_indices, pictures, recalibrate
     from nas.supernet.train import load_supernet

@@ -23,7 +23,7 @@ def command(
 
     from nas.errors import ArtifactError, UsageError
     from nas.measure import LocalDevice, Measurement, measure_graph, measure_onnx, measure_with_runner
-    from nas.network import load_network
+    from nas.spaces.network import load_network
     from nas.units import parse_resolution
 
     if not runner and device not in ("local-cpu", "local-cuda"):

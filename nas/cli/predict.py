@@ -24,8 +24,8 @@ def command(
     from nas.errors import UsageError
     from nas.hardware import find_profile, load_profile
     from nas.judge import precision_of
-    from nas.network import load_network
     from nas.predictor import load_predictor, measured
+    from nas.spaces.network import load_network
     from nas.units import parse_resolution
 
     coverage = checked_confidence(confidence)

@@ -25,10 +25,10 @@ def command(
     from dataclasses import replace
 
     from nas.dataset import load_dataset
-    from nas.elastic import get_elastic_space
     from nas.errors import UsageError
     from nas.events import EventBus
     from nas.report.progress import ProgressReport
+    from nas.spaces.elastic import get_elastic_space
     from nas.supernet.rank import rank
     from nas.supernet.train import default_recipe, load_supernet
 

@@ -12,7 +12,7 @@ def command(form: Format = "table") -> None:
     import math
 
     from nas.errors import NasError
-    from nas.space import get_space, spaces
+    from nas.spaces.space import get_space, spaces
 
     rows: list[dict[str, Any]] = []
     for family, kind in spaces.items():

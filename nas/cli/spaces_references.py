@@ -16,7 +16,7 @@ def command(
     """List the published networks that are built here, in their deploy form."""
     from nas.errors import UnknownNameError
     from nas.problem import written_resolution
-    from nas.reference import references
+    from nas.spaces.reference import references
 
     rows: list[dict[str, Any]] = [
         {

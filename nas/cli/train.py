@@ -34,9 +34,9 @@ def command(
     import os
 
     from nas.dataset import load_dataset
-    from nas.elastic import get_elastic_space
     from nas.events import EventBus
     from nas.report.progress import ProgressReport
+    from nas.spaces.elastic import get_elastic_space
     from nas.units import parse_resolution
 
     given = {"epochs": epochs, "batch": batch, "learning_rate": learning_rate}
@@ -89,7 +89,7 @@ def _train_alone(
 ) -> dict[str, Any]:
     from dataclasses import replace
 
-    from nas.network import read_architecture
+    from nas.spaces.network import read_architecture
     from nas.supernet.finetune import finetune, fresh
     from nas.supernet.train import default_recipe
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
-from nas.arch import Architecture
 from nas.errors import UsageError
 from nas.evaluator import Evaluator, Metrics, evaluators
-from nas.space import SearchSpace
+from nas.spaces.architecture import Architecture
+from nas.spaces.space import SearchSpace
 
 
 @runtime_checkable

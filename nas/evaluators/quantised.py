@@ -10,15 +10,15 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from nas.arch import Architecture
 from nas.dataset import Dataset, Split
 from nas.deploy import CALIBRATION_PICTURES, children
-from nas.elastic import ElasticSpace
 from nas.evaluator import Evaluator, Metrics, evaluators
-from nas.mixer import fuse
 from nas.quantisation.simulate import simulate
 from nas.quantiser import ACTIVATION_BITS, DEFAULT_RECIPE
-from nas.space import Resolution
+from nas.spaces.architecture import Architecture
+from nas.spaces.elastic import ElasticSpace
+from nas.spaces.operator_family import fuse
+from nas.spaces.space import Resolution
 from nas.supernet.batches import Batches
 from nas.supernet.statistics import calibration_indices, pictures, predictions, recalibrate
 from nas.supernet.weights import Supernet

@@ -19,7 +19,7 @@ from torch import nn
 from nas.errors import ArtifactError
 from nas.exporter import Artifact, Exporter, exporters
 from nas.graphs.graph import Graph
-from nas.mixer import fuse
+from nas.spaces.operator_family import fuse
 
 OPSET = 18
 TOLERANCE = 1e-4

@@ -23,8 +23,8 @@ import onnx
 from nas.errors import ArtifactError, UsageError
 from nas.exporter import Artifact, Exporter, exporters
 from nas.graphs.graph import Graph
-from nas.mixer import fuse
 from nas.quantiser import ACTIVATION_BITS, DEFAULT_RECIPE, Activations, Bounds, Quantiser, methods, precision_at, range_of, wide_operators
+from nas.spaces.operator_family import fuse
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -25,10 +25,10 @@ class Workload:
     """What is known of a reference network.
 
     Attributes:
-        name: timm's name where timm has it, else torchvision's or that of `nas.reference`; ``name@256`` for another resolution
+        name: timm's name where timm has it, else torchvision's or that of `nas.spaces.reference`; ``name@256`` for another resolution
             than the published one.
         model: Name under which `library` builds it.
-        library: ``timm``, ``torchvision``, or ``references`` for `nas.reference`.
+        library: ``timm``, ``torchvision``, or ``references`` for `nas.spaces.reference`.
         family: Networks of one family are stored, and left out of fits, together.
         input: Shape of the input, batch first.
         params: As published, before batch norms are folded and after reparameterisation.

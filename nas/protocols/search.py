@@ -20,12 +20,12 @@ from typing import Any, Protocol, cast
 import numpy as np
 import numpy.typing as npt
 
-from nas.arch import Architecture
 from nas.errors import DataError, NasError, UnknownNameError, UsageError
 from nas.objective import Budget, Goal, Objective
 from nas.pareto import hypervolume
 from nas.searcher import Prescreen, Trial, searchers
-from nas.space import SearchSpace, get_space
+from nas.spaces.architecture import Architecture
+from nas.spaces.space import SearchSpace, get_space
 from nas.units import Limit
 
 Floats = npt.NDArray[np.float64]

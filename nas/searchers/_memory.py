@@ -8,10 +8,10 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from nas.arch import Architecture
 from nas.objective import Goal
 from nas.searcher import Prescreen, Searcher, Trial
-from nas.space import SearchSpace
+from nas.spaces.architecture import Architecture
+from nas.spaces.space import SearchSpace
 
 WALKABLE = 65_536
 """Spaces up to this many encodings are walked whole when draws bring nothing new."""

@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from nas.arch import Architecture
 from nas.errors import UsageError
 from nas.objective import Goal
 from nas.searcher import Prescreen, Trial
 from nas.searchers._memory import RememberingSearcher
-from nas.space import SearchSpace
+from nas.spaces.architecture import Architecture
+from nas.spaces.space import SearchSpace
 
 DRAWS = 8
 """Proposals of the tuner until one is new and within the budgets; then a mutation of the last."""

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nas.arch import Architecture
 from nas.objective import Goal
 from nas.searcher import Prescreen, Trial
 from nas.searchers._memory import RememberingSearcher
-from nas.space import SearchSpace
+from nas.spaces.architecture import Architecture
+from nas.spaces.space import SearchSpace
 
 if TYPE_CHECKING:
     import optuna

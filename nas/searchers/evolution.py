@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from nas.arch import Architecture
 from nas.searcher import searchers
 from nas.searchers._memory import RememberingSearcher, onwards
 from nas.searchers.nsga2 import ranks_and_crowding
+from nas.spaces.architecture import Architecture
 
 POPULATION = 100
 TOURNAMENT = 25

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from functools import cached_property
 
-from nas.arch import Architecture
 from nas.searcher import searchers
 from nas.searchers._memory import RememberingSearcher
+from nas.spaces.architecture import Architecture
 
 
 @searchers.register("exhaustive")

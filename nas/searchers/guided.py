@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from nas.arch import Architecture
 from nas.objective import Goal
 from nas.searcher import Prescreen, Trial, searchers
 from nas.searchers._memory import RememberingSearcher
@@ -26,7 +25,8 @@ from nas.searchers._surrogate import (
     expected_improvement,
     winsorised,
 )
-from nas.space import SearchSpace
+from nas.spaces.architecture import Architecture
+from nas.spaces.space import SearchSpace
 
 FIRST = 15
 """Evaluations of random members before the first fit."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from nas.arch import Architecture
 from nas.searcher import searchers
 from nas.searchers._memory import RememberingSearcher
+from nas.spaces.architecture import Architecture
 
 FIRST = 10
 """Random members before the first descent."""

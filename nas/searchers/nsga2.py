@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from nas.arch import Architecture
 from nas.searcher import Trial, searchers
 from nas.searchers._memory import RememberingSearcher, onwards
+from nas.spaces.architecture import Architecture
 
 POPULATION = 50
 TOURNAMENT = 12

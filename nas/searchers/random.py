@@ -1,8 +1,8 @@
 """Random search: every gene uniform and independent, nothing twice, budgets kept."""
 
-from nas.arch import Architecture
 from nas.searcher import searchers
 from nas.searchers._memory import RememberingSearcher
+from nas.spaces.architecture import Architecture
 
 
 @searchers.register("random")

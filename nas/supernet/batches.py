@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nas.dataset import Dataset, Pixels, Split
-from nas.space import Resolution
+from nas.spaces.space import Resolution
 
 
 @dataclass(frozen=True, slots=True)

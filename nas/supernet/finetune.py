@@ -19,11 +19,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nas.arch import Architecture
 from nas.dataset import Dataset
 from nas.errors import ArtifactError, TrainingError
 from nas.events import EventBus, PhaseAdvanced, PhaseFinished, PhaseStarted
-from nas.space import Resolution, SearchSpace
+from nas.spaces.architecture import Architecture
+from nas.spaces.space import Resolution, SearchSpace
 from nas.supernet.batches import Batches
 from nas.supernet.checkpoint import Checkpoint, check_identity, optimizer_tensors, read_checkpoint, restore_optimizer, write_checkpoint
 from nas.supernet.statistics import calibration_indices, pictures, predictions, recalibrate

@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from nas.arch import Architecture
 from nas.dataset import Dataset
-from nas.elastic import ElasticSpace
 from nas.errors import UsageError
 from nas.evaluators.supernet import SupernetEvaluator
 from nas.events import EventBus, PhaseAdvanced, PhaseFinished, PhaseStarted
+from nas.spaces.architecture import Architecture
+from nas.spaces.elastic import ElasticSpace
 from nas.supernet.finetune import finetune, fresh
 from nas.supernet.train import Recipe
 from nas.supernet.weights import Supernet

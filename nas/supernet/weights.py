@@ -23,11 +23,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from nas.arch import Architecture
-from nas.elastic import ElasticSpace, Part
 from nas.errors import NasError
 from nas.graphs.operators import Shape
-from nas.space import Resolution
+from nas.spaces.architecture import Architecture
+from nas.spaces.elastic import ElasticSpace, Part
+from nas.spaces.space import Resolution
 from nas.supernet.norm import SynchronisedBatchNorm
 
 log = logging.getLogger(__name__)

@@ -14,8 +14,8 @@ import numpy as np
 
 from nas.errors import UsageError
 from nas.graphs.graph import Graph, GraphBuilder
-from nas.mixer import OperatorFamily, fuse
-from nas.space import Resolution
+from nas.spaces.operator_family import OperatorFamily, fuse
+from nas.spaces.space import Resolution
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

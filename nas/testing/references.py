@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nas import reference
-from nas.mixer import fuse
-from nas.reference import Variant
+from nas.spaces import reference
+from nas.spaces.operator_family import fuse
+from nas.spaces.reference import Variant
 
 if TYPE_CHECKING:
     from torch import nn

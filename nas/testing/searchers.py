@@ -11,13 +11,13 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from nas.arch import Architecture, Gene
 from nas.errors import NasError
 from nas.evaluator import Evaluator, Metrics
 from nas.graphs.graph import Graph
 from nas.objective import Budget, Goal, Objective
 from nas.searcher import Prescreen, Searcher, Trial
-from nas.space import Choice, Resolution, SearchSpace
+from nas.spaces.architecture import Architecture, Gene
+from nas.spaces.space import Choice, Resolution, SearchSpace
 from nas.units import parse_limit
 
 ACCURACY = Objective("accuracy_pct", "maximize")

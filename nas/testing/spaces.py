@@ -9,11 +9,11 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from nas.arch import Architecture
 from nas.errors import NasError, UsageError
 from nas.graphs.graph import Graph, join
-from nas.mixer import fuse
-from nas.space import SearchSpace, get_space, spaces
+from nas.spaces.architecture import Architecture
+from nas.spaces.operator_family import fuse
+from nas.spaces.space import SearchSpace, get_space, spaces
 
 SAMPLES = 6
 

@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 from torch import nn
 
 from nas.graphs.graph import GraphBuilder
-from nas.mixer import Grade, OperatorFamily, Source, channel_mixers
-from nas.space import Resolution
+from nas.spaces.operator_family import Grade, OperatorFamily, Source, channel_mixers
+from nas.spaces.space import Resolution
 from search_spaces.channel_mixers.glu import GatedPerceptron, gated_hidden, lower_gated
 from search_spaces.layers.activation import Activation
 

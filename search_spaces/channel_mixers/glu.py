@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from nas.graphs.graph import GraphBuilder
-from nas.mixer import Grade, OperatorFamily, Source, channel_mixers
-from nas.space import Resolution
+from nas.spaces.operator_family import Grade, OperatorFamily, Source, channel_mixers
+from nas.spaces.space import Resolution
 from search_spaces.layers.activation import Activation, activation, lower_activation
 from search_spaces.layers.convolution import StackedConv
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from nas.errors import UsageError
 from nas.graphs.graph import GraphBuilder, Weight
-from nas.space import Resolution
+from nas.spaces.space import Resolution
 
 FourierForm = Literal["fft", "matmul"]
 

@@ -7,8 +7,8 @@ from copy import deepcopy
 import torch
 from torch import Tensor, nn
 
-from nas.mixer import fuse
-from nas.space import Resolution
+from nas.spaces.operator_family import fuse
+from nas.spaces.space import Resolution
 from search_spaces.layers.convolution import ConvNorm, affine
 from search_spaces.layers.norm import ChannelAffine
 

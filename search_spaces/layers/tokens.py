@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nas.space import Resolution
+from nas.spaces.space import Resolution
 from search_spaces.layers.attention import StackedLinear
 
 KEPT = 0.25

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from nas.errors import UsageError
 from nas.graphs.graph import GraphBuilder, Weight
-from nas.space import Resolution
+from nas.spaces.space import Resolution
 from search_spaces.layers.attention import StackedLinear
 
 MASKED = -100.0

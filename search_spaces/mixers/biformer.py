@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nas.graphs.graph import GraphBuilder, Weight
-from nas.mixer import Grade, OperatorFamily, Source, mixers
-from nas.space import Resolution
+from nas.spaces.operator_family import Grade, OperatorFamily, Source, mixers
+from nas.spaces.space import Resolution
 from search_spaces.layers.attention import heads_of
 from search_spaces.layers.convolution import StackedConv
 from search_spaces.layers.windows import Tiling, for_batch

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from nas.graphs.graph import GraphBuilder
-from nas.mixer import Grade, OperatorFamily, Source, mixers
-from nas.space import Resolution
+from nas.spaces.operator_family import Grade, OperatorFamily, Source, mixers
+from nas.spaces.space import Resolution
 from search_spaces.layers.convolution import DILATED_BRANCHES, Branches, depthwise_branches
 
 if TYPE_CHECKING:

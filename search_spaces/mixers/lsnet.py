@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from nas.errors import UsageError
 from nas.graphs.graph import GraphBuilder
-from nas.mixer import Grade, OperatorFamily, Source, mixers
-from nas.space import Resolution
+from nas.spaces.operator_family import Grade, OperatorFamily, Source, mixers
+from nas.spaces.space import Resolution
 from search_spaces.layers.convolution import ConvNorm, affine
 from search_spaces.layers.norm import ChannelAffine
 
@@ -58,7 +58,7 @@ class LSConv(nn.Module):
 
     def fuse(self) -> nn.Module:
         """Return the deploy form: convolutions folded; the last norm, after a product of activations, stays as scale and shift."""
-        from nas.mixer import fuse
+        from nas.spaces.operator_family import fuse
 
         fused = LSConvDeployed(self)
         fused.perceive = fuse(self.perceive)

@@ -9,8 +9,8 @@ from typing import Any, ClassVar, Literal
 from torch import nn
 
 from nas.graphs.graph import GraphBuilder
-from nas.mixer import Grade, OperatorFamily, Source, mixers
-from nas.space import Resolution
+from nas.spaces.operator_family import Grade, OperatorFamily, Source, mixers
+from nas.spaces.space import Resolution
 from search_spaces.layers.attention import heads_of
 from search_spaces.layers.windows import ChannelsLast, Grid, Partition, PositionTable, Tiling, WindowAttention, lower_window_attention
 

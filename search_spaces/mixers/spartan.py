@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from nas.errors import UsageError
 from nas.graphs.graph import GraphBuilder
-from nas.mixer import Grade, OperatorFamily, Source, fuse, mixers
-from nas.space import Resolution
+from nas.spaces.operator_family import Grade, OperatorFamily, Source, fuse, mixers
+from nas.spaces.space import Resolution
 from search_spaces.layers.activation import lower_activation
 from search_spaces.layers.channel_attention import SqueezeExcite, lower_squeeze_excite
 from search_spaces.layers.convolution import ConvNorm, convolution

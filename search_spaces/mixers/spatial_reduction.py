@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nas.graphs.graph import GraphBuilder
-from nas.mixer import Grade, OperatorFamily, Source, mixers
-from nas.space import Resolution
+from nas.spaces.operator_family import Grade, OperatorFamily, Source, mixers
+from nas.spaces.space import Resolution
 from search_spaces.layers.attention import attend, heads_of, lower_attend
 from search_spaces.layers.convolution import ConvNorm, StackedConv
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from nas.errors import UsageError
 from nas.graphs.graph import GraphBuilder
-from nas.mixer import Grade, OperatorFamily, Source, mixers
-from nas.space import Resolution
+from nas.spaces.operator_family import Grade, OperatorFamily, Source, mixers
+from nas.spaces.space import Resolution
 from search_spaces.layers.channel_attention import SqueezeExcite, lower_squeeze_excite
 from search_spaces.layers.convolution import DILATED_BRANCHES, ConvBranches, affine, convolution, depthwise_branches
 

@@ -6,8 +6,8 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from nas.mixer import Source
-from nas.reference import ReferenceSystem, Variant, references
+from nas.spaces.operator_family import Source
+from nas.spaces.reference import ReferenceSystem, Variant, references
 from search_spaces.channel_mixers.mlp import Perceptron
 from search_spaces.mixers.catm import Catm
 

@@ -6,9 +6,9 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from nas.mixer import Source
-from nas.reference import ReferenceSystem, Variant, references
-from nas.space import Resolution
+from nas.spaces.operator_family import Source
+from nas.spaces.reference import ReferenceSystem, Variant, references
+from nas.spaces.space import Resolution
 from search_spaces.channel_mixers.mlp import TokenPerceptron
 from search_spaces.mixers.cswin import CrossShapedAttention
 from search_spaces.mixers.cswin import CSWin as Stripes

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from nas.errors import UsageError
-from nas.mixer import Source
-from nas.reference import ReferenceSystem, Variant, references
+from nas.spaces.operator_family import Source
+from nas.spaces.reference import ReferenceSystem, Variant, references
 from search_spaces.channel_mixers.mlp import Perceptron
 from search_spaces.layers.channel_attention import SqueezeExcite
 from search_spaces.layers.convolution import ConvBranches, ConvNorm, affine

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nas.mixer import Source
-from nas.reference import ReferenceSystem, Variant, references
+from nas.spaces.operator_family import Source
+from nas.spaces.reference import ReferenceSystem, Variant, references
 from search_spaces.channel_mixers.mlp import TokenPerceptron
 from search_spaces.layers.attention import StackedLinear
 from search_spaces.layers.tokens import to_map, to_tokens

@@ -6,8 +6,8 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from nas.mixer import Source
-from nas.reference import ReferenceSystem, Variant, references
+from nas.spaces.operator_family import Source
+from nas.spaces.reference import ReferenceSystem, Variant, references
 from search_spaces.reparam.repvgg import RepVGGBlock
 
 # name: (widths of stem and stages, depths of stages)

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nas.mixer import Source
-from nas.reference import ReferenceSystem, Variant, references
-from nas.space import Resolution
+from nas.spaces.operator_family import Source
+from nas.spaces.reference import ReferenceSystem, Variant, references
+from nas.spaces.space import Resolution
 from search_spaces.layers.norm import LayerNorm2d
 from search_spaces.mixers import rmt
 from search_spaces.mixers.rmt import ManhattanAttention

@@ -8,8 +8,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from nas.mixer import Source, fuse
-from nas.reference import ReferenceSystem, Variant, references
+from nas.spaces.operator_family import Source, fuse
+from nas.spaces.reference import ReferenceSystem, Variant, references
 from search_spaces.channel_mixers.grn import GlobalResponseNorm
 from search_spaces.layers.convolution import affine
 from search_spaces.layers.norm import LayerNorm2d

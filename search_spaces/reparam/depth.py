@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from nas.errors import UsageError
 from nas.graphs.graph import GraphBuilder
-from nas.mixer import Grade, OperatorFamily, Source, reparam
-from nas.space import Resolution
+from nas.spaces.operator_family import Grade, OperatorFamily, Source, reparam
+from nas.spaces.space import Resolution
 from search_spaces.layers.attention import StackedLinear, heads_of
 from search_spaces.layers.tokens import to_map, to_tokens
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from nas import reference
 from nas.errors import UnknownNameError
+from nas.spaces import reference
 from nas.testing import references as contract
 from nas.testing.operators import randomise, relative_error
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from nas.space import SearchSpace
+from nas.spaces.space import SearchSpace
 from nas.testing.spaces import CHECKS, check_space, instances
 
 

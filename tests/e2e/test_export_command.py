@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from nas.space import get_space
+from nas.spaces.space import get_space
 from tests.e2e.conftest import Result
 
 
 @pytest.fixture
 def arch(tmp_path: Path) -> Path:
-    from nas.elastic import ElasticSpace
+    from nas.spaces.elastic import ElasticSpace
 
     space = get_space("hybrid-s", num_classes=1000, resolution=(128, 128))
     assert isinstance(space, ElasticSpace)

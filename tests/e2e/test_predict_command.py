@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from nas.arch import Architecture
 from nas.graphs import workloads
 from nas.hardware import load_profile
 from nas.judge import Judge, load_targets, make_goal
 from nas.predictor import load_predictor
-from nas.space import get_space
+from nas.spaces.architecture import Architecture
+from nas.spaces.space import get_space
 from tests.e2e.conftest import Result
 from tests.e2e.tiny import tiny_plugins, write_device
 

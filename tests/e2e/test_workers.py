@@ -18,8 +18,8 @@ from typing import Any
 
 import pytest
 
-from nas.arch import Architecture
 from nas.evaluator import Metrics
+from nas.spaces.architecture import Architecture
 from nas.study import Study
 from nas.testing.searchers import ToyEvaluator, ToyJudge, ToySpace, toy_goal
 from tests.e2e.conftest import Result

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from nas.graphs import workloads
-from nas.space import get_space
+from nas.spaces.space import get_space
 from search_spaces.zoo import published
 from tests.e2e.conftest import Result
 
@@ -27,7 +27,7 @@ def test_it_is_large_and_small() -> None:
 
 
 def test_systems_that_timm_lacks_are_members() -> None:
-    from nas import reference
+    from nas.spaces import reference
 
     rows, variants = published(), reference.variants()
     for gene in (

@@ -12,7 +12,7 @@ from nas.errors import ArtifactError
 from nas.evaluator import Metrics
 from nas.graphs.graph import GraphBuilder
 from nas.predictor import Estimate, OperatorLatency, Predictor, predictors
-from nas.space import Choice, SearchSpace, spaces
+from nas.spaces.space import Choice, SearchSpace, spaces
 
 MS_PER_MMAC = 1.0
 

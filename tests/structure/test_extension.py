@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 
 SPACE = '''
 from nas.graphs.graph import GraphBuilder
-from nas.space import Choice, SearchSpace
+from nas.spaces.space import Choice, SearchSpace
 
 
 class Acme(SearchSpace):
@@ -85,7 +85,7 @@ from nas.evaluator import evaluators
 from nas.hardware import load_profile
 from nas.objective import Goal, Objective
 from nas.searcher import searchers
-from nas.space import get_space
+from nas.spaces.space import get_space
 
 space = get_space("acme")
 goal = Goal((Objective("accuracy_pct", "maximize"),))

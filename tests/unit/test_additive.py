@@ -8,7 +8,7 @@ from nas.errors import UsageError
 from nas.graphs.graph import Graph
 from nas.hardware import Profile
 from nas.predictor import Sample
-from nas.space import get_space
+from nas.spaces.space import get_space
 
 RNG = np.random.default_rng(0)
 GRAPHS = [space.lower(space.sample(RNG)) for space in (get_space("fbnet"), get_space("ofa")) for _ in range(40)]

@@ -10,7 +10,7 @@ from nas.errors import UsageError
 from nas.graphs.frontends.torch_module import trace_module
 from nas.graphs.graph import GraphBuilder
 from nas.graphs.passes import normalise
-from nas.mixer import fuse, mixers
+from nas.spaces.operator_family import fuse, mixers
 from nas.testing.operators import lower, randomise, settings
 from search_spaces.layers.attention import heads_of
 from search_spaces.layers.windows import PositionTable, Tiling

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from nas.errors import UsageError
-from nas.mixer import fuse
+from nas.spaces.operator_family import fuse
 from nas.testing.operators import randomise, relative_error
 from search_spaces.layers.attention import heads_of
 from search_spaces.references.vit import ViTNet

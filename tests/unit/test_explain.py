@@ -4,7 +4,7 @@ import pytest
 
 from nas.explain import stage_of, why_not_more
 from nas.judge import Judge, load_targets, make_goal
-from nas.space import get_space
+from nas.spaces.space import get_space
 from tests.e2e.tiny import tiny_plugins, write_device
 
 __all__ = ["tiny_plugins"]

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from nas.dataset import Dataset, load_dataset
-from nas.elastic import ElasticSpace
 from nas.errors import ArtifactError, TrainingError
-from nas.space import get_space
+from nas.spaces.elastic import ElasticSpace
+from nas.spaces.space import get_space
 from nas.supernet.batches import Batches
 from nas.supernet.finetune import Finetuned, finetune, finetuning_recipe, fresh, load_member
 from nas.supernet.statistics import predictions

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from nas.elastic import get_elastic_space
 from nas.errors import UsageError
 from nas.graphs.graph import GraphBuilder
-from nas.mixer import fuse
-from nas.space import get_space
+from nas.spaces.elastic import get_elastic_space
+from nas.spaces.operator_family import fuse
+from nas.spaces.space import get_space
 from search_spaces.hybrid import DEFAULT_MIXERS, SIZES, Hybrid
 
 

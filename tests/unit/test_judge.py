@@ -5,7 +5,7 @@ import pytest
 from nas.errors import UsageError
 from nas.judge import Judge, load_targets, make_goal
 from nas.predictor import measured
-from nas.space import get_space
+from nas.spaces.space import get_space
 from tests.e2e.tiny import tiny_plugins, write_device
 
 __all__ = ["tiny_plugins"]

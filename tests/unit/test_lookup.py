@@ -11,7 +11,7 @@ from nas.errors import ArtifactError, UsageError
 from nas.graphs.graph import GraphBuilder
 from nas.predictor import Sample
 from nas.protocols.latency_models import stub_profile
-from nas.space import get_space
+from nas.spaces.space import get_space
 
 DEVICE = stub_profile("a", "fp32")
 

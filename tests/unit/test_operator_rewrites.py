@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nas.errors import UsageError
-from nas.mixer import OperatorFamily, channel_mixers, mixers
+from nas.spaces.operator_family import OperatorFamily, channel_mixers, mixers
 from nas.testing.operators import CHANNELS, lower, randomise, relative_error
 from search_spaces.layers.convolution import densify, dilate, dirac, enlarge
 from search_spaces.layers.fourier import FourierTransform
@@ -49,7 +49,7 @@ def test_inverse_fourier_of_what_is_no_image_agrees_too() -> None:
     ids=lambda op: type(op).__name__,
 )
 def test_rewrites_are_equal(published: OperatorFamily, rewritten: OperatorFamily, size: tuple[int, int]) -> None:
-    from nas.mixer import fuse
+    from nas.spaces.operator_family import fuse
 
     first = randomise(published.build(CHANNELS, size).double(), 1).eval()
     second = rewritten.build(CHANNELS, size).double().eval()

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from nas.arch import Architecture
 from nas.errors import UsageError
 from nas.graphs.graph import Graph
 from nas.judge import Judge, load_targets, make_goal, precision_of
-from nas.precision import INHERIT, PrecisionSpace
 from nas.problem import choose_by_part
 from nas.searcher import searchers
-from nas.space import get_space
+from nas.spaces.architecture import Architecture
+from nas.spaces.precision import INHERIT, PrecisionSpace
+from nas.spaces.space import get_space
 from nas.testing import spaces as checks
 
 NAME = "hybrid-s@fp16+w8a16+w8a8"

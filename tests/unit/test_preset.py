@@ -4,7 +4,7 @@ import pytest
 
 from nas.judge import Judge, load_targets, make_goal
 from nas.preset import choose_preset, lacking_families, larger_preset
-from nas.space import get_space
+from nas.spaces.space import get_space
 from tests.e2e.tiny import tiny_plugins, write_device
 
 __all__ = ["tiny_plugins"]

@@ -6,9 +6,9 @@ import pytest
 
 from nas.errors import DataError
 from nas.hardware import load_profile
-from nas.network import load_network
 from nas.predictor import load_predictor
 from nas.protocols.public_tables import read_hailo, read_ncnn, read_rknn, read_timm
+from nas.spaces.network import load_network
 
 TIMM = "model,infer_img_size,infer_samples_per_sec,infer_step_time,infer_batch_size,param_count,infer_gmacs,infer_macts\n"
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from nas.arch import Architecture
 from nas.errors import ArtifactError, NasError, UsageError
 from nas.evaluator import Metrics
 from nas.events import Event, EventBus, Notice, PhaseAdvanced, PhaseStarted
 from nas.objective import Goal, Objective
 from nas.searcher import Searcher, Trial
+from nas.spaces.architecture import Architecture
 from nas.storage import TrialStore, _process_name, alive, worker_name
 from nas.study import Study, pareto_front
 from nas.testing.searchers import ToyEvaluator, ToyJudge, ToySpace, simulate, toy_goal

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from nas.arch import Architecture
-from nas.elastic import ElasticSpace, get_elastic_space
-from nas.space import get_space
+from nas.spaces.architecture import Architecture
+from nas.spaces.elastic import ElasticSpace, get_elastic_space
+from nas.spaces.space import get_space
 from nas.supernet.statistics import recalibrate
 from nas.supernet.weights import Supernet, resize
 

@@ -13,11 +13,11 @@ import pytest
 import torch
 
 from nas.dataset import Dataset, load_dataset
-from nas.elastic import ElasticSpace
 from nas.errors import ArtifactError, TrainingError, UsageError
 from nas.evaluators.supernet import SupernetEvaluator
 from nas.events import Event, EventBus, PhaseAdvanced, PhaseStarted
-from nas.space import get_space
+from nas.spaces.elastic import ElasticSpace
+from nas.spaces.space import get_space
 from nas.supernet.batches import Batches, prepare
 from nas.supernet.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from nas.supernet.train import Recipe, Trained, fair_members, learning_rate_at, load_supernet, predicted_memory_bytes, train
@@ -171,7 +171,7 @@ import json, sys, torch
 from pathlib import Path
 from accelerate import Accelerator
 from nas.dataset import load_dataset
-from nas.space import get_space
+from nas.spaces.space import get_space
 from nas.supernet.batches import Batches
 from nas.supernet.train import Recipe, Training
 from nas.supernet.weights import Supernet
@@ -222,7 +222,7 @@ def test_quantised_members_are_scored_as_they_will_run(
     """At fp16 the score is the float one; at so few bits that it must show, a quantised part costs accuracy, and more parts cost more."""
     import nas.quantisation.simulate
     from nas.evaluators.quantised import QuantisedEvaluator
-    from nas.precision import PrecisionSpace
+    from nas.spaces.precision import PrecisionSpace
 
     supernet = unbroken[0].supernet
     monkeypatch.setattr(nas.quantisation.simulate, "ACTIVATION_BITS", {"w8a8": 2, "w8a16": 16})

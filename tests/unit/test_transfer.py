@@ -13,7 +13,7 @@ from nas.latency_table import read_latency_table
 from nas.latency_transfer import TransferProtocol, bench_latency_transfer, figures
 from nas.predictor import Sample
 from nas.protocols.latency_models import stub_profile
-from nas.space import get_space
+from nas.spaces.space import get_space
 
 RNG = np.random.default_rng(0)
 SPACE = get_space("fbnet")

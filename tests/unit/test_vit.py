@@ -10,17 +10,17 @@ import torch
 from nas.dataset import load_dataset
 from nas.deploy import Trained, spared
 from nas.design import blocks
-from nas.elastic import ElasticSpace, get_elastic_space, is_elastic
 from nas.errors import UsageError
 from nas.exporters.onnx import scores_of
 from nas.exporters.onnx_quantised import QuantisedOnnxExporter
 from nas.graphs.frontends.torch_module import trace_module
 from nas.judge import Judge, load_targets, make_goal
-from nas.mixer import fuse
-from nas.precision import PrecisionSpace
 from nas.problem import Problem, Request
 from nas.quantisation.simulate import simulate
-from nas.space import get_space
+from nas.spaces.elastic import ElasticSpace, get_elastic_space, is_elastic
+from nas.spaces.operator_family import fuse
+from nas.spaces.precision import PrecisionSpace
+from nas.spaces.space import get_space
 from nas.supernet.weights import Supernet
 from search_spaces.layers.tokens import PatchEmbedding, positions
 

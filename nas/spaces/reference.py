@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 from nas.errors import UnknownNameError
 from nas.graphs.graph import Graph
-from nas.mixer import Source, fuse
 from nas.registry import Registry
-from nas.space import Resolution
+from nas.spaces.operator_family import Source, fuse
+from nas.spaces.space import Resolution
 
 if TYPE_CHECKING:
     from torch import nn

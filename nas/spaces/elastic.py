@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from nas.arch import Architecture, Gene
 from nas.errors import UsageError
 from nas.graphs.graph import Graph, GraphBuilder
 from nas.graphs.operators import Shape
-from nas.space import Resolution, SearchSpace, family_of, get_space, spaces
+from nas.spaces.architecture import Architecture, Gene
+from nas.spaces.space import Resolution, SearchSpace, family_of, get_space, spaces
 from nas.units import parse_resolution
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def is_elastic(name: str) -> bool:
 
 
 def get_elastic_space(name: str, **options: Any) -> ElasticSpace:
-    """Return the elastic space called `name`; see `nas.space.get_space`.
+    """Return the elastic space called `name`; see `nas.spaces.space.get_space`.
 
     Raises:
         UnknownNameError: No such space.

@@ -6,10 +6,10 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from nas.arch import Architecture
 from nas.errors import ArtifactError, UnknownNameError, UsageError
 from nas.graphs.graph import Graph
-from nas.space import Resolution, SearchSpace, get_space
+from nas.spaces.architecture import Architecture
+from nas.spaces.space import Resolution, SearchSpace, get_space
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def load_network(subject: str, resolution: Resolution | None = None) -> Network:
 
     if subject in workloads.names():
         return Network(subject, workloads.load(subject), subject)
-    from nas.reference import variants
+    from nas.spaces.reference import variants
 
     if subject in variants():
         return Network(subject, _traced(subject))
@@ -92,8 +92,8 @@ def read_architecture(path: Path) -> tuple[SearchSpace, Architecture]:
 
 def _traced(name: str) -> Graph:
     from nas.graphs.frontends.torch_module import trace_module
-    from nas.mixer import fuse
-    from nas.reference import build, variants
+    from nas.spaces.operator_family import fuse
+    from nas.spaces.reference import build, variants
 
     height, width = variants()[name].resolution
     return trace_module(fuse(build(name)), (1, 3, height, width), name)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_chec
 
 from nas.graphs.graph import GraphBuilder
 from nas.registry import Registry
-from nas.space import Resolution
+from nas.spaces.space import Resolution
 
 if TYPE_CHECKING:
     from torch import nn

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from nas.arch import Architecture, Gene
 from nas.errors import UnknownNameError, UsageError, did_you_mean
 from nas.graphs.graph import Graph, join
 from nas.graphs.patterns import count_patterns
 from nas.registry import Registry
+from nas.spaces.architecture import Architecture, Gene
 
 if TYPE_CHECKING:
     from torch import nn
@@ -261,7 +261,7 @@ def get_space(name: str, **options: Any) -> SearchSpace:
         UnknownNameError: No family of that name, or no such preset.
     """
     if "@" in name:
-        from nas.precision import PrecisionSpace
+        from nas.spaces.precision import PrecisionSpace
 
         return PrecisionSpace.make(name, **options)
     family = family_of(name)

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nas.arch import Architecture, Gene
-from nas.elastic import ElasticSpace, Part
 from nas.errors import UsageError, did_you_mean
 from nas.graphs.graph import Graph
-from nas.space import Choice, Resolution
+from nas.spaces.architecture import Architecture, Gene
+from nas.spaces.elastic import ElasticSpace, Part
+from nas.spaces.space import Choice, Resolution
 from nas.units import PRECISIONS
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class PrecisionSpace(ElasticSpace):
         Raises:
             UsageError: The space has no shared weights, or the precisions make no sense.
         """
-        from nas.space import get_space
+        from nas.spaces.space import get_space
 
         name, _, precisions = preset.partition(SEPARATOR)
         plain = get_space(name, **options)
