@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from nas.predictor import Floats
+from nas.devices.predictor import Floats
 
 _SCALE_TRUST = 15.0  # residuals of the pool that a device's own scale is shrunk towards
 _CLIPPED = 3.0  # scaled residuals beyond this say no more about a device's scale

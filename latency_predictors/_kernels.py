@@ -19,9 +19,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from nas.devices.predictor import Floats
 from nas.graphs.graph import Graph, Operator, Value
 from nas.graphs.operators import Shape
-from nas.predictor import Floats
 
 _ACTIVATIONS = {
     **dict.fromkeys(("Relu", "Clip", "LeakyRelu", "PRelu"), "relu"),

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from nas.devices.predictor import Floats, Segments
 from nas.graphs.graph import DTYPE_BYTES, Graph, Operator
 from nas.graphs.passes.zeros import cut_zeros, fold_zeros, remove_unread
-from nas.predictor import Floats, Segments
 
 RUNTIMES: tuple[tuple[str, Callable[[Graph], Graph]], ...] = (
     ("as written", lambda graph: graph),

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from nas.predictor import Floats
+from nas.devices.predictor import Floats
 
 _STEPS = 20
 _DAMPED_FROM = 7

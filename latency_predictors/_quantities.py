@@ -15,9 +15,9 @@ from math import prod
 
 import numpy as np
 
+from nas.devices.predictor import Floats
 from nas.graphs.graph import Graph, GraphBuilder, Operator
 from nas.graphs.operators import Shape
-from nas.predictor import Floats
 
 ALIGNMENTS = {"none": (1, 1), "out": (4, 32), "tile": (32, 32), "wide": (32, 64)}
 """Input and output channels are padded to multiples: 32 is the depth of Hexagon's tensor tile."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from latency_predictors._pooled import Priors
 from latency_predictors._quantities import COLUMN, DENSE, QUANTITIES
-from nas.predictor import Floats
+from nas.devices.predictor import Floats
 
 # column: (typical price on Hexagon v68 in ms a unit, group); units are those of QUANTITIES
 PRICES: Mapping[str, tuple[float, int]] = {

@@ -21,12 +21,12 @@ import numpy as np
 from latency_predictors._calibration import Calibration, calibrated
 from latency_predictors._operator_counts import Kind, kind_of
 from latency_predictors._quantities import QUANTITIES, quantities_of
+from nas.devices.predictor import Estimate, Estimates, Floats, OperatorLatency, Predictor, Sample, Segments, fitted_key, predictors
+from nas.devices.profile import PrecisionProfile, Profile
 from nas.errors import ArtifactError, UsageError
 from nas.graphs.graph import Graph, Operator
 from nas.graphs.operators import spec_of
 from nas.graphs.passes import normalise
-from nas.hardware import PrecisionProfile, Profile
-from nas.predictor import Estimate, Estimates, Floats, OperatorLatency, Predictor, Sample, Segments, fitted_key, predictors
 
 FORMAT_VERSION = 2
 FEWEST = 10

@@ -22,10 +22,10 @@ import numpy as np
 
 from latency_predictors._kernels import COLUMNS, Kernels, State, kernels_of
 from latency_predictors.additive import FEWEST, MANY, Prices, conformal_quantile, folds_of, load_prices, priced, priced_batch, save_prices
+from nas.devices.predictor import Estimate, Estimates, Floats, Predictor, Sample, Segments, fitted_key, predictors
+from nas.devices.profile import Profile
 from nas.errors import UsageError
 from nas.graphs.graph import Graph
-from nas.hardware import Profile
-from nas.predictor import Estimate, Estimates, Floats, Predictor, Sample, Segments, fitted_key, predictors
 
 FORMAT_VERSION = 1
 NAMES = tuple(COLUMNS)

@@ -21,10 +21,10 @@ import numpy as np
 
 from latency_predictors._operator_counts import RUNTIMES, Catalogue, Kind, catalogue
 from latency_predictors.additive import conformal_quantile
+from nas.devices.predictor import Estimate, Estimates, Floats, OperatorLatency, Predictor, Sample, Segments, fitted_key, predictors
+from nas.devices.profile import Profile
 from nas.errors import ArtifactError, UsageError
 from nas.graphs.graph import Graph
-from nas.hardware import Profile
-from nas.predictor import Estimate, Estimates, Floats, OperatorLatency, Predictor, Sample, Segments, fitted_key, predictors
 
 FORMAT_VERSION = 1
 FEWEST = 5

@@ -30,11 +30,11 @@ import numpy.typing as npt
 from latency_predictors._pooled import Fit, Priors, fit_pooled
 from latency_predictors._quantities import COLUMN, KIND_OF, KINDS, QUANTITIES, quantities_of, requantisation
 from latency_predictors._switches import COLUMNS, Switches, columns_of, draw, priors_of, relate
+from nas.devices.predictor import Estimate, Estimates, Floats, OperatorLatency, Predictor, Sample, Segments, predictors
+from nas.devices.profile import Profile
 from nas.errors import ArtifactError, UsageError, did_you_mean
 from nas.graphs.graph import Graph
 from nas.graphs.passes import normalise
-from nas.hardware import Profile
-from nas.predictor import Estimate, Estimates, Floats, OperatorLatency, Predictor, Sample, Segments, predictors
 from nas.units import PRECISIONS
 
 FORMAT_VERSION = 1

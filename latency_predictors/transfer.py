@@ -20,10 +20,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from latency_predictors._operator_counts import QUANTITIES, RUNTIMES, Catalogue, Kind, catalogue, kind_of
+from nas.devices.predictor import Estimate, Estimates, Floats, OperatorLatency, Predictor, Sample, Segments, predictors
+from nas.devices.profile import Profile
 from nas.errors import ArtifactError, UsageError
 from nas.graphs.graph import Graph
-from nas.hardware import Profile
-from nas.predictor import Estimate, Estimates, Floats, OperatorLatency, Predictor, Sample, Segments, predictors
 
 FORMAT_VERSION = 3
 FEWEST = 5

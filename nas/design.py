@@ -261,7 +261,7 @@ def explain(problem: Problem, evaluator: MemberEvaluator, trials: Sequence[Trial
 
 def verify(problem: Problem, points: Sequence[Mapping[str, Any]], bus: EventBus) -> dict[str, Any]:
     """Measure the front's best networks, and say how the estimates did."""
-    from nas.measure import measure_graph, measure_onnx, measure_with_runner
+    from nas.devices.measure import measure_graph, measure_onnx, measure_with_runner
 
     request = problem.request
     began_s = time.monotonic()

@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from nas.devices.predictor import OperatorLatency
 from nas.judge import Judge, Verdict
-from nas.predictor import OperatorLatency
 from nas.spaces.architecture import Architecture
 
 Scored = tuple[Architecture, Verdict, float]

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
+from nas.devices.predictor import Estimate, Predictor, Segments, load_predictor, measured
+from nas.devices.profile import Profile, find_profile, load_profile
 from nas.errors import UnknownNameError, UsageError
 from nas.graphs.graph import Graph
-from nas.hardware import Profile, find_profile, load_profile
 from nas.objective import COSTS, Budget, Goal, Objective
-from nas.predictor import Estimate, Predictor, Segments, load_predictor, measured
 from nas.searcher import Prescreen
 from nas.spaces.architecture import Architecture
 from nas.spaces.space import Resolution, SearchSpace

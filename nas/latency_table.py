@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from nas.devices.predictor import Floats
 from nas.errors import DataError, UnknownNameError
-from nas.predictor import Floats
 from nas.spaces.architecture import Architecture
 from nas.spaces.space import SearchSpace, get_space
 

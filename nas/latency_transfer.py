@@ -13,9 +13,9 @@ from typing import Any, Protocol, cast
 
 import numpy as np
 
+from nas.devices.predictor import Floats, predictors
 from nas.errors import UsageError
 from nas.latency_table import LatencyTable
-from nas.predictor import Floats, predictors
 
 log = logging.getLogger(__name__)
 

@@ -170,7 +170,7 @@ def cell_key(genes: tuple[Gene, ...], *, compiled: bool = True) -> str:
 
     Args:
         genes: One operation an edge.
-        compiled: Whether the runtime normalises (see `nas.hardware.Profile.compiled`).
+        compiled: Whether the runtime normalises (see `nas.devices.profile.Profile.compiled`).
 
     Returns:
         An expression of the cell's output; ``"0"`` where the input does not reach it (341 cells).

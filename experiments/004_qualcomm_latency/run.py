@@ -23,9 +23,9 @@ from typing import Any
 import numpy as np
 
 from latency_predictors.physical import MEMBERS, Physical
+from nas.devices.predictor import Sample
 from nas.errors import UsageError
 from nas.graphs.graph import Graph
-from nas.predictor import Sample
 from nas.protocols.aihub import (
     COMPILED_AT,
     FAULTS,

@@ -18,9 +18,9 @@ from run import tables
 
 from latency_predictors import kernels
 from latency_predictors._kernels import COLUMNS, State, _contiguous, _Walk
+from nas.devices.predictor import Floats
 from nas.graphs import workloads
 from nas.graphs.graph import Graph, Operator
-from nas.predictor import Floats
 
 
 class OneSize(_Walk):

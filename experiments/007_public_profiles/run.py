@@ -23,8 +23,8 @@ from latency_predictors._kernels import kernels_of
 from latency_predictors.additive import Additive, conformal_quantile, folds_of
 from latency_predictors.kernels import AUTOCAST, KernelPrices, left_out
 from latency_predictors.physical import Physical
+from nas.devices.predictor import Predictor, Sample
 from nas.graphs import workloads
-from nas.predictor import Predictor, Sample
 from nas.protocols.public_tables import PublicTiming, read_hailo, read_ncnn, read_rknn, read_timm
 
 ROOT = Path(__file__).parents[2]

@@ -254,9 +254,9 @@ _PROBLEM: dict[str, Any] = {}
 def _prepare(arguments: argparse.Namespace) -> None:
     import torch
 
+    from nas.devices.predictor import load_predictor
+    from nas.devices.profile import load_profile
     from nas.evaluators.supernet import SupernetEvaluator
-    from nas.hardware import load_profile
-    from nas.predictor import load_predictor
     from nas.problem import Request, pose
     from nas.spaces.space import get_space
     from nas.supernet.train import load_supernet

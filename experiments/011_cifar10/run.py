@@ -29,8 +29,8 @@ SPACE, SEED, QUANTILE = "hybrid-s", 0, 0.3
 
 def latencies(device: str) -> tuple[float, dict[str, float]]:
     """Return the budget, the quantile of the latencies of random members, and what the space offers on the device."""
-    from nas.hardware import load_profile
-    from nas.predictor import load_predictor
+    from nas.devices.predictor import load_predictor
+    from nas.devices.profile import load_profile
     from nas.spaces.space import get_space
 
     space, profile = get_space(SPACE, num_classes=10), load_profile(device)

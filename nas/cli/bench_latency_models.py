@@ -26,8 +26,8 @@ def command(
     form: Format = "json",
 ) -> None:
     """Refit a latency model inside a protocol and say how wrong it is on networks that it never saw."""
+    from nas.devices.predictor import predictors
     from nas.errors import UsageError
-    from nas.predictor import predictors
     from nas.protocols.aihub import classifiers, graphs_of, read_models, read_table, repeats_within_pct, samples_of
     from nas.protocols.latency_models import run_baselines, run_protocol, score, splits_of
 

@@ -19,8 +19,8 @@ def command(
     import re
     import shutil
 
+    from nas.devices.profile import config_home, profile_files, read_profile
     from nas.errors import UsageError
-    from nas.hardware import config_home, profile_files, read_profile
 
     found = read_profile(profile)
     device = (name or profile.stem).lower()

@@ -17,7 +17,7 @@ _TIMINGS = re.compile(r"^\[precisions\.([\w\"'-]+)\.timings_ms\][^\n]*\n((?:(?!\
 
 def command(form: Format = "table") -> None:
     """List the devices: what their numbers are, and how far to trust them."""
-    from nas.hardware import profile_files
+    from nas.devices.profile import profile_files
 
     rows = [_summary(name, path) for name, path in sorted(profile_files().items())]
     write(rows, form, _render)

@@ -13,7 +13,7 @@ def command(
     device: Annotated[str, typer.Argument(help="Device name or the path of a profile.", metavar="D")], form: Format = "table"
 ) -> None:
     """Show everything that is known of one device, with sources and errors."""
-    from nas.hardware import load_profile
+    from nas.devices.profile import load_profile
 
     profile = load_profile(device)
     write({**profile.model_dump(mode="json"), "hash": profile.hash}, form, _render)

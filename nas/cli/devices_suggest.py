@@ -23,9 +23,9 @@ def command(
     form: Format = "table",
 ) -> None:
     """Name the networks whose timings say most about a new device, and write them out to be timed there."""
+    from nas.devices.predictor import load_predictor
+    from nas.devices.profile import find_profile, read_profile
     from nas.graphs import workloads
-    from nas.hardware import find_profile, read_profile
-    from nas.predictor import load_predictor
 
     file = find_profile(base)
     profile = read_profile(file)

@@ -14,10 +14,10 @@ def command(form: Format = "table") -> None:
     from importlib.metadata import PackageNotFoundError, version
 
     import nas
+    from nas.devices.predictor import predictors
+    from nas.devices.profile import config_home
     from nas.evaluator import evaluators
     from nas.exporter import exporters
-    from nas.hardware import config_home
-    from nas.predictor import predictors
     from nas.searcher import searchers
     from nas.spaces.operator_family import channel_mixers, mixers
     from nas.spaces.space import spaces
@@ -63,9 +63,9 @@ def _gpus() -> list[str]:
 
 def _profiles() -> tuple[int, list[str]]:
     """Return the number of valid profiles and what is wrong with the others and with their artifacts."""
+    from nas.devices.predictor import load_predictor
+    from nas.devices.profile import profile_files, read_profile
     from nas.errors import NasError
-    from nas.hardware import profile_files, read_profile
-    from nas.predictor import load_predictor
 
     valid, faults = 0, []
     for path in profile_files().values():

@@ -21,8 +21,8 @@ def command(
     from pathlib import Path
     from typing import cast
 
+    from nas.devices.measure import LocalDevice, Measurement, measure_graph, measure_onnx, measure_with_runner
     from nas.errors import ArtifactError, UsageError
-    from nas.measure import LocalDevice, Measurement, measure_graph, measure_onnx, measure_with_runner
     from nas.spaces.network import load_network
     from nas.units import parse_resolution
 

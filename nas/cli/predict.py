@@ -21,10 +21,10 @@ def command(
     form: Format = "table",
 ) -> None:
     """Estimate how long a network takes on a device, with an interval; a device's own timing is shown where there is one."""
+    from nas.devices.predictor import load_predictor, measured
+    from nas.devices.profile import find_profile, load_profile
     from nas.errors import UsageError
-    from nas.hardware import find_profile, load_profile
     from nas.judge import precision_of
-    from nas.predictor import load_predictor, measured
     from nas.spaces.network import load_network
     from nas.units import parse_resolution
 
@@ -67,7 +67,7 @@ def command(
 
 
 def _render(result: dict[str, Any], breakdown: bool) -> None:
-    from nas.predictor import TYPICAL_REPEATS_PCT
+    from nas.devices.predictor import TYPICAL_REPEATS_PCT
     from nas.report.tables import print_lines, print_table
 
     what = "latency" if result["quantity"] == "latency" else "time a frame at full load (throughput, not latency)"

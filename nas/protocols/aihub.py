@@ -17,10 +17,10 @@ from itertools import combinations
 from pathlib import Path
 from statistics import median
 
+from nas.devices.predictor import Sample
 from nas.errors import DataError, UnknownNameError, UsageError, did_you_mean
 from nas.graphs.graph import Graph, Operator, Weight
 from nas.graphs.operators import Shape, spec_of
-from nas.predictor import Sample
 from nas.protocols import super_resolution
 
 PRECISIONS = {"float": "fp16", "w8a8": "w8a8", "w8a16": "w8a16"}

@@ -13,10 +13,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from nas.devices.predictor import Floats, Predictor, Sample
+from nas.devices.profile import Origin, PrecisionProfile, Profile
 from nas.errors import UsageError
 from nas.graphs.graph import Graph
-from nas.hardware import Origin, PrecisionProfile, Profile
-from nas.predictor import Floats, Predictor, Sample
 
 Baseline = Callable[[Sequence[Sample], Sequence[Sample], str], dict[str, float]]
 _FEW = re.compile(r"few:([0-9]+)")

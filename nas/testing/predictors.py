@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from nas.devices.predictor import Predictor
+from nas.devices.profile import Profile
 from nas.graphs.graph import Graph, GraphBuilder
-from nas.hardware import Profile
-from nas.predictor import Predictor
 
 
 def block(channels: int, size: int = 28, *, kernel: int = 3, activation: str = "Relu") -> Graph:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from nas.devices.predictor import Predictor, Sample, load_predictor, predictors
+from nas.devices.profile import Profile, load_profile, profile_files
 from nas.errors import ArtifactError, UsageError
-from nas.hardware import Profile, load_profile, profile_files
-from nas.predictor import Predictor, Sample, load_predictor, predictors
 from nas.protocols.latency_models import stub_profile
 from nas.testing import predictors as suite
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from nas.devices.predictor import load_predictor
+from nas.devices.profile import load_profile
 from nas.graphs import workloads
-from nas.hardware import load_profile
 from nas.judge import Judge, load_targets, make_goal
-from nas.predictor import load_predictor
 from nas.spaces.architecture import Architecture
 from nas.spaces.space import get_space
 from tests.e2e.conftest import Result

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from nas.devices.predictor import Estimate, OperatorLatency, Predictor, predictors
 from nas.errors import ArtifactError
 from nas.evaluator import Metrics
 from nas.graphs.graph import GraphBuilder
-from nas.predictor import Estimate, OperatorLatency, Predictor, predictors
 from nas.spaces.space import Choice, SearchSpace, spaces
 
 MS_PER_MMAC = 1.0

@@ -82,7 +82,7 @@ CODE = """
 import json
 import numpy as np
 from nas.evaluator import evaluators
-from nas.hardware import load_profile
+from nas.devices.profile import load_profile
 from nas.objective import Goal, Objective
 from nas.searcher import searchers
 from nas.spaces.space import get_space

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from latency_predictors.additive import COARSE, Additive, folds_of, quantities
+from nas.devices.predictor import Sample
+from nas.devices.profile import Profile
 from nas.errors import UsageError
 from nas.graphs.graph import Graph
-from nas.hardware import Profile
-from nas.predictor import Sample
 from nas.spaces.space import get_space
 
 RNG = np.random.default_rng(0)

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from latency_predictors._quantities import QUANTITIES, quantities_of
+from nas.devices.predictor import Sample
 from nas.errors import DataError, UnknownNameError, UsageError
 from nas.graphs import workloads
 from nas.graphs.graph import GraphBuilder
 from nas.graphs.passes import normalise
-from nas.predictor import Sample
 from nas.protocols import super_resolution
 from nas.protocols.aihub import classifiers, graphs_of, prepared, read_models, read_table, slug
 from nas.protocols.latency_models import Prediction, run_baselines, score, splits_of

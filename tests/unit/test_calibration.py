@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from nas.calibration import calibrate, profile_toml, read_timings
+from nas.devices.new_device import calibrate, profile_toml, read_timings
+from nas.devices.predictor import load_predictor
+from nas.devices.profile import load_profile, read_profile
 from nas.errors import UsageError
-from nas.hardware import load_profile, read_profile
-from nas.predictor import load_predictor
 
 BASE = "snapdragon-x-elite-crd"
 TIMED = (

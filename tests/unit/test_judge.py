@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
+from nas.devices.predictor import measured
 from nas.errors import UsageError
 from nas.judge import Judge, load_targets, make_goal
-from nas.predictor import measured
 from nas.spaces.space import get_space
 from tests.e2e.tiny import tiny_plugins, write_device
 

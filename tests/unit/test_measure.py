@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from nas.devices.measure import Measurement, measure_graph, measure_in_turn, measure_onnx, measure_with_runner, trusted
 from nas.errors import MeasurementError, UsageError
 from nas.graphs.graph import Graph, GraphBuilder
 from nas.graphs.onnx_writer import write_onnx
-from nas.measure import Measurement, measure_graph, measure_in_turn, measure_onnx, measure_with_runner, trusted
 
 
 def tiny(channels: int = 8) -> Graph:

@@ -8,11 +8,11 @@ import pytest
 from latency_predictors._pooled import Priors, fit_pooled
 from latency_predictors._quantities import COLUMN, quantities_of
 from latency_predictors.physical import Physical, timings_of
+from nas.devices.predictor import Sample
 from nas.errors import UsageError
 from nas.graphs import workloads
 from nas.graphs.graph import GraphBuilder
 from nas.graphs.passes import normalise
-from nas.predictor import Sample
 
 ARTIFACTS = Path(__file__).parents[2] / "latency_predictors" / "artifacts"
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from nas.devices.predictor import load_predictor
+from nas.devices.profile import load_profile
 from nas.errors import DataError
-from nas.hardware import load_profile
-from nas.predictor import load_predictor
 from nas.protocols.public_tables import read_hailo, read_ncnn, read_rknn, read_timm
 from nas.spaces.network import load_network
 

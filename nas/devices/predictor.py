@@ -14,10 +14,10 @@ from typing import ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 
+from nas.devices.profile import PrecisionProfile, Profile
 from nas.errors import UsageError, did_you_mean
 from nas.graphs import workloads
 from nas.graphs.graph import Graph, join
-from nas.hardware import PrecisionProfile, Profile
 from nas.registry import Registry
 
 Basis = Literal["measured", "estimated"]
