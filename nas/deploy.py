@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nas.exporter import PEAKS, Artifact, Exporter, exporters
-from nas.quantiser import ACTIVATION_BITS, DEFAULT_RECIPE
+from nas.quantisation.method import ACTIVATION_BITS, DEFAULT_RECIPE
 from nas.spaces.architecture import Architecture
 from nas.spaces.elastic import ElasticSpace, child_name
 
@@ -37,7 +37,7 @@ class Trained:
         module: In evaluation mode.
         resolution: At which it runs.
         dataset: ``train`` calibrates, ``test`` is scored by a report.
-        recipe: How a quantised file is made, see `nas.quantiser`.
+        recipe: How a quantised file is made, see `nas.quantisation.method`.
     """
 
     space: ElasticSpace

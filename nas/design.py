@@ -20,7 +20,7 @@ from nas.events import Event, EventBus, Notice, PhaseAdvanced, PhaseFinished, Ph
 from nas.explain import why_not_more
 from nas.pareto import knee
 from nas.problem import Problem, nearest_miss, point
-from nas.quantiser import ACTIVATION_BITS
+from nas.quantisation.method import ACTIVATION_BITS
 from nas.run import RunDirectory
 from nas.searcher import Trial
 from nas.spaces.architecture import Architecture

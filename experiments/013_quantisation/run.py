@@ -45,8 +45,8 @@ from nas.graphs.frontends.torch_module import trace_module
 from nas.judge import Judge, load_targets, make_goal
 from nas.pareto import front, hypervolume
 from nas.problem import Problem, Request, choose_by_part
+from nas.quantisation.method import DEFAULT_RECIPE
 from nas.quantisation.simulate import simulate
-from nas.quantiser import DEFAULT_RECIPE
 from nas.spaces.architecture import Architecture
 from nas.spaces.operator_family import fuse
 from nas.spaces.precision import PrecisionSpace

@@ -50,7 +50,7 @@ def command(
     """Write a network as a model file that has been reloaded and compared."""
     from nas.errors import UsageError
     from nas.exporter import exporters
-    from nas.quantiser import DEFAULT_RECIPE, methods
+    from nas.quantisation.method import DEFAULT_RECIPE, methods
 
     kind = to.suffix.removeprefix(".")
     if not kind:
@@ -105,7 +105,7 @@ class Found:
         precision: At which a run chose it.
         target: The run's first device.
         takes: What the file is to take, a key of `nas.exporter.PEAKS`.
-        recipe: Of a quantised file, see `nas.quantiser`.
+        recipe: Of a quantised file, see `nas.quantisation.method`.
     """
 
     space: SearchSpace

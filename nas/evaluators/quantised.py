@@ -13,8 +13,8 @@ from torch import Tensor
 from nas.dataset import Dataset, Split
 from nas.deploy import CALIBRATION_PICTURES, children
 from nas.evaluator import Evaluator, Metrics, evaluators
+from nas.quantisation.method import ACTIVATION_BITS, DEFAULT_RECIPE
 from nas.quantisation.simulate import simulate
-from nas.quantiser import ACTIVATION_BITS, DEFAULT_RECIPE
 from nas.spaces.architecture import Architecture
 from nas.spaces.elastic import ElasticSpace
 from nas.spaces.operator_family import fuse
@@ -35,7 +35,7 @@ class QuantisedEvaluator(Evaluator):
         supernet: The weights; they are not changed.
         dataset: Calibrated on ``train``, scored on `split`.
         precision: Of what a member leaves open; parts in ``fp16`` are scored in fp32.
-        recipe: Methods by name, see `nas.quantiser`.
+        recipe: Methods by name, see `nas.quantisation.method`.
         split: ``validation``; ``test`` only for a report.
         space: Of the members, where they choose precisions; the supernet's own by default.
     """

@@ -23,7 +23,17 @@ import onnx
 from nas.errors import ArtifactError, UsageError
 from nas.exporter import Artifact, Exporter, exporters
 from nas.graphs.graph import Graph
-from nas.quantiser import ACTIVATION_BITS, DEFAULT_RECIPE, Activations, Bounds, Quantiser, methods, precision_at, range_of, wide_operators
+from nas.quantisation.method import (
+    ACTIVATION_BITS,
+    DEFAULT_RECIPE,
+    Activations,
+    Bounds,
+    Quantiser,
+    methods,
+    precision_at,
+    range_of,
+    wide_operators,
+)
 from nas.spaces.operator_family import fuse
 
 if TYPE_CHECKING:
@@ -54,7 +64,7 @@ class QuantisedOnnxExporter(Exporter):
     Args:
         precision: Of everything that `precisions` does not name.
         pictures: Calibration pictures from *train*, normalised as the network expects them, in batches (n, c, h, w).
-        recipe: Methods by name, see `nas.quantiser`.
+        recipe: Methods by name, see `nas.quantisation.method`.
         precisions: By path of a part, as in `nas.quantisation.simulate.Simulated`.
 
     Raises:

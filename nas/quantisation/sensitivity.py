@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from nas.quantisation.method import methods
 from nas.quantisation.simulate import Simulated
-from nas.quantiser import methods
 
 
 def sensitivity_db(

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from nas.quantisation.method import ACTIVATION_BITS, NATURAL, Activations, Quantiser, grid, methods, precision_at, range_of, wide_operators
 from nas.quantisation.weights import rounded_weight
-from nas.quantiser import ACTIVATION_BITS, NATURAL, Activations, Quantiser, grid, methods, precision_at, range_of, wide_operators
 
 _WEIGHT_AT = {"conv1d": 1, "conv2d": 1, "conv3d": 1, "linear": 1, "layer_norm": 2}
 """Position of the weight among the arguments; what follows it is a bias, which has 32 bits."""

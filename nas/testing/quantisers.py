@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from nas.quantiser import Activations, Quantiser, range_of
+from nas.quantisation.method import Activations, Quantiser, range_of
 
 
 def check_quantiser(method: Quantiser) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from nas.quantiser import quantisers
+from nas.quantisation.method import quantisers
 from nas.testing.quantisers import check_quantiser
 
 

@@ -17,9 +17,9 @@ from nas.exporters.onnx_quantised import QuantisedOnnxExporter
 from nas.graphs.frontends.onnx_file import read_onnx
 from nas.graphs.frontends.torch_module import trace_module
 from nas.quantisation.learning import Learning
+from nas.quantisation.method import Activations, methods, range_of
 from nas.quantisation.sensitivity import sensitivity_db
 from nas.quantisation.simulate import simulate
-from nas.quantiser import Activations, methods, range_of
 
 
 class Network(nn.Module):

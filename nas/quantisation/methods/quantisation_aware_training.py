@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from nas.quantisation.learning import Learning
+from nas.quantisation.method import Activations, Bounds, Quantiser, quantisers
 from nas.quantisation.simulate import Simulated
-from nas.quantiser import Activations, Bounds, Quantiser, quantisers
 
 EPOCHS = 10
 RATE = 1e-3

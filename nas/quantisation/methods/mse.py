@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from nas.quantiser import Activations, Bounds, Quantiser, quantisers, rounded
+from nas.quantisation.method import Activations, Bounds, Quantiser, quantisers, rounded
 
 _SHARES = np.linspace(0.3, 1.0, 29)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nas.quantiser import Activations, Bounds, Quantiser, quantisers
+from nas.quantisation.method import Activations, Bounds, Quantiser, quantisers
 
 
 @quantisers.register("minmax")

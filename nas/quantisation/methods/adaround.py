@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from nas.quantisation.method import Quantiser, quantisers
 from nas.quantisation.weights import inputs_of, linear_layers, scales_of
-from nas.quantiser import Quantiser, quantisers
 
 STEPS = 120
 _ROWS = 512

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from nas.quantiser import Quantiser, quantisers
+from nas.quantisation.method import Quantiser, quantisers
 
 
 @quantisers.register("wide-softmax")

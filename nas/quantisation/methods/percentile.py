@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from nas.quantiser import Activations, Bounds, Quantiser, quantisers
+from nas.quantisation.method import Activations, Bounds, Quantiser, quantisers
 
 CUT_PCT = 0.01
 """Share of values beyond each end, in percent."""

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from nas.quantisation.method import Quantiser, quantisers
 from nas.quantisation.weights import chains, channels_first, inputs_of
-from nas.quantiser import Quantiser, quantisers
 
 STRENGTH = 0.5
 """How much of the difficulty moves from activations to weights."""

@@ -83,7 +83,7 @@ class Quantiser:
         return None
 
 
-quantisers: Registry[type[Quantiser]] = Registry("quantisers", "nas.quantisers")
+quantisers: Registry[type[Quantiser]] = Registry("quantisers", "nas.quantisation.methods")
 """Quantisation methods by name."""
 
 DEFAULT_RECIPE = ("equalisation", "mse", "bias-correction")

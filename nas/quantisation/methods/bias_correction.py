@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from nas.quantisation.method import Quantiser, quantisers
 from nas.quantisation.weights import channels_first, inputs_of, linear_layers, rounded_weight
-from nas.quantiser import Quantiser, quantisers
 
 
 @quantisers.register("bias-correction")

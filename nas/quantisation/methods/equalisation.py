@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from nas.quantisation.method import Quantiser, quantisers
 from nas.quantisation.weights import chains
-from nas.quantiser import Quantiser, quantisers
 
 _PASSING = ("Relu", "LeakyRelu", "Identity")
 """Operators that commute with positive scales of channels."""
