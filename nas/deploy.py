@@ -17,9 +17,9 @@ from nas.spaces.elastic import ElasticSpace, child_name
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from nas.dataset import Dataset, Labels
     from nas.spaces.precision import PrecisionSpace
     from nas.spaces.space import Resolution
+    from nas.training.data.dataset import Dataset, Labels
 
 CALIBRATION_PICTURES = 256
 """Training pictures from which ranges are taken."""
@@ -76,8 +76,8 @@ class Trained:
         """Return training pictures in batches (n, 3, h, w)."""
         import torch
 
-        from nas.supernet.batches import Batches
-        from nas.supernet.statistics import calibration_indices, pictures
+        from nas.training.supernet.batches import Batches
+        from nas.training.supernet.statistics import calibration_indices, pictures
 
         train = Batches(self.dataset, "train", self.resolution, torch.device("cpu"))
         return list(pictures(train.plain(_BATCH, calibration_indices(train, count))))
@@ -147,7 +147,7 @@ def onnx_predictions(path: Path, dataset: Dataset, resolution: Resolution) -> It
     """Yield the class that a file gives each test image in ONNX Runtime, one image at a time, in the form that the file takes."""
     import onnxruntime
 
-    from nas.supernet.batches import prepare
+    from nas.training.supernet.batches import prepare
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name

@@ -29,15 +29,15 @@ from nas.study import Study
 from nas.survey import zoo_front
 
 if TYPE_CHECKING:
-    from nas.dataset import Dataset
-    from nas.evaluators.quantised import QuantisedEvaluator
-    from nas.evaluators.supernet import SupernetEvaluator
     from nas.spaces.elastic import ElasticSpace
+    from nas.training.data.dataset import Dataset
+    from nas.training.evaluators.quantised import QuantisedEvaluator
+    from nas.training.evaluators.supernet import SupernetEvaluator
 
     MemberEvaluator = SupernetEvaluator | QuantisedEvaluator
     from nas.spaces.space import Resolution
-    from nas.supernet.train import Recipe
-    from nas.supernet.weights import Supernet
+    from nas.training.supernet.train import Recipe
+    from nas.training.supernet.weights import Supernet
 
 SEARCHER = "guided"
 EVALUATIONS = 120
@@ -153,7 +153,7 @@ def kept(run: RunDirectory, name: str, make: Any) -> dict[str, Any]:
 
 def trained(run: RunDirectory, problem: Problem, dataset: Dataset, bus: EventBus) -> Supernet:
     """Return the supernet: the user's, or the run's own, trained as far as is lacking."""
-    from nas.supernet.train import default_recipe, load_supernet, train
+    from nas.training.supernet.train import default_recipe, load_supernet, train
 
     recipe = RECIPE or default_recipe(dataset)
 
@@ -175,8 +175,8 @@ def proxy_resolution(problem: Problem, dataset: Dataset) -> Resolution:
 
 def evaluator_of(problem: Problem, supernet: Supernet, dataset: Dataset) -> MemberEvaluator:
     """Return what scores members as they will run: quantised where the devices or the members say so, else in float."""
-    from nas.evaluators.quantised import QuantisedEvaluator
-    from nas.evaluators.supernet import SupernetEvaluator
+    from nas.training.evaluators.quantised import QuantisedEvaluator
+    from nas.training.evaluators.supernet import SupernetEvaluator
 
     space = elastic(problem)
     if space.plain is space and problem.precision not in ACTIVATION_BITS:
@@ -307,9 +307,9 @@ def finish(
         ArtifactError: The exported file does not say what the network says.
     """
     from nas.exporters.onnx import annotate
-    from nas.supernet.batches import Batches
-    from nas.supernet.finetune import finetune, finetuning_recipe
-    from nas.supernet.statistics import predictions
+    from nas.training.supernet.batches import Batches
+    from nas.training.supernet.finetune import finetune, finetuning_recipe
+    from nas.training.supernet.statistics import predictions
 
     space, verdict = elastic(problem), problem.judge.verdicts([architecture])[0]
     resolution, precision = verdict.resolution, verdict.precisions[problem.device]

@@ -20,8 +20,8 @@ from nas.spaces.space import Resolution, SearchSpace, get_space, spaces
 from nas.units import PRECISIONS, parse_resolution
 
 if TYPE_CHECKING:
-    from nas.dataset import Dataset
     from nas.spaces.elastic import ElasticSpace
+    from nas.training.data.dataset import Dataset
 
 
 class Request(BaseModel):
@@ -124,7 +124,7 @@ def _check_trained(request: Request) -> None:
     if request.verify and not request.runner and any(device not in ("local-cpu", "local-cuda") for device in request.devices):
         raise UsageError("--verify: the device cannot be measured from here. Do this: --runner 'CMD {onnx}', which prints milliseconds.")
     if request.supernet:
-        from nas.supernet.checkpoint import read_checkpoint
+        from nas.training.supernet.checkpoint import read_checkpoint
 
         read_checkpoint(Path(request.supernet), "supernet")
     if request.searcher:
@@ -134,7 +134,7 @@ def _check_trained(request: Request) -> None:
 def _pose_trained(request: Request, targets: Sequence[Target], goal: Goal, resolution: Resolution | None) -> Problem:
     import torch
 
-    from nas.dataset import load_dataset
+    from nas.training.data.dataset import load_dataset
 
     _check_trained(request)
     dataset = load_dataset(request.data, seed=request.seed)

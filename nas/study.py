@@ -16,7 +16,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from nas.errors import ArtifactError, NasError, UsageError
-from nas.evaluator import Evaluator
 from nas.events import EventBus, Notice, PhaseAdvanced, PhaseFinished, PhaseStarted
 from nas.objective import COSTS, Goal
 from nas.pareto import front, hypervolume
@@ -24,6 +23,7 @@ from nas.searcher import Prescreen, Searcher, Trial, searchers
 from nas.spaces.architecture import Architecture
 from nas.spaces.space import SearchSpace
 from nas.storage import LEASE_S, Row, TrialStore
+from nas.training.evaluator import Evaluator
 
 logger = logging.getLogger(__name__)
 

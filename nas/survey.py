@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from nas.evaluator import Metrics, evaluators
 from nas.events import EventBus, Notice, PhaseAdvanced, PhaseFinished, PhaseStarted
 from nas.explain import why_not_more
 from nas.judge import Judge, Verdict
@@ -23,6 +22,7 @@ from nas.pareto import knee
 from nas.problem import Problem, nearest_miss, point
 from nas.spaces.architecture import Architecture
 from nas.spaces.space import get_space, spaces
+from nas.training.evaluator import Metrics, evaluators
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from nas.errors import NasError, UsageError
-from nas.evaluator import Metrics
 from nas.graphs import workloads
 from nas.graphs.graph import Graph
 from nas.spaces.architecture import Architecture
 from nas.spaces.space import Choice, Resolution, SearchSpace, spaces
+from nas.training.evaluator import Metrics
 
 if TYPE_CHECKING:
     from torch import nn

@@ -31,7 +31,6 @@ from typing import Any
 
 import numpy as np
 
-from nas.evaluator import Metrics
 from nas.objective import Goal
 from nas.pareto import hypervolume
 from nas.protocols.search import PEERS, Job, Runs, Table, Task, compare, contestants
@@ -39,6 +38,7 @@ from nas.searcher import Searcher, Trial, searchers
 from nas.spaces.architecture import Architecture
 from nas.study import Study
 from nas.testing.searchers import ToyEvaluator, ToyJudge, ToySpace, toy_goal
+from nas.training.evaluator import Metrics
 
 HERE = Path(__file__).parent
 DEVICES = ("1080ti_1", "titan_rtx_256", "gold_6226", "pixel3", "samsung_s7", "silver_4114")
@@ -256,10 +256,10 @@ def _prepare(arguments: argparse.Namespace) -> None:
 
     from nas.devices.predictor import load_predictor
     from nas.devices.profile import load_profile
-    from nas.evaluators.supernet import SupernetEvaluator
     from nas.problem import Request, pose
     from nas.spaces.space import get_space
-    from nas.supernet.train import load_supernet
+    from nas.training.evaluators.supernet import SupernetEvaluator
+    from nas.training.supernet.train import load_supernet
 
     torch.set_num_threads(1)
     space, profile = get_space(SPACE, num_classes=10), load_profile(DEVICE)

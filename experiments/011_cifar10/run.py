@@ -51,11 +51,11 @@ def latencies(device: str) -> tuple[float, dict[str, float]]:
 
 def compare_ends(weights: Path, front: list[dict], data: str) -> dict[str, object]:
     """Return accuracies of the most accurate and the fastest point on the test pictures, and their paired difference."""
-    from nas.dataset import load_dataset
-    from nas.evaluators.supernet import SupernetEvaluator
     from nas.spaces.architecture import Architecture
     from nas.spaces.space import get_space
-    from nas.supernet.train import load_supernet
+    from nas.training.data.dataset import load_dataset
+    from nas.training.evaluators.supernet import SupernetEvaluator
+    from nas.training.supernet.train import load_supernet
 
     dataset = load_dataset(data, seed=SEED)
     supernet = load_supernet(weights, get_space(SPACE, num_classes=10))

@@ -34,7 +34,6 @@ import torch
 from onnxruntime.quantization import CalibrationDataReader, quantize_static
 from torch import nn
 
-from nas.dataset import Dataset, Split, load_dataset
 from nas.deploy import Trained, accuracy_in_runtime_pct, spared
 from nas.design import MEMBER_FILE, SUPERNET_FILE, evaluator_of
 from nas.events import EventBus
@@ -52,12 +51,13 @@ from nas.spaces.operator_family import fuse
 from nas.spaces.precision import PrecisionSpace
 from nas.spaces.space import get_space
 from nas.study import Study
-from nas.supernet.batches import Batches
-from nas.supernet.finetune import finetune, load_member
-from nas.supernet.rank import bootstrap, kendall
-from nas.supernet.statistics import calibration_indices, pictures, predictions, recalibrate
-from nas.supernet.train import Recipe, load_supernet
-from nas.supernet.weights import Supernet
+from nas.training.data.dataset import Dataset, Split, load_dataset
+from nas.training.rank import bootstrap, kendall
+from nas.training.supernet.batches import Batches
+from nas.training.supernet.finetune import finetune, load_member
+from nas.training.supernet.statistics import calibration_indices, pictures, predictions, recalibrate
+from nas.training.supernet.train import Recipe, load_supernet
+from nas.training.supernet.weights import Supernet
 from nas.units import parse_resolution
 from search_spaces.layers.tokens import to_tokens
 from search_spaces.references.vit import ViTNet

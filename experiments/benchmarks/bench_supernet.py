@@ -21,13 +21,13 @@ import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 
-from nas.dataset import load_dataset
-from nas.evaluators.supernet import SupernetEvaluator
 from nas.spaces.elastic import ElasticSpace
 from nas.spaces.space import get_space
-from nas.supernet.batches import Batches
-from nas.supernet.train import Recipe, Training, optimizer_of, predicted_memory_bytes
-from nas.supernet.weights import Supernet
+from nas.training.data.dataset import load_dataset
+from nas.training.evaluators.supernet import SupernetEvaluator
+from nas.training.supernet.batches import Batches
+from nas.training.supernet.train import Recipe, Training, optimizer_of, predicted_memory_bytes
+from nas.training.supernet.weights import Supernet
 
 SIDE = (32, 32)
 

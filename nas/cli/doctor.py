@@ -16,11 +16,11 @@ def command(form: Format = "table") -> None:
     import nas
     from nas.devices.predictor import predictors
     from nas.devices.profile import config_home
-    from nas.evaluator import evaluators
     from nas.exporter import exporters
     from nas.searcher import searchers
     from nas.spaces.operator_family import channel_mixers, mixers
     from nas.spaces.space import spaces
+    from nas.training.evaluator import evaluators
 
     packages: dict[str, str | None] = {}
     for package in (*_REQUIRED, *_OPTIONAL):

@@ -16,12 +16,12 @@ from nas.units import PRECISIONS
 if TYPE_CHECKING:
     from torch import nn
 
-    from nas.dataset import Dataset
     from nas.exporter import Artifact, Exporter
     from nas.judge import Target
     from nas.problem import Problem
     from nas.spaces.architecture import Architecture
     from nas.spaces.space import Resolution, SearchSpace
+    from nas.training.data.dataset import Dataset
 
 
 def command(
@@ -202,9 +202,9 @@ def _parts(found: Found) -> Mapping[str, str]:
 
 
 def _of_file(path: Path, weights: str | None, data: str | None) -> Found:
-    from nas.dataset import load_dataset
     from nas.errors import UsageError
     from nas.spaces.network import read_architecture
+    from nas.training.data.dataset import load_dataset
 
     space, architecture = read_architecture(path)
     if space.evaluator == "published" and weights is None:
@@ -244,9 +244,9 @@ def _of_run(path: Path, trial: int | None, weights: str | None) -> Found:
     if weights is not None:
         return _of_problem(_with_weights(space, architecture, weights), problem)
     from nas.spaces.elastic import ElasticSpace
-    from nas.supernet.batches import Batches
-    from nas.supernet.statistics import calibration_indices, pictures, recalibrate
-    from nas.supernet.train import load_supernet
+    from nas.training.supernet.batches import Batches
+    from nas.training.supernet.statistics import calibration_indices, pictures, recalibrate
+    from nas.training.supernet.train import load_supernet
 
     if not isinstance(space, ElasticSpace):
         raise UsageError(f"--trial: space {space.name} has no shared weights. Do this: --weights FILE.safetensors, or --weights random.")
@@ -267,7 +267,7 @@ def _of_problem(found: Found, problem: Problem) -> Found:
 
 def _with_weights(space: SearchSpace, architecture: Architecture, weights: str) -> Found:
     from nas.errors import ArtifactError
-    from nas.supernet.finetune import fresh, load_member
+    from nas.training.supernet.finetune import fresh, load_member
 
     if weights == "random":
         height, width = space.lower(architecture).inputs[0].shape[-2:]

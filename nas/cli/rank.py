@@ -24,13 +24,13 @@ def command(
     """Train members alone and say how well the supernet orders them, beside parameters and MACs as baselines."""
     from dataclasses import replace
 
-    from nas.dataset import load_dataset
     from nas.errors import UsageError
     from nas.events import EventBus
     from nas.report.progress import ProgressReport
     from nas.spaces.elastic import get_elastic_space
-    from nas.supernet.rank import rank
-    from nas.supernet.train import default_recipe, load_supernet
+    from nas.training.data.dataset import load_dataset
+    from nas.training.rank import rank
+    from nas.training.supernet.train import default_recipe, load_supernet
 
     dataset = load_dataset(data, seed=seed, images=images)
     found = get_elastic_space(space, num_classes=dataset.num_classes)

@@ -33,10 +33,10 @@ def command(
     """Train a supernet, or one architecture alone; a training that was interrupted goes on. ``torchrun`` uses several processes."""
     import os
 
-    from nas.dataset import load_dataset
     from nas.events import EventBus
     from nas.report.progress import ProgressReport
     from nas.spaces.elastic import get_elastic_space
+    from nas.training.data.dataset import load_dataset
     from nas.units import parse_resolution
 
     given = {"epochs": epochs, "batch": batch, "learning_rate": learning_rate}
@@ -64,8 +64,8 @@ def _train_supernet(
 ) -> dict[str, Any]:
     from dataclasses import replace
 
-    from nas.evaluators.supernet import SupernetEvaluator
-    from nas.supernet.train import default_recipe, train
+    from nas.training.evaluators.supernet import SupernetEvaluator
+    from nas.training.supernet.train import default_recipe, train
 
     recipe = replace(default_recipe(dataset), **settings)
     trained = train(space, dataset, out, recipe, resolution=size, seed=seed, bus=bus)
@@ -90,8 +90,8 @@ def _train_alone(
     from dataclasses import replace
 
     from nas.spaces.network import read_architecture
-    from nas.supernet.finetune import finetune, fresh
-    from nas.supernet.train import default_recipe
+    from nas.training.supernet.finetune import finetune, fresh
+    from nas.training.supernet.train import default_recipe
 
     space, member = read_architecture(architecture)
     height, width = size or space.lower(member).inputs[0].shape[2:]

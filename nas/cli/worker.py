@@ -27,7 +27,7 @@ def command(
     from nas.report.progress import ProgressReport
     from nas.storage import read_attributes
     from nas.study import Study
-    from nas.supernet.train import load_supernet
+    from nas.training.supernet.train import load_supernet
 
     facts = read_attributes(storage, study)
     if missing := {"request", "weights", "data"} - facts.keys():

@@ -12,12 +12,12 @@ from itertools import pairwise
 from typing import Any
 
 from nas.errors import NasError
-from nas.evaluator import Evaluator, Metrics
 from nas.graphs.graph import Graph
 from nas.objective import Budget, Goal, Objective
 from nas.searcher import Prescreen, Searcher, Trial
 from nas.spaces.architecture import Architecture, Gene
 from nas.spaces.space import Choice, Resolution, SearchSpace
+from nas.training.evaluator import Evaluator, Metrics
 from nas.units import parse_limit
 
 ACCURACY = Objective("accuracy_pct", "maximize")

@@ -31,7 +31,7 @@ def write_pictures(folder: Path, per_class: int = 100) -> Path:
 @pytest.fixture
 def words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[object]:
     import nas.design
-    from nas.supernet.train import Recipe
+    from nas.training.supernet.train import Recipe
 
     monkeypatch.setattr(nas.design, "RECIPE", Recipe(epochs=2, batch=16, random_members=1))
     monkeypatch.setattr(nas.design, "TUNING", Recipe(epochs=2, batch=16, learning_rate=1e-3))
@@ -147,7 +147,7 @@ import sys
 import nas.design
 import nas.problem
 from nas.cli import main
-from nas.supernet.train import Recipe
+from nas.training.supernet.train import Recipe
 nas.design.RECIPE = Recipe(epochs=3, batch=16, random_members=1)
 nas.design.TUNING = Recipe(epochs=2, batch=16, learning_rate=1e-3)
 nas.design.zoo_front = lambda _problem: []
@@ -165,7 +165,7 @@ def test_kill_9_and_resume(nas: Callable[..., Result], words: list[object], tmp_
     import time
 
     from nas import design
-    from nas.supernet.train import Recipe
+    from nas.training.supernet.train import Recipe
 
     monkeypatch.setattr(design, "RECIPE", Recipe(epochs=3, batch=16, random_members=1))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from nas.supernet.checkpoint import read_checkpoint
+from nas.training.supernet.checkpoint import read_checkpoint
 
 ROOT = Path(__file__).parents[2]
 FEW = ["--data", "digits", "--images", "80", "--batch", "32"]

@@ -18,10 +18,10 @@ from typing import Any
 
 import pytest
 
-from nas.evaluator import Metrics
 from nas.spaces.architecture import Architecture
 from nas.study import Study
 from nas.testing.searchers import ToyEvaluator, ToyJudge, ToySpace, toy_goal
+from nas.training.evaluator import Metrics
 from tests.e2e.conftest import Result
 from tests.e2e.test_design import words
 
@@ -196,9 +196,9 @@ def test_a_worker_goes_on_with_trained_weights(
     """The search stops after one evaluation, a worker does the others, and the search finds them done."""
     from safetensors.torch import load_file, save_file
 
-    from nas.evaluators.supernet import SupernetEvaluator
     from nas.events import PhaseAdvanced
     from nas.run import StatusFile
+    from nas.training.evaluators.supernet import SupernetEvaluator
 
     storage, run = f"sqlite:///{tmp_path}/shared.db", tmp_path / "run"
     listen, evaluate, scored = StatusFile.__call__, SupernetEvaluator.evaluate, list[str]()

@@ -10,9 +10,9 @@ import pytest
 
 from nas.devices.predictor import Estimate, OperatorLatency, Predictor, predictors
 from nas.errors import ArtifactError
-from nas.evaluator import Metrics
 from nas.graphs.graph import GraphBuilder
 from nas.spaces.space import Choice, SearchSpace, spaces
+from nas.training.evaluator import Metrics
 
 MS_PER_MMAC = 1.0
 

@@ -85,7 +85,7 @@ def forget(answer: Any) -> Any:
 def digits(folder: Path) -> dict[str, Any]:
     """Do the seeded run in `folder`; its weights and its model file lie there."""
     import nas.design
-    from nas.supernet.train import Recipe
+    from nas.training.supernet.train import Recipe
 
     before = nas.design.RECIPE, nas.design.TUNING
     nas.design.RECIPE, nas.design.TUNING = Recipe(epochs=3, batch=64), Recipe(epochs=2, batch=64, learning_rate=1e-3)

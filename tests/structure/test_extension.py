@@ -47,7 +47,7 @@ class First(Searcher):
         pass
 '''
 EVALUATOR = '''
-from nas.evaluator import Evaluator, Metrics
+from nas.training.evaluator import Evaluator, Metrics
 
 
 class Width(Evaluator):
@@ -81,7 +81,7 @@ acme = acme_nas.devices
 CODE = """
 import json
 import numpy as np
-from nas.evaluator import evaluators
+from nas.training.evaluator import evaluators
 from nas.devices.profile import load_profile
 from nas.objective import Goal, Objective
 from nas.searcher import searchers

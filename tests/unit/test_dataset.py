@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nas.dataset import SPLITS, Dataset, load_dataset
 from nas.errors import DataError, UnknownNameError, UsageError
+from nas.training.data.dataset import SPLITS, Dataset, load_dataset
 
 
 @pytest.fixture(autouse=True)

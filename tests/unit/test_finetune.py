@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from nas.dataset import Dataset, load_dataset
 from nas.errors import ArtifactError, TrainingError
 from nas.spaces.elastic import ElasticSpace
 from nas.spaces.space import get_space
-from nas.supernet.batches import Batches
-from nas.supernet.finetune import Finetuned, finetune, finetuning_recipe, fresh, load_member
-from nas.supernet.statistics import predictions
-from nas.supernet.train import Recipe
+from nas.training.data.dataset import Dataset, load_dataset
+from nas.training.supernet.batches import Batches
+from nas.training.supernet.finetune import Finetuned, finetune, finetuning_recipe, fresh, load_member
+from nas.training.supernet.statistics import predictions
+from nas.training.supernet.train import Recipe
 
 SIDE = (32, 32)
 TINY = Recipe(epochs=4, batch=32, learning_rate=3e-3)

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from nas.errors import ArtifactError, NasError, UsageError
-from nas.evaluator import Metrics
 from nas.events import Event, EventBus, Notice, PhaseAdvanced, PhaseStarted
 from nas.objective import Goal, Objective
 from nas.searcher import Searcher, Trial
@@ -18,6 +17,7 @@ from nas.spaces.architecture import Architecture
 from nas.storage import TrialStore, _process_name, alive, worker_name
 from nas.study import Study, pareto_front
 from nas.testing.searchers import ToyEvaluator, ToyJudge, ToySpace, simulate, toy_goal
+from nas.training.evaluator import Metrics
 
 
 def opened(path: Path, blocks: int = 3, *, objectives: int = 2, **attributes: str) -> Study:

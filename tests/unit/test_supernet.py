@@ -7,8 +7,8 @@ import torch
 from nas.spaces.architecture import Architecture
 from nas.spaces.elastic import ElasticSpace, get_elastic_space
 from nas.spaces.space import get_space
-from nas.supernet.statistics import recalibrate
-from nas.supernet.weights import Supernet, resize
+from nas.training.supernet.statistics import recalibrate
+from nas.training.supernet.weights import Supernet, resize
 
 SIDE = (32, 32)
 

@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 import torch
 
-from nas.dataset import Dataset, load_dataset
 from nas.errors import ArtifactError, TrainingError, UsageError
-from nas.evaluators.supernet import SupernetEvaluator
 from nas.events import Event, EventBus, PhaseAdvanced, PhaseStarted
 from nas.spaces.elastic import ElasticSpace
 from nas.spaces.space import get_space
-from nas.supernet.batches import Batches, prepare
-from nas.supernet.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from nas.supernet.train import Recipe, Trained, fair_members, learning_rate_at, load_supernet, predicted_memory_bytes, train
+from nas.training.data.dataset import Dataset, load_dataset
+from nas.training.evaluators.supernet import SupernetEvaluator
+from nas.training.supernet.batches import Batches, prepare
+from nas.training.supernet.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from nas.training.supernet.train import Recipe, Trained, fair_members, learning_rate_at, load_supernet, predicted_memory_bytes, train
 
 SIDE = (32, 32)
 TINY = Recipe(epochs=3, batch=32, learning_rate=1e-3)
@@ -108,7 +108,7 @@ def test_divergence_and_collapse_stop_with_a_line(
         run(space, data, tmp_path / "a", replace(TINY, learning_rate=1e30, warmup=0.0, clip=1e30, optimizer="sgd"))
     with pytest.raises(UsageError, match="the learning rate must be positive"):
         replace(TINY, learning_rate=float("nan"))
-    monkeypatch.setattr("nas.supernet.train.Training.step", lambda *_: ([1.0, 1.0], 3.0, {7}))
+    monkeypatch.setattr("nas.training.supernet.train.Training.step", lambda *_: ([1.0, 1.0], 3.0, {7}))
     with pytest.raises(TrainingError, match="collapsed by epoch 2, the largest member gives every picture class 7"):
         run(space, data, tmp_path / "b")
 
@@ -118,7 +118,7 @@ def test_memory_is_predicted_before_anything_starts(
 ) -> None:
     needed = predicted_memory_bytes(space, 10, TINY, SIDE)
     assert predicted_memory_bytes(space, 10, replace(TINY, batch=64), SIDE) > needed
-    monkeypatch.setattr("nas.supernet.train.available_memory_bytes", lambda: int(needed / 2))
+    monkeypatch.setattr("nas.training.supernet.train.available_memory_bytes", lambda: int(needed / 2))
     with pytest.raises(TrainingError, match=r"predicted to need .* GB, got .* GB on cpu\. Do this: a smaller batch"):
         run(space, data, tmp_path / "a")
 
@@ -170,11 +170,11 @@ WORKER = """
 import json, sys, torch
 from pathlib import Path
 from accelerate import Accelerator
-from nas.dataset import load_dataset
+from nas.training.data.dataset import load_dataset
 from nas.spaces.space import get_space
-from nas.supernet.batches import Batches
-from nas.supernet.train import Recipe, Training
-from nas.supernet.weights import Supernet
+from nas.training.supernet.batches import Batches
+from nas.training.supernet.train import Recipe, Training
+from nas.training.supernet.weights import Supernet
 
 torch.set_num_threads(1)
 torch.set_default_dtype(torch.float64)  # in single precision, rounding grows to 1e-4 by the second step
@@ -221,8 +221,8 @@ def test_quantised_members_are_scored_as_they_will_run(
 ) -> None:
     """At fp16 the score is the float one; at so few bits that it must show, a quantised part costs accuracy, and more parts cost more."""
     import nas.quantisation.simulate
-    from nas.evaluators.quantised import QuantisedEvaluator
     from nas.spaces.precision import PrecisionSpace
+    from nas.training.evaluators.quantised import QuantisedEvaluator
 
     supernet = unbroken[0].supernet
     monkeypatch.setattr(nas.quantisation.simulate, "ACTIVATION_BITS", {"w8a8": 2, "w8a16": 16})

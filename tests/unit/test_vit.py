@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from nas.dataset import load_dataset
 from nas.deploy import Trained, spared
 from nas.design import blocks
 from nas.errors import UsageError
@@ -21,7 +20,8 @@ from nas.spaces.elastic import ElasticSpace, get_elastic_space, is_elastic
 from nas.spaces.operator_family import fuse
 from nas.spaces.precision import PrecisionSpace
 from nas.spaces.space import get_space
-from nas.supernet.weights import Supernet
+from nas.training.data.dataset import load_dataset
+from nas.training.supernet.weights import Supernet
 from search_spaces.layers.tokens import PatchEmbedding, positions
 
 

@@ -9,8 +9,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from nas.supernet.batches import Batches
-from nas.supernet.weights import Path
+from nas.training.supernet.batches import Batches
+from nas.training.supernet.weights import Path
 
 CALIBRATION_PICTURES = 1024
 """Training pictures from which batch-norm statistics are taken."""

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nas.dataset import Dataset, Pixels, Split
 from nas.spaces.space import Resolution
+from nas.training.data.dataset import Dataset, Pixels, Split
 
 
 @dataclass(frozen=True, slots=True)

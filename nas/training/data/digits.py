@@ -14,8 +14,8 @@ import hashlib
 import numpy as np
 import numpy.typing as npt
 
-from nas.dataset import Dataset, Labels, Pixels, complete_splits, datasets, stratified
 from nas.spaces.space import Resolution
+from nas.training.data.dataset import Dataset, Labels, Pixels, complete_splits, datasets, stratified
 
 TEST_PICTURES = 360
 _SPLIT_SEED = 0

@@ -21,9 +21,9 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import numpy.typing as npt
 
-from nas.dataset import Dataset, Pixels, Split, available_memory_bytes, cache_home, complete_splits, datasets
 from nas.errors import DataError
 from nas.spaces.space import Resolution
+from nas.training.data.dataset import Dataset, Pixels, Split, available_memory_bytes, cache_home, complete_splits, datasets
 
 EXTENSIONS = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".ppm", ".pgm", ".tif", ".tiff"}
 MAX_BROKEN_SHARE = 0.05

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Protocol, runtime_checkable
 
 from nas.errors import UsageError
-from nas.evaluator import Evaluator, Metrics, evaluators
 from nas.spaces.architecture import Architecture
 from nas.spaces.space import SearchSpace
+from nas.training.evaluator import Evaluator, Metrics, evaluators
 
 
 @runtime_checkable

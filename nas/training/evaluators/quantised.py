@@ -10,18 +10,18 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from nas.dataset import Dataset, Split
 from nas.deploy import CALIBRATION_PICTURES, children
-from nas.evaluator import Evaluator, Metrics, evaluators
 from nas.quantisation.method import ACTIVATION_BITS, DEFAULT_RECIPE
 from nas.quantisation.simulate import simulate
 from nas.spaces.architecture import Architecture
 from nas.spaces.elastic import ElasticSpace
 from nas.spaces.operator_family import fuse
 from nas.spaces.space import Resolution
-from nas.supernet.batches import Batches
-from nas.supernet.statistics import calibration_indices, pictures, predictions, recalibrate
-from nas.supernet.weights import Supernet
+from nas.training.data.dataset import Dataset, Split
+from nas.training.evaluator import Evaluator, Metrics, evaluators
+from nas.training.supernet.batches import Batches
+from nas.training.supernet.statistics import calibration_indices, pictures, predictions, recalibrate
+from nas.training.supernet.weights import Supernet
 
 _BATCH = 64
 _SCORED = 128  # rounding is bound by memory: smaller batches stay in the cache

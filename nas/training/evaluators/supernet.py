@@ -15,13 +15,13 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from nas.dataset import Dataset, Split
-from nas.evaluator import Evaluator, Metrics, evaluators
 from nas.spaces.architecture import Architecture
 from nas.spaces.space import Resolution
-from nas.supernet.batches import Batches
-from nas.supernet.statistics import calibration_indices, pictures, predictions, recalibrate
-from nas.supernet.weights import Supernet
+from nas.training.data.dataset import Dataset, Split
+from nas.training.evaluator import Evaluator, Metrics, evaluators
+from nas.training.supernet.batches import Batches
+from nas.training.supernet.statistics import calibration_indices, pictures, predictions, recalibrate
+from nas.training.supernet.weights import Supernet
 
 
 @evaluators.register("supernet")

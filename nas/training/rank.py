@@ -15,15 +15,15 @@ from typing import Any
 
 import numpy as np
 
-from nas.dataset import Dataset
 from nas.errors import UsageError
-from nas.evaluators.supernet import SupernetEvaluator
 from nas.events import EventBus, PhaseAdvanced, PhaseFinished, PhaseStarted
 from nas.spaces.architecture import Architecture
 from nas.spaces.elastic import ElasticSpace
-from nas.supernet.finetune import finetune, fresh
-from nas.supernet.train import Recipe
-from nas.supernet.weights import Supernet
+from nas.training.data.dataset import Dataset
+from nas.training.evaluators.supernet import SupernetEvaluator
+from nas.training.supernet.finetune import finetune, fresh
+from nas.training.supernet.train import Recipe
+from nas.training.supernet.weights import Supernet
 
 _RESAMPLES = 2000
 _FEWEST_AT_THE_TOP = 3

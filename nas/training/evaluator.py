@@ -45,5 +45,5 @@ class Evaluator(ABC):
         """
 
 
-evaluators: Registry[type[Evaluator]] = Registry("evaluators", "nas.evaluators")
+evaluators: Registry[type[Evaluator]] = Registry("evaluators", "nas.training.evaluators")
 """Evaluators by name."""

@@ -19,15 +19,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nas.dataset import Dataset
 from nas.errors import ArtifactError, TrainingError
 from nas.events import EventBus, PhaseAdvanced, PhaseFinished, PhaseStarted
 from nas.spaces.architecture import Architecture
 from nas.spaces.space import Resolution, SearchSpace
-from nas.supernet.batches import Batches
-from nas.supernet.checkpoint import Checkpoint, check_identity, optimizer_tensors, read_checkpoint, restore_optimizer, write_checkpoint
-from nas.supernet.statistics import calibration_indices, pictures, predictions, recalibrate
-from nas.supernet.train import Recipe, learning_rate_at, optimizer_of
+from nas.training.data.dataset import Dataset
+from nas.training.supernet.batches import Batches
+from nas.training.supernet.checkpoint import (
+    Checkpoint,
+    check_identity,
+    optimizer_tensors,
+    read_checkpoint,
+    restore_optimizer,
+    write_checkpoint,
+)
+from nas.training.supernet.statistics import calibration_indices, pictures, predictions, recalibrate
+from nas.training.supernet.train import Recipe, learning_rate_at, optimizer_of
 
 FINETUNING = Recipe(epochs=6, batch=64, learning_rate=1e-3, warmup=0.1, weight_decay=0.02)
 """The default recipe after a supernet."""

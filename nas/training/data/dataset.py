@@ -1,7 +1,7 @@
 """The contract of a data set: labelled pictures in three splits that are never confused.
 
 Weights come from ``train``; every choice hangs on ``train`` and ``validation``; ``test`` is read once, by the report.
-A kind of data set is a file in ``nas/data/``; `load_dataset` finds the kind that understands a name or a path.
+A kind of data set is a file in ``nas/training/data/``; `load_dataset` finds the kind that understands a name or a path.
 """
 
 from __future__ import annotations
@@ -228,7 +228,7 @@ def available_memory_bytes() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-datasets: Registry[type[Dataset]] = Registry("datasets", "nas.data")
+datasets: Registry[type[Dataset]] = Registry("datasets", "nas.training.data")
 """Kinds of data sets by name."""
 
 

@@ -28,7 +28,7 @@ from nas.graphs.operators import Shape
 from nas.spaces.architecture import Architecture
 from nas.spaces.elastic import ElasticSpace, Part
 from nas.spaces.space import Resolution
-from nas.supernet.norm import SynchronisedBatchNorm
+from nas.training.supernet.norm import SynchronisedBatchNorm
 
 log = logging.getLogger(__name__)
 
@@ -164,7 +164,7 @@ class Supernet:
     def extract(self, architecture: Architecture, resolution: Resolution | None = None) -> nn.Module:
         """Return a member as a module of its own, whose weights are its own and as small as it is.
 
-        Its batch norms have fresh statistics; see `nas.supernet.statistics.recalibrate`. Parameters whose shape depends
+        Its batch norms have fresh statistics; see `nas.training.supernet.statistics.recalibrate`. Parameters whose shape depends
         on the resolution (tables over positions, patches) are interpolated linearly; a convolution's window keeps its sum,
         so that it says the same of the same picture at another size.
 

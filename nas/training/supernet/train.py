@@ -27,15 +27,22 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from nas.dataset import Dataset, available_memory_bytes
 from nas.errors import ArtifactError, TrainingError, UsageError
 from nas.events import EventBus, PhaseAdvanced, PhaseFinished, PhaseStarted
 from nas.spaces.architecture import Architecture
 from nas.spaces.elastic import ElasticSpace
 from nas.spaces.space import Resolution
-from nas.supernet.batches import Augmentation, Batches
-from nas.supernet.checkpoint import Checkpoint, check_identity, optimizer_tensors, read_checkpoint, restore_optimizer, write_checkpoint
-from nas.supernet.weights import Supernet
+from nas.training.data.dataset import Dataset, available_memory_bytes
+from nas.training.supernet.batches import Augmentation, Batches
+from nas.training.supernet.checkpoint import (
+    Checkpoint,
+    check_identity,
+    optimizer_tensors,
+    read_checkpoint,
+    restore_optimizer,
+    write_checkpoint,
+)
+from nas.training.supernet.weights import Supernet
 
 log = logging.getLogger(__name__)
 
