@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nas.compare import LEVEL, choose
-from nas.deploy import Trained, onnx_predictions
 from nas.errors import NasError
 from nas.events import Event, EventBus, Notice, PhaseAdvanced, PhaseFinished, PhaseStarted
 from nas.explain import why_not_more
+from nas.exporting.trained import Trained, onnx_predictions
 from nas.pareto import knee
 from nas.problem import Problem, nearest_miss, point
 from nas.quantisation.method import ACTIVATION_BITS
@@ -306,7 +306,7 @@ def finish(
     Raises:
         ArtifactError: The exported file does not say what the network says.
     """
-    from nas.exporters.onnx import annotate
+    from nas.exporting.exporters.onnx import annotate
     from nas.training.supernet.batches import Batches
     from nas.training.supernet.finetune import finetune, finetuning_recipe
     from nas.training.supernet.statistics import predictions

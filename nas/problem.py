@@ -43,7 +43,7 @@ class Request(BaseModel):
         seed: All randomness.
         storage: URL of a shared study; None for a journal in the run directory.
         verify: How many of the front's best are measured at the end.
-        takes: What the exported file takes, a key of `nas.exporter.PEAKS`.
+        takes: What the exported file takes, a key of `nas.exporting.exporter.PEAKS`.
         runner: Command that times ``{onnx}`` on the device for `verify`; empty for this machine's own devices.
         batch: Images a run, for profiles that state throughput.
     """

@@ -34,12 +34,12 @@ import torch
 from onnxruntime.quantization import CalibrationDataReader, quantize_static
 from torch import nn
 
-from nas.deploy import Trained, accuracy_in_runtime_pct, spared
 from nas.design import MEMBER_FILE, SUPERNET_FILE, evaluator_of
 from nas.events import EventBus
-from nas.exporter import Artifact
-from nas.exporters.onnx import OnnxExporter
-from nas.exporters.onnx_quantised import QuantisedOnnxExporter
+from nas.exporting.exporter import Artifact
+from nas.exporting.exporters.onnx import OnnxExporter
+from nas.exporting.exporters.onnx_quantised import QuantisedOnnxExporter
+from nas.exporting.trained import Trained, accuracy_in_runtime_pct, spared
 from nas.graphs.frontends.torch_module import trace_module
 from nas.judge import Judge, load_targets, make_goal
 from nas.pareto import front, hypervolume

@@ -16,7 +16,7 @@ def command(form: Format = "table") -> None:
     import nas
     from nas.devices.predictor import predictors
     from nas.devices.profile import config_home
-    from nas.exporter import exporters
+    from nas.exporting.exporter import exporters
     from nas.searcher import searchers
     from nas.spaces.operator_family import channel_mixers, mixers
     from nas.spaces.space import spaces

@@ -16,7 +16,7 @@ from nas.units import PRECISIONS
 if TYPE_CHECKING:
     from torch import nn
 
-    from nas.exporter import Artifact, Exporter
+    from nas.exporting.exporter import Artifact, Exporter
     from nas.judge import Target
     from nas.problem import Problem
     from nas.spaces.architecture import Architecture
@@ -49,7 +49,7 @@ def command(
 ) -> None:
     """Write a network as a model file that has been reloaded and compared."""
     from nas.errors import UsageError
-    from nas.exporter import exporters
+    from nas.exporting.exporter import exporters
     from nas.quantisation.method import DEFAULT_RECIPE, methods
 
     kind = to.suffix.removeprefix(".")
@@ -104,7 +104,7 @@ class Found:
         dataset: Calibrates and tests; None where there is none.
         precision: At which a run chose it.
         target: The run's first device.
-        takes: What the file is to take, a key of `nas.exporter.PEAKS`.
+        takes: What the file is to take, a key of `nas.exporting.exporter.PEAKS`.
         recipe: Of a quantised file, see `nas.quantisation.method`.
     """
 
@@ -122,9 +122,9 @@ class Found:
 
 def _written(found: Found, precision: str, to: Path, facts: Mapping[str, str], plain: Exporter) -> tuple[Artifact, float | None]:
     """Write one file; with data and trained weights its accuracy is measured in ONNX Runtime and written into it."""
-    from nas.deploy import Trained, accuracy_in_runtime_pct, normalising
     from nas.errors import UsageError
-    from nas.exporters.onnx import annotate
+    from nas.exporting.exporters.onnx import annotate
+    from nas.exporting.trained import Trained, accuracy_in_runtime_pct, normalising
     from nas.spaces.elastic import ElasticSpace
 
     graph = found.space.lower(found.architecture, found.resolution)
@@ -133,7 +133,7 @@ def _written(found: Found, precision: str, to: Path, facts: Mapping[str, str], p
         return (normalising(artifact, found.takes, found.dataset) if found.dataset else artifact), None
     if found.dataset is None or not isinstance(found.space, ElasticSpace):
         if precision == "fp16":
-            from nas.exporter import exporters
+            from nas.exporting.exporter import exporters
 
             return exporters.get("onnx-fp16")().export(found.module, graph, to, metadata=facts), None
         raise UsageError(f"--precision {precision}: quantisation needs pictures of the task. Do this: --data NAME|DIR, or export a run.")
@@ -148,9 +148,9 @@ def _written(found: Found, precision: str, to: Path, facts: Mapping[str, str], p
 
 def _at_all(found: Found, to: Path, facts: Mapping[str, str]) -> dict[str, Any]:
     """Write a network at every precision that its device prices, and mixed; return latency, size and accuracy of each."""
-    from nas.deploy import Trained, spared
     from nas.errors import UsageError
-    from nas.exporter import exporters
+    from nas.exporting.exporter import exporters
+    from nas.exporting.trained import Trained, spared
     from nas.judge import load_targets
     from nas.spaces.elastic import ElasticSpace
     from nas.spaces.precision import PrecisionSpace

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from nas.errors import ArtifactError
-from nas.exporter import exporters
+from nas.exporting.exporter import exporters
 from nas.graphs.graph import Graph, GraphBuilder
 
 
@@ -61,7 +61,7 @@ def test_normalisation_folds_into_the_file(tmp_path: Path, kind: str, extra: lis
 
     import onnxruntime
 
-    from nas.exporters.onnx import fold_normalisation
+    from nas.exporting.exporters.onnx import fold_normalisation
 
     torch.manual_seed(1)
     module, path = stem(kind), tmp_path / "m.onnx"
@@ -90,7 +90,7 @@ def test_normalisation_folds_into_the_file(tmp_path: Path, kind: str, extra: lis
 
 @pytest.mark.parametrize("form", ["onnx-fp16", "onnx-quantised"])
 def test_files_of_lower_precision_normalise_before_they_round(tmp_path: Path, form: str) -> None:
-    from nas.exporters.onnx import fold_normalisation, scores_of
+    from nas.exporting.exporters.onnx import fold_normalisation, scores_of
 
     pictures = [torch.randn(4, 3, 16, 24, generator=torch.Generator().manual_seed(i)) for i in range(2)]
     exporter = exporters.get(form)("w8a8", pictures) if form == "onnx-quantised" else exporters.get(form)()  # type: ignore[call-arg]
@@ -107,7 +107,7 @@ def test_files_of_lower_precision_normalise_before_they_round(tmp_path: Path, fo
 
 
 def test_a_fold_that_changes_the_scores_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from nas.exporters import onnx as exporter
+    from nas.exporting.exporters import onnx as exporter
 
     path = tmp_path / "m.onnx"
     artifact = exporters.get("onnx")().export(*tiny(), path)
@@ -127,7 +127,7 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
 
 
 def test_a_disagreement_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from nas.exporters import onnx as exporter
+    from nas.exporting.exporters import onnx as exporter
 
     monkeypatch.setattr(exporter, "TOLERANCE", -1.0)
     with pytest.raises(ArtifactError, match="disagrees"):

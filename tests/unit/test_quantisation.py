@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from nas.errors import ArtifactError, UsageError
-from nas.exporters.onnx_quantised import QuantisedOnnxExporter
+from nas.exporting.exporters.onnx_quantised import QuantisedOnnxExporter
 from nas.graphs.frontends.onnx_file import read_onnx
 from nas.graphs.frontends.torch_module import trace_module
 from nas.quantisation.learning import Learning
@@ -274,7 +274,7 @@ import sys
 from pathlib import Path
 import torch
 from torch import nn
-from nas.exporters.onnx_quantised import QuantisedOnnxExporter
+from nas.exporting.exporters.onnx_quantised import QuantisedOnnxExporter
 from nas.graphs.frontends.torch_module import trace_module
 
 layers = [nn.Conv2d(3, 32, 3, 2, 1), nn.ReLU(), nn.Conv2d(32, 64, 3, 2, 1), nn.ReLU(), nn.Conv2d(64, 64, 3, 1, 1), nn.ReLU()]

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from nas.deploy import Trained, spared
 from nas.design import blocks
 from nas.errors import UsageError
-from nas.exporters.onnx import scores_of
-from nas.exporters.onnx_quantised import QuantisedOnnxExporter
+from nas.exporting.exporters.onnx import scores_of
+from nas.exporting.exporters.onnx_quantised import QuantisedOnnxExporter
+from nas.exporting.trained import Trained, spared
 from nas.graphs.frontends.torch_module import trace_module
 from nas.judge import Judge, load_targets, make_goal
 from nas.problem import Problem, Request

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from nas.deploy import CALIBRATION_PICTURES, children
+from nas.exporting.trained import CALIBRATION_PICTURES, children
 from nas.quantisation.method import ACTIVATION_BITS, DEFAULT_RECIPE
 from nas.quantisation.simulate import simulate
 from nas.spaces.architecture import Architecture

@@ -62,5 +62,5 @@ class Exporter(ABC):
         """
 
 
-exporters: Registry[type[Exporter]] = Registry("exporters", "nas.exporters")
+exporters: Registry[type[Exporter]] = Registry("exporters", "nas.exporting.exporters")
 """Exporters by name."""

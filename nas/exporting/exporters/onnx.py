@@ -17,7 +17,7 @@ from onnx import numpy_helper
 from torch import nn
 
 from nas.errors import ArtifactError
-from nas.exporter import Artifact, Exporter, exporters
+from nas.exporting.exporter import Artifact, Exporter, exporters
 from nas.graphs.graph import Graph
 from nas.spaces.operator_family import fuse
 

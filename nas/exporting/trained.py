@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nas.exporter import PEAKS, Artifact, Exporter, exporters
+from nas.exporting.exporter import PEAKS, Artifact, Exporter, exporters
 from nas.quantisation.method import ACTIVATION_BITS, DEFAULT_RECIPE
 from nas.spaces.architecture import Architecture
 from nas.spaces.elastic import ElasticSpace, child_name
@@ -54,10 +54,10 @@ class Trained:
             precision: As said.
             path: Must not exist.
             metadata: Written into the file.
-            takes: A key of `nas.exporter.PEAKS`.
+            takes: A key of `nas.exporting.exporter.PEAKS`.
 
         Raises:
-            ArtifactError: See `nas.exporter.Exporter.export`.
+            ArtifactError: See `nas.exporting.exporter.Exporter.export`.
         """
         graph = self.space.lower(self.architecture, self.resolution)
         artifact = self.exporter(precision).export(self.module, graph, path, metadata=metadata)
@@ -66,7 +66,7 @@ class Trained:
     def exporter(self, precision: str) -> Exporter:
         """Return what writes the network at a precision."""
         if precision in ACTIVATION_BITS or precision == "mixed":
-            from nas.exporters.onnx_quantised import QuantisedOnnxExporter
+            from nas.exporting.exporters.onnx_quantised import QuantisedOnnxExporter
 
             parts = children(self.space, self.architecture) if precision == "mixed" else {}
             return QuantisedOnnxExporter(precision, self.calibration(), self.recipe, parts)
@@ -106,13 +106,13 @@ def normalising(artifact: Artifact, takes: str, dataset: Dataset) -> Artifact:
 
     Args:
         artifact: Takes pictures normalised by the statistics of `dataset`.
-        takes: A key of `nas.exporter.PEAKS`.
+        takes: A key of `nas.exporting.exporter.PEAKS`.
         dataset: That the network was trained on.
 
     Raises:
-        ArtifactError: See `nas.exporters.onnx.fold_normalisation`.
+        ArtifactError: See `nas.exporting.exporters.onnx.fold_normalisation`.
     """
-    from nas.exporters.onnx import fold_normalisation
+    from nas.exporting.exporters.onnx import fold_normalisation
 
     peak = PEAKS[takes]
     return artifact if peak is None else fold_normalisation(artifact, peak, *dataset.statistics)

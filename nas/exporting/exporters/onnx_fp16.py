@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nas.errors import ArtifactError
-from nas.exporter import Artifact, Exporter, exporters
+from nas.exporting.exporter import Artifact, Exporter, exporters
 from nas.graphs.graph import Graph
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class HalfOnnxExporter(Exporter):
         from onnxruntime.quantization.onnx_model import ONNXModel
         from onnxruntime.transformers.float16 import convert_float_to_float16
 
-        from nas.exporters.onnx import OnnxExporter, publish, scores_of
+        from nas.exporting.exporters.onnx import OnnxExporter, publish, scores_of
 
         if path.exists():
             raise ArtifactError(f"export: the file exists, got {str(path)!r}. Do this: name another or remove it.")

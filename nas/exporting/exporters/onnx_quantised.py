@@ -21,7 +21,7 @@ import numpy as np
 import onnx
 
 from nas.errors import ArtifactError, UsageError
-from nas.exporter import Artifact, Exporter, exporters
+from nas.exporting.exporter import Artifact, Exporter, exporters
 from nas.graphs.graph import Graph
 from nas.quantisation.method import (
     ACTIVATION_BITS,
@@ -89,7 +89,7 @@ class QuantisedOnnxExporter(Exporter):
         """See `Exporter.export`; the difference that the artifact states is between the fp32 module and the quantised file."""
         import torch
 
-        from nas.exporters.onnx import publish, scores_of, written
+        from nas.exporting.exporters.onnx import publish, scores_of, written
 
         if path.exists():
             raise ArtifactError(f"export: the file exists, got {str(path)!r}. Do this: name another or remove it.")

@@ -1,0 +1,1 @@
+"""Model files: exporters, and a trained network at a precision."""
