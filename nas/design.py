@@ -18,14 +18,14 @@ from nas.errors import NasError
 from nas.events import Event, EventBus, Notice, PhaseAdvanced, PhaseFinished, PhaseStarted
 from nas.explain import why_not_more
 from nas.exporting.trained import Trained, onnx_predictions
-from nas.pareto import knee
 from nas.problem import Problem, nearest_miss, point
 from nas.quantisation.method import ACTIVATION_BITS
 from nas.run import RunDirectory
-from nas.searcher import Trial
+from nas.searching.pareto import knee
+from nas.searching.searcher import Trial
+from nas.searching.study import Study
 from nas.spaces.architecture import Architecture
 from nas.spaces.precision import INHERIT
-from nas.study import Study
 from nas.survey import zoo_front
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from nas.devices.predictor import OperatorLatency
-from nas.judge import Judge, Verdict
+from nas.searching.judge import Judge, Verdict
 from nas.spaces.architecture import Architecture
 
 Scored = tuple[Architecture, Verdict, float]

@@ -7,7 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from nas.judge import Judge, Target
+from nas.searching.judge import Judge, Target
 from nas.spaces.architecture import Architecture
 from nas.spaces.space import SearchSpace, get_space, spaces
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict
 
 from nas.errors import InfeasibleError, UsageError
-from nas.judge import Judge, Target, Verdict, load_targets, make_goal
-from nas.objective import Goal
 from nas.preset import choose_preset, lacking_families, larger_preset
-from nas.searcher import searchers
+from nas.searching.judge import Judge, Target, Verdict, load_targets, make_goal
+from nas.searching.objective import Goal
+from nas.searching.searcher import searchers
 from nas.spaces.architecture import Architecture
 from nas.spaces.elastic import is_elastic
 from nas.spaces.precision import PrecisionSpace
@@ -30,7 +30,7 @@ class Request(BaseModel):
     Attributes:
         devices: Names or paths of profiles; the first decides where one has to.
         budgets: As written: ``5ms``, ``device:8ms``, ``20MB``.
-        minimize: Costs to weigh against accuracy, words of `nas.objective.COSTS`; none for latency.
+        minimize: Costs to weigh against accuracy, words of `nas.searching.objective.COSTS`; none for latency.
         precision: None for each device's default, ``any`` to choose it for each part among what all devices have.
         space: Name of the space.
         data: Name or path of the data set.

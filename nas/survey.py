@@ -15,11 +15,11 @@ from typing import Any
 
 from nas.events import EventBus, Notice, PhaseAdvanced, PhaseFinished, PhaseStarted
 from nas.explain import why_not_more
-from nas.judge import Judge, Verdict
-from nas.objective import Goal
-from nas.pareto import front as pareto_front
-from nas.pareto import knee
 from nas.problem import Problem, nearest_miss, point
+from nas.searching.judge import Judge, Verdict
+from nas.searching.objective import Goal
+from nas.searching.pareto import front as pareto_front
+from nas.searching.pareto import knee
 from nas.spaces.architecture import Architecture
 from nas.spaces.space import get_space, spaces
 from nas.training.evaluator import Metrics, evaluators

@@ -31,12 +31,12 @@ from typing import Any
 
 import numpy as np
 
-from nas.objective import Goal
-from nas.pareto import hypervolume
 from nas.protocols.search import PEERS, Job, Runs, Table, Task, compare, contestants
-from nas.searcher import Searcher, Trial, searchers
+from nas.searching.objective import Goal
+from nas.searching.pareto import hypervolume
+from nas.searching.searcher import Searcher, Trial, searchers
+from nas.searching.study import Study
 from nas.spaces.architecture import Architecture
-from nas.study import Study
 from nas.testing.searchers import ToyEvaluator, ToyJudge, ToySpace, toy_goal
 from nas.training.evaluator import Metrics
 
@@ -144,7 +144,7 @@ def bookkeeping(arguments: argparse.Namespace) -> dict[str, Any]:
 
 WORK = """
 import os, sys, time
-from nas.study import Study
+from nas.searching.study import Study
 from nas.testing.searchers import ToyEvaluator, ToyJudge, ToySpace, toy_goal
 storage, name, log, evals = sys.argv[1:]
 

@@ -41,16 +41,16 @@ from nas.exporting.exporters.onnx import OnnxExporter
 from nas.exporting.exporters.onnx_quantised import QuantisedOnnxExporter
 from nas.exporting.trained import Trained, accuracy_in_runtime_pct, spared
 from nas.graphs.frontends.torch_module import trace_module
-from nas.judge import Judge, load_targets, make_goal
-from nas.pareto import front, hypervolume
 from nas.problem import Problem, Request, choose_by_part
 from nas.quantisation.method import DEFAULT_RECIPE
 from nas.quantisation.simulate import simulate
+from nas.searching.judge import Judge, load_targets, make_goal
+from nas.searching.pareto import front, hypervolume
+from nas.searching.study import Study
 from nas.spaces.architecture import Architecture
 from nas.spaces.operator_family import fuse
 from nas.spaces.precision import PrecisionSpace
 from nas.spaces.space import get_space
-from nas.study import Study
 from nas.training.data.dataset import Dataset, Split, load_dataset
 from nas.training.rank import bootstrap, kendall
 from nas.training.supernet.batches import Batches

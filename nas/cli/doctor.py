@@ -17,7 +17,7 @@ def command(form: Format = "table") -> None:
     from nas.devices.predictor import predictors
     from nas.devices.profile import config_home
     from nas.exporting.exporter import exporters
-    from nas.searcher import searchers
+    from nas.searching.searcher import searchers
     from nas.spaces.operator_family import channel_mixers, mixers
     from nas.spaces.space import spaces
     from nas.training.evaluator import evaluators

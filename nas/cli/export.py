@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from nas.exporting.exporter import Artifact, Exporter
-    from nas.judge import Target
     from nas.problem import Problem
+    from nas.searching.judge import Target
     from nas.spaces.architecture import Architecture
     from nas.spaces.space import Resolution, SearchSpace
     from nas.training.data.dataset import Dataset
@@ -151,7 +151,7 @@ def _at_all(found: Found, to: Path, facts: Mapping[str, str]) -> dict[str, Any]:
     from nas.errors import UsageError
     from nas.exporting.exporter import exporters
     from nas.exporting.trained import Trained, spared
-    from nas.judge import load_targets
+    from nas.searching.judge import load_targets
     from nas.spaces.elastic import ElasticSpace
     from nas.spaces.precision import PrecisionSpace
 

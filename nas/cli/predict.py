@@ -24,7 +24,7 @@ def command(
     from nas.devices.predictor import load_predictor, measured
     from nas.devices.profile import find_profile, load_profile
     from nas.errors import UsageError
-    from nas.judge import precision_of
+    from nas.searching.judge import precision_of
     from nas.spaces.network import load_network
     from nas.units import parse_resolution
 

@@ -25,8 +25,8 @@ def command(
     from nas.events import EventBus
     from nas.problem import Request, pose
     from nas.report.progress import ProgressReport
-    from nas.storage import read_attributes
-    from nas.study import Study
+    from nas.searching.storage import read_attributes
+    from nas.searching.study import Study
     from nas.training.supernet.train import load_supernet
 
     facts = read_attributes(storage, study)

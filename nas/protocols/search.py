@@ -21,9 +21,9 @@ import numpy as np
 import numpy.typing as npt
 
 from nas.errors import DataError, NasError, UnknownNameError, UsageError
-from nas.objective import Budget, Goal, Objective
-from nas.pareto import hypervolume
-from nas.searcher import Prescreen, Trial, searchers
+from nas.searching.objective import Budget, Goal, Objective
+from nas.searching.pareto import hypervolume
+from nas.searching.searcher import Prescreen, Trial, searchers
 from nas.spaces.architecture import Architecture
 from nas.spaces.space import SearchSpace, get_space
 from nas.units import Limit

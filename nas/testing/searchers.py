@@ -13,8 +13,8 @@ from typing import Any
 
 from nas.errors import NasError
 from nas.graphs.graph import Graph
-from nas.objective import Budget, Goal, Objective
-from nas.searcher import Prescreen, Searcher, Trial
+from nas.searching.objective import Budget, Goal, Objective
+from nas.searching.searcher import Prescreen, Searcher, Trial
 from nas.spaces.architecture import Architecture, Gene
 from nas.spaces.space import Choice, Resolution, SearchSpace
 from nas.training.evaluator import Evaluator, Metrics

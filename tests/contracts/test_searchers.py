@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from nas.searcher import Searcher, searchers
-from nas.study import Study
+from nas.searching.searcher import Searcher, searchers
+from nas.searching.study import Study
 from nas.testing import searchers as suite
 
 ROOT = Path(__file__).parents[2]
@@ -70,7 +70,7 @@ def test_beats_the_average(make: type[Searcher], count: int) -> None:
 
 SEARCH = """
 import sys
-from nas.study import Study
+from nas.searching.study import Study
 from nas.testing.searchers import ToyEvaluator, ToyJudge, ToySpace, toy_goal
 storage, searcher, pause = sys.argv[1:]
 

@@ -7,7 +7,7 @@ import pytest
 from nas.devices.predictor import load_predictor
 from nas.devices.profile import load_profile
 from nas.graphs import workloads
-from nas.judge import Judge, load_targets, make_goal
+from nas.searching.judge import Judge, load_targets, make_goal
 from nas.spaces.architecture import Architecture
 from nas.spaces.space import get_space
 from tests.e2e.conftest import Result

@@ -18,8 +18,8 @@ from typing import Any
 
 import pytest
 
+from nas.searching.study import Study
 from nas.spaces.architecture import Architecture
-from nas.study import Study
 from nas.testing.searchers import ToyEvaluator, ToyJudge, ToySpace, toy_goal
 from nas.training.evaluator import Metrics
 from tests.e2e.conftest import Result
@@ -30,7 +30,7 @@ __all__ = ["words"]
 ROOT = Path(__file__).parents[2]
 WORK = """
 import os, sys, time
-from nas.study import Study
+from nas.searching.study import Study
 from nas.testing.searchers import ToyEvaluator, ToyJudge, ToySpace, toy_goal
 storage, searcher, log, evals, pause_s = sys.argv[1:]
 

@@ -34,7 +34,7 @@ class Acme(SearchSpace):
         raise NotImplementedError
 '''
 SEARCHER = '''
-from nas.searcher import Searcher
+from nas.searching.searcher import Searcher
 
 
 class First(Searcher):
@@ -83,8 +83,8 @@ import json
 import numpy as np
 from nas.training.evaluator import evaluators
 from nas.devices.profile import load_profile
-from nas.objective import Goal, Objective
-from nas.searcher import searchers
+from nas.searching.objective import Goal, Objective
+from nas.searching.searcher import searchers
 from nas.spaces.space import get_space
 
 space = get_space("acme")

@@ -5,9 +5,9 @@ import pytest
 
 from nas.errors import UsageError
 from nas.graphs.graph import Graph
-from nas.judge import Judge, load_targets, make_goal, precision_of
 from nas.problem import choose_by_part
-from nas.searcher import searchers
+from nas.searching.judge import Judge, load_targets, make_goal, precision_of
+from nas.searching.searcher import searchers
 from nas.spaces.architecture import Architecture
 from nas.spaces.precision import INHERIT, PrecisionSpace
 from nas.spaces.space import get_space

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from nas.judge import Judge, load_targets, make_goal
 from nas.preset import choose_preset, lacking_families, larger_preset
+from nas.searching.judge import Judge, load_targets, make_goal
 from nas.spaces.space import get_space
 from tests.e2e.tiny import tiny_plugins, write_device
 

@@ -11,11 +11,11 @@ import pytest
 
 from nas.errors import ArtifactError, NasError, UsageError
 from nas.events import Event, EventBus, Notice, PhaseAdvanced, PhaseStarted
-from nas.objective import Goal, Objective
-from nas.searcher import Searcher, Trial
+from nas.searching.objective import Goal, Objective
+from nas.searching.searcher import Searcher, Trial
+from nas.searching.storage import TrialStore, _process_name, alive, worker_name
+from nas.searching.study import Study, pareto_front
 from nas.spaces.architecture import Architecture
-from nas.storage import TrialStore, _process_name, alive, worker_name
-from nas.study import Study, pareto_front
 from nas.testing.searchers import ToyEvaluator, ToyJudge, ToySpace, simulate, toy_goal
 from nas.training.evaluator import Metrics
 
@@ -249,7 +249,7 @@ def test_a_vanished_worker_is_made_good_for_once(tmp_path: Path, monkeypatch: py
     lost = space.architecture([8, "conv"] * 3)
     head, _, start = worker_name().rpartition(" ")
     with monkeypatch.context() as patch:
-        patch.setattr("nas.storage.worker_name", lambda: f"{head} {int(start) + 1}")
+        patch.setattr("nas.searching.storage.worker_name", lambda: f"{head} {int(start) + 1}")
         store.propose(lost, {"latency_ms/toy": 1.0}, {"latency/toy": -0.5}, state="running")
     run(opened(tmp_path), evals=10, shared=True)
     trials = [t for t in opened(tmp_path).trials() if t.architecture == lost]
@@ -258,7 +258,7 @@ def test_a_vanished_worker_is_made_good_for_once(tmp_path: Path, monkeypatch: py
 
 def test_simulation_matches_the_study(tmp_path: Path) -> None:
     """The contract suite's loop without a storage proposes what a stored search does."""
-    from nas.searcher import searchers
+    from nas.searching.searcher import searchers
 
     study = opened(tmp_path)
     run(study, "nsga2", evals=30)

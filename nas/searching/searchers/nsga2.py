@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from nas.searcher import Trial, searchers
-from nas.searchers._memory import RememberingSearcher, onwards
+from nas.searching.searcher import Trial, searchers
+from nas.searching.searchers._memory import RememberingSearcher, onwards
 from nas.spaces.architecture import Architecture
 
 POPULATION = 50

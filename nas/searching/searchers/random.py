@@ -1,7 +1,7 @@
 """Random search: every gene uniform and independent, nothing twice, budgets kept."""
 
-from nas.searcher import searchers
-from nas.searchers._memory import RememberingSearcher
+from nas.searching.searcher import searchers
+from nas.searching.searchers._memory import RememberingSearcher
 from nas.spaces.architecture import Architecture
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nas.searchers._memory import Rows
+from nas.searching.searchers._memory import Rows
 
 Floats = npt.NDArray[np.float64]
 

@@ -27,8 +27,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from nas.errors import ArtifactError, UsageError
-from nas.objective import Goal
-from nas.searcher import TrialState
+from nas.searching.objective import Goal
+from nas.searching.searcher import TrialState
 from nas.spaces.architecture import Architecture
 from nas.spaces.space import SearchSpace
 

@@ -12,8 +12,8 @@ from nas.devices.predictor import Estimate, Predictor, Segments, load_predictor,
 from nas.devices.profile import Profile, find_profile, load_profile
 from nas.errors import UnknownNameError, UsageError
 from nas.graphs.graph import Graph
-from nas.objective import COSTS, Budget, Goal, Objective
-from nas.searcher import Prescreen
+from nas.searching.objective import COSTS, Budget, Goal, Objective
+from nas.searching.searcher import Prescreen
 from nas.spaces.architecture import Architecture
 from nas.spaces.space import Resolution, SearchSpace
 from nas.units import PRECISIONS, Limit, parse_limit

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from nas.searcher import searchers
-from nas.searchers._nni import NNISearcher
+from nas.searching.searcher import searchers
+from nas.searching.searchers._nni import NNISearcher
 
 
 @searchers.register("nni-tpe")

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from nas.searcher import searchers
-from nas.searchers._memory import RememberingSearcher, onwards
-from nas.searchers.nsga2 import ranks_and_crowding
+from nas.searching.searcher import searchers
+from nas.searching.searchers._memory import RememberingSearcher, onwards
+from nas.searching.searchers.nsga2 import ranks_and_crowding
 from nas.spaces.architecture import Architecture
 
 POPULATION = 100

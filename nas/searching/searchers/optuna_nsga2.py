@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nas.searcher import searchers
-from nas.searchers._optuna import OptunaGenerations
+from nas.searching.searcher import searchers
+from nas.searching.searchers._optuna import OptunaGenerations
 
 if TYPE_CHECKING:
     import optuna

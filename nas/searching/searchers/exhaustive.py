@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from functools import cached_property
 
-from nas.searcher import searchers
-from nas.searchers._memory import RememberingSearcher
+from nas.searching.searcher import searchers
+from nas.searching.searchers._memory import RememberingSearcher
 from nas.spaces.architecture import Architecture
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from nas.searcher import searchers
-from nas.searchers._memory import RememberingSearcher
+from nas.searching.searcher import searchers
+from nas.searching.searchers._memory import RememberingSearcher
 from nas.spaces.architecture import Architecture
 
 FIRST = 10

@@ -17,12 +17,12 @@ from dataclasses import replace
 
 from nas.errors import ArtifactError, NasError, UsageError
 from nas.events import EventBus, Notice, PhaseAdvanced, PhaseFinished, PhaseStarted
-from nas.objective import COSTS, Goal
-from nas.pareto import front, hypervolume
-from nas.searcher import Prescreen, Searcher, Trial, searchers
+from nas.searching.objective import COSTS, Goal
+from nas.searching.pareto import front, hypervolume
+from nas.searching.searcher import Prescreen, Searcher, Trial, searchers
+from nas.searching.storage import LEASE_S, Row, TrialStore
 from nas.spaces.architecture import Architecture
 from nas.spaces.space import SearchSpace
-from nas.storage import LEASE_S, Row, TrialStore
 from nas.training.evaluator import Evaluator
 
 logger = logging.getLogger(__name__)

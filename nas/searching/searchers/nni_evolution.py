@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from nas.searcher import searchers
-from nas.searchers._nni import NNISearcher, chance
+from nas.searching.searcher import searchers
+from nas.searching.searchers._nni import NNISearcher, chance
 
 
 @searchers.register("nni-evolution")

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from nas.objective import Goal
-from nas.searcher import Prescreen, Trial, searchers
-from nas.searchers._memory import RememberingSearcher
-from nas.searchers._surrogate import (
+from nas.searching.objective import Goal
+from nas.searching.searcher import Prescreen, Trial, searchers
+from nas.searching.searchers._memory import RememberingSearcher
+from nas.searching.searchers._surrogate import (
     Features,
     Floats,
     GaussianProcess,

@@ -13,8 +13,8 @@ from typing import Literal
 
 import numpy as np
 
-from nas.objective import Goal
 from nas.registry import Registry
+from nas.searching.objective import Goal
 from nas.spaces.architecture import Architecture
 from nas.spaces.space import SearchSpace
 
@@ -91,5 +91,5 @@ class Searcher(ABC):
         """Take note that another worker is evaluating `architecture`, so as not to propose it too."""
 
 
-searchers: Registry[type[Searcher]] = Registry("searchers", "nas.searchers")
+searchers: Registry[type[Searcher]] = Registry("searchers", "nas.searching.searchers")
 """Searchers by name."""

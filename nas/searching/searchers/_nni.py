@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from nas.errors import UsageError
-from nas.objective import Goal
-from nas.searcher import Prescreen, Trial
-from nas.searchers._memory import RememberingSearcher
+from nas.searching.objective import Goal
+from nas.searching.searcher import Prescreen, Trial
+from nas.searching.searchers._memory import RememberingSearcher
 from nas.spaces.architecture import Architecture
 from nas.spaces.space import SearchSpace
 

@@ -8,8 +8,8 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from nas.objective import Goal
-from nas.searcher import Prescreen, Searcher, Trial
+from nas.searching.objective import Goal
+from nas.searching.searcher import Prescreen, Searcher, Trial
 from nas.spaces.architecture import Architecture
 from nas.spaces.space import SearchSpace
 

@@ -1,0 +1,1 @@
+"""The search: objectives, budgets, searchers, and the study that they share."""
