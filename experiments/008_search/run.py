@@ -256,7 +256,7 @@ def _prepare(arguments: argparse.Namespace) -> None:
 
     from nas.devices.predictor import load_predictor
     from nas.devices.profile import load_profile
-    from nas.problem import Request, pose
+    from nas.runs.problem import Request, pose
     from nas.spaces.space import get_space
     from nas.training.evaluators.supernet import SupernetEvaluator
     from nas.training.supernet.train import load_supernet

@@ -34,16 +34,16 @@ import torch
 from onnxruntime.quantization import CalibrationDataReader, quantize_static
 from torch import nn
 
-from nas.design import MEMBER_FILE, SUPERNET_FILE, evaluator_of
 from nas.events import EventBus
 from nas.exporting.exporter import Artifact
 from nas.exporting.exporters.onnx import OnnxExporter
 from nas.exporting.exporters.onnx_quantised import QuantisedOnnxExporter
 from nas.exporting.trained import Trained, accuracy_in_runtime_pct, spared
 from nas.graphs.frontends.torch_module import trace_module
-from nas.problem import Problem, Request, choose_by_part
 from nas.quantisation.method import DEFAULT_RECIPE
 from nas.quantisation.simulate import simulate
+from nas.runs.problem import Problem, Request, choose_by_part
+from nas.runs.trained_search import MEMBER_FILE, SUPERNET_FILE, evaluator_of
 from nas.searching.judge import Judge, load_targets, make_goal
 from nas.searching.pareto import front, hypervolume
 from nas.searching.study import Study

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from nas.exporting.exporter import Artifact, Exporter
-    from nas.problem import Problem
+    from nas.runs.problem import Problem
     from nas.searching.judge import Target
     from nas.spaces.architecture import Architecture
     from nas.spaces.space import Resolution, SearchSpace
@@ -216,11 +216,11 @@ def _of_file(path: Path, weights: str | None, data: str | None) -> Found:
 
 
 def _of_run(path: Path, trial: int | None, weights: str | None) -> Found:
-    from nas.design import MEMBER_FILE, SUPERNET_FILE, open_study
     from nas.errors import ArtifactError, UsageError
-    from nas.pipeline import request_of
-    from nas.problem import pose
-    from nas.run import RunDirectory
+    from nas.runs.directory import RunDirectory
+    from nas.runs.lifecycle import request_of
+    from nas.runs.problem import pose
+    from nas.runs.trained_search import MEMBER_FILE, SUPERNET_FILE, open_study
     from nas.spaces.architecture import Architecture
 
     run = RunDirectory.open(path)

@@ -13,9 +13,9 @@ from nas.cli._options import Format, write
 def command(run: Annotated[Path, typer.Argument(help="Run directory.", metavar="DIR")], form: Format = "table") -> None:
     """Continue a run where it stopped; print the result of a finished one."""
     from nas.events import EventBus
-    from nas.pipeline import resume
     from nas.report.progress import ProgressReport
     from nas.report.results import print_result
+    from nas.runs.lifecycle import resume
 
     progress = ProgressReport()
     try:

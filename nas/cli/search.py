@@ -46,10 +46,10 @@ def command(
     """Find the most accurate network that the devices run within the budgets, and write its model file."""
     from nas.errors import UsageError
     from nas.events import EventBus
-    from nas.pipeline import start
-    from nas.problem import Request
     from nas.report.progress import ProgressReport
     from nas.report.results import print_result
+    from nas.runs.lifecycle import start
+    from nas.runs.problem import Request
 
     if evals is not None and evals < 1:
         raise UsageError(f"evals: too few, got {evals}. Expected at least 1.")

@@ -15,7 +15,7 @@ def command(
 ) -> None:
     """List the published networks that are built here, in their deploy form."""
     from nas.errors import UnknownNameError
-    from nas.problem import written_resolution
+    from nas.runs.problem import written_resolution
     from nas.spaces.reference import references
 
     rows: list[dict[str, Any]] = [

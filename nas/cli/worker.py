@@ -20,11 +20,11 @@ def command(
     form: Format = "table",
 ) -> None:
     """Help a search that runs elsewhere: evaluate candidates of its study until it has enough."""
-    from nas.design import EVALUATIONS, SEARCHER, elastic, evaluator_of
     from nas.errors import ArtifactError
     from nas.events import EventBus
-    from nas.problem import Request, pose
     from nas.report.progress import ProgressReport
+    from nas.runs.problem import Request, pose
+    from nas.runs.trained_search import EVALUATIONS, SEARCHER, elastic, evaluator_of
     from nas.searching.storage import read_attributes
     from nas.searching.study import Study
     from nas.training.supernet.train import load_supernet

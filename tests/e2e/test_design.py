@@ -30,12 +30,12 @@ def write_pictures(folder: Path, per_class: int = 100) -> Path:
 
 @pytest.fixture
 def words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[object]:
-    import nas.design
+    import nas.runs.trained_search
     from nas.training.supernet.train import Recipe
 
-    monkeypatch.setattr(nas.design, "RECIPE", Recipe(epochs=2, batch=16, random_members=1))
-    monkeypatch.setattr(nas.design, "TUNING", Recipe(epochs=2, batch=16, learning_rate=1e-3))
-    monkeypatch.setattr(nas.design, "zoo_front", lambda _problem: [])
+    monkeypatch.setattr(nas.runs.trained_search, "RECIPE", Recipe(epochs=2, batch=16, random_members=1))
+    monkeypatch.setattr(nas.runs.trained_search, "TUNING", Recipe(epochs=2, batch=16, learning_rate=1e-3))
+    monkeypatch.setattr(nas.runs.trained_search, "zoo_front", lambda _problem: [])
     data = write_pictures(tmp_path / "data")
     return [
         *("search", "--device", "sa8295p", "--budget", "5ms", "--data", data, "--resolution", "32", "--evals", "4"),
@@ -109,7 +109,7 @@ def test_resuming_gives_the_run_that_would_have_been(
     nas: Callable[..., Result], words: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from nas.events import PhaseAdvanced
-    from nas.run import StatusFile
+    from nas.runs.directory import StatusFile
 
     whole = json.loads(nas(*words, "--format", "json").out)
     listen = StatusFile.__call__
@@ -144,14 +144,14 @@ def test_resuming_gives_the_run_that_would_have_been(
 
 SMALL_RUN = """
 import sys
-import nas.design
-import nas.problem
+import nas.runs.trained_search
+import nas.runs.problem
 from nas.cli import main
 from nas.training.supernet.train import Recipe
-nas.design.RECIPE = Recipe(epochs=3, batch=16, random_members=1)
-nas.design.TUNING = Recipe(epochs=2, batch=16, learning_rate=1e-3)
-nas.design.zoo_front = lambda _problem: []
-nas.problem.larger_preset = lambda *_: ""
+nas.runs.trained_search.RECIPE = Recipe(epochs=3, batch=16, random_members=1)
+nas.runs.trained_search.TUNING = Recipe(epochs=2, batch=16, learning_rate=1e-3)
+nas.runs.trained_search.zoo_front = lambda _problem: []
+nas.runs.problem.larger_preset = lambda *_: ""
 main(sys.argv[1:])
 """
 
@@ -164,7 +164,7 @@ def test_kill_9_and_resume(nas: Callable[..., Result], words: list[object], tmp_
     import subprocess
     import time
 
-    from nas import design
+    from nas.runs import trained_search as design
     from nas.training.supernet.train import Recipe
 
     monkeypatch.setattr(design, "RECIPE", Recipe(epochs=3, batch=16, random_members=1))

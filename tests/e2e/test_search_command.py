@@ -136,7 +136,7 @@ def test_a_full_disk_is_one_line_and_the_run_can_be_resumed(
 ) -> None:
     import os
 
-    from nas.run import RunDirectory
+    from nas.runs.directory import RunDirectory
 
     write_text = RunDirectory.write_text
 

@@ -197,7 +197,7 @@ def test_a_worker_goes_on_with_trained_weights(
     from safetensors.torch import load_file, save_file
 
     from nas.events import PhaseAdvanced
-    from nas.run import StatusFile
+    from nas.runs.directory import StatusFile
     from nas.training.evaluators.supernet import SupernetEvaluator
 
     storage, run = f"sqlite:///{tmp_path}/shared.db", tmp_path / "run"

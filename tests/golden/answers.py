@@ -84,15 +84,18 @@ def forget(answer: Any) -> Any:
 
 def digits(folder: Path) -> dict[str, Any]:
     """Do the seeded run in `folder`; its weights and its model file lie there."""
-    import nas.design
+    import nas.runs.trained_search
     from nas.training.supernet.train import Recipe
 
-    before = nas.design.RECIPE, nas.design.TUNING
-    nas.design.RECIPE, nas.design.TUNING = Recipe(epochs=3, batch=64), Recipe(epochs=2, batch=64, learning_rate=1e-3)
+    before = nas.runs.trained_search.RECIPE, nas.runs.trained_search.TUNING
+    nas.runs.trained_search.RECIPE, nas.runs.trained_search.TUNING = (
+        Recipe(epochs=3, batch=64),
+        Recipe(epochs=2, batch=64, learning_rate=1e-3),
+    )
     try:
         return forget(ask(*WORDS, "--out", folder))
     finally:
-        nas.design.RECIPE, nas.design.TUNING = before
+        nas.runs.trained_search.RECIPE, nas.runs.trained_search.TUNING = before
 
 
 def write(name: str, data: Any) -> None:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from nas.compare import choose, mcnemar_p
+from nas.runs.choice import choose, mcnemar_p
 
 
 def right(*wrong: int, images: int = 100) -> np.ndarray:

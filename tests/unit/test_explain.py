@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from nas.explain import stage_of, why_not_more
+from nas.runs.explain import stage_of, why_not_more
 from nas.searching.judge import Judge, load_targets, make_goal
 from nas.spaces.space import get_space
 from tests.e2e.tiny import tiny_plugins, write_device

@@ -5,7 +5,7 @@ import pytest
 
 from nas.errors import UsageError
 from nas.graphs.graph import Graph
-from nas.problem import choose_by_part
+from nas.runs.problem import choose_by_part
 from nas.searching.judge import Judge, load_targets, make_goal, precision_of
 from nas.searching.searcher import searchers
 from nas.spaces.architecture import Architecture

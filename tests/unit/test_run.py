@@ -5,7 +5,7 @@ import pytest
 
 from nas.errors import ArtifactError, UsageError
 from nas.events import Notice, PhaseAdvanced, PhaseFinished, PhaseStarted
-from nas.run import RunDirectory, StatusFile, eta_s
+from nas.runs.directory import RunDirectory, StatusFile, eta_s
 
 
 def make(folder: Path) -> RunDirectory:

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from nas.design import blocks
 from nas.errors import UsageError
 from nas.exporting.exporters.onnx import scores_of
 from nas.exporting.exporters.onnx_quantised import QuantisedOnnxExporter
 from nas.exporting.trained import Trained, spared
 from nas.graphs.frontends.torch_module import trace_module
-from nas.problem import Problem, Request
 from nas.quantisation.simulate import simulate
+from nas.runs.problem import Problem, Request
+from nas.runs.trained_search import blocks
 from nas.searching.judge import Judge, load_targets, make_goal
 from nas.spaces.elastic import ElasticSpace, get_elastic_space, is_elastic
 from nas.spaces.operator_family import fuse

@@ -8,8 +8,8 @@ from typing import Any
 
 from nas.errors import ArtifactError, InfeasibleError, NasError
 from nas.events import EventBus, Notice
-from nas.problem import Problem, Request, pose
-from nas.run import RunDirectory, StatusFile, eta_s
+from nas.runs.directory import RunDirectory, StatusFile, eta_s
+from nas.runs.problem import Problem, Request, pose
 from nas.spaces.architecture import Architecture
 
 PHASES = ("train", "search", "finetune", "export")
@@ -114,7 +114,7 @@ def _work(run: RunDirectory, problem: Problem, bus: EventBus) -> dict[str, Any]:
             for text in problem.notices:
                 bus.emit(Notice(text))
             if problem.dataset is None:
-                from nas.survey import choose_published
+                from nas.runs.published_search import choose_published
 
                 found, points = choose_published(problem, bus)
                 others = {"all published networks": points}
@@ -122,7 +122,7 @@ def _work(run: RunDirectory, problem: Problem, bus: EventBus) -> dict[str, Any]:
                 do = problem.space.recipe(winner)
                 found["model_reason"] = "published weights are not copied." + (f" Do this: {do}" if do else "")
             else:
-                from nas.design import design
+                from nas.runs.trained_search import design
 
                 found = design(run, problem, bus)
                 others = {"published networks (ImageNet-1k)": found["zoo"]} if problem.dataset.name == "imagenet" else {}

@@ -13,20 +13,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nas.compare import LEVEL, choose
 from nas.errors import NasError
 from nas.events import Event, EventBus, Notice, PhaseAdvanced, PhaseFinished, PhaseStarted
-from nas.explain import why_not_more
 from nas.exporting.trained import Trained, onnx_predictions
-from nas.problem import Problem, nearest_miss, point
 from nas.quantisation.method import ACTIVATION_BITS
-from nas.run import RunDirectory
+from nas.runs.choice import LEVEL, choose
+from nas.runs.directory import RunDirectory
+from nas.runs.explain import why_not_more
+from nas.runs.problem import Problem, nearest_miss, point
+from nas.runs.published_search import zoo_front
 from nas.searching.pareto import knee
 from nas.searching.searcher import Trial
 from nas.searching.study import Study
 from nas.spaces.architecture import Architecture
 from nas.spaces.precision import INHERIT
-from nas.survey import zoo_front
 
 if TYPE_CHECKING:
     from nas.spaces.elastic import ElasticSpace
@@ -185,7 +185,7 @@ def evaluator_of(problem: Problem, supernet: Supernet, dataset: Dataset) -> Memb
 
 
 def elastic(problem: Problem) -> ElasticSpace:
-    """Return the problem's space, which `nas.problem.pose` has made one with shared weights wherever there are data."""
+    """Return the problem's space, which `nas.runs.problem.pose` has made one with shared weights wherever there are data."""
     from nas.spaces.elastic import ElasticSpace
 
     assert isinstance(problem.space, ElasticSpace)

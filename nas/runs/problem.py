@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict
 
 from nas.errors import InfeasibleError, UsageError
-from nas.preset import choose_preset, lacking_families, larger_preset
+from nas.runs.preset import choose_preset, lacking_families, larger_preset
 from nas.searching.judge import Judge, Target, Verdict, load_targets, make_goal
 from nas.searching.objective import Goal
 from nas.searching.searcher import searchers

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from nas.events import EventBus, Notice, PhaseAdvanced, PhaseFinished, PhaseStarted
-from nas.explain import why_not_more
-from nas.problem import Problem, nearest_miss, point
+from nas.runs.explain import why_not_more
+from nas.runs.problem import Problem, nearest_miss, point
 from nas.searching.judge import Judge, Verdict
 from nas.searching.objective import Goal
 from nas.searching.pareto import front as pareto_front

@@ -1,0 +1,1 @@
+"""Runs: from a request to the files that answer it, resumable in every phase."""
