@@ -713,7 +713,7 @@ def _shares(graph: Graph, latency_ms: float) -> tuple[OperatorLatency, ...]:
 
 
 class FewShotTransfer:
-    """The predictor on rows of candidates whose operators were counted once (see `nas.latency_transfer.FewShot`)."""
+    """The predictor on rows of candidates whose operators were counted once (see `nas.bench.latency_transfer.FewShot`)."""
 
     def prepare(self, candidates: Sequence[Segments], pool: Sequence[int], sources: Mapping[str, tuple[Sequence[int], Floats]]) -> Prepared:
         """Count operators and make the basis of the pool."""

@@ -28,12 +28,12 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from nas.bench.public_tables import hailo_inputs
 from nas.errors import GraphError
 from nas.graphs.frontends.torch_module import trace_module
 from nas.graphs.graph import Graph
 from nas.graphs.passes import normalise
 from nas.graphs.workloads import describe, folder, names, pack, unpack
-from nas.protocols.public_tables import hailo_inputs
 from nas.spaces import reference
 from nas.spaces.operator_family import fuse
 

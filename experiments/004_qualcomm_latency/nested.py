@@ -25,8 +25,8 @@ from latency_predictors._pooled import Fit, Priors, fit_pooled
 from latency_predictors._quantities import COLUMN, KIND_OF, KINDS
 from latency_predictors._switches import columns_of, draw, priors_of, relate
 from latency_predictors.physical import Timings, features_of, timings_of
+from nas.bench.aihub import classifiers, graphs_of, read_models, read_table, samples_of
 from nas.devices.predictor import Floats
-from nas.protocols.aihub import classifiers, graphs_of, read_models, read_table, samples_of
 
 MEMBERS = 32
 STRENGTHS = (np.inf, 30.0, 10.0, 3.0, 1.0)

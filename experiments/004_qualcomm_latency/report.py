@@ -14,9 +14,9 @@ import numpy as np
 from latency_predictors._quantities import KIND_OF, KINDS
 from latency_predictors._switches import COLUMNS, columns_of
 from latency_predictors.physical import Physical, Pool
+from nas.bench import super_resolution
 from nas.devices.profile import load_profile
 from nas.graphs import workloads
-from nas.protocols import super_resolution
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]

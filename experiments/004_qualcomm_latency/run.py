@@ -23,10 +23,7 @@ from typing import Any
 import numpy as np
 
 from latency_predictors.physical import MEMBERS, Physical
-from nas.devices.predictor import Sample
-from nas.errors import UsageError
-from nas.graphs.graph import Graph
-from nas.protocols.aihub import (
+from nas.bench.aihub import (
     COMPILED_AT,
     FAULTS,
     SLOW_SHARE,
@@ -39,7 +36,10 @@ from nas.protocols.aihub import (
     samples_of,
     workload_name,
 )
-from nas.protocols.latency_models import Prediction, score, stub_profile
+from nas.bench.latency_models import Prediction, score, stub_profile
+from nas.devices.predictor import Sample
+from nas.errors import UsageError
+from nas.graphs.graph import Graph
 
 ROOT = Path(__file__).parents[2]
 RESULTS = Path(__file__).parent / "results"

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from latency_predictors.additive import Additive
+from nas.bench.latency_transfer import figures
 from nas.devices.measure import measure_in_turn
 from nas.devices.predictor import Sample
 from nas.devices.profile import Profile
@@ -32,7 +33,6 @@ from nas.errors import GraphError
 from nas.graphs import workloads
 from nas.graphs.graph import Graph
 from nas.graphs.onnx_writer import write_onnx
-from nas.latency_transfer import figures
 from nas.spaces.space import get_space
 
 HERE = Path(__file__).parent / "results"

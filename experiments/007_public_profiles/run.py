@@ -23,9 +23,9 @@ from latency_predictors._kernels import kernels_of
 from latency_predictors.additive import Additive, conformal_quantile, folds_of
 from latency_predictors.kernels import AUTOCAST, KernelPrices, left_out
 from latency_predictors.physical import Physical
+from nas.bench.public_tables import PublicTiming, read_hailo, read_ncnn, read_rknn, read_timm
 from nas.devices.predictor import Predictor, Sample
 from nas.graphs import workloads
-from nas.protocols.public_tables import PublicTiming, read_hailo, read_ncnn, read_rknn, read_timm
 
 ROOT = Path(__file__).parents[2]
 TIMM = "huggingface/pytorch-image-models results/", "https://github.com/huggingface/pytorch-image-models", "Apache-2.0"

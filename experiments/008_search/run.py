@@ -31,7 +31,7 @@ from typing import Any
 
 import numpy as np
 
-from nas.protocols.search import PEERS, Job, Runs, Table, Task, compare, contestants
+from nas.bench.search import PEERS, Job, Runs, Table, Task, compare, contestants
 from nas.searching.objective import Goal
 from nas.searching.pareto import hypervolume
 from nas.searching.searcher import Searcher, Trial, searchers

@@ -35,8 +35,8 @@ def command(
     """Compare searchers on real accuracies and latencies, where the best answer is known."""
     import sys
 
+    from nas.bench.search import Runs, Table, compare, contestants
     from nas.errors import UsageError
-    from nas.protocols.search import Runs, Table, compare, contestants
 
     quantiles = budget_quantile or [0.4]
     if bad := [quantile for quantile in quantiles if not 0 < quantile <= 1]:

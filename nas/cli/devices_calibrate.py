@@ -23,11 +23,11 @@ def command(
     """Make a profile of your own device from a few timings, and say how wrong it is on networks that it has not seen."""
     import re
 
+    from nas.bench.latency_models import score
     from nas.devices.new_device import calibrate, profile_toml, read_timings
     from nas.devices.predictor import load_predictor
     from nas.devices.profile import config_home, find_profile, profile_files, read_profile
     from nas.errors import ArtifactError, UsageError
-    from nas.protocols.latency_models import score
 
     if not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", name):
         raise UsageError(f"device: not a name, got {name!r}. Expected lower-case letters, digits, dots and hyphens.")

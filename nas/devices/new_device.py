@@ -10,10 +10,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from nas.bench.latency_models import Prediction, score
 from nas.devices.predictor import Predictor, Sample
 from nas.devices.profile import FitQuality, Origin, PrecisionProfile, Profile
 from nas.errors import UsageError
-from nas.protocols.latency_models import Prediction, score
 from nas.spaces.network import Network, load_network
 from nas.units import PRECISIONS
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from nas.bench.latency_models import stub_profile
 from nas.devices.predictor import Predictor, Sample, load_predictor, predictors
 from nas.devices.profile import Profile, load_profile, profile_files
 from nas.errors import ArtifactError, UsageError
-from nas.protocols.latency_models import stub_profile
 from nas.testing import predictors as suite
 
 GRAPH_CHECKS: list[Callable[[Predictor, Profile, str], None]] = [

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 
 from latency_predictors._quantities import QUANTITIES, quantities_of
+from nas.bench import super_resolution
+from nas.bench.aihub import classifiers, graphs_of, prepared, read_models, read_table, slug
+from nas.bench.latency_models import Prediction, run_baselines, score, splits_of
 from nas.devices.predictor import Sample
 from nas.errors import DataError, UnknownNameError, UsageError
 from nas.graphs import workloads
 from nas.graphs.graph import GraphBuilder
 from nas.graphs.passes import normalise
-from nas.protocols import super_resolution
-from nas.protocols.aihub import classifiers, graphs_of, prepared, read_models, read_table, slug
-from nas.protocols.latency_models import Prediction, run_baselines, score, splits_of
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 HEADER = "release,date,model,precision,component,device,runtime,ms,unit,layers,layers_npu,layers_cpu,qairt\n"

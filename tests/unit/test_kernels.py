@@ -5,9 +5,9 @@ import pytest
 
 from latency_predictors._kernels import COLUMNS, kernels_of
 from latency_predictors.kernels import KernelPrices
+from nas.bench.latency_models import stub_profile
 from nas.devices.predictor import Sample
 from nas.graphs.graph import Graph, GraphBuilder, join
-from nas.protocols.latency_models import stub_profile
 from nas.spaces.space import get_space
 
 AT = {name: i for i, name in enumerate(COLUMNS)}

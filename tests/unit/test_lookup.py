@@ -7,10 +7,10 @@ import pytest
 
 from latency_predictors._operator_counts import RUNTIMES, catalogue
 from latency_predictors.lookup import Lookup
+from nas.bench.latency_models import stub_profile
 from nas.devices.predictor import Sample
 from nas.errors import ArtifactError, UsageError
 from nas.graphs.graph import GraphBuilder
-from nas.protocols.latency_models import stub_profile
 from nas.spaces.space import get_space
 
 DEVICE = stub_profile("a", "fp32")

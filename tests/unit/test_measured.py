@@ -7,9 +7,9 @@ from statistics import median
 import numpy as np
 import pytest
 
+from nas.bench.aihub import read_rows, read_table
 from nas.devices.predictor import measured
 from nas.devices.profile import PrecisionProfile
-from nas.protocols.aihub import read_rows, read_table
 
 TABLE = Path(__file__).parents[3] / "shared" / "data" / "aihub_perf.csv.gz"
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from nas.bench.public_tables import read_hailo, read_ncnn, read_rknn, read_timm
 from nas.devices.predictor import load_predictor
 from nas.devices.profile import load_profile
 from nas.errors import DataError
-from nas.protocols.public_tables import read_hailo, read_ncnn, read_rknn, read_timm
 from nas.spaces.network import load_network
 
 TIMM = "model,infer_img_size,infer_samples_per_sec,infer_step_time,infer_batch_size,param_count,infer_gmacs,infer_macts\n"

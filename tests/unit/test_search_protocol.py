@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from nas.bench.search import PEERS, Enough, Meter, Runs, Table, Task, compare, contestants, run_once
 from nas.cli import main
 from nas.errors import DataError, UnknownNameError
-from nas.protocols.search import PEERS, Enough, Meter, Runs, Table, Task, compare, contestants, run_once
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 REAL = (DATA / "latency_nasbench201.npz", DATA / "nasbench201_accuracy.npz")
@@ -105,7 +105,7 @@ def test_runs_are_kept_and_not_made_again(task: Task, tmp_path: Path, monkeypatc
     assert whole["runs"] == 3
     assert path.read_text().startswith(first)
     assert len(path.read_text().splitlines()) == 3
-    monkeypatch.setattr("nas.protocols.search.run_once", None)
+    monkeypatch.setattr("nas.bench.search.run_once", None)
     assert made(range(3)) == whole
     path.write_text("{}\n")
     with pytest.raises(DataError, match="line 1 is not a run"):

@@ -13,9 +13,9 @@ from typing import Any, Protocol, cast
 
 import numpy as np
 
+from nas.bench.latency_table import LatencyTable
 from nas.devices.predictor import Floats, predictors
 from nas.errors import UsageError
-from nas.latency_table import LatencyTable
 
 log = logging.getLogger(__name__)
 

@@ -17,11 +17,11 @@ from itertools import combinations
 from pathlib import Path
 from statistics import median
 
+from nas.bench import super_resolution
 from nas.devices.predictor import Sample
 from nas.errors import DataError, UnknownNameError, UsageError, did_you_mean
 from nas.graphs.graph import Graph, Operator, Weight
 from nas.graphs.operators import Shape, spec_of
-from nas.protocols import super_resolution
 
 PRECISIONS = {"float": "fp16", "w8a8": "w8a8", "w8a16": "w8a16"}
 """AI Hub's word for a precision -> ours; its ``float`` runs as fp16 on the NPU."""
