@@ -36,8 +36,9 @@ from nas.bench.aihub import (
     samples_of,
     workload_name,
 )
-from nas.bench.latency_models import Prediction, score, stub_profile
+from nas.bench.latency_models import stub_profile
 from nas.devices.predictor import Sample
+from nas.devices.scores import Prediction, score
 from nas.errors import UsageError
 from nas.graphs.graph import Graph
 

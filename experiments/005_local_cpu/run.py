@@ -33,7 +33,7 @@ from nas.errors import GraphError
 from nas.graphs import workloads
 from nas.graphs.graph import Graph
 from nas.graphs.onnx_writer import write_onnx
-from nas.spaces.space import get_space
+from nas.spaces.naming import get_space
 
 HERE = Path(__file__).parent / "results"
 REFERENCES = {

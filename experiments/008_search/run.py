@@ -256,8 +256,9 @@ def _prepare(arguments: argparse.Namespace) -> None:
 
     from nas.devices.predictor import load_predictor
     from nas.devices.profile import load_profile
-    from nas.runs.problem import Request, pose
-    from nas.spaces.space import get_space
+    from nas.runs.problem import pose
+    from nas.runs.request import Request
+    from nas.spaces.naming import get_space
     from nas.training.evaluators.supernet import SupernetEvaluator
     from nas.training.supernet.train import load_supernet
 

@@ -31,7 +31,7 @@ def latencies(device: str) -> tuple[float, dict[str, float]]:
     """Return the budget, the quantile of the latencies of random members, and what the space offers on the device."""
     from nas.devices.predictor import load_predictor
     from nas.devices.profile import load_profile
-    from nas.spaces.space import get_space
+    from nas.spaces.naming import get_space
 
     space, profile = get_space(SPACE, num_classes=10), load_profile(device)
     rng = np.random.default_rng(SEED)
@@ -52,7 +52,7 @@ def latencies(device: str) -> tuple[float, dict[str, float]]:
 def compare_ends(weights: Path, front: list[dict], data: str) -> dict[str, object]:
     """Return accuracies of the most accurate and the fastest point on the test pictures, and their paired difference."""
     from nas.spaces.architecture import Architecture
-    from nas.spaces.space import get_space
+    from nas.spaces.naming import get_space
     from nas.training.data.dataset import load_dataset
     from nas.training.evaluators.supernet import SupernetEvaluator
     from nas.training.supernet.train import load_supernet

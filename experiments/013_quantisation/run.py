@@ -42,15 +42,17 @@ from nas.exporting.trained import Trained, accuracy_in_runtime_pct, spared
 from nas.graphs.frontends.torch_module import trace_module
 from nas.quantisation.method import DEFAULT_RECIPE
 from nas.quantisation.simulate import simulate
-from nas.runs.problem import Problem, Request, choose_by_part
-from nas.runs.trained_search import MEMBER_FILE, SUPERNET_FILE, evaluator_of
-from nas.searching.judge import Judge, load_targets, make_goal
+from nas.runs.delivery import MEMBER_FILE
+from nas.runs.problem import Problem, choose_by_part, load_targets, make_goal
+from nas.runs.request import Request
+from nas.runs.trained_search import SUPERNET_FILE, evaluator_of
+from nas.searching.judge import Judge
 from nas.searching.pareto import front, hypervolume
 from nas.searching.study import Study
 from nas.spaces.architecture import Architecture
+from nas.spaces.naming import get_space
 from nas.spaces.operator_family import fuse
 from nas.spaces.precision import PrecisionSpace
-from nas.spaces.space import get_space
 from nas.training.data.dataset import Dataset, Split, load_dataset
 from nas.training.rank import bootstrap, kendall
 from nas.training.supernet.batches import Batches

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 
 from nas.spaces.elastic import ElasticSpace
-from nas.spaces.space import get_space
+from nas.spaces.naming import get_space
 from nas.training.data.dataset import load_dataset
 from nas.training.evaluators.supernet import SupernetEvaluator
 from nas.training.supernet.batches import Batches

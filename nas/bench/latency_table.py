@@ -13,7 +13,8 @@ import numpy as np
 from nas.devices.predictor import Floats
 from nas.errors import DataError, UnknownNameError
 from nas.spaces.architecture import Architecture
-from nas.spaces.space import SearchSpace, get_space
+from nas.spaces.naming import get_space
+from nas.spaces.space import SearchSpace
 
 
 @dataclass(frozen=True, eq=False)

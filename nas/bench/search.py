@@ -25,7 +25,8 @@ from nas.searching.objective import Budget, Goal, Objective
 from nas.searching.pareto import hypervolume
 from nas.searching.searcher import Prescreen, Trial, searchers
 from nas.spaces.architecture import Architecture
-from nas.spaces.space import SearchSpace, get_space
+from nas.spaces.naming import get_space
+from nas.spaces.space import SearchSpace
 from nas.units import Limit
 
 Floats = npt.NDArray[np.float64]

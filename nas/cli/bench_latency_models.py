@@ -27,8 +27,9 @@ def command(
 ) -> None:
     """Refit a latency model inside a protocol and say how wrong it is on networks that it never saw."""
     from nas.bench.aihub import classifiers, graphs_of, read_models, read_table, repeats_within_pct, samples_of
-    from nas.bench.latency_models import run_baselines, run_protocol, score, splits_of
+    from nas.bench.latency_models import run_baselines, run_protocol, splits_of
     from nas.devices.predictor import predictors
+    from nas.devices.scores import score
     from nas.errors import UsageError
 
     if graphs is not None and not graphs.is_dir():

@@ -23,10 +23,10 @@ def command(
     """Make a profile of your own device from a few timings, and say how wrong it is on networks that it has not seen."""
     import re
 
-    from nas.bench.latency_models import score
     from nas.devices.new_device import calibrate, profile_toml, read_timings
     from nas.devices.predictor import load_predictor
     from nas.devices.profile import config_home, find_profile, profile_files, read_profile
+    from nas.devices.scores import score
     from nas.errors import ArtifactError, UsageError
 
     if not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", name):

@@ -151,7 +151,7 @@ def _at_all(found: Found, to: Path, facts: Mapping[str, str]) -> dict[str, Any]:
     from nas.errors import UsageError
     from nas.exporting.exporter import exporters
     from nas.exporting.trained import Trained, spared
-    from nas.searching.judge import load_targets
+    from nas.runs.problem import load_targets
     from nas.spaces.elastic import ElasticSpace
     from nas.spaces.precision import PrecisionSpace
 
@@ -217,10 +217,11 @@ def _of_file(path: Path, weights: str | None, data: str | None) -> Found:
 
 def _of_run(path: Path, trial: int | None, weights: str | None) -> Found:
     from nas.errors import ArtifactError, UsageError
+    from nas.runs.delivery import MEMBER_FILE
     from nas.runs.directory import RunDirectory
     from nas.runs.lifecycle import request_of
     from nas.runs.problem import pose
-    from nas.runs.trained_search import MEMBER_FILE, SUPERNET_FILE, open_study
+    from nas.runs.trained_search import SUPERNET_FILE, open_study
     from nas.spaces.architecture import Architecture
 
     run = RunDirectory.open(path)

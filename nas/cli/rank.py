@@ -27,7 +27,7 @@ def command(
     from nas.errors import UsageError
     from nas.events import EventBus
     from nas.report.progress import ProgressReport
-    from nas.spaces.elastic import get_elastic_space
+    from nas.spaces.naming import get_elastic_space
     from nas.training.data.dataset import load_dataset
     from nas.training.rank import rank
     from nas.training.supernet.train import default_recipe, load_supernet

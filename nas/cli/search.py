@@ -49,7 +49,7 @@ def command(
     from nas.report.progress import ProgressReport
     from nas.report.results import print_result
     from nas.runs.lifecycle import start
-    from nas.runs.problem import Request
+    from nas.runs.request import Request
 
     if evals is not None and evals < 1:
         raise UsageError(f"evals: too few, got {evals}. Expected at least 1.")

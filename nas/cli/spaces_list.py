@@ -12,7 +12,8 @@ def command(form: Format = "table") -> None:
     import math
 
     from nas.errors import NasError
-    from nas.spaces.space import get_space, spaces
+    from nas.spaces.naming import get_space
+    from nas.spaces.space import spaces
 
     rows: list[dict[str, Any]] = []
     for family, kind in spaces.items():

@@ -20,7 +20,7 @@ def command(
     """Draw architectures; as JSON, a single one can be saved and given to ``nas predict`` and ``nas export``."""
     import numpy as np
 
-    from nas.spaces.space import get_space
+    from nas.spaces.naming import get_space
     from nas.units import parse_resolution
 
     found = get_space(space)

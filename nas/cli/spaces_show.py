@@ -11,7 +11,7 @@ from nas.cli._options import Format, write
 
 def command(space: Annotated[str, typer.Argument(help="Name of a space, preset included.", metavar="S")], form: Format = "table") -> None:
     """Show the choices of a space."""
-    from nas.spaces.space import get_space
+    from nas.spaces.naming import get_space
 
     found = get_space(space)
     result = {

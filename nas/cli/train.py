@@ -35,7 +35,7 @@ def command(
 
     from nas.events import EventBus
     from nas.report.progress import ProgressReport
-    from nas.spaces.elastic import get_elastic_space
+    from nas.spaces.naming import get_elastic_space
     from nas.training.data.dataset import load_dataset
     from nas.units import parse_resolution
 

@@ -23,8 +23,9 @@ def command(
     from nas.errors import ArtifactError
     from nas.events import EventBus
     from nas.report.progress import ProgressReport
-    from nas.runs.problem import Request, pose
-    from nas.runs.trained_search import EVALUATIONS, SEARCHER, elastic, evaluator_of
+    from nas.runs.problem import elastic, pose
+    from nas.runs.request import Request
+    from nas.runs.trained_search import EVALUATIONS, SEARCHER, evaluator_of
     from nas.searching.storage import read_attributes
     from nas.searching.study import Study
     from nas.training.supernet.train import load_supernet

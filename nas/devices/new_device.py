@@ -10,9 +10,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from nas.bench.latency_models import Prediction, score
 from nas.devices.predictor import Predictor, Sample
 from nas.devices.profile import FitQuality, Origin, PrecisionProfile, Profile
+from nas.devices.scores import Prediction, score
 from nas.errors import UsageError
 from nas.spaces.network import Network, load_network
 from nas.units import PRECISIONS

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nas.exporting.exporter import PEAKS, Artifact, Exporter, exporters
-from nas.quantisation.method import ACTIVATION_BITS, DEFAULT_RECIPE
+from nas.quantisation.method import ACTIVATION_BITS, CALIBRATION_PICTURES, DEFAULT_RECIPE
 from nas.spaces.architecture import Architecture
-from nas.spaces.elastic import ElasticSpace, child_name
+from nas.spaces.elastic import ElasticSpace, child_name, children
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from nas.spaces.space import Resolution
     from nas.training.data.dataset import Dataset, Labels
 
-CALIBRATION_PICTURES = 256
-"""Training pictures from which ranges are taken."""
 
 _BATCH = 32
 
@@ -136,11 +134,6 @@ def spared(trained: Trained, space: PrecisionSpace, share: float = 0.25) -> Arch
     for block in blocks[: max(1, round(share * len(blocks)))]:
         genes[names[f"{block}.precision"]] = space.precisions[0]
     return space.architecture(genes)
-
-
-def children(space: ElasticSpace, architecture: Architecture) -> Mapping[str, str]:
-    """Return the precision of each child of a built member, where the architecture says it."""
-    return {child_name(label): precision for label, precision in space.part_precisions(architecture).items()}
 
 
 def onnx_predictions(path: Path, dataset: Dataset, resolution: Resolution) -> Iterator[int]:

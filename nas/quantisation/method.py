@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float32]
 Bounds = tuple[float, float]
 
+CALIBRATION_PICTURES = 256
+"""Training pictures from which ranges are taken."""
+
 ACTIVATION_BITS = {"w8a8": 8, "w8a16": 16}
 """Bits of activations by precision; weights have 8, per output channel, symmetric."""
 

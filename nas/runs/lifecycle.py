@@ -9,7 +9,8 @@ from typing import Any
 from nas.errors import ArtifactError, InfeasibleError, NasError
 from nas.events import EventBus, Notice
 from nas.runs.directory import RunDirectory, StatusFile, eta_s
-from nas.runs.problem import Problem, Request, pose
+from nas.runs.problem import Problem, pose
+from nas.runs.request import Request
 from nas.spaces.architecture import Architecture
 
 PHASES = ("train", "search", "finetune", "export")

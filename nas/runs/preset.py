@@ -9,7 +9,8 @@ import numpy as np
 
 from nas.searching.judge import Judge, Target
 from nas.spaces.architecture import Architecture
-from nas.spaces.space import SearchSpace, get_space, spaces
+from nas.spaces.naming import get_space
+from nas.spaces.space import SearchSpace, spaces
 
 SIZES = ("s", "m", "l")
 _LOOKS = 32

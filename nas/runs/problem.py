@@ -6,68 +6,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict
-
-from nas.errors import InfeasibleError, UsageError
+from nas.devices.predictor import load_predictor
+from nas.devices.profile import find_profile, load_profile
+from nas.errors import InfeasibleError, UnknownNameError, UsageError
 from nas.runs.preset import choose_preset, lacking_families, larger_preset
-from nas.searching.judge import Judge, Target, Verdict, load_targets, make_goal
-from nas.searching.objective import Goal
+from nas.runs.request import Request
+from nas.searching.judge import Judge, Target, Verdict
+from nas.searching.objective import COSTS, Budget, Goal, Objective
 from nas.searching.searcher import searchers
 from nas.spaces.architecture import Architecture
-from nas.spaces.elastic import is_elastic
+from nas.spaces.naming import get_space, is_elastic
 from nas.spaces.precision import PrecisionSpace
-from nas.spaces.space import Resolution, SearchSpace, get_space, spaces
-from nas.units import PRECISIONS, parse_resolution
+from nas.spaces.space import Resolution, SearchSpace, spaces
+from nas.units import PRECISIONS, Limit, parse_limit, parse_resolution
 
 if TYPE_CHECKING:
     from nas.spaces.elastic import ElasticSpace
     from nas.training.data.dataset import Dataset
-
-
-class Request(BaseModel):
-    """What a user asked a search for; kept in the run directory, enough to do it again.
-
-    Attributes:
-        devices: Names or paths of profiles; the first decides where one has to.
-        budgets: As written: ``5ms``, ``device:8ms``, ``20MB``.
-        minimize: Costs to weigh against accuracy, words of `nas.searching.objective.COSTS`; none for latency.
-        precision: None for each device's default, ``any`` to choose it for each part among what all devices have.
-        space: Name of the space.
-        data: Name or path of the data set.
-        resolution: Deployment resolution as written; None leaves it to the search, or to the published network.
-        proxy_resolution: Side at which the supernet trains, in pixels.
-        searcher: None for the space's own.
-        evals: Accuracies to compute; None for the default.
-        confidence: Nominal coverage of the intervals.
-        supernet: Trained weights to start from.
-        seed: All randomness.
-        storage: URL of a shared study; None for a journal in the run directory.
-        verify: How many of the front's best are measured at the end.
-        takes: What the exported file takes, a key of `nas.exporting.exporter.PEAKS`.
-        runner: Command that times ``{onnx}`` on the device for `verify`; empty for this machine's own devices.
-        batch: Images a run, for profiles that state throughput.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    devices: tuple[str, ...]
-    budgets: tuple[str, ...] = ()
-    minimize: tuple[str, ...] = ()
-    precision: str | None = None
-    space: str
-    data: str = "digits"
-    resolution: str | None = None
-    proxy_resolution: int | None = None
-    searcher: str | None = None
-    evals: int | None = None
-    confidence: float = 0.9
-    supernet: str | None = None
-    seed: int = 0
-    storage: str | None = None
-    verify: int = 0
-    takes: str = "normalised"
-    runner: str = ""
-    batch: int | None = None
 
 
 @dataclass(frozen=True)
@@ -272,3 +227,86 @@ def written_resolution(size: Sequence[int]) -> int | str:
     """Return a resolution as the command line reads it: 224, or ``192x256``."""
     height, width = size
     return height if height == width else f"{height}x{width}"
+
+
+def load_targets(devices: Sequence[str], precision: str | None = None) -> list[Target]:
+    """Return the targets that a user means by device names and a precision (``any``: all that each device has a model for).
+
+    Raises:
+        UsageError: An unknown device, a device given twice, a precision that a device lacks or has no latency model for.
+    """
+    targets: list[Target] = []
+    for device in devices:
+        profile, folder = load_profile(device), find_profile(device).parent
+        if profile.name in {target.profile.name for target in targets}:
+            raise UsageError(f"device {profile.name}: given twice.")
+        if precision == "any":
+            names = [name for name in PRECISIONS if name in profile.precisions and profile.at(name).predictor]
+        else:
+            names = [precision or profile.default_precision]
+        targets += [Target(profile, name, load_predictor(profile, name, folder)) for name in names or [profile.default_precision]]
+    return targets
+
+
+def make_goal(targets: Sequence[Target], budgets: Sequence[str], *, batch: int | None = None, minimize: Sequence[str] = ()) -> Goal:
+    """Return the goal of a search: accuracy against each device's latency or other costs, within budgets as a user writes them.
+
+    Args:
+        targets: The devices.
+        budgets: ``5ms``, ``20MB`` or ``device:8ms``. One without a device bounds every device that has none of its own.
+        batch: Images a run, where the user gave it.
+        minimize: Words of `COSTS`; none for ``latency``.
+
+    Raises:
+        UsageError: A cost that is none, or given twice; a budget that cannot be read, of a device that is not searched for, given twice, or in milliseconds
+            for a device whose profile states throughput.
+    """
+    profiles = {target.profile.name: target.profile for target in targets}
+    objectives = [Objective("accuracy_pct", "maximize")]
+    for word in minimize or ("latency",):
+        if word not in COSTS:
+            raise UnknownNameError("cost to minimize", word, COSTS)
+        names = [f"{COSTS[word]}/{name}" for name in profiles] if word == "latency" else [COSTS[word]]
+        objectives += [Objective(name, "minimize") for name in names]
+    if len({objective.name for objective in objectives}) < len(objectives):
+        raise UsageError(f"minimize: a cost given twice, got {list(minimize)!r}.")
+    found: dict[str, Budget] = {}
+    general: dict[str, Limit] = {}
+    for text in budgets:
+        device, colon, rest = text.rpartition(":")
+        limit = parse_limit(rest if colon else text)
+        if colon and device not in profiles:
+            raise UsageError(
+                f"budget: {text!r} is for a device that is not asked for, got {device!r}. Expected one of: {', '.join(profiles)}."
+            )
+        if colon and limit.quantity not in ("latency", "throughput"):
+            raise UsageError(f"budget: a budget of {limit.quantity} belongs to no device, got {text!r}. Do this: --budget {limit.text}.")
+        name = f"{limit.quantity}/{device}" if colon else limit.quantity
+        if name in found or name in general:
+            raise UsageError(f"budget: two budgets of one kind, got {text!r}. Do this: keep one of them.")
+        if colon:
+            found[name] = Budget(name, limit, device)
+        else:
+            general[name] = limit
+    for name, limit in general.items():
+        if limit.quantity in ("latency", "throughput"):
+            own = {b.device for b in found.values() if b.limit.quantity == limit.quantity}
+            found |= {f"{name}/{device}": Budget(f"{name}/{device}", limit, device) for device in profiles if device not in own}
+        else:
+            found[name] = Budget(name, limit)
+    for budget in found.values():
+        profile = profiles.get(budget.device)
+        if profile is None or profile.quantity == "latency" or budget.limit.quantity != "latency" or batch:
+            continue
+        if f"throughput/{budget.device}" not in found:
+            remedy = "Do this: give a budget such as 200fps, or --batch N for the time of N images at full load."
+            raise UsageError(f"budget: {budget.device} states throughput, not latency, got {budget.limit.text!r}. {remedy}")
+    return Goal(tuple(objectives), tuple(sorted(found.values(), key=lambda budget: budget.name)))
+
+
+def elastic(problem: Problem) -> ElasticSpace:
+    """Return the problem's space, which `nas.runs.problem.pose` has made one with shared weights wherever there are data."""
+    from nas.spaces.elastic import ElasticSpace
+
+    assert isinstance(problem.space, ElasticSpace)
+    return problem.space

@@ -21,7 +21,8 @@ from nas.searching.objective import Goal
 from nas.searching.pareto import front as pareto_front
 from nas.searching.pareto import knee
 from nas.spaces.architecture import Architecture
-from nas.spaces.space import get_space, spaces
+from nas.spaces.naming import get_space
+from nas.spaces.space import spaces
 from nas.training.evaluator import Metrics, evaluators
 
 

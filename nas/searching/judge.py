@@ -8,15 +8,13 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
-from nas.devices.predictor import Estimate, Predictor, Segments, load_predictor, measured
-from nas.devices.profile import Profile, find_profile, load_profile
-from nas.errors import UnknownNameError, UsageError
+from nas.devices.predictor import Estimate, Predictor, Segments, measured
+from nas.devices.profile import Profile
 from nas.graphs.graph import Graph
-from nas.searching.objective import COSTS, Budget, Goal, Objective
+from nas.searching.objective import Budget, Goal
 from nas.searching.searcher import Prescreen
 from nas.spaces.architecture import Architecture
 from nas.spaces.space import Resolution, SearchSpace
-from nas.units import PRECISIONS, Limit, parse_limit
 
 Floats = npt.NDArray[np.float64]
 
@@ -65,81 +63,6 @@ def precision_of(parts: Segments, default: str) -> str:
     """Return the precision at which a network runs: what its operators fix, ``mixed`` where they differ, else `default`."""
     fixed = {precision or default for _, graph in parts for precision in graph.precisions}
     return next(iter(fixed)) if len(fixed) == 1 else "mixed"
-
-
-def load_targets(devices: Sequence[str], precision: str | None = None) -> list[Target]:
-    """Return the targets that a user means by device names and a precision (``any``: all that each device has a model for).
-
-    Raises:
-        UsageError: An unknown device, a device given twice, a precision that a device lacks or has no latency model for.
-    """
-    targets: list[Target] = []
-    for device in devices:
-        profile, folder = load_profile(device), find_profile(device).parent
-        if profile.name in {target.profile.name for target in targets}:
-            raise UsageError(f"device {profile.name}: given twice.")
-        if precision == "any":
-            names = [name for name in PRECISIONS if name in profile.precisions and profile.at(name).predictor]
-        else:
-            names = [precision or profile.default_precision]
-        targets += [Target(profile, name, load_predictor(profile, name, folder)) for name in names or [profile.default_precision]]
-    return targets
-
-
-def make_goal(targets: Sequence[Target], budgets: Sequence[str], *, batch: int | None = None, minimize: Sequence[str] = ()) -> Goal:
-    """Return the goal of a search: accuracy against each device's latency or other costs, within budgets as a user writes them.
-
-    Args:
-        targets: The devices.
-        budgets: ``5ms``, ``20MB`` or ``device:8ms``. One without a device bounds every device that has none of its own.
-        batch: Images a run, where the user gave it.
-        minimize: Words of `COSTS`; none for ``latency``.
-
-    Raises:
-        UsageError: A cost that is none, or given twice; a budget that cannot be read, of a device that is not searched for, given twice, or in milliseconds
-            for a device whose profile states throughput.
-    """
-    profiles = {target.profile.name: target.profile for target in targets}
-    objectives = [Objective("accuracy_pct", "maximize")]
-    for word in minimize or ("latency",):
-        if word not in COSTS:
-            raise UnknownNameError("cost to minimize", word, COSTS)
-        names = [f"{COSTS[word]}/{name}" for name in profiles] if word == "latency" else [COSTS[word]]
-        objectives += [Objective(name, "minimize") for name in names]
-    if len({objective.name for objective in objectives}) < len(objectives):
-        raise UsageError(f"minimize: a cost given twice, got {list(minimize)!r}.")
-    found: dict[str, Budget] = {}
-    general: dict[str, Limit] = {}
-    for text in budgets:
-        device, colon, rest = text.rpartition(":")
-        limit = parse_limit(rest if colon else text)
-        if colon and device not in profiles:
-            raise UsageError(
-                f"budget: {text!r} is for a device that is not asked for, got {device!r}. Expected one of: {', '.join(profiles)}."
-            )
-        if colon and limit.quantity not in ("latency", "throughput"):
-            raise UsageError(f"budget: a budget of {limit.quantity} belongs to no device, got {text!r}. Do this: --budget {limit.text}.")
-        name = f"{limit.quantity}/{device}" if colon else limit.quantity
-        if name in found or name in general:
-            raise UsageError(f"budget: two budgets of one kind, got {text!r}. Do this: keep one of them.")
-        if colon:
-            found[name] = Budget(name, limit, device)
-        else:
-            general[name] = limit
-    for name, limit in general.items():
-        if limit.quantity in ("latency", "throughput"):
-            own = {b.device for b in found.values() if b.limit.quantity == limit.quantity}
-            found |= {f"{name}/{device}": Budget(f"{name}/{device}", limit, device) for device in profiles if device not in own}
-        else:
-            found[name] = Budget(name, limit)
-    for budget in found.values():
-        profile = profiles.get(budget.device)
-        if profile is None or profile.quantity == "latency" or budget.limit.quantity != "latency" or batch:
-            continue
-        if f"throughput/{budget.device}" not in found:
-            remedy = "Do this: give a budget such as 200fps, or --batch N for the time of N images at full load."
-            raise UsageError(f"budget: {budget.device} states throughput, not latency, got {budget.limit.text!r}. {remedy}")
-    return Goal(tuple(objectives), tuple(sorted(found.values(), key=lambda budget: budget.name)))
 
 
 @dataclass

@@ -11,11 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from nas.errors import UsageError
 from nas.graphs.graph import Graph, GraphBuilder
 from nas.graphs.operators import Shape
 from nas.spaces.architecture import Architecture, Gene
-from nas.spaces.space import Resolution, SearchSpace, family_of, get_space, spaces
+from nas.spaces.space import Resolution, SearchSpace
 from nas.units import parse_resolution
 
 if TYPE_CHECKING:
@@ -135,20 +134,6 @@ def chain_of(modules: Mapping[str, Any]) -> Any:
     return OrderedDict(modules)
 
 
-def is_elastic(name: str) -> bool:
-    """Return whether a name is that of a family of elastic spaces, with or without a preset."""
-    family = family_of(name)
-    return family is not None and issubclass(spaces.get(family), ElasticSpace)
-
-
-def get_elastic_space(name: str, **options: Any) -> ElasticSpace:
-    """Return the elastic space called `name`; see `nas.spaces.space.get_space`.
-
-    Raises:
-        UnknownNameError: No such space.
-        UsageError: No supernet serves it.
-    """
-    space = get_space(name, **options) if is_elastic(name) else get_space(name)
-    if not isinstance(space, ElasticSpace):
-        raise UsageError(f"space {name}: no supernet serves it. Expected one of {', '.join(filter(is_elastic, spaces.names()))}.")
-    return space
+def children(space: ElasticSpace, architecture: Architecture) -> Mapping[str, str]:
+    """Return the precision of each child of a built member, where the architecture says it."""
+    return {child_name(label): precision for label, precision in space.part_precisions(architecture).items()}

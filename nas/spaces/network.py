@@ -9,7 +9,8 @@ from pathlib import Path
 from nas.errors import ArtifactError, UnknownNameError, UsageError
 from nas.graphs.graph import Graph
 from nas.spaces.architecture import Architecture
-from nas.spaces.space import Resolution, SearchSpace, get_space
+from nas.spaces.naming import get_space
+from nas.spaces.space import Resolution, SearchSpace
 
 
 @dataclass(frozen=True)

@@ -65,18 +65,15 @@ class PrecisionSpace(ElasticSpace):
 
     @classmethod
     def make(cls, preset: str = "", **options: Any) -> PrecisionSpace:
-        """Return the space called ``SPACE@PRECISION+PRECISION``; options are those of the space.
+        """Return the space of precisions written ``fp16+w8a8`` over the space that is the option `plain`.
 
         Raises:
             UsageError: The space has no shared weights, or the precisions make no sense.
         """
-        from nas.spaces.space import get_space
-
-        name, _, precisions = preset.partition(SEPARATOR)
-        plain = get_space(name, **options)
+        plain = options["plain"]
         if not isinstance(plain, ElasticSpace):
-            raise UsageError(f"space {name}: has no parts whose precision could be chosen, got {precisions!r}.")
-        return cls(plain, precisions.split("+"))
+            raise UsageError(f"space {plain.name}: has no parts whose precision could be chosen, got {preset!r}.")
+        return cls(plain, preset.split("+"))
 
     @property
     def plain(self) -> ElasticSpace:

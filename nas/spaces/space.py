@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from nas.errors import UnknownNameError, UsageError, did_you_mean
+from nas.errors import UsageError, did_you_mean
 from nas.graphs.graph import Graph, join
 from nas.graphs.patterns import count_patterns
 from nas.registry import Registry
@@ -246,28 +246,3 @@ class SearchSpace(ABC):
 
 spaces: Registry[type[SearchSpace]] = Registry("spaces", "search_spaces")
 """Search spaces by family name."""
-
-
-def family_of(name: str) -> str | None:
-    """Return the registered family of a space's name (``hybrid`` of ``hybrid-s@fp16+w8a8``); None where there is none."""
-    plain = name.partition("@")[0]
-    return max((family for family in spaces.names() if plain == family or plain.startswith(f"{family}-")), key=len, default=None)
-
-
-def get_space(name: str, **options: Any) -> SearchSpace:
-    """Return the space called `name`: a family (``zoo``), one with a preset (``hybrid-s``), one with precisions (``hybrid-s@fp16+w8a8``).
-
-    Raises:
-        UnknownNameError: No family of that name, or no such preset.
-    """
-    if "@" in name:
-        from nas.spaces.precision import PrecisionSpace
-
-        return PrecisionSpace.make(name, **options)
-    family = family_of(name)
-    if family is None:
-        raise UnknownNameError("space", name, spaces.names(), "A new space is one file in search_spaces/.")
-    kind, preset = spaces.get(family), name[len(family) + 1 :]
-    if preset not in (kind.presets or ("",)):
-        raise UnknownNameError("space", name, [f"{family}-{p}" for p in kind.presets])
-    return kind.make(preset, **options)

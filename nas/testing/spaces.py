@@ -12,8 +12,9 @@ import pytest
 from nas.errors import NasError, UsageError
 from nas.graphs.graph import Graph, join
 from nas.spaces.architecture import Architecture
+from nas.spaces.naming import get_space
 from nas.spaces.operator_family import fuse
-from nas.spaces.space import SearchSpace, get_space, spaces
+from nas.spaces.space import SearchSpace, spaces
 
 SAMPLES = 6
 

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from nas.errors import UsageError
+from nas.spaces.naming import get_space
 from nas.spaces.operator_family import OperatorFamily, channel_mixers, fuse, mixers, reparam
-from nas.spaces.space import Resolution, get_space
+from nas.spaces.space import Resolution
 from nas.testing import operators as contract
 
 KINDS = {"mixer": mixers, "channel-mixer": channel_mixers, "reparam": reparam}

@@ -30,11 +30,12 @@ def write_pictures(folder: Path, per_class: int = 100) -> Path:
 
 @pytest.fixture
 def words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    import nas.runs.delivery
     import nas.runs.trained_search
     from nas.training.supernet.train import Recipe
 
     monkeypatch.setattr(nas.runs.trained_search, "RECIPE", Recipe(epochs=2, batch=16, random_members=1))
-    monkeypatch.setattr(nas.runs.trained_search, "TUNING", Recipe(epochs=2, batch=16, learning_rate=1e-3))
+    monkeypatch.setattr(nas.runs.delivery, "TUNING", Recipe(epochs=2, batch=16, learning_rate=1e-3))
     monkeypatch.setattr(nas.runs.trained_search, "zoo_front", lambda _problem: [])
     data = write_pictures(tmp_path / "data")
     return [
@@ -144,12 +145,13 @@ def test_resuming_gives_the_run_that_would_have_been(
 
 SMALL_RUN = """
 import sys
+import nas.runs.delivery
 import nas.runs.trained_search
 import nas.runs.problem
 from nas.cli import main
 from nas.training.supernet.train import Recipe
 nas.runs.trained_search.RECIPE = Recipe(epochs=3, batch=16, random_members=1)
-nas.runs.trained_search.TUNING = Recipe(epochs=2, batch=16, learning_rate=1e-3)
+nas.runs.delivery.TUNING = Recipe(epochs=2, batch=16, learning_rate=1e-3)
 nas.runs.trained_search.zoo_front = lambda _problem: []
 nas.runs.problem.larger_preset = lambda *_: ""
 main(sys.argv[1:])

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from nas.spaces.space import get_space
+from nas.spaces.naming import get_space
 from tests.e2e.conftest import Result
 
 

@@ -7,9 +7,10 @@ import pytest
 from nas.devices.predictor import load_predictor
 from nas.devices.profile import load_profile
 from nas.graphs import workloads
-from nas.searching.judge import Judge, load_targets, make_goal
+from nas.runs.problem import load_targets, make_goal
+from nas.searching.judge import Judge
 from nas.spaces.architecture import Architecture
-from nas.spaces.space import get_space
+from nas.spaces.naming import get_space
 from tests.e2e.conftest import Result
 from tests.e2e.tiny import tiny_plugins, write_device
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from nas.graphs import workloads
-from nas.spaces.space import get_space
+from nas.spaces.naming import get_space
 from search_spaces.zoo import published
 from tests.e2e.conftest import Result
 

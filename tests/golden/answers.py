@@ -87,15 +87,15 @@ def digits(folder: Path) -> dict[str, Any]:
     import nas.runs.trained_search
     from nas.training.supernet.train import Recipe
 
-    before = nas.runs.trained_search.RECIPE, nas.runs.trained_search.TUNING
-    nas.runs.trained_search.RECIPE, nas.runs.trained_search.TUNING = (
+    before = nas.runs.trained_search.RECIPE, nas.runs.delivery.TUNING
+    nas.runs.trained_search.RECIPE, nas.runs.delivery.TUNING = (
         Recipe(epochs=3, batch=64),
         Recipe(epochs=2, batch=64, learning_rate=1e-3),
     )
     try:
         return forget(ask(*WORDS, "--out", folder))
     finally:
-        nas.runs.trained_search.RECIPE, nas.runs.trained_search.TUNING = before
+        nas.runs.trained_search.RECIPE, nas.runs.delivery.TUNING = before
 
 
 def write(name: str, data: Any) -> None:

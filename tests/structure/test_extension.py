@@ -85,7 +85,7 @@ from nas.training.evaluator import evaluators
 from nas.devices.profile import load_profile
 from nas.searching.objective import Goal, Objective
 from nas.searching.searcher import searchers
-from nas.spaces.space import get_space
+from nas.spaces.naming import get_space
 
 space = get_space("acme")
 goal = Goal((Objective("accuracy_pct", "maximize"),))

@@ -8,7 +8,7 @@ from nas.devices.predictor import Sample
 from nas.devices.profile import Profile
 from nas.errors import UsageError
 from nas.graphs.graph import Graph
-from nas.spaces.space import get_space
+from nas.spaces.naming import get_space
 
 RNG = np.random.default_rng(0)
 GRAPHS = [space.lower(space.sample(RNG)) for space in (get_space("fbnet"), get_space("ofa")) for _ in range(40)]

@@ -9,8 +9,9 @@ import pytest
 from latency_predictors._quantities import QUANTITIES, quantities_of
 from nas.bench import super_resolution
 from nas.bench.aihub import classifiers, graphs_of, prepared, read_models, read_table, slug
-from nas.bench.latency_models import Prediction, run_baselines, score, splits_of
+from nas.bench.latency_models import run_baselines, splits_of
 from nas.devices.predictor import Sample
+from nas.devices.scores import Prediction, score
 from nas.errors import DataError, UnknownNameError, UsageError
 from nas.graphs import workloads
 from nas.graphs.graph import GraphBuilder

@@ -3,8 +3,9 @@ from pathlib import Path
 import pytest
 
 from nas.runs.explain import stage_of, why_not_more
-from nas.searching.judge import Judge, load_targets, make_goal
-from nas.spaces.space import get_space
+from nas.runs.problem import load_targets, make_goal
+from nas.searching.judge import Judge
+from nas.spaces.naming import get_space
 from tests.e2e.tiny import tiny_plugins, write_device
 
 __all__ = ["tiny_plugins"]

@@ -6,9 +6,8 @@ import torch
 
 from nas.errors import UsageError
 from nas.graphs.graph import GraphBuilder
-from nas.spaces.elastic import get_elastic_space
+from nas.spaces.naming import get_elastic_space, get_space
 from nas.spaces.operator_family import fuse
-from nas.spaces.space import get_space
 from search_spaces.hybrid import DEFAULT_MIXERS, SIZES, Hybrid
 
 

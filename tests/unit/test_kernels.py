@@ -8,7 +8,7 @@ from latency_predictors.kernels import KernelPrices
 from nas.bench.latency_models import stub_profile
 from nas.devices.predictor import Sample
 from nas.graphs.graph import Graph, GraphBuilder, join
-from nas.spaces.space import get_space
+from nas.spaces.naming import get_space
 
 AT = {name: i for i, name in enumerate(COLUMNS)}
 RNG = np.random.default_rng(0)

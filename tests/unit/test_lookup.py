@@ -11,7 +11,7 @@ from nas.bench.latency_models import stub_profile
 from nas.devices.predictor import Sample
 from nas.errors import ArtifactError, UsageError
 from nas.graphs.graph import GraphBuilder
-from nas.spaces.space import get_space
+from nas.spaces.naming import get_space
 
 DEVICE = stub_profile("a", "fp32")
 

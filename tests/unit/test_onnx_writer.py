@@ -13,7 +13,7 @@ from nas.errors import ArtifactError, GraphError
 from nas.graphs import workloads
 from nas.graphs.graph import Graph, GraphBuilder, Weight
 from nas.graphs.onnx_writer import write_onnx
-from nas.spaces.space import get_space
+from nas.spaces.naming import get_space
 
 
 def run(graph: Graph, path: Path) -> list[np.ndarray]:

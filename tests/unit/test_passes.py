@@ -8,7 +8,7 @@ import pytest
 from nas.graphs.graph import GraphBuilder
 from nas.graphs.passes import normalise
 from nas.graphs.passes.zeros import cut_zeros, fold_zeros
-from nas.spaces.space import get_space
+from nas.spaces.naming import get_space
 
 
 def test_batch_norm_and_activation_fold_into_the_convolution() -> None:

@@ -5,12 +5,12 @@ import pytest
 
 from nas.errors import UsageError
 from nas.graphs.graph import Graph
-from nas.runs.problem import choose_by_part
-from nas.searching.judge import Judge, load_targets, make_goal, precision_of
+from nas.runs.problem import choose_by_part, load_targets, make_goal
+from nas.searching.judge import Judge, precision_of
 from nas.searching.searcher import searchers
 from nas.spaces.architecture import Architecture
+from nas.spaces.naming import get_space
 from nas.spaces.precision import INHERIT, PrecisionSpace
-from nas.spaces.space import get_space
 from nas.testing import spaces as checks
 
 NAME = "hybrid-s@fp16+w8a16+w8a8"

@@ -3,8 +3,9 @@ from pathlib import Path
 import pytest
 
 from nas.runs.preset import choose_preset, lacking_families, larger_preset
-from nas.searching.judge import Judge, load_targets, make_goal
-from nas.spaces.space import get_space
+from nas.runs.problem import load_targets, make_goal
+from nas.searching.judge import Judge
+from nas.spaces.naming import get_space
 from tests.e2e.tiny import tiny_plugins, write_device
 
 __all__ = ["tiny_plugins"]
@@ -44,8 +45,9 @@ def test_what_the_device_lacks_is_left_out_with_the_reason(tmp_path: Path) -> No
 
 
 def test_operators_that_a_device_lacks_are_named_by_the_graph_and_by_the_file(tmp_path: Path) -> None:
-    from nas.runs.problem import Problem, Request
-    from nas.runs.trained_search import lacking_operators
+    from nas.runs.delivery import lacking_operators
+    from nas.runs.problem import Problem
+    from nas.runs.request import Request
 
     path = write_device(tmp_path)
     path.write_text(path.read_text().replace("[precisions.fp16]", '[precisions.fp16]\nunsupported_ops = ["Softmax", "Gelu"]'))

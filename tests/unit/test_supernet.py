@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from nas.spaces.architecture import Architecture
-from nas.spaces.elastic import ElasticSpace, get_elastic_space
-from nas.spaces.space import get_space
+from nas.spaces.elastic import ElasticSpace
+from nas.spaces.naming import get_elastic_space, get_space
 from nas.training.supernet.statistics import recalibrate
 from nas.training.supernet.weights import Supernet, resize
 

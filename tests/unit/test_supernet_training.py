@@ -15,7 +15,7 @@ import torch
 from nas.errors import ArtifactError, TrainingError, UsageError
 from nas.events import Event, EventBus, PhaseAdvanced, PhaseStarted
 from nas.spaces.elastic import ElasticSpace
-from nas.spaces.space import get_space
+from nas.spaces.naming import get_space
 from nas.training.data.dataset import Dataset, load_dataset
 from nas.training.evaluators.supernet import SupernetEvaluator
 from nas.training.supernet.batches import Batches, prepare
@@ -171,7 +171,7 @@ import json, sys, torch
 from pathlib import Path
 from accelerate import Accelerator
 from nas.training.data.dataset import load_dataset
-from nas.spaces.space import get_space
+from nas.spaces.naming import get_space
 from nas.training.supernet.batches import Batches
 from nas.training.supernet.train import Recipe, Training
 from nas.training.supernet.weights import Supernet

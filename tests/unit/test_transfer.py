@@ -13,7 +13,7 @@ from nas.bench.latency_transfer import TransferProtocol, bench_latency_transfer,
 from nas.devices.predictor import Sample
 from nas.errors import ArtifactError, DataError, UnknownNameError, UsageError
 from nas.graphs.graph import Graph
-from nas.spaces.space import get_space
+from nas.spaces.naming import get_space
 
 RNG = np.random.default_rng(0)
 SPACE = get_space("fbnet")

@@ -13,13 +13,14 @@ from nas.exporting.exporters.onnx_quantised import QuantisedOnnxExporter
 from nas.exporting.trained import Trained, spared
 from nas.graphs.frontends.torch_module import trace_module
 from nas.quantisation.simulate import simulate
-from nas.runs.problem import Problem, Request
-from nas.runs.trained_search import blocks
-from nas.searching.judge import Judge, load_targets, make_goal
-from nas.spaces.elastic import ElasticSpace, get_elastic_space, is_elastic
+from nas.runs.choice import blocks
+from nas.runs.problem import Problem, load_targets, make_goal
+from nas.runs.request import Request
+from nas.searching.judge import Judge
+from nas.spaces.elastic import ElasticSpace
+from nas.spaces.naming import get_elastic_space, get_space, is_elastic
 from nas.spaces.operator_family import fuse
 from nas.spaces.precision import PrecisionSpace
-from nas.spaces.space import get_space
 from nas.training.data.dataset import load_dataset
 from nas.training.supernet.weights import Supernet
 from search_spaces.layers.tokens import PatchEmbedding, positions

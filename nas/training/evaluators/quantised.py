@@ -10,11 +10,10 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from nas.exporting.trained import CALIBRATION_PICTURES, children
-from nas.quantisation.method import ACTIVATION_BITS, DEFAULT_RECIPE
+from nas.quantisation.method import ACTIVATION_BITS, CALIBRATION_PICTURES, DEFAULT_RECIPE
 from nas.quantisation.simulate import simulate
 from nas.spaces.architecture import Architecture
-from nas.spaces.elastic import ElasticSpace
+from nas.spaces.elastic import ElasticSpace, children
 from nas.spaces.operator_family import fuse
 from nas.spaces.space import Resolution
 from nas.training.data.dataset import Dataset, Split

@@ -1,0 +1,68 @@
+"""How good predictions are: errors, coverage and rank correlation against timings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from nas.devices.predictor import Floats
+
+_RESAMPLES = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """One tested network."""
+
+    name: str
+    measured_ms: float
+    latency_ms: float
+    lower_ms: float
+    upper_ms: float
+
+
+def errors_pct(predictions: Sequence[Prediction]) -> Floats:
+    """Return |predicted / measured − 1| in percent, (networks,)."""
+    return np.array([abs(p.latency_ms / p.measured_ms - 1) * 100 for p in predictions])
+
+
+def score(predictions: Sequence[Prediction], seed: int = 0) -> dict[str, Any]:
+    """Return the figures of merit with a 90 % bootstrap interval over networks for the mean and the median error."""
+    errors = errors_pct(predictions)
+    names = sorted({p.name for p in predictions})
+    where = [np.array([i for i, p in enumerate(predictions) if p.name == name]) for name in names]
+    rng = np.random.default_rng(seed)
+    means, medians = [], []
+    for _ in range(_RESAMPLES):
+        drawn = errors[np.concatenate([where[i] for i in rng.integers(len(names), size=len(names))])]
+        means.append(drawn.mean())
+        medians.append(np.median(drawn))
+    covered = [p.lower_ms <= p.measured_ms <= p.upper_ms for p in predictions]
+    widths = [100 * (np.sqrt(p.upper_ms / p.lower_ms) - 1) for p in predictions if p.lower_ms > 0]
+    return {
+        "networks": [
+            {"name": p.name, "measured_ms": p.measured_ms, "latency_ms": p.latency_ms, "lower_ms": p.lower_ms, "upper_ms": p.upper_ms}
+            for p in predictions
+        ],
+        "networks_tested": len(names),
+        "mean_error_pct": float(errors.mean()),
+        "mean_error_interval_pct": [float(v) for v in np.quantile(means, (0.05, 0.95))],
+        "median_error_pct": float(np.median(errors)),
+        "median_error_interval_pct": [float(v) for v in np.quantile(medians, (0.05, 0.95))],
+        "within_10_pct": float((errors <= 10).mean() * 100),
+        "within_25_pct": float((errors <= 25).mean() * 100),
+        "spearman": rank_correlation([p.latency_ms for p in predictions], [p.measured_ms for p in predictions]),
+        "coverage_pct": float(np.mean(covered) * 100),
+        "halfwidth_pct": float(np.median(widths)) if widths else None,
+    }
+
+
+def rank_correlation(a: Sequence[float], b: Sequence[float]) -> float | None:
+    """Return Spearman's ρ; None below three values."""
+    if len(a) < 3:
+        return None
+    first, second = (np.argsort(np.argsort(np.asarray(v))) for v in (a, b))
+    return float(np.corrcoef(first, second)[0, 1])
