@@ -1,7 +1,37 @@
 """Hardware-aware neural architecture search for vision: contracts, registries and the engine.
 
-This package's top level imports no plug-in and nothing heavier than numpy; `search_spaces`, `latency_predictors` and
-`hardware_profiles` are known to it by name only and are found through `nas.registry`.
+`nas.search`, `nas.predict` and the other functions of `nas.api` are handed out from here when they are first asked for; importing this
+package imports nothing else. `search_spaces`, `latency_predictors` and `hardware_profiles` are known to it by name only and are found
+through `nas.registry`.
 """
 
-__version__ = "0.1.0"
+from typing import Any
+
+__version__ = "0.2.0"
+
+__all__ = [
+    "calibrate",
+    "export",
+    "list_devices",
+    "list_references",
+    "list_spaces",
+    "load_run",
+    "measure",
+    "predict",
+    "rank",
+    "search",
+    "survey",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        from nas import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -6,6 +6,7 @@ frames a second.
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -86,6 +87,12 @@ def parse_resolution(text: str) -> tuple[int, int]:
         raise UsageError(f"resolution: cannot be read, got {text!r}. Expected 224 or 192x256 (height x width).")
     height = int(parts[0])
     return height, int(parts[-1])
+
+
+def write_resolution(size: Sequence[int]) -> int | str:
+    """Return a resolution (height, width) as `parse_resolution` reads it: 224, or ``192x256``."""
+    height, width = size
+    return height if height == width else f"{height}x{width}"
 
 
 PRECISIONS = ("fp32", "fp16", "w8a16", "w8a8")

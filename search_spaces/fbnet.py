@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cache, lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from nas.errors import UsageError
 from nas.graphs.graph import Graph, GraphBuilder
@@ -51,11 +51,12 @@ class FBNet(SearchSpace):
     def __init__(self, num_classes: int = 100) -> None:
         self.num_classes = num_classes
 
+    options: ClassVar[frozenset[str]] = frozenset({"num_classes"})
+
     @classmethod
-    def make(cls, preset: str = "", **options: Any) -> FBNet:  # noqa: ARG003
+    def make(cls, preset: str = "", **options: Any) -> FBNet:
         """Return the space; the one option is `num_classes`."""
-        if unknown := options.keys() - {"num_classes"}:
-            raise UsageError(f"space fbnet: has no option {min(unknown)!r}. Expected 'num_classes'.")
+        cls.check_options(preset, options)
         return cls(**options)
 
     def canonical(self, genes: tuple[Gene, ...]) -> tuple[Gene, ...]:

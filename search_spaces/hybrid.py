@@ -23,7 +23,7 @@ from dataclasses import dataclass, fields
 from functools import cache
 from itertools import product
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from nas.errors import UnknownNameError, UsageError
 from nas.graphs.graph import Graph, GraphBuilder
@@ -250,6 +250,8 @@ class Hybrid(ElasticSpace):
         self._parts: dict[_Key, Part] = {}
         self._segments: dict[_Key, tuple[str, Graph]] = {}
 
+    options: ClassVar[frozenset[str]] = frozenset({"num_classes", "resolution", "without"})
+
     @classmethod
     def make(cls, preset: str = "", **options: Any) -> Hybrid:
         """Return the space of a preset; options are those of the class.
@@ -257,8 +259,7 @@ class Hybrid(ElasticSpace):
         Raises:
             UsageError: An option that the space does not know.
         """
-        if unknown := sorted(set(options) - {"num_classes", "resolution", "without"}):
-            raise UsageError(f"space hybrid: unknown option, got {unknown[0]!r}. Expected num_classes, resolution or without.")
+        cls.check_options(preset, options)
         return cls(preset, **options)
 
     @property

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cache, lru_cache
 from itertools import chain, permutations, product
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -50,11 +50,12 @@ class NasBench201(SearchSpace):
     def __init__(self, num_classes: int = 10, isomorphic: Literal["one", "apart"] = "one") -> None:
         self.num_classes, self.isomorphic = num_classes, isomorphic
 
+    options: ClassVar[frozenset[str]] = frozenset({"num_classes", "isomorphic"})
+
     @classmethod
-    def make(cls, preset: str = "", **options: Any) -> NasBench201:  # noqa: ARG003
+    def make(cls, preset: str = "", **options: Any) -> NasBench201:
         """Return the space; the options are `num_classes` and `isomorphic`."""
-        if unknown := options.keys() - {"num_classes", "isomorphic"}:
-            raise UsageError(f"space nasbench201: has no option {min(unknown)!r}. Expected 'num_classes' or 'isomorphic'.")
+        cls.check_options(preset, options)
         return cls(**options)
 
     def parse(self, row: Any) -> Architecture:

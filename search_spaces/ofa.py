@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from functools import cache, lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from nas.errors import UsageError
 from nas.graphs.graph import Graph, GraphBuilder
@@ -56,11 +56,12 @@ class OnceForAll(SearchSpace):
     def __init__(self, num_classes: int = 1000, width_multiplier: float = 1.2) -> None:
         self.num_classes, self.width_multiplier = num_classes, width_multiplier
 
+    options: ClassVar[frozenset[str]] = frozenset({"num_classes", "width_multiplier"})
+
     @classmethod
-    def make(cls, preset: str = "", **options: Any) -> OnceForAll:  # noqa: ARG003
+    def make(cls, preset: str = "", **options: Any) -> OnceForAll:
         """Return the space; options are `num_classes` and `width_multiplier`."""
-        if unknown := options.keys() - {"num_classes", "width_multiplier"}:
-            raise UsageError(f"space ofa: has no option {min(unknown)!r}. Expected 'num_classes' or 'width_multiplier'.")
+        cls.check_options(preset, options)
         return cls(**options)
 
     def canonical(self, genes: tuple[Gene, ...]) -> tuple[Gene, ...]:

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from nas.errors import UsageError
 from nas.graphs.graph import Graph, GraphBuilder, Weight
@@ -194,6 +194,8 @@ class VisionTransformer(ElasticSpace):
         )
         self._graphs: dict[Part, Graph] = {}
 
+    options: ClassVar[frozenset[str]] = frozenset({"num_classes", "resolution"})
+
     @classmethod
     def make(cls, preset: str = "", **options: Any) -> VisionTransformer:
         """Return the space of a preset; options are those of the class.
@@ -201,8 +203,7 @@ class VisionTransformer(ElasticSpace):
         Raises:
             UsageError: An option that the space does not know.
         """
-        if unknown := sorted(set(options) - {"num_classes", "resolution"}):
-            raise UsageError(f"space vit: unknown option, got {unknown[0]!r}. Expected num_classes or resolution.")
+        cls.check_options(preset, options)
         return cls(preset, **options)
 
     def canonical(self, genes: tuple[Gene, ...]) -> tuple[Gene, ...]:

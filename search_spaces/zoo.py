@@ -102,11 +102,12 @@ class Zoo(SearchSpace):
         self._rows = kept
         self.choices = (Choice("network", tuple(kept)),)
 
+    options: ClassVar[frozenset[str]] = frozenset({"resolution"})
+
     @classmethod
     def make(cls, preset: str = "", **options: Any) -> Zoo:
         """Return the space; the one option is `resolution`."""
-        if unknown := options.keys() - {"resolution"}:
-            raise UsageError(f"space zoo: has no option {min(unknown)!r}. Expected 'resolution'.")
+        cls.check_options(preset, options)
         return cls(preset, **options)
 
     def row(self, architecture: Architecture) -> PublishedWeights:

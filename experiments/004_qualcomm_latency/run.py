@@ -165,7 +165,7 @@ def donors(held: Mapping[str, Sequence[Prediction]]) -> dict[str, Any]:
             corrected.append(Prediction(p.name, p.measured_ms, p.latency_ms * factor, p.lower_ms * factor, p.upper_ms * factor))
             chosen.append(best[1])
         if len(corrected) >= 5:
-            found = score(corrected)
+            found = score(corrected).dump()
             result[device] = {k: found[k] for k in SUMMARY} | {"donors": sorted(set(chosen))}
     return result
 
@@ -343,7 +343,7 @@ def summaries(held: Held) -> dict[str, Any]:
     """Score each device, and all of them pooled: coverage with its binomial test, the mean and the worst device."""
     result: dict[str, Any] = {}
     for precision, devices in held.items():
-        scored = {d: score(ps) for d, ps in sorted(devices.items()) if len(ps) >= 5}
+        scored = {d: score(ps).dump() for d, ps in sorted(devices.items()) if len(ps) >= 5}
         every = [p for d in scored for p in devices[d]]
         below = [
             d
@@ -361,7 +361,7 @@ def summaries(held: Held) -> dict[str, Any]:
                 "mean_of_median_error_pct_with_12_networks": float(np.mean([f["median_error_pct"] for f in wide.values()]))
                 if wide
                 else None,
-                "pooled": {k: v for k, v in score(every).items() if k in SUMMARY},
+                "pooled": {k: v for k, v in score(every).dump().items() if k in SUMMARY},
                 "predictions": len(every),
                 "significantly_below_90_pct": below,
             },
@@ -409,7 +409,7 @@ def unseen_results(samples: Sequence[Sample], tested: Sequence[str], options: ar
         "snapdragon-8-elite-gen-5-qrd",
     ):
         predictions = unseen_generation(only, device, tested, options.members)
-        found[device] = {"generation": GENERATIONS[device]} | {k: v for k, v in score(predictions).items() if k in SUMMARY}
+        found[device] = {"generation": GENERATIONS[device]} | {k: v for k, v in score(predictions).dump().items() if k in SUMMARY}
         mean = float(np.mean([f["mean_error_pct"] for f in found.values()]))
         write_json(
             RESULTS / "unseen_generation_qnn.json", about(options) | {"timed": 10, "draws": DRAWS, "mean_error_pct": mean, "devices": found}

@@ -18,8 +18,8 @@ import numpy as np
 from scipy.stats import spearmanr
 from sklearn.linear_model import Ridge
 
-from nas.bench.latency_table import LatencyTable, read_latency_table
 from nas.bench.latency_transfer import TransferProtocol, split
+from nas.devices.latency_table import LatencyTable, read_latency_table
 
 TARGETS = {
     "nasbench201": "pixel2 gold_6226 titan_rtx_256 1080ti_1 2080ti_1 titan_rtx_1 titanxp_1 2080ti_32 titanxp_32",

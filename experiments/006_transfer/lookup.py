@@ -15,8 +15,8 @@ import numpy as np
 
 from latency_predictors._operator_counts import RUNTIMES, Catalogue, catalogue
 from latency_predictors.lookup import fit_table
-from nas.bench.latency_table import read_latency_table
 from nas.bench.latency_transfer import figures
+from nas.devices.latency_table import read_latency_table
 
 DEVICES = {
     "fbnet": "pixel3 titan_rtx_1 titan_rtx_32 gold_6226 samsung_a50",

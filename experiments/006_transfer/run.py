@@ -15,8 +15,8 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
-from nas.bench.latency_table import read_latency_table
 from nas.bench.latency_transfer import TransferProtocol, bench_latency_transfer
+from nas.devices.latency_table import read_latency_table
 
 HELP = "1080ti_1 1080ti_32 1080ti_256 1080ti_64 silver_4114 silver_4210r samsung_a50 pixel3 essential_ph_1 samsung_s7"
 EDGE = "eagle_cpu_855 eagle_dsp_855 eagle_gpu_855 eagle_gtx eagle_jetson eagle_tpu rice_edgegpu rice_pixel3 true_630 true_640 true_a76"

@@ -53,7 +53,7 @@ def compare_ends(weights: Path, front: list[dict], data: str) -> dict[str, objec
     """Return accuracies of the most accurate and the fastest point on the test pictures, and their paired difference."""
     from nas.spaces.architecture import Architecture
     from nas.spaces.naming import get_space
-    from nas.training.data.dataset import load_dataset
+    from nas.training.dataset import load_dataset
     from nas.training.evaluators.supernet import SupernetEvaluator
     from nas.training.supernet.train import load_supernet
 

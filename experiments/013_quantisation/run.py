@@ -43,8 +43,9 @@ from nas.graphs.frontends.torch_module import trace_module
 from nas.quantisation.method import DEFAULT_RECIPE
 from nas.quantisation.simulate import simulate
 from nas.runs.delivery import MEMBER_FILE
-from nas.runs.problem import Problem, choose_by_part, load_targets, make_goal
+from nas.runs.problem import Problem
 from nas.runs.request import Request
+from nas.runs.targets import choose_by_part, load_targets, make_goal
 from nas.runs.trained_search import SUPERNET_FILE, evaluator_of
 from nas.searching.judge import Judge
 from nas.searching.pareto import front, hypervolume
@@ -53,7 +54,7 @@ from nas.spaces.architecture import Architecture
 from nas.spaces.naming import get_space
 from nas.spaces.operator_family import fuse
 from nas.spaces.precision import PrecisionSpace
-from nas.training.data.dataset import Dataset, Split, load_dataset
+from nas.training.dataset import Dataset, Split, load_dataset
 from nas.training.rank import bootstrap, kendall
 from nas.training.supernet.batches import Batches
 from nas.training.supernet.finetune import finetune, load_member
@@ -126,7 +127,7 @@ def measured(module: nn.Module, recipe: Sequence[str], precision: str, shown: li
     with tempfile.TemporaryDirectory() as room:
         path = Path(room) / "model.onnx"
         made = write_quantised(module, recipe, shown, path, precision)
-        return round(accuracy_in_runtime_pct(path, dataset, (size[0], size[1])), 3), made.size_bytes
+        return round(accuracy_in_runtime_pct(OnnxExporter.reload(path), dataset, (size[0], size[1])), 3), made.size_bytes
 
 
 def write_quantised(module: nn.Module, recipe: Sequence[str], shown: list[torch.Tensor], path: Path, precision: str = "w8a8") -> Artifact:
@@ -158,7 +159,7 @@ def by_defaults(module: nn.Module, shown: list[torch.Tensor], dataset: Dataset, 
     with tempfile.TemporaryDirectory() as room:
         path = Path(room) / "model.onnx"
         write_by_defaults(module, shown, path, per_channel)
-        return round(accuracy_in_runtime_pct(path, dataset, tuple(shown[0].shape[2:])), 3)  # type: ignore[arg-type]
+        return round(accuracy_in_runtime_pct(OnnxExporter.reload(path), dataset, tuple(shown[0].shape[2:])), 3)  # type: ignore[arg-type]
 
 
 def chosen(report: Report, run: Path, dataset: Dataset, stop: float) -> None:
@@ -186,7 +187,7 @@ def chosen(report: Report, run: Path, dataset: Dataset, stop: float) -> None:
                 {
                     "precision": name,
                     "recipe": "default",
-                    "measured_pct": round(accuracy_in_runtime_pct(path, dataset, size), 3),
+                    "measured_pct": round(accuracy_in_runtime_pct(OnnxExporter.reload(path), dataset, size), 3),
                     "size_bytes": artifact.size_bytes,
                     "latency_ms": round(estimate.latency_ms, 4),
                     "lower_ms": round(estimate.lower_ms, 4),

@@ -23,7 +23,7 @@ from accelerate import Accelerator
 
 from nas.spaces.elastic import ElasticSpace
 from nas.spaces.naming import get_space
-from nas.training.data.dataset import load_dataset
+from nas.training.dataset import load_dataset
 from nas.training.evaluators.supernet import SupernetEvaluator
 from nas.training.supernet.batches import Batches
 from nas.training.supernet.train import Recipe, Training, optimizer_of, predicted_memory_bytes

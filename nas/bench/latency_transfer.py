@@ -13,7 +13,7 @@ from typing import Any, Protocol, cast
 
 import numpy as np
 
-from nas.bench.latency_table import LatencyTable
+from nas.devices.latency_table import LatencyTable
 from nas.devices.predictor import Floats, predictors
 from nas.errors import UsageError
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+
+if TYPE_CHECKING:
+    from nas.events import EventBus
 
 Format = Annotated[Literal["table", "json"], typer.Option("--format", help="How the result is printed.")]
 Devices = Annotated[
@@ -30,11 +34,30 @@ Seed = Annotated[int, typer.Option("--seed", min=0, help="All randomness comes f
 
 
 def write(result: Any, form: str, render: Callable[[Any], None]) -> None:
-    """Print a result to stdout: as JSON, or as `render` shows it."""
+    """Print a result to stdout: as JSON (a record's dump, or plain data), or as `render` shows it."""
     if form == "json":
-        sys.stdout.write(json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+        data = [plain(row) for row in result] if isinstance(result, list | tuple) else plain(result)
+        sys.stdout.write(json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
     else:
         render(result)
+
+
+def plain(result: Any) -> Any:
+    """Return a record's dump; other data as they are."""
+    return result.dump() if hasattr(result, "dump") else result
+
+
+@contextmanager
+def progress() -> Iterator[EventBus]:
+    """Show what is going on while a command works: a bus that reports to stderr."""
+    from nas.events import EventBus
+    from nas.report.progress import ProgressReport
+
+    report = ProgressReport()
+    try:
+        yield EventBus([report])
+    finally:
+        report.close()
 
 
 def checked_confidence(value: float) -> float:

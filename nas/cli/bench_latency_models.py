@@ -63,7 +63,7 @@ def command(
         "runtime": runtime,
         "predictor": predictor,
         "seed": seed,
-        **score(predictions),
+        **score(predictions).dump(),
         "baselines": run_baselines(splits, name, precision),
         "repeats_within_pct": repeats_within_pct(table, name, precision),
         "without_graph": missing,

@@ -27,8 +27,8 @@ def command(
     """Predict devices from a few timings each, on a published table: HELP's and NASFLAT's protocols."""
     from rich.console import Console
 
-    from nas.bench.latency_table import read_latency_table
     from nas.bench.latency_transfer import TransferProtocol, bench_latency_transfer
+    from nas.devices.latency_table import read_latency_table
 
     protocol = TransferProtocol(samples, train_samples, query, trim, repeats, confidence, seed)
     found = read_latency_table(table, space)

@@ -7,19 +7,14 @@ from typing import Annotated
 
 import typer
 
-from nas.cli._options import Format, write
+from nas.cli._options import Format, progress, write
 
 
 def command(run: Annotated[Path, typer.Argument(help="Run directory.", metavar="DIR")], form: Format = "table") -> None:
     """Continue a run where it stopped; print the result of a finished one."""
-    from nas.events import EventBus
-    from nas.report.progress import ProgressReport
     from nas.report.results import print_result
     from nas.runs.lifecycle import resume
 
-    progress = ProgressReport()
-    try:
-        result = resume(run, EventBus([progress]))
-    finally:
-        progress.close()
+    with progress() as bus:
+        result = resume(run, bus)
     write(result, form, print_result)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nas.cli._options import Confidence, Devices, Format, Seed, Takes, checked_confidence, write
+from nas.cli._options import Confidence, Devices, Format, Seed, Takes, progress, write
 
 
 def command(
@@ -25,11 +25,30 @@ def command(
         str | None, typer.Option("--precision", help="fp32, fp16, w8a16, w8a8, or any: chosen for each part.", metavar="P")
     ] = None,
     space: Annotated[str, typer.Option("--space", help="Search space; nas spaces list.", metavar="S")] = "hybrid",
-    data: Annotated[str, typer.Option("--data", help="Name of a data set, a folder of class folders, or a tar of one.")] = "digits",
+    mixers: Annotated[
+        str | None, typer.Option("--mixers", help="Operator families to choose from, or green: all that NPUs run well.", metavar="A,B,…")
+    ] = None,
+    knobs: Annotated[str | None, typer.Option("--knobs", help="Knobs searched beside the first, as family.knob.", metavar="A.K,…")] = None,
+    evaluator: Annotated[
+        str | None, typer.Option("--evaluator", help="Who scores candidates; default: the space's own.", metavar="NAME")
+    ] = None,
+    table: Annotated[
+        list[Path] | None,
+        typer.Option("--table", help="Known accuracies (arch, columns, accuracy) or latencies (arch, ms/DEVICE).", metavar="T.npz"),
+    ] = None,
+    column: Annotated[str | None, typer.Option("--column", help="Which accuracy of the table.", metavar="C")] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            "--data", help="Name of a data set, a folder of class folders, or a tar of one; default digits.", metavar="NAME|DIR|TAR"
+        ),
+    ] = None,
     resolution: Annotated[str | None, typer.Option("--resolution", help="Deployment resolution: 224 or 192x256.")] = None,
     proxy_resolution: Annotated[
         int | None, typer.Option("--proxy-resolution", min=8, help="Side in pixels at which the supernet trains.")
     ] = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Of the supernet's training.")] = None,
+    finetune_epochs: Annotated[int | None, typer.Option("--finetune-epochs", min=1, help="Of the choice.")] = None,
     searcher: Annotated[str | None, typer.Option("--searcher", help="How candidates are proposed.", metavar="NAME")] = None,
     evals: Annotated[int | None, typer.Option("--evals", help="Accuracies to compute.", metavar="N")] = None,
     confidence: Confidence = 0.9,
@@ -37,6 +56,7 @@ def command(
     seed: Seed = 0,
     out: Annotated[Path | None, typer.Option("--out", help="Run directory to make; default runs/TIME-SPACE-DEVICE.", metavar="DIR")] = None,
     storage: Annotated[str | None, typer.Option("--storage", help="URL of a shared study; default: a file in the run directory.")] = None,
+    exporter: Annotated[str, typer.Option("--exporter", help="Format of the model file.", metavar="NAME")] = "onnx",
     takes: Takes = "normalised",
     verify: Annotated[int, typer.Option("--verify", min=0, help="Measure the front's best N at the end.", metavar="N")] = 0,
     runner: Annotated[str, typer.Option("--runner", help="For --verify: a command that times {onnx} on the device and prints ms.")] = "",
@@ -44,38 +64,16 @@ def command(
     form: Format = "table",
 ) -> None:
     """Find the most accurate network that the devices run within the budgets, and write its model file."""
-    from nas.errors import UsageError
-    from nas.events import EventBus
-    from nas.report.progress import ProgressReport
+    from nas import api
     from nas.report.results import print_result
-    from nas.runs.lifecycle import start
-    from nas.runs.request import Request
 
-    if evals is not None and evals < 1:
-        raise UsageError(f"evals: too few, got {evals}. Expected at least 1.")
-    request = Request(
-        devices=tuple(str(Path(name).resolve()) if name.endswith(".toml") else name for name in device),
-        budgets=tuple(budget or ()),
-        minimize=tuple(minimize or ()),
-        precision=precision,
-        space=space,
-        data=data,
-        resolution=resolution,
-        proxy_resolution=proxy_resolution,
-        searcher=searcher,
-        evals=evals,
-        confidence=checked_confidence(confidence),
-        supernet=str(supernet.resolve()) if supernet else None,
-        seed=seed,
-        storage=storage,
-        takes=takes,
-        verify=verify,
-        runner=runner,
-        batch=batch,
-    )
-    progress = ProgressReport()
-    try:
-        result = start(request, out, EventBus([progress]))
-    finally:
-        progress.close()
+    given = {name: value for name, value in locals().items() if name not in ("form", "api", "print_result")}
+    given |= {name: _words(given[name]) for name in ("mixers", "knobs")}
+    given |= {name: given[name] or () for name in ("budget", "minimize", "table")}
+    with progress() as bus:
+        result = api.search(**given, bus=bus)
     write(result, form, print_result)
+
+
+def _words(text: str | None) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip()) if text else ()

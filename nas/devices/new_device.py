@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from nas.devices.predictor import Predictor, Sample
-from nas.devices.profile import FitQuality, Origin, PrecisionProfile, Profile
+from nas.devices.predictor import Predictor, Sample, load_predictor
+from nas.devices.profile import FitQuality, Origin, PrecisionProfile, Profile, config_home, find_profile, profile_files, read_profile
 from nas.devices.scores import Prediction, score
-from nas.errors import UsageError
+from nas.errors import ArtifactError, UsageError
+from nas.results import Calibrated
 from nas.spaces.network import Network, load_network
 from nas.units import PRECISIONS
 
@@ -128,13 +130,13 @@ def calibrate(name: str, timings: Sequence[UserTiming], base: Profile, predictor
         _check_count(name, precision, len(kept), f" after leaving out {'; '.join(broken)}" if bad else "")
         fits = [predictor.extended(kept, looseness) for looseness in _LOOSENESS]
         scored = [[Prediction(*row) for row in fit.held_out(name, precision)] for fit in fits]
-        best = min(range(len(fits)), key=lambda i: score(scored[i])["mean_error_pct"])
+        best = min(range(len(fits)), key=lambda i: score(scored[i]).mean_error_pct)
         predictor, predictions[precision] = fits[best], scored[best]
         quality = score(scored[best])
-        if quality["median_error_pct"] > _REFUSED_MEDIAN_PCT:
+        if quality.median_error_pct > _REFUSED_MEDIAN_PCT:
             raise UsageError(
                 f"calibrate {name}: the timings do not fit a device like {base.name}: held-out median error "
-                f"{quality['median_error_pct']:.0f} % at {precision}. Do this: name another --base, or time more networks."
+                f"{quality.median_error_pct:.0f} % at {precision}. Do this: name another --base, or time more networks."
             )
         precisions[precision] = PrecisionProfile(
             predictor=base.at(base.default_precision).predictor,
@@ -143,7 +145,7 @@ def calibrate(name: str, timings: Sequence[UserTiming], base: Profile, predictor
                 protocol="leave one network out, its timings on all devices",
                 networks=len(kept),
                 **{
-                    k: quality[k]
+                    k: getattr(quality, k)
                     for k in ("mean_error_pct", "median_error_pct", "within_10_pct", "within_25_pct", "coverage_pct", "spearman")
                 },
             ),
@@ -168,6 +170,31 @@ def calibrate(name: str, timings: Sequence[UserTiming], base: Profile, predictor
         ),
     )
     return Calibration(profile, predictor, predictions, tuple(broken))
+
+
+def make_profile(name: str, timings: Path, *, base: str, precision: str | None, to: Path | None) -> Calibrated:
+    """Calibrate a device and write its profile and its fit; see `nas.api.calibrate`."""
+    if not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", name):
+        raise UsageError(f"device: not a name, got {name!r}. Expected lower-case letters, digits, dots and hyphens.")
+    room = to or config_home() / "devices"
+    taken = profile_files().get(name)
+    if (room / f"{name}.toml").exists() or taken is not None:
+        raise UsageError(
+            f"device: the name is taken, got {name!r} ({taken or room / f'{name}.toml'}). Do this: choose another or remove it."
+        )
+    file = find_profile(base)
+    related = read_profile(file)
+    chosen = precision or related.default_precision
+    predictor = load_predictor(related, chosen if chosen in related.precisions else None, file.parent)
+    made = calibrate(name, read_timings(timings, chosen), related, predictor, timings.name, timings.parent)
+    try:
+        room.mkdir(parents=True, exist_ok=True)
+        made.predictor.save(room / f"{name}.npz")
+        (room / f"{name}.toml").write_text(profile_toml(made.profile), encoding="utf-8")
+    except OSError as error:
+        raise ArtifactError(f"calibrate {name}: cannot write to {room} ({error.strerror}).") from None
+    scores = {at: score(predictions) for at, predictions in made.predictions.items()}
+    return Calibrated(name=name, path=str(room / f"{name}.toml"), base=base, precisions=scores, broken=made.broken)
 
 
 def _load(subject: str, folder: Path) -> Network:

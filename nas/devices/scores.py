@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
 from nas.devices.predictor import Floats
+from nas.results import HeldOut, Scores
 
 _RESAMPLES = 2000
 
@@ -29,7 +29,7 @@ def errors_pct(predictions: Sequence[Prediction]) -> Floats:
     return np.array([abs(p.latency_ms / p.measured_ms - 1) * 100 for p in predictions])
 
 
-def score(predictions: Sequence[Prediction], seed: int = 0) -> dict[str, Any]:
+def score(predictions: Sequence[Prediction], seed: int = 0) -> Scores:
     """Return the figures of merit with a 90 % bootstrap interval over networks for the mean and the median error."""
     errors = errors_pct(predictions)
     names = sorted({p.name for p in predictions})
@@ -42,22 +42,24 @@ def score(predictions: Sequence[Prediction], seed: int = 0) -> dict[str, Any]:
         medians.append(np.median(drawn))
     covered = [p.lower_ms <= p.measured_ms <= p.upper_ms for p in predictions]
     widths = [100 * (np.sqrt(p.upper_ms / p.lower_ms) - 1) for p in predictions if p.lower_ms > 0]
-    return {
-        "networks": [
-            {"name": p.name, "measured_ms": p.measured_ms, "latency_ms": p.latency_ms, "lower_ms": p.lower_ms, "upper_ms": p.upper_ms}
-            for p in predictions
-        ],
-        "networks_tested": len(names),
-        "mean_error_pct": float(errors.mean()),
-        "mean_error_interval_pct": [float(v) for v in np.quantile(means, (0.05, 0.95))],
-        "median_error_pct": float(np.median(errors)),
-        "median_error_interval_pct": [float(v) for v in np.quantile(medians, (0.05, 0.95))],
-        "within_10_pct": float((errors <= 10).mean() * 100),
-        "within_25_pct": float((errors <= 25).mean() * 100),
-        "spearman": rank_correlation([p.latency_ms for p in predictions], [p.measured_ms for p in predictions]),
-        "coverage_pct": float(np.mean(covered) * 100),
-        "halfwidth_pct": float(np.median(widths)) if widths else None,
-    }
+    return Scores(
+        networks=tuple(HeldOut(**asdict(p)) for p in predictions),
+        networks_tested=len(names),
+        mean_error_pct=float(errors.mean()),
+        mean_error_interval_pct=_interval(means),
+        median_error_pct=float(np.median(errors)),
+        median_error_interval_pct=_interval(medians),
+        within_10_pct=float((errors <= 10).mean() * 100),
+        within_25_pct=float((errors <= 25).mean() * 100),
+        spearman=rank_correlation([p.latency_ms for p in predictions], [p.measured_ms for p in predictions]),
+        coverage_pct=float(np.mean(covered) * 100),
+        halfwidth_pct=float(np.median(widths)) if widths else None,
+    )
+
+
+def _interval(values: Sequence[float]) -> tuple[float, float]:
+    low, high = np.quantile(values, (0.05, 0.95))
+    return float(low), float(high)
 
 
 def rank_correlation(a: Sequence[float], b: Sequence[float]) -> float | None:

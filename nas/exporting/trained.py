@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nas.exporting.exporter import PEAKS, Artifact, Exporter, exporters
-from nas.quantisation.method import ACTIVATION_BITS, CALIBRATION_PICTURES, DEFAULT_RECIPE
+from nas.exporting.exporter import PEAKS, Artifact, ExportOrder, Scores, exporters
+from nas.quantisation.method import CALIBRATION_PICTURES, DEFAULT_RECIPE
 from nas.spaces.architecture import Architecture
 from nas.spaces.elastic import ElasticSpace, child_name, children
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from nas.spaces.precision import PrecisionSpace
     from nas.spaces.space import Resolution
-    from nas.training.data.dataset import Dataset, Labels
+    from nas.training.dataset import Dataset, Labels
 
 
 _BATCH = 32
@@ -45,7 +45,9 @@ class Trained:
     dataset: Dataset
     recipe: tuple[str, ...] = DEFAULT_RECIPE
 
-    def export(self, precision: str, path: Path, metadata: Mapping[str, str], takes: str = "normalised") -> Artifact:
+    def export(
+        self, precision: str, path: Path, metadata: Mapping[str, str], takes: str = "normalised", exporter: str = "onnx"
+    ) -> Artifact:
         """Write the network at ``fp32``, ``fp16``, a quantised precision, or ``mixed``: at those that the architecture says.
 
         Args:
@@ -53,22 +55,16 @@ class Trained:
             path: Must not exist.
             metadata: Written into the file.
             takes: A key of `nas.exporting.exporter.PEAKS`.
+            exporter: Name of the format.
 
         Raises:
             ArtifactError: See `nas.exporting.exporter.Exporter.export`.
         """
         graph = self.space.lower(self.architecture, self.resolution)
-        artifact = self.exporter(precision).export(self.module, graph, path, metadata=metadata)
+        parts = children(self.space, self.architecture) if precision == "mixed" else {}
+        order = ExportOrder(precision, self.calibration, self.recipe, parts)
+        artifact = exporters.get(exporter).make(order).export(self.module, graph, path, metadata=metadata)
         return normalising(artifact, takes, self.dataset)
-
-    def exporter(self, precision: str) -> Exporter:
-        """Return what writes the network at a precision."""
-        if precision in ACTIVATION_BITS or precision == "mixed":
-            from nas.exporting.exporters.onnx_quantised import QuantisedOnnxExporter
-
-            parts = children(self.space, self.architecture) if precision == "mixed" else {}
-            return QuantisedOnnxExporter(precision, self.calibration(), self.recipe, parts)
-        return exporters.get("onnx-fp16" if precision == "fp16" else "onnx")()
 
     def calibration(self, count: int = CALIBRATION_PICTURES) -> list[Tensor]:
         """Return training pictures in batches (n, 3, h, w)."""
@@ -136,24 +132,25 @@ def spared(trained: Trained, space: PrecisionSpace, share: float = 0.25) -> Arch
     return space.architecture(genes)
 
 
-def onnx_predictions(path: Path, dataset: Dataset, resolution: Resolution) -> Iterator[int]:
-    """Yield the class that a file gives each test image in ONNX Runtime, one image at a time, in the form that the file takes."""
-    import onnxruntime
+def predictions_of(scores: Scores, dataset: Dataset, resolution: Resolution, peak: float | None = None) -> Iterator[int]:
+    """Yield the class that a reloaded file gives each test image, one image at a time.
 
+    Args:
+        scores: Of the file.
+        dataset: Its test images.
+        resolution: Of the input.
+        peak: Largest value of a pixel, for a file that normalises by itself; see `nas.exporting.exporter.PEAKS`.
+    """
     from nas.training.supernet.batches import prepare
 
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    peak = session.get_modelmeta().custom_metadata_map.get("peak")
     pixels = dataset.pixels("test", resolution)
     for i in range(len(pixels)):
-        image = prepare(dataset, pixels[i : i + 1], resolution, float(peak) if peak else None).numpy()
-        (scores,) = session.run(None, {name: np.ascontiguousarray(image)})
-        yield int(scores.argmax())
+        image = prepare(dataset, pixels[i : i + 1], resolution, peak).numpy()
+        yield int(scores(np.ascontiguousarray(image)).argmax())
 
 
-def accuracy_in_runtime_pct(path: Path, dataset: Dataset, resolution: Resolution) -> float:
-    """Return the accuracy of a file in ONNX Runtime on the test images."""
+def accuracy_in_runtime_pct(scores: Scores, dataset: Dataset, resolution: Resolution, peak: float | None = None) -> float:
+    """Return the accuracy of a reloaded file on the test images; see `predictions_of`."""
     labels: Labels = dataset.labels("test")
-    found = np.fromiter(onnx_predictions(path, dataset, resolution), dtype=np.int64, count=len(labels))
+    found = np.fromiter(predictions_of(scores, dataset, resolution, peak), dtype=np.int64, count=len(labels))
     return 100 * float(np.mean(found == labels))

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from nas.report.tables import print_lines, print_table, stdout_console
+from nas.results import Point, Result
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-Point = Mapping[str, Any]
 
-
-def result_text(result: Mapping[str, Any]) -> str:
+def result_text(result: Result) -> str:
     """Return what `print_result` prints."""
     import io
 
@@ -24,72 +23,70 @@ def result_text(result: Mapping[str, Any]) -> str:
     return buffer.getvalue()
 
 
-def print_result(result: Mapping[str, Any], console: Console | None = None) -> None:
+def print_result(result: Result, console: Console | None = None) -> None:
     """Print status, front, choice, margin and what stands in the way of more."""
     console = console or stdout_console()
-    front, chosen = result["front"], result["chosen"]
-    if result["status"] != "finished":
+    front, chosen = result.front, result.chosen
+    if result.status != "finished":
         _print_status(result, console)
     if front:
-        others = [name for name in result.get("objectives", ()) if name != "accuracy_pct" and not name.startswith("latency_ms")]
+        others = [name for name in result.objectives if name != "accuracy_pct" and not name.startswith("latency_ms")]
         better = f"better in accuracy and {' and '.join(others)}" if others else "both faster and more accurate"
-        _print_points(f"The front: nothing else within the budgets is {better}", front, chosen, console, result.get("knee"))
-    if result["zoo"] and result["zoo"] != front:
-        _print_points("Published networks within the same budgets (their authors' weights, ImageNet-1k)", result["zoo"], None, console)
+        _print_points(f"The front: nothing else within the budgets is {better}", front, chosen, console, result.knee)
+    if result.zoo and result.zoo != front:
+        _print_points("Published networks within the same budgets (their authors' weights, ImageNet-1k)", result.zoo, None, console)
     if chosen:
         print_lines(_choice(result), console)
-        print_lines((f"  {line}" for line in result.get("blocks", ())), console)
-    if sensitive := sorted(result.get("sensitivity_db", {}).items(), key=lambda item: item[1])[:3]:
+        print_lines((f"  {line}" for line in result.blocks), console)
+    if sensitive := sorted(result.sensitivity_db.items(), key=lambda item: item[1])[:3]:
         said = ", ".join(f"{block} {ratio:.1f} dB" for block, ratio in sensitive)
         print_lines([f"  most sensitive to 8 bits (signal to noise of the scores where one block alone is quantised): {said}"], console)
-    for part in (result.get("why_not_more") or {}).get("lines", ()):
+    for part in result.why_not_more.lines if result.why_not_more else ():
         print_lines([part], console)
-    for verified in result.get("verified") or ():
-        print_lines([verified["line"]], console)
-    print_lines((f"note: {text}" for text in result.get("notices", ())), console)
-    if result["model"]:
-        print_lines([f"model: {result['model']}"], console)
-    elif result.get("model_reason"):
-        print_lines([f"no model file: {result['model_reason']}"], console)
-    spent = "".join(f", {phase} {seconds:.1f} s" for phase, seconds in result["seconds"].items() if seconds)
-    print_lines(
-        [f"{result['evaluations']} evaluations, {result['proposals']} proposals{spent}. Run directory: {result['run_dir']}"], console
-    )
+    for verified in result.verified:
+        print_lines([verified.line], console)
+    print_lines((f"note: {text}" for text in result.notices), console)
+    if result.model:
+        print_lines([f"model: {result.model}"], console)
+    elif result.model_reason:
+        print_lines([f"no model file: {result.model_reason}"], console)
+    spent = "".join(f", {phase} {seconds:.1f} s" for phase, seconds in result.seconds.items() if seconds)
+    print_lines([f"{result.evaluations} evaluations, {result.proposals} proposals{spent}. Run directory: {result.run_dir}"], console)
 
 
-def _print_status(result: Mapping[str, Any], console: Console) -> None:
-    done, total = result.get("done"), result.get("total")
+def _print_status(result: Result, console: Console) -> None:
+    done, total = result.done, result.total
     progress = f", {done}" + (f" of {total}" if total else "") if done is not None else ""
-    eta = result.get("eta_s")
+    eta = result.eta_s
     remaining = f", about {eta:.0f} s to go in this phase" if eta is not None else ""
-    volume = result.get("hypervolume")
-    speed, best = result.get("evaluations_per_s"), result.get("best_accuracy_pct")
-    front = f"; front of {len(result['front'])}" + (f", hypervolume {volume:.4g}" if volume is not None else "")
+    volume = result.hypervolume
+    speed, best = result.evaluations_per_s, result.best_accuracy_pct
+    front = f"; front of {len(result.front)}" + (f", hypervolume {volume:.4g}" if volume is not None else "")
     front += (f", best {best:.2f} %" if best is not None else "") + (f", {speed:.3g} evaluations/s" if speed is not None else "")
-    print_lines([f"{result['status']}: {result.get('phase', '?')}{progress}{remaining}{front}"], console)
+    print_lines([f"{result.status}: {result.phase or '?'}{progress}{remaining}{front}"], console)
 
 
 def _print_points(title: str, points: Sequence[Point], chosen: Point | None, console: Console, knee: str | None = None) -> None:
-    devices = list(points[0]["devices"]) if points else []
-    facts = [key for key in ("network", "weights", "pretraining", "distilled") if any(key in p for p in points)]
+    devices = list(points[0].devices) if points else []
+    facts = [key for key in ("network", "weights", "pretraining", "distilled") if any(getattr(p, key) is not None for p in points)]
     columns = ["", *(facts or ["architecture"]), "top-1 %"]
     if not facts:
         columns += ["validation %"]
     columns += [f"{device} ms" for device in devices] + ["interval ms", "basis", "precision", "MMACs", "Mparams", "px"]
-    sizes = [name for name in ("size_bytes", "memory_bytes") if any(name in p for p in points)]
+    sizes = [name for name in ("size_bytes", "memory_bytes") if any(getattr(p, name) is not None for p in points)]
     columns += [f"{name.removesuffix('_bytes')} MB" for name in sizes]
     rows = []
-    for p in sorted(points, key=lambda point: point["latency_ms"]):
-        row = [" ".join(mark for mark, holds in (("→", p == chosen), ("knee", p["key"] == knee)) if holds)]
-        row += [str(p.get(key, "")) for key in facts] or [p["key"]]
-        row.append(_percent(p["accuracy_pct"]))
+    for p in sorted(points, key=lambda point: point.latency_ms):
+        row = [" ".join(mark for mark, holds in (("→", p == chosen), ("knee", p.key == knee)) if holds)]
+        row += [str(getattr(p, key) or "") for key in facts] or [p.key]
+        row.append(_percent(p.accuracy_pct))
         if not facts:
-            row.append(_percent(p["supernet_accuracy_pct"]))
-        row += [f"{p['devices'][device]['latency_ms']:.3g}" for device in devices]
-        row.append(f"{p['lower_ms']:.3g}–{p['upper_ms']:.3g}")
-        row.append(_basis(p["devices"][devices[0]]))
-        row += [p["precision"], f"{p['macs'] / 1e6:,.0f}", f"{p['params'] / 1e6:.1f}", str(p["resolution"])]
-        row += [f"{p[name] / 1e6:.3g}" for name in sizes]
+            row.append(_percent(p.supernet_accuracy_pct))
+        row += [f"{p.devices[device].latency_ms:.3g}" for device in devices]
+        row.append(f"{p.lower_ms:.3g}–{p.upper_ms:.3g}")
+        row.append(p.devices[devices[0]].known_as)
+        row += [p.precision, f"{p.macs / 1e6:,.0f}", f"{p.params / 1e6:.1f}", str(p.resolution)]
+        row += [f"{getattr(p, name) / 1e6:.3g}" for name in sizes]
         rows.append(row)
     print_table(title, columns, rows, console)
 
@@ -98,26 +95,18 @@ def _percent(value: float | None) -> str:
     return "" if value is None else f"{value:.2f}"
 
 
-def _choice(result: Mapping[str, Any]) -> list[str]:
-    chosen = result["chosen"]
-    name = f"{chosen['network']} ({chosen['weights']}, {chosen['pretraining']})" if "network" in chosen else f"{chosen['key']}"
-    lines = [f"choice: {name}: {result.get('why', '')}".rstrip(": ")]
-    for device, found in chosen["devices"].items():
-        spread = f"{found['lower_ms']:.3g}–{found['upper_ms']:.3g} ms"
-        margin = found.get("margin_ms")
-        held = (
-            f"; {margin:.3g} ms ({100 * margin / found['budget_ms']:.1f} %) inside the budget of {found['budget_ms']:g} ms"
-            if margin is not None
-            else ""
-        )
-        lines.append(f"  {device} {found['precision']}: {found['latency_ms']:.3g} ms {_basis(found)}, {spread}{held}")
-        if _basis(found) == "extrapolated":
+def _choice(result: Result) -> list[str]:
+    chosen = result.chosen
+    assert chosen is not None
+    lines = [f"choice: {chosen.name}: {result.why}".rstrip(": ")]
+    for device, at in chosen.devices.items():
+        spread = f"{at.lower_ms:.3g}–{at.upper_ms:.3g} ms"
+        held = ""
+        if at.margin_ms is not None and at.budget_ms is not None:
+            held = f"; {at.margin_ms:.3g} ms ({100 * at.margin_ms / at.budget_ms:.1f} %) inside the budget of {at.budget_ms:g} ms"
+        lines.append(f"  {device} {at.precision}: {at.latency_ms:.3g} ms {at.known_as}, {spread}{held}")
+        if at.known_as == "extrapolated":
             lines.append(
                 f"  outside what the latency model of {device} was calibrated on: time this network there before you rely on it (nas search --verify)."
             )
     return lines
-
-
-def _basis(found: Mapping[str, Any]) -> str:
-    """Return how a latency is known: ``measured``, ``estimated``, or ``extrapolated`` where the estimate left the calibrated range."""
-    return "extrapolated" if found["basis"] == "estimated" and found["extrapolated"] else str(found["basis"])

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from nas.results import Compared, Record, WhyNotMore
 from nas.runs.explain import why_not_more
 from nas.runs.problem import Problem
 from nas.searching.searcher import Trial
 from nas.spaces.architecture import Architecture
 from nas.spaces.precision import INHERIT
-
-if TYPE_CHECKING:
-    from nas.training.evaluators.quantised import QuantisedEvaluator
-    from nas.training.evaluators.supernet import SupernetEvaluator
-
-    MemberEvaluator = SupernetEvaluator | QuantisedEvaluator
+from nas.training.evaluator import Evaluator
 
 Correct = npt.NDArray[np.bool_]
 
@@ -81,32 +76,60 @@ def blocks(problem: Problem, architecture: Architecture) -> list[str]:
     return [f"{stage}: {', '.join(genes)}" for stage, genes in lines.items()]
 
 
-def decide(problem: Problem, evaluator: MemberEvaluator, front: Sequence[Trial], trials: Sequence[Trial]) -> dict[str, Any]:
-    """Choose from the front on the validation pictures, and say what more or less budget would have changed."""
+class Decision(Record):
+    """Which network of a front is taken, and why.
+
+    Attributes:
+        genes: Of the choice.
+        why: In words.
+        compared: The choice, and the most accurate where that is another.
+        p_value: That the two are equally accurate.
+        why_not_more: What more or less budget would have changed.
+    """
+
+    genes: tuple[int | str, ...]
+    why: str
+    compared: tuple[Compared, ...]
+    p_value: float
+    why_not_more: WhyNotMore
+
+
+def decide(problem: Problem, evaluator: Evaluator, front: Sequence[Trial], trials: Sequence[Trial]) -> Decision:
+    """Choose from the front: by the validation pictures where there are any, else by the accuracies alone.
+
+    Args:
+        problem: Of the search.
+        evaluator: That scored it.
+        front: Most accurate first.
+        trials: All of the search.
+    """
     latency = f"latency_ms/{problem.device}"
     best = list(front[:_COMPARED])
+    speeds = [problem.judge.verdicts([trial.architecture])[0].values[latency] for trial in best]
     right = [evaluator.right(trial.architecture) for trial in best]
-    chosen, top, p_value = choose([trial.values[latency] for trial in best], right)
-    why = "the most accurate on validation within every budget"
-    compared = [{"key": best[i].architecture.key, "supernet_accuracy_pct": 100 * float(np.mean(right[i]))} for i in sorted({chosen, top})]
+    pictures = [found for found in right if found is not None]
+    chosen, top, p_value = choose(speeds, pictures) if len(pictures) == len(best) else (0, 0, 1.0)
+    compared = [_compared(best[i], right[i]) for i in sorted({chosen, top})]
+    scored = "on validation" if pictures else "by the scores of the search"
+    why = f"the most accurate {scored} within every budget"
     if chosen != top:
         first, other = compared[sorted({chosen, top}).index(chosen)], compared[sorted({chosen, top}).index(top)]
         why = (
-            f"faster than {other['key']} ({best[chosen].values[latency]:.3g} against {best[top].values[latency]:.3g} ms), and a McNemar test on "
-            f"{len(right[0])} validation images cannot tell them apart at {LEVEL:.0%} (p = {p_value:.2f}; "
-            f"{first['supernet_accuracy_pct']:.2f} against {other['supernet_accuracy_pct']:.2f} %)"
+            f"faster than {other.key} ({speeds[chosen]:.3g} against {speeds[top]:.3g} ms), and a McNemar test on "
+            f"{len(pictures[0])} validation images cannot tell them apart at {LEVEL:.0%} (p = {p_value:.2f}; "
+            f"{first.supernet_accuracy_pct:.2f} against {other.supernet_accuracy_pct:.2f} %)"
         )
     winner = best[chosen].architecture
-    return {
-        "genes": list(winner.genes),
-        "why": why,
-        "compared": compared,
-        "p_value": p_value,
-        "why_not_more": explain(problem, evaluator, trials, winner),
-    }
+    explained = explain(problem, evaluator, trials, winner)
+    return Decision(genes=winner.genes, why=why, compared=tuple(compared), p_value=p_value, why_not_more=explained)
 
 
-def explain(problem: Problem, evaluator: MemberEvaluator, trials: Sequence[Trial], winner: Architecture) -> dict[str, Any]:
+def _compared(trial: Trial, right: Correct | None) -> Compared:
+    accuracy_pct = trial.values["accuracy_pct"] if right is None else 100 * float(np.mean(right))
+    return Compared(key=trial.architecture.key, supernet_accuracy_pct=accuracy_pct)
+
+
+def explain(problem: Problem, evaluator: Evaluator, trials: Sequence[Trial], winner: Architecture) -> WhyNotMore:
     """Score a few proposals beyond the budget, the nearest first and the largest, and compare."""
     judge = problem.judge
     scored = {

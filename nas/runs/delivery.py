@@ -4,134 +4,230 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+from pydantic import Field
 
 from nas.errors import NasError
 from nas.events import EventBus, Notice, PhaseAdvanced, PhaseFinished, PhaseStarted
-from nas.exporting.trained import Trained, onnx_predictions
+from nas.exporting.exporter import PEAKS, ExportOrder, exporters
+from nas.exporting.trained import Trained, predictions_of
 from nas.quantisation.method import ACTIVATION_BITS
+from nas.results import Point, Record, Verification
 from nas.runs.directory import RunDirectory
-from nas.runs.problem import Problem, elastic
+from nas.runs.problem import Problem
 from nas.spaces.architecture import Architecture
+from nas.spaces.elastic import ElasticSpace
+from nas.training.evaluator import Evaluator
 
 if TYPE_CHECKING:
-    from nas.training.data.dataset import Dataset
-    from nas.training.supernet.train import Recipe
-    from nas.training.supernet.weights import Supernet
+    from torch import nn
 
-TUNING: Recipe | None = None
-"""How the choice is fine-tuned; None for the default recipe."""
+    from nas.devices.measure import Measurement
+    from nas.training.dataset import Dataset, Labels
+    from nas.training.supernet.finetune import Finetuned
+    from nas.training.supernet.train import Recipe
 
 MEMBER_FILE = "finetuned.safetensors"
 
 
-def verify(problem: Problem, points: Sequence[Mapping[str, Any]], bus: EventBus) -> dict[str, Any]:
+class Verifications(Record):
+    """What the front's best took on the device."""
+
+    networks: tuple[Verification, ...]
+
+
+def verify(problem: Problem, points: Sequence[Point], bus: EventBus) -> Verifications:
     """Measure the front's best networks, and say how the estimates did."""
-    from nas.devices.measure import measure_graph, measure_onnx, measure_with_runner
+    from nas.devices.measure import measure_graph
 
     request = problem.request
     began_s = time.monotonic()
-    best = sorted(points, key=lambda p: (-p["supernet_accuracy_pct"], p["latency_ms"]))[: request.verify]
+    best = sorted(points, key=lambda p: (-p.compared_accuracy_pct, p.latency_ms))[: request.verify]
     bus.emit(PhaseStarted("verify", total=len(best), detail=f"measuring {len(best)} networks"))
     rows = []
-    for i, found in enumerate(best, 1):
-        data = found["architecture"]
-        graph = problem.space.lower(Architecture(data["space"], data["version"], tuple(data["genes"])))
-
-        def timed(path: Path) -> Any:
-            return measure_with_runner(path, request.runner) if request.runner else measure_onnx(path, problem.device)  # type: ignore[arg-type]
-
+    for i, point in enumerate(best, 1):
+        genes = point.architecture
+        graph = problem.space.lower(Architecture(genes.space, genes.version, genes.genes), problem.judge.resolution)
         try:
-            measured = measure_graph(graph, timed)
+            measured = measure_graph(graph, lambda path: _timed(problem, path))
         except NasError as error:
-            rows.append({"key": found["key"], "line": f"verify: {found['key']}: {error}"})
+            rows.append(Verification(key=point.key, line=f"verify: {point.name}: {error}"))
             continue
-        inside = found["lower_ms"] <= measured.median_ms <= found["upper_ms"]
-        error_pct = 100 * (found["latency_ms"] / measured.median_ms - 1)
-        where = f"{'inside' if inside else 'outside'} the interval of {found['lower_ms']:.3g}–{found['upper_ms']:.3g} ms"
-        line = f"verify: {found['key']}: {measured.median_ms:.3g} ms measured on {measured.device}, estimated {found['latency_ms']:.3g} ms "
-        rows.append(
-            {
-                "key": found["key"],
-                **measured.to_json(),
-                "error_pct": error_pct,
-                "inside": inside,
-                "line": f"{line}({error_pct:+.0f} %), {where}",
-            }
-        )
+        rows.append(_verified(point, measured))
         bus.emit(PhaseAdvanced("verify", i, {"measured_ms": measured.median_ms}))
     bus.emit(PhaseFinished("verify", time.monotonic() - began_s))
-    return {"networks": rows}
+    return Verifications(networks=tuple(rows))
 
 
-def finish(
-    run: RunDirectory, problem: Problem, dataset: Dataset, supernet: Supernet, architecture: Architecture, bus: EventBus
-) -> dict[str, Any]:
+def _timed(problem: Problem, path: Path) -> Measurement:
+    from nas.devices.measure import measure_onnx, measure_with_runner
+
+    runner = problem.request.runner
+    return measure_with_runner(path, runner) if runner else measure_onnx(path, problem.device)  # type: ignore[arg-type]  # checked before
+
+
+def _verified(point: Point, measured: Measurement) -> Verification:
+    inside = point.lower_ms <= measured.median_ms <= point.upper_ms
+    error_pct = 100 * (point.latency_ms / measured.median_ms - 1)
+    where = f"{'inside' if inside else 'outside'} the interval of {point.lower_ms:.3g}–{point.upper_ms:.3g} ms"
+    line = f"verify: {point.name}: {measured.median_ms:.3g} ms measured on {measured.device}, estimated {point.latency_ms:.3g} ms "
+    return Verification(
+        key=point.key, **measured.to_json(), error_pct=error_pct, inside=inside, line=f"{line}({error_pct:+.0f} %), {where}"
+    )
+
+
+class Delivery(Record):
+    """What was handed over.
+
+    Attributes:
+        model: Name of the file in the run directory; None where there is none.
+        model_reason: Why there is none.
+        accuracy_pct: Of the file on the test pictures.
+        float_accuracy_pct: Of the network before it was quantised.
+        validation_accuracy_pct: After fine-tuning.
+        sha256: Of the file.
+        max_difference: Between module and reloaded file.
+        lacking_operators: That a device lacks.
+        sensitivity_db: By block, at 8 bits.
+    """
+
+    model: str | None = "model.onnx"
+    model_reason: str | None = None
+    accuracy_pct: float | None = None
+    float_accuracy_pct: float | None = None
+    validation_accuracy_pct: float | None = None
+    sha256: str | None = None
+    max_difference: float | None = None
+    lacking_operators: tuple[str, ...] = ()
+    sensitivity_db: dict[str, float] = Field(default_factory=dict)
+
+
+def deliver(run: RunDirectory, problem: Problem, evaluator: Evaluator, architecture: Architecture, bus: EventBus) -> Delivery:
+    """Turn the choice into a model file, as far as its weights and the data allow.
+
+    Raises:
+        ArtifactError: The exported file does not say what the network says.
+    """
+    verdict = problem.judge.verdicts([architecture])[0]
+    module = evaluator.module(architecture, verdict.resolution)
+    if module is None:
+        do = problem.space.recipe(architecture)
+        return Delivery(model=None, model_reason="its accuracy is known, its weights are not." + (f" Do this: {do}" if do else ""))
+    if problem.dataset is None or not isinstance(problem.space, ElasticSpace):
+        return _export_as_scored(run, problem, module, architecture, bus)
+    return finish(run, problem, problem.dataset, module, architecture, bus)
+
+
+def _export_as_scored(run: RunDirectory, problem: Problem, module: nn.Module, architecture: Architecture, bus: EventBus) -> Delivery:
+    """Write the network with the weights with which it was scored: nothing is there to train or to test it with."""
+    kind = exporters.get(problem.request.exporter)
+    path = run.path / f"model{kind.suffix}"
+    path.unlink(missing_ok=True)  # of a session that was killed here
+    began_s = time.monotonic()
+    bus.emit(PhaseStarted("export", detail=f"{problem.request.exporter}, with the weights that were scored"))
+    graph = problem.space.lower(architecture, problem.judge.resolution)
+    artifact = kind.make(ExportOrder()).export(module, graph, path, metadata={"architecture": architecture.to_json()})
+    bus.emit(PhaseFinished("export", time.monotonic() - began_s))
+    lacking = lacking_operators(problem, architecture, artifact.operators)
+    return Delivery(model=path.name, sha256=artifact.sha256, max_difference=artifact.max_difference, lacking_operators=tuple(lacking))
+
+
+def finish(run: RunDirectory, problem: Problem, dataset: Dataset, module: nn.Module, architecture: Architecture, bus: EventBus) -> Delivery:
     """Fine-tune at the deployment resolution, recalibrate, fuse, quantise where asked for, export, reload, and test what was exported.
 
     Raises:
         ArtifactError: The exported file does not say what the network says.
     """
-    from nas.exporting.exporters.onnx import annotate
     from nas.training.supernet.batches import Batches
-    from nas.training.supernet.finetune import finetune, finetuning_recipe
+    from nas.training.supernet.finetune import finetune
     from nas.training.supernet.statistics import predictions
 
-    space, verdict = elastic(problem), problem.judge.verdicts([architecture])[0]
-    resolution, precision = verdict.resolution, verdict.precisions[problem.device]
+    verdict = problem.judge.verdicts([architecture])[0]
+    device = next(module.parameters()).device
     tuned = finetune(
-        supernet.extract(space.plainly(architecture), resolution),
+        module,
         architecture,
         dataset,
         run.path / MEMBER_FILE,
-        TUNING or finetuning_recipe(dataset, problem.space.lower(architecture, resolution).cost.macs),
-        resolution=resolution,
+        _recipe(problem, dataset, architecture),
+        resolution=verdict.resolution,
         seed=problem.request.seed,
         bus=bus,
-        device=str(supernet.device),
+        device=str(device),
     )
     labels = dataset.labels("test")
-    given = predictions(tuned.module, Batches(dataset, "test", resolution, supernet.device))
+    given = predictions(tuned.module, Batches(dataset, "test", verdict.resolution, device))
     float_pct = 100 * float(np.mean(given == labels))
+    return _export_tested(run, problem, dataset, architecture, tuned, (given, float_pct), bus)
+
+
+def _recipe(problem: Problem, dataset: Dataset, architecture: Architecture) -> Recipe:
+    from nas.training.supernet.finetune import finetuning_recipe
+
+    recipe = finetuning_recipe(dataset, problem.space.lower(architecture, problem.judge.verdicts([architecture])[0].resolution).cost.macs)
+    return replace(recipe, epochs=problem.request.finetune_epochs or recipe.epochs)
+
+
+def _export_tested(
+    run: RunDirectory,
+    problem: Problem,
+    dataset: Dataset,
+    architecture: Architecture,
+    tuned: Finetuned,
+    in_torch: tuple[Labels, float],
+    bus: EventBus,
+) -> Delivery:
+    """Export a fine-tuned network and test the file; `in_torch` is what PyTorch says of the test pictures, and its accuracy in percent."""
+    assert isinstance(problem.space, ElasticSpace)
+    verdict, request, labels = problem.judge.verdicts([architecture])[0], problem.request, dataset.labels("test")
+    precision = verdict.precisions[problem.device]
     began_s = time.monotonic()
-    bus.emit(PhaseStarted("export", total=len(labels), detail="ONNX, reloaded in ONNX Runtime"))
-    path, part = run.path / "model.onnx", run.path / ".model.part.onnx"
+    kind = exporters.get(request.exporter)
+    bus.emit(PhaseStarted("export", total=len(labels), detail=f"{request.exporter}, reloaded in its runtime"))
+    path, part = run.path / f"model{kind.suffix}", run.path / f".model.part{kind.suffix}"
     for left in (path, part):  # of a session that was killed here
         left.unlink(missing_ok=True)
     facts = metadata(run, problem, dataset, architecture, tuned.validation_accuracy_pct)
-    trained = Trained(space, architecture, tuned.module.to("cpu"), resolution, dataset)
+    trained = Trained(problem.space, architecture, tuned.module.to("cpu"), verdict.resolution, dataset)
     quantised = precision in ACTIVATION_BITS or precision == "mixed"
-    artifact = trained.export(precision if quantised else "fp32", part, facts, problem.request.takes)  # compilers for fp16 take fp32 files
-    found = []
-    for i, label in enumerate(onnx_predictions(part, dataset, resolution), 1):
-        found.append(label)
-        if i % 32 == 0:
-            bus.emit(PhaseAdvanced("export", i))
+    artifact = trained.export(
+        precision if quantised else "fp32", part, facts, request.takes, request.exporter
+    )  # compilers for fp16 take fp32
+    (given, float_pct), scores = in_torch, kind.reload(part)
+    found = list(given)
+    if scores is None:
+        bus.emit(Notice(f"tested in PyTorch: files of {request.exporter} cannot be run here."))
+    else:
+        for i, label in enumerate(predictions_of(scores, dataset, verdict.resolution, PEAKS[request.takes])):
+            found[i] = label
+            if i % 32 == 31:
+                bus.emit(PhaseAdvanced("export", i + 1))
     exported = np.array(found)
-    accuracy_pct = 100 * float(np.mean(exported == labels))
-    changed = int(np.sum(exported != given))
+    accuracy_pct, changed = 100 * float(np.mean(exported == labels)), int(np.sum(exported != given))
     if quantised:
         bus.emit(Notice(f"test accuracy: {float_pct:.2f} % in float, {accuracy_pct:.2f} % in the {precision} file in ONNX Runtime."))
     elif changed:
         bus.emit(Notice(f"the exported file names another class than the network in PyTorch on {changed} of {len(labels)} test images."))
-    artifact = annotate(artifact, {"test_accuracy_pct": f"{accuracy_pct:.4f}", "float_test_accuracy_pct": f"{float_pct:.4f}"})
+    artifact = kind.annotate(artifact, {"test_accuracy_pct": f"{accuracy_pct:.4f}", "float_test_accuracy_pct": f"{float_pct:.4f}"})
     part.rename(path)
     lacking = lacking_operators(problem, architecture, artifact.operators)
     if lacking:
         bus.emit(Notice(f"the device lacks operators of the exported file: {', '.join(lacking)}."))
     bus.emit(PhaseFinished("export", time.monotonic() - began_s))
-    return {
-        "accuracy_pct": accuracy_pct,
-        "float_accuracy_pct": float_pct,
-        "validation_accuracy_pct": tuned.validation_accuracy_pct,
-        "sha256": artifact.sha256,
-        "max_difference": artifact.max_difference,
-        "lacking_operators": lacking,
-        "sensitivity_db": trained.sensitivity_db() if quantised else {},
-    }
+    return Delivery(
+        model=path.name,
+        accuracy_pct=accuracy_pct,
+        float_accuracy_pct=float_pct,
+        validation_accuracy_pct=tuned.validation_accuracy_pct,
+        sha256=artifact.sha256,
+        max_difference=artifact.max_difference,
+        lacking_operators=tuple(lacking),
+        sensitivity_db=trained.sensitivity_db() if quantised else {},
+    )
 
 
 def lacking_operators(problem: Problem, architecture: Architecture, written: Mapping[str, int]) -> list[str]:

@@ -23,11 +23,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
 
 import nas
 from nas.errors import ArtifactError, UsageError
 from nas.events import Event, Notice, PhaseAdvanced, PhaseFinished, PhaseStarted
+from nas.results import Record, Result
+
+R = TypeVar("R", bound=Record)
 
 FORMAT = 1
 """Version of the directory's layout; raised when an older run cannot be continued."""
@@ -109,9 +114,9 @@ class RunDirectory:
         return self.read("manifest.json") or {}
 
     @property
-    def results(self) -> dict[str, Any] | None:
+    def results(self) -> Result | None:
         """The result of a finished run."""
-        return self.read("results.json")
+        return self.load("results.json", Result)
 
     @property
     def status(self) -> dict[str, Any]:
@@ -138,6 +143,22 @@ class RunDirectory:
         if not isinstance(data, dict):
             raise ArtifactError(f"run {self.path}: {name} is damaged, got {type(data).__name__}. Expected an object.")
         return data
+
+    def load(self, name: str, kind: type[R]) -> R | None:
+        """Return a file of the run as a record; None where it is absent.
+
+        Raises:
+            ArtifactError: It is damaged, or holds something else.
+        """
+        data = self.read(name)
+        if data is None:
+            return None
+        try:
+            return kind.model_validate(data)
+        except ValidationError as error:
+            fault = error.errors()[0]
+            where = ".".join(map(str, fault["loc"])) or name
+            raise ArtifactError(f"run {self.path}: {name} is damaged ({where}: {fault['msg'].lower()}).") from None
 
     def write(self, name: str, data: Mapping[str, Any]) -> None:
         """Replace a JSON file of the run in one step.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from nas.devices.predictor import OperatorLatency
+from nas.results import BudgetChange, Genotype, Share, WhyNotMore
 from nas.searching.judge import Judge, Verdict
 from nas.spaces.architecture import Architecture
 
@@ -16,7 +16,7 @@ Scored = tuple[Architecture, Verdict, float]
 CHANGES = (0.9, 1.1)
 
 
-def why_not_more(judge: Judge, scored: Sequence[Scored], chosen: Architecture) -> dict[str, Any]:
+def why_not_more(judge: Judge, scored: Sequence[Scored], chosen: Architecture) -> WhyNotMore:
     """Explain the choice by what it excludes.
 
     Args:
@@ -25,22 +25,19 @@ def why_not_more(judge: Judge, scored: Sequence[Scored], chosen: Architecture) -
         chosen: The choice, one of them.
 
     Returns:
-        The most accurate network that was excluded (None where there is none), its largest stages and operators on the
-        device whose budget it breaks most, and the best accuracy at 0.9 and 1.1 times the budgets; ``lines`` say it in words.
+        The most accurate network that was excluded, its largest stages and operators on the device whose budget it breaks most, and the
+        best accuracy at 0.9 and 1.1 times the budgets.
     """
     accuracy_pct = {architecture.key: accuracy for architecture, _, accuracy in scored}
     usable = [(a, v, accuracy) for a, v, accuracy in scored if not any(e.unsupported for e in v.estimates.values())]
     # the choice may be a faster network that the pictures cannot tell from the most accurate: what a budget buys is told from the latter
     reached_pct = max([accuracy_pct[chosen.key], *(accuracy for _, v, accuracy in usable if v.feasible)])
     changes = [_best_within(usable, factor, judge, reached_pct) for factor in CHANGES]
-    lines = [change["line"] for change in changes]
+    lines = [change.line for change in changes]
     excluded = [s for s in usable if not s[1].feasible and s[2] > reached_pct]
     if not excluded:
-        return {
-            "network": None,
-            "budget_changes": changes,
-            "lines": ["Why not more? Nothing more accurate was found outside the budget.", *lines],
-        }
+        nothing = "Why not more? Nothing more accurate was found outside the budget."
+        return WhyNotMore(network=None, budget_changes=tuple(changes), lines=(nothing, *lines))
     architecture, verdict, best_pct = max(excluded, key=lambda s: (s[2], -max(s[1].violations.values())))
     device = _device(judge, verdict)
     estimate = judge.estimates(architecture)[device]
@@ -48,35 +45,35 @@ def why_not_more(judge: Judge, scored: Sequence[Scored], chosen: Architecture) -
     operators = shares(estimate.operators, by_stage=False)
     over_pct = 100 * max(verdict.violations.values())
     name = name_of(judge, architecture)
-    eaten = ", ".join(f"{s['name']} {s['share_pct']:.0f} %" for s in stages[:3])
-    kinds = ", ".join(f"{s['name']} {s['share_pct']:.0f} %" for s in operators[:3])
+    eaten = ", ".join(f"{s.name} {s.share_pct:.0f} %" for s in stages[:3])
+    kinds = ", ".join(f"{s.name} {s.share_pct:.0f} %" for s in operators[:3])
     lines.insert(
         0,
         f"Why not more? The most accurate network that did not fit is {name}, {best_pct:.2f} %: upper end {estimate.upper_ms:.3g} ms on {device}, "
         f"{over_pct:.0f} % over. Its time goes into {eaten}; by operator {kinds}.",
     )
-    return {
-        "network": name,
-        "architecture": {"space": architecture.space, "version": architecture.version, "genes": list(architecture.genes)},
-        "accuracy_pct": best_pct,
-        "device": device,
-        "upper_ms": estimate.upper_ms,
-        "over_pct": over_pct,
-        "stages": stages,
-        "operators": operators,
-        "budget_changes": changes,
-        "lines": lines,
-    }
+    return WhyNotMore(
+        network=name,
+        architecture=Genotype(space=architecture.space, version=architecture.version, genes=architecture.genes),
+        accuracy_pct=best_pct,
+        device=device,
+        upper_ms=estimate.upper_ms,
+        over_pct=over_pct,
+        stages=stages,
+        operators=operators,
+        budget_changes=tuple(changes),
+        lines=tuple(lines),
+    )
 
 
-def shares(operators: Iterable[OperatorLatency], *, by_stage: bool) -> list[dict[str, Any]]:
-    """Return latency by stage or by kind of operator, largest first: ``name``, ``latency_ms``, ``share_pct``."""
+def shares(operators: Iterable[OperatorLatency], *, by_stage: bool) -> tuple[Share, ...]:
+    """Return latency by stage or by kind of operator, largest first."""
     sums: dict[str, float] = defaultdict(float)
     for op in operators:
         sums[stage_of(op.name) if by_stage else op.op] += op.latency_ms
     total = sum(sums.values()) or 1.0
     ranked = sorted(sums.items(), key=lambda item: (-item[1], item[0]))
-    return [{"name": name, "latency_ms": ms, "share_pct": 100 * ms / total} for name, ms in ranked]
+    return tuple(Share(name=name, latency_ms=ms, share_pct=100 * ms / total) for name, ms in ranked)
 
 
 def stage_of(operator: str) -> str:
@@ -97,13 +94,13 @@ def _device(judge: Judge, verdict: Verdict) -> str:
     return max(broken, key=lambda device: broken[device]) if broken else next(iter(verdict.estimates))
 
 
-def _best_within(scored: Sequence[Scored], factor: float, judge: Judge, chosen_pct: float) -> dict[str, Any]:
+def _best_within(scored: Sequence[Scored], factor: float, judge: Judge, chosen_pct: float) -> BudgetChange:
     within = [s for s in scored if all(v <= factor - 1 + 1e-12 for v in s[1].violations.values())]
     change = f"{abs(factor - 1):.0%} {'more' if factor > 1 else 'less'} budget"
     if not within:
-        return {"factor": factor, "network": None, "accuracy_pct": None, "line": f"  {change}: nothing that was scored fits."}
+        return BudgetChange(factor=factor, network=None, accuracy_pct=None, line=f"  {change}: nothing that was scored fits.")
     architecture, _, accuracy_pct = max(within, key=lambda s: s[2])
     gain = accuracy_pct - chosen_pct
     name = name_of(judge, architecture)
     line = f"  {change} would buy {gain:+.2f} points ({name}, {accuracy_pct:.2f} %)." if gain else f"  {change} would change nothing."
-    return {"factor": factor, "network": name, "accuracy_pct": accuracy_pct, "line": line}
+    return BudgetChange(factor=factor, network=name, accuracy_pct=accuracy_pct, line=line)

@@ -8,15 +8,15 @@ from typing import Any
 
 from nas.errors import ArtifactError, InfeasibleError, NasError
 from nas.events import EventBus, Notice
+from nas.results import Fronts, Point, Result
 from nas.runs.directory import RunDirectory, StatusFile, eta_s
 from nas.runs.problem import Problem, pose
 from nas.runs.request import Request
-from nas.spaces.architecture import Architecture
 
 PHASES = ("train", "search", "finetune", "export")
 
 
-def start(request: Request, out: Path | None, bus: EventBus) -> dict[str, Any]:
+def start(request: Request, out: Path | None, bus: EventBus) -> Result:
     """Run a search in a new directory and return its result.
 
     Raises:
@@ -33,15 +33,15 @@ def start(request: Request, out: Path | None, bus: EventBus) -> dict[str, Any]:
         raise
 
 
-def resume(path: Path, bus: EventBus) -> dict[str, Any]:
+def resume(path: Path, bus: EventBus) -> Result:
     """Continue a run where it stopped; a finished one gives its result.
 
     Raises:
         ArtifactError: No run, one of another version, in use, or its profiles have changed since.
     """
     run = RunDirectory.open(path)
-    if (results := run.results) is not None:
-        return results
+    if (result := run.results) is not None:
+        return result
     problem = pose(request_of(run))
     facts = facts_of(problem)
     for name, believed in run.manifest["facts"].items():
@@ -52,35 +52,36 @@ def resume(path: Path, bus: EventBus) -> dict[str, Any]:
     return _work(run, problem, bus)
 
 
-def show(path: Path) -> dict[str, Any]:
+def show(path: Path) -> Result:
     """Return what is known of a run, finished or not, without touching it.
 
     Raises:
         ArtifactError: No run, or one of another version.
     """
     run = RunDirectory.open(path)
-    if (results := run.results) is not None:
-        return results
+    if (result := run.results) is not None:
+        return result
     status = run.status
     state = "running" if run.living() else "failed" if status.get("error") else "interrupted"
     search = status.get("search", {})
-    result = _result(run, state, status)
-    result |= {
-        "front": (run.read("front.json") or {}).get("front", []),
-        "zoo": (run.read("zoo.json") or {}).get("front", []),
-        "evaluations": int(search.get("evaluations", 0)),
-        "proposals": int(search.get("proposals", 0)),
-        "phase": status["phase"],
-        "done": status.get("done"),
-        "total": status.get("total"),
-        "eta_s": eta_s(status) if state == "running" else None,
-        "evaluations_per_s": search.get("evaluations_per_s"),
-        "best_accuracy_pct": search.get("best_accuracy_pct"),
-        "front_size": int(search.get("front_size", 0)),
-        "hypervolume": search.get("hypervolume"),
-        "error": status.get("error"),
-    }
-    return result
+    front, zoo = (found.front if (found := run.load(name, Fronts)) else () for name in ("front.json", "zoo.json"))
+    return _result(run, state, status).model_copy(
+        update={
+            "front": front,
+            "zoo": zoo,
+            "evaluations": int(search.get("evaluations", 0)),
+            "proposals": int(search.get("proposals", 0)),
+            "phase": status["phase"],
+            "done": status.get("done"),
+            "total": status.get("total"),
+            "eta_s": eta_s(status) if state == "running" else None,
+            "evaluations_per_s": search.get("evaluations_per_s"),
+            "best_accuracy_pct": search.get("best_accuracy_pct"),
+            "front_size": int(search.get("front_size", 0)),
+            "hypervolume": search.get("hypervolume"),
+            "error": status.get("error"),
+        }
+    )
 
 
 def request_of(run: RunDirectory) -> Request:
@@ -107,62 +108,65 @@ def facts_of(problem: Problem) -> dict[str, str]:
     return facts
 
 
-def _work(run: RunDirectory, problem: Problem, bus: EventBus) -> dict[str, Any]:
+def _work(run: RunDirectory, problem: Problem, bus: EventBus) -> Result:
     with run.work():
         status = StatusFile(run)
         bus.listeners.append(status)
         try:
             for text in problem.notices:
                 bus.emit(Notice(text))
-            if problem.dataset is None:
-                from nas.runs.published_search import choose_published
-
-                found, points = choose_published(problem, bus)
-                others = {"all published networks": points}
-                winner = Architecture(problem.space.name, problem.space.version, tuple(found["chosen"]["architecture"]["genes"]))
-                do = problem.space.recipe(winner)
-                found["model_reason"] = "published weights are not copied." + (f" Do this: {do}" if do else "")
-            else:
-                from nas.runs.trained_search import design
-
-                found = design(run, problem, bus)
-                others = {"published networks (ImageNet-1k)": found["zoo"]} if problem.dataset.name == "imagenet" else {}
+            result, others = _answered(run, problem, bus)
         except (NasError, OSError) as error:
             status.fail(str(error))
             raise
         finally:
             bus.listeners.remove(status)
-        result = _result(run, "finished", {"seconds": status.seconds, "notices": status.notices}) | found
+        result = result.model_copy(update={"seconds": _phases(status.seconds), "notices": tuple(status.notices)})
         _write_report(run, problem, result, others)
-        run.write("results.json", result)
+        run.write("results.json", result.dump())
         return result
 
 
-def _result(run: RunDirectory, status: str, state: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the JSON contract's keys, filled with what holds before anything is known."""
-    seconds = state.get("seconds", {})
-    return {
-        "run_dir": str(run.path),
-        "status": status,
-        "chosen": None,
-        "front": [],
-        "zoo": [],
-        "model": None,
-        "model_reason": "the run has not come to that yet",
-        "evaluations": 0,
-        "proposals": 0,
-        "seconds": {phase: float(seconds.get(phase, 0.0)) for phase in PHASES},
-        "notices": list(state.get("notices", [])),
-    }
+def _answered(run: RunDirectory, problem: Problem, bus: EventBus) -> tuple[Result, dict[str, Sequence[Point]]]:
+    """Return the result, and further networks that its picture shows behind the front, by label."""
+    from nas.runs.published_search import survey_space
+    from nas.runs.trained_search import search_by_study, verified
+
+    empty = _result(run, "finished", {})
+    if problem.evaluator.surveys:
+        result, points = survey_space(problem, empty, bus)
+        others: dict[str, Sequence[Point]] = {"all published networks": points}
+    else:
+        result, others = search_by_study(run, problem, empty, bus), {}
+    if problem.request.verify:
+        result = result.model_copy(update={"verified": verified(run, problem, result.front, bus)})
+    return result, others
 
 
-def _write_report(
-    run: RunDirectory, problem: Problem, result: Mapping[str, Any], others: Mapping[str, Sequence[Mapping[str, Any]]]
-) -> None:
+def _phases(seconds: Mapping[str, float]) -> dict[str, float]:
+    return {phase: float(seconds.get(phase, 0.0)) for phase in PHASES}
+
+
+def _result(run: RunDirectory, status: str, state: Mapping[str, Any]) -> Result:
+    """Return a result that holds what is true before anything is known."""
+    return Result(
+        run_dir=str(run.path),
+        status=status,
+        chosen=None,
+        front=(),
+        zoo=(),
+        model=None,
+        model_reason="the run has not come to that yet",
+        evaluations=0,
+        proposals=0,
+        seconds=_phases(state.get("seconds", {})),
+        notices=tuple(state.get("notices", ())),
+    )
+
+
+def _write_report(run: RunDirectory, problem: Problem, result: Result, others: Mapping[str, Sequence[Point]]) -> None:
     from nas.report.plots import draw_front
     from nas.report.results import result_text
 
-    budget = problem.judge.budget_of(problem.device)
     run.write_text("table.txt", result_text(result))
-    limit_ms = budget.limit.value if budget else None
-    draw_front(run.path / "pareto.png", result["front"], chosen=result["chosen"], device=problem.device, budget_ms=limit_ms, others=others)
+    draw_front(run.path / "pareto.png", result.front, chosen=result.chosen, device=problem.device, others=others)

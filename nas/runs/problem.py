@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nas.devices.predictor import load_predictor
-from nas.devices.profile import find_profile, load_profile
-from nas.errors import InfeasibleError, UnknownNameError, UsageError
+from nas.devices.predictor import Estimate
+from nas.errors import InfeasibleError, UsageError
+from nas.exporting.exporter import exporters
+from nas.results import DeviceLatency, Genotype, Point
+from nas.runs.options import check_batch, check_options, table_of_accuracies
 from nas.runs.preset import choose_preset, lacking_families, larger_preset
 from nas.runs.request import Request
+from nas.runs.targets import choose_by_part, load_targets, make_goal
 from nas.searching.judge import Judge, Target, Verdict
-from nas.searching.objective import COSTS, Budget, Goal, Objective
+from nas.searching.objective import Goal
 from nas.searching.searcher import searchers
 from nas.spaces.architecture import Architecture
-from nas.spaces.naming import get_space, is_elastic
-from nas.spaces.precision import PrecisionSpace
-from nas.spaces.space import Resolution, SearchSpace, spaces
-from nas.units import PRECISIONS, Limit, parse_limit, parse_resolution
+from nas.spaces.elastic import ElasticSpace
+from nas.spaces.naming import family_of, get_space, is_elastic
+from nas.spaces.space import SearchSpace, spaces
+from nas.training.evaluator import Assignment, Evaluator, evaluators
+from nas.units import PRECISIONS, parse_resolution, write_resolution
 
 if TYPE_CHECKING:
-    from nas.spaces.elastic import ElasticSpace
-    from nas.training.data.dataset import Dataset
+    from nas.training.dataset import Dataset
+    from nas.training.supernet.weights import Supernet
+
+
+DEFAULT_DATA = "digits"
 
 
 @dataclass(frozen=True)
@@ -34,8 +42,10 @@ class Problem:
     goal: Goal
     space: SearchSpace
     judge: Judge
+    evaluator: type[Evaluator]
     dataset: Dataset | None = None
-    notices: tuple[str, ...] = field(default=())
+    table: Path | None = None
+    notices: tuple[str, ...] = ()
 
     @property
     def device(self) -> str:
@@ -47,94 +57,130 @@ class Problem:
         """The least precise of the devices' precisions: what members are scored at where they do not say it themselves."""
         return max((target.precision for target in self.targets), key=PRECISIONS.index)
 
+    def assignment(self, supernet: Supernet | None = None) -> Assignment:
+        """Return what the evaluator is made from, once shared weights are there."""
+        request = self.request
+        return Assignment(self.space, request.seed, self.precision, self.dataset, supernet, self.table, request.column)
+
+    def point(
+        self,
+        architecture: Architecture,
+        verdict: Verdict,
+        *,
+        accuracy_pct: float | None = None,
+        supernet_accuracy_pct: float | None = None,
+        trial: int | None = None,
+    ) -> Point:
+        """Return an architecture as results show it."""
+        devices = {device: self._latency(device, estimate, verdict.precisions[device]) for device, estimate in verdict.estimates.items()}
+        first = devices[self.device]
+        sizes = {name: int(value) for name, value in verdict.values.items() if name.endswith("_bytes")}
+        return Point(
+            key=architecture.key,
+            architecture=Genotype(space=architecture.space, version=architecture.version, genes=architecture.genes),
+            devices=devices,
+            latency_ms=first.latency_ms,
+            lower_ms=first.lower_ms,
+            upper_ms=first.upper_ms,
+            precision=first.precision,
+            resolution=write_resolution(verdict.resolution),
+            accuracy_pct=accuracy_pct,
+            supernet_accuracy_pct=supernet_accuracy_pct,
+            macs=int(verdict.values["macs"]),
+            params=int(verdict.values["params"]),
+        ).model_copy(update=sizes | dict(self.space.facts(architecture)) | ({} if trial is None else {"trial": trial}))
+
+    def _latency(self, device: str, estimate: Estimate, precision: str) -> DeviceLatency:
+        budget = self.judge.budget_of(device)
+        limits = {} if budget is None else {"budget_ms": budget.limit.value, "margin_ms": budget.limit.value - estimate.upper_ms}
+        return DeviceLatency(
+            latency_ms=estimate.latency_ms,
+            lower_ms=estimate.lower_ms,
+            upper_ms=estimate.upper_ms,
+            basis=estimate.basis,
+            precision=precision,
+            extrapolated=bool(estimate.extrapolated),
+            **limits,
+        )
+
 
 def pose(request: Request) -> Problem:
     """Look up everything that a request names, and check that something can meet the budgets.
 
     Raises:
         UsageError: Something in it is wrong; nothing has been written yet.
+        DataError: Data or a table cannot be used.
         InfeasibleError: No member of the space, as far as samples say, is within the budgets.
     """
-    targets = load_targets(request.devices, request.precision)
+    family = spaces.get(family_of(request.space) or request.space)
+    table = table_of_accuracies(request)
+    kind = evaluators.get(request.evaluator or ("table" if table else family.evaluator))
+    check_options(request, kind, family)
+    _check_early(request, kind, family)
+    targets = load_targets(request.devices, request.precision, [path for path in request.tables if Path(path) != table], request.space)
     goal = make_goal(targets, request.budgets, batch=request.batch, minimize=request.minimize)
+    check_batch(request, targets)
     resolution = parse_resolution(request.resolution) if request.resolution else None
-    if is_elastic(request.space):
-        return _pose_trained(request, targets, goal, resolution)
-    space = get_space(request.space, **({"resolution": resolution} if request.space == "zoo" else {}))
-    if space.evaluator != "published":
-        searched = ", ".join(["zoo", *filter(is_elastic, spaces.names())])
-        raise UsageError(f"space {space.name}: cannot be searched from here, since nothing scores its members. Expected one of {searched}.")
-    return Problem(request, targets, goal, space, Judge(space, goal, targets, request.confidence, resolution, request.batch))
+    options: dict[str, Any] = {"resolution": resolution, "mixers": request.mixers or None, "knobs": request.knobs or None}
+    dataset = _dataset(request) if "data" in kind.needs else None
+    name, notices = request.space, list[str]()
+    if dataset is not None:
+        options["num_classes"] = dataset.num_classes
+        name, notices = _preset(request, dataset)
+    options = {key: value for key, value in options.items() if key in family.options and value is not None}
+    space = get_space(name, **options)
+    if "without" in family.options and (lacking := lacking_families(space, targets)):
+        notices += [f"left out: {part}, since {reason}." for part, reason in sorted(lacking.items())]
+        options["without"] = sorted(lacking)
+        space = get_space(name, **options)
+    own = None if "resolution" in family.options else resolution
+    larger = larger_preset(Judge(space, goal, targets, request.confidence, own, request.batch), options) if dataset else ""
+    if request.precision == "any" and isinstance(space, ElasticSpace):
+        space, targets = choose_by_part(space, targets)
+    judge = Judge(space, goal, targets, request.confidence, own, request.batch)
+    problem = Problem(request, targets, goal, space, judge, kind, dataset, table)
+    if not kind.surveys:
+        check_feasible(problem)
+    if dataset is not None and len({target.precision for target in targets}) > 1 and problem.precision.startswith("w"):
+        notices.append(f"accuracy: scored at {problem.precision}, the least precise of the devices' precisions.")
+    return replace(problem, notices=(*notices, *([larger] if larger else [])))
 
 
-def _check_trained(request: Request) -> None:
+def _dataset(request: Request) -> Dataset:
+    from nas.training.dataset import load_dataset
+
+    return load_dataset(request.data or DEFAULT_DATA, seed=request.seed)
+
+
+def _preset(request: Request, dataset: Dataset) -> tuple[str, list[str]]:
+    import torch
+
+    name, why = choose_preset(request.space, dataset.count("train") + dataset.count("validation"), torch.cuda.is_available())
+    return name, [*dataset.notices, *([why] if why else [])]
+
+
+def _check_early(request: Request, kind: type[Evaluator], family: type[SearchSpace]) -> None:
     """Refuse what can be refused before the data are read.
 
     Raises:
-        UsageError: A device that cannot be measured, an unknown searcher.
+        UsageError: A device that cannot be measured, an unknown searcher or exporter, a space that the evaluator cannot score.
         ArtifactError: The given supernet cannot be read.
     """
-    from pathlib import Path
-
     if request.verify and not request.runner and any(device not in ("local-cpu", "local-cuda") for device in request.devices):
         raise UsageError("--verify: the device cannot be measured from here. Do this: --runner 'CMD {onnx}', which prints milliseconds.")
+    if "supernet" in kind.needs and not issubclass(family, ElasticSpace):
+        served = ", ".join(filter(is_elastic, spaces.names()))
+        raise UsageError(
+            f"space {request.space}: no supernet serves it, and no table of accuracies is given. "
+            f"Do this: --table FILE.npz --column NAME, another --evaluator, or one of the spaces {served}."
+        )
     if request.supernet:
         from nas.training.supernet.checkpoint import read_checkpoint
 
         read_checkpoint(Path(request.supernet), "supernet")
     if request.searcher:
         searchers.get(request.searcher)
-
-
-def _pose_trained(request: Request, targets: Sequence[Target], goal: Goal, resolution: Resolution | None) -> Problem:
-    import torch
-
-    from nas.training.data.dataset import load_dataset
-
-    _check_trained(request)
-    dataset = load_dataset(request.data, seed=request.seed)
-    notices = list(dataset.notices)
-    name, why = choose_preset(request.space, dataset.count("train") + dataset.count("validation"), torch.cuda.is_available())
-    notices += [why] if why else []
-    options: dict[str, Any] = {"num_classes": dataset.num_classes, "resolution": resolution}
-    space = get_space(name, **options)
-    if lacking := lacking_families(space, targets):
-        notices += [f"left out: {family}, since {reason}." for family, reason in sorted(lacking.items())]
-        options["without"] = sorted(lacking)
-        space = get_space(name, **options)
-    larger = larger_preset(Judge(space, goal, targets, request.confidence, None, request.batch), options)
-    if request.precision == "any":
-        space, targets = choose_by_part(space, targets)  # type: ignore[arg-type]  # known to be elastic
-    judge = Judge(space, goal, targets, request.confidence, None, request.batch)
-    problem = Problem(request, targets, goal, space, judge, dataset)
-    check_feasible(problem)
-    if len({target.precision for target in targets}) > 1 and problem.precision.startswith("w"):
-        notices.append(f"accuracy: scored at {problem.precision}, the least precise of the devices' precisions.")
-    notices += [larger] if larger else []
-    return Problem(request, targets, goal, space, judge, dataset, tuple(notices))
-
-
-def choose_by_part(space: ElasticSpace, targets: Sequence[Target]) -> tuple[SearchSpace, list[Target]]:
-    """Return a space whose members choose a precision for each part, and one target a device.
-
-    Raises:
-        UsageError: The devices have no precision in common, or a latency model that prices one precision at a time.
-    """
-    devices = list(dict.fromkeys(target.profile.name for target in targets))
-    common = [p for p in PRECISIONS if all((d, p) in {(t.profile.name, t.precision) for t in targets} for d in devices)]
-    if not common:
-        raise UsageError(f"--precision any: {' and '.join(devices)} have no precision in common. Do this: leave --precision out.")
-    chosen = [next(t for t in targets if t.profile.name == device and t.precision == common[0]) for device in devices]
-    if len(common) == 1:
-        return space, chosen
-    for target in chosen:
-        models = {id(t.predictor) for t in targets if t.profile.name == target.profile.name}
-        if not target.predictor.prices_mixed or len(models) > 1:
-            known = ", ".join(common)
-            raise UsageError(
-                f"--precision any: the latency model of {target.profile.name} prices one precision at a time. Do this: --precision with one of {known}."
-            )
-    return PrecisionSpace(space, common), chosen
+    exporters.get(request.exporter)
 
 
 def check_feasible(problem: Problem, looks: int = 256) -> None:
@@ -180,133 +226,3 @@ def nearest_miss(problem: Problem, seen: Sequence[tuple[Architecture, Verdict]])
         f"search: nothing of {len(seen)} in space {problem.space.name} meets {limit}{where}. The nearest miss is {name}, {found}. "
         "Do this: raise the budget, or search another space."
     )
-
-
-def point(
-    problem: Problem,
-    architecture: Architecture,
-    verdict: Verdict,
-    *,
-    accuracy_pct: float | None = None,
-    supernet_accuracy_pct: float | None = None,
-) -> dict[str, Any]:
-    """Return an architecture as the JSON contract shows it."""
-    devices: dict[str, dict[str, Any]] = {}
-    for device, estimate in verdict.estimates.items():
-        entry: dict[str, Any] = {
-            "latency_ms": estimate.latency_ms,
-            "lower_ms": estimate.lower_ms,
-            "upper_ms": estimate.upper_ms,
-            "basis": estimate.basis,
-            "precision": verdict.precisions[device],
-            "extrapolated": bool(estimate.extrapolated),
-        }
-        if (budget := problem.judge.budget_of(device)) is not None:
-            entry |= {"budget_ms": budget.limit.value, "margin_ms": budget.limit.value - estimate.upper_ms}
-        devices[device] = entry
-    first = devices[problem.device]
-    return {
-        "key": architecture.key,
-        "architecture": {"space": architecture.space, "version": architecture.version, "genes": list(architecture.genes)},
-        "devices": devices,
-        "latency_ms": first["latency_ms"],
-        "lower_ms": first["lower_ms"],
-        "upper_ms": first["upper_ms"],
-        "precision": first["precision"],
-        "resolution": written_resolution(verdict.resolution),
-        "accuracy_pct": accuracy_pct,
-        "supernet_accuracy_pct": supernet_accuracy_pct,
-        "macs": int(verdict.values["macs"]),
-        "params": int(verdict.values["params"]),
-        **{name: int(value) for name, value in verdict.values.items() if name.endswith("_bytes")},
-        **problem.space.facts(architecture),
-    }
-
-
-def written_resolution(size: Sequence[int]) -> int | str:
-    """Return a resolution as the command line reads it: 224, or ``192x256``."""
-    height, width = size
-    return height if height == width else f"{height}x{width}"
-
-
-def load_targets(devices: Sequence[str], precision: str | None = None) -> list[Target]:
-    """Return the targets that a user means by device names and a precision (``any``: all that each device has a model for).
-
-    Raises:
-        UsageError: An unknown device, a device given twice, a precision that a device lacks or has no latency model for.
-    """
-    targets: list[Target] = []
-    for device in devices:
-        profile, folder = load_profile(device), find_profile(device).parent
-        if profile.name in {target.profile.name for target in targets}:
-            raise UsageError(f"device {profile.name}: given twice.")
-        if precision == "any":
-            names = [name for name in PRECISIONS if name in profile.precisions and profile.at(name).predictor]
-        else:
-            names = [precision or profile.default_precision]
-        targets += [Target(profile, name, load_predictor(profile, name, folder)) for name in names or [profile.default_precision]]
-    return targets
-
-
-def make_goal(targets: Sequence[Target], budgets: Sequence[str], *, batch: int | None = None, minimize: Sequence[str] = ()) -> Goal:
-    """Return the goal of a search: accuracy against each device's latency or other costs, within budgets as a user writes them.
-
-    Args:
-        targets: The devices.
-        budgets: ``5ms``, ``20MB`` or ``device:8ms``. One without a device bounds every device that has none of its own.
-        batch: Images a run, where the user gave it.
-        minimize: Words of `COSTS`; none for ``latency``.
-
-    Raises:
-        UsageError: A cost that is none, or given twice; a budget that cannot be read, of a device that is not searched for, given twice, or in milliseconds
-            for a device whose profile states throughput.
-    """
-    profiles = {target.profile.name: target.profile for target in targets}
-    objectives = [Objective("accuracy_pct", "maximize")]
-    for word in minimize or ("latency",):
-        if word not in COSTS:
-            raise UnknownNameError("cost to minimize", word, COSTS)
-        names = [f"{COSTS[word]}/{name}" for name in profiles] if word == "latency" else [COSTS[word]]
-        objectives += [Objective(name, "minimize") for name in names]
-    if len({objective.name for objective in objectives}) < len(objectives):
-        raise UsageError(f"minimize: a cost given twice, got {list(minimize)!r}.")
-    found: dict[str, Budget] = {}
-    general: dict[str, Limit] = {}
-    for text in budgets:
-        device, colon, rest = text.rpartition(":")
-        limit = parse_limit(rest if colon else text)
-        if colon and device not in profiles:
-            raise UsageError(
-                f"budget: {text!r} is for a device that is not asked for, got {device!r}. Expected one of: {', '.join(profiles)}."
-            )
-        if colon and limit.quantity not in ("latency", "throughput"):
-            raise UsageError(f"budget: a budget of {limit.quantity} belongs to no device, got {text!r}. Do this: --budget {limit.text}.")
-        name = f"{limit.quantity}/{device}" if colon else limit.quantity
-        if name in found or name in general:
-            raise UsageError(f"budget: two budgets of one kind, got {text!r}. Do this: keep one of them.")
-        if colon:
-            found[name] = Budget(name, limit, device)
-        else:
-            general[name] = limit
-    for name, limit in general.items():
-        if limit.quantity in ("latency", "throughput"):
-            own = {b.device for b in found.values() if b.limit.quantity == limit.quantity}
-            found |= {f"{name}/{device}": Budget(f"{name}/{device}", limit, device) for device in profiles if device not in own}
-        else:
-            found[name] = Budget(name, limit)
-    for budget in found.values():
-        profile = profiles.get(budget.device)
-        if profile is None or profile.quantity == "latency" or budget.limit.quantity != "latency" or batch:
-            continue
-        if f"throughput/{budget.device}" not in found:
-            remedy = "Do this: give a budget such as 200fps, or --batch N for the time of N images at full load."
-            raise UsageError(f"budget: {budget.device} states throughput, not latency, got {budget.limit.text!r}. {remedy}")
-    return Goal(tuple(objectives), tuple(sorted(found.values(), key=lambda budget: budget.name)))
-
-
-def elastic(problem: Problem) -> ElasticSpace:
-    """Return the problem's space, which `nas.runs.problem.pose` has made one with shared weights wherever there are data."""
-    from nas.spaces.elastic import ElasticSpace
-
-    assert isinstance(problem.space, ElasticSpace)
-    return problem.space

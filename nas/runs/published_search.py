@@ -11,11 +11,11 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 from nas.events import EventBus, Notice, PhaseAdvanced, PhaseFinished, PhaseStarted
+from nas.results import Fronts, Point, Result
 from nas.runs.explain import why_not_more
-from nas.runs.problem import Problem, nearest_miss, point
+from nas.runs.problem import Problem, nearest_miss
 from nas.searching.judge import Judge, Verdict
 from nas.searching.objective import Goal
 from nas.searching.pareto import front as pareto_front
@@ -23,7 +23,7 @@ from nas.searching.pareto import knee
 from nas.spaces.architecture import Architecture
 from nas.spaces.naming import get_space
 from nas.spaces.space import spaces
-from nas.training.evaluator import Metrics, evaluators
+from nas.training.evaluator import Evaluator, Metrics, evaluators
 
 
 @dataclass(frozen=True)
@@ -38,47 +38,54 @@ class Candidate:
         """Return its losses in the order of the goal's objectives."""
         return goal.losses({**self.verdict.values, "accuracy_pct": self.metrics.accuracy_pct})
 
+    def point(self, problem: Problem) -> Point:
+        """Return it as results show it."""
+        return problem.point(self.architecture, self.verdict, accuracy_pct=self.metrics.accuracy_pct)
 
-def choose_published(problem: Problem, bus: EventBus) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Judge every member; nothing is trained.
+
+def survey_space(problem: Problem, result: Result, bus: EventBus) -> tuple[Result, tuple[Point, ...]]:
+    """Judge and score every member of a space whose accuracies cost nothing; nothing is trained.
 
     Returns:
-        The result's keys that follow from it, and all members as points.
+        `result` with what follows from it, and all members as points.
 
     Raises:
         InfeasibleError: Nothing is within the budgets.
     """
-    candidates = survey(problem.judge, bus)
+    candidates = survey(problem.judge, problem.evaluator.make(problem.assignment()), bus)
     feasible = [c for c in candidates if c.verdict.feasible]
     if not feasible:
         raise nearest_miss(problem, [(c.architecture, c.verdict) for c in candidates])
     best = [feasible[i] for i in pareto_front([c.losses(problem.goal) for c in feasible])]
-    points = [point(problem, c.architecture, c.verdict, accuracy_pct=c.metrics.accuracy_pct) for c in best]
-    chosen = max(points, key=lambda p: (p["accuracy_pct"], -p["latency_ms"]))
-    winner = next(c.architecture for c in best if c.architecture.key == chosen["key"])
-    if quantised := sorted({p["precision"] for p in points if p["precision"].startswith("w")}):
+    points = tuple(c.point(problem) for c in best)
+    chosen = max(points, key=lambda p: (p.compared_accuracy_pct, -p.latency_ms))
+    winner = next(c.architecture for c in best if c.architecture.key == chosen.key)
+    if quantised := sorted({p.precision for p in points if p.precision.startswith("w")}):
         bus.emit(
             Notice(f"published accuracies are those of float weights; what {' and '.join(quantised)} costs these networks is not known.")
         )
     scored = [(c.architecture, c.verdict, c.metrics.accuracy_pct) for c in candidates]
-    result = {
-        "chosen": chosen,
-        "why": "the most accurate network whose upper end is within every budget",
-        "front": points,
-        "knee": points[knee([c.losses(problem.goal) for c in best])]["key"],
-        "objectives": [objective.name for objective in problem.goal.objectives],
-        "zoo": points,
-        "evaluations": len(feasible),
-        "proposals": len(candidates),
-        "why_not_more": why_not_more(problem.judge, scored, winner),
-    }
-    return result, [point(problem, c.architecture, c.verdict, accuracy_pct=c.metrics.accuracy_pct) for c in candidates]
+    do = problem.space.recipe(winner)
+    found = result.model_copy(
+        update={
+            "chosen": chosen,
+            "why": "the most accurate network whose upper end is within every budget",
+            "front": points,
+            "knee": points[knee([c.losses(problem.goal) for c in best])].key,
+            "objectives": tuple(objective.name for objective in problem.goal.objectives),
+            "zoo": points,
+            "evaluations": len(feasible),
+            "proposals": len(candidates),
+            "why_not_more": why_not_more(problem.judge, scored, winner),
+            "model_reason": "published weights are not copied." + (f" Do this: {do}" if do else ""),
+        }
+    )
+    return found, tuple(c.point(problem) for c in candidates)
 
 
-def survey(judge: Judge, bus: EventBus | None = None) -> list[Candidate]:
-    """Judge and score every member of a space whose accuracies are published."""
+def survey(judge: Judge, evaluator: Evaluator, bus: EventBus | None = None) -> list[Candidate]:
+    """Judge and score every member of a space."""
     bus = bus or EventBus()
-    evaluator = evaluators.get("published")(judge.space)  # type: ignore[call-arg]
     members = list(judge.space.enumerate())
     began_s = time.monotonic()
     bus.emit(PhaseStarted("search", total=len(members), detail=f"{judge.space.name}, {len(members)} published weights"))
@@ -114,13 +121,17 @@ def _uncollected() -> Iterator[None]:
             gc.enable()
 
 
-def zoo_front(problem: Problem) -> list[dict[str, Any]]:
+PUBLISHED = "zoo"
+"""The space of published networks, whose front stands beside that of every search."""
+
+
+def published_front(problem: Problem) -> Fronts:
     """Return the front of the published networks within the budgets of a search, to stand beside its own."""
-    if "zoo" not in spaces.names():
-        return []
-    request = problem.request
-    judge = Judge(get_space("zoo"), problem.goal, problem.targets, request.confidence, None, request.batch)
-    feasible = [c for c in survey(judge) if c.verdict.feasible]
-    beside = Problem(request, problem.targets, problem.goal, judge.space, judge)
-    best = [feasible[i] for i in pareto_front([c.losses(problem.goal) for c in feasible])]
-    return [point(beside, c.architecture, c.verdict, accuracy_pct=c.metrics.accuracy_pct) for c in best]
+    if PUBLISHED not in spaces.names() or any(target.predictor is None for target in problem.targets):
+        return Fronts(front=())
+    request, space = problem.request, get_space(PUBLISHED)
+    kind = evaluators.get(space.evaluator)
+    judge = Judge(space, problem.goal, problem.targets, request.confidence, None, request.batch)
+    beside = Problem(request, problem.targets, problem.goal, space, judge, kind)
+    feasible = [c for c in survey(judge, kind.make(beside.assignment())) if c.verdict.feasible]
+    return Fronts(front=tuple(feasible[i].point(beside) for i in pareto_front([c.losses(problem.goal) for c in feasible])))

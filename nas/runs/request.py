@@ -9,21 +9,29 @@ class Request(BaseModel):
     """What a user asked a search for; kept in the run directory, enough to do it again.
 
     Attributes:
-        devices: Names or paths of profiles; the first decides where one has to.
+        devices: Names or paths of profiles, or columns of `tables`; the first decides where one has to.
         budgets: As written: ``5ms``, ``device:8ms``, ``20MB``.
         minimize: Costs to weigh against accuracy, words of `nas.searching.objective.COSTS`; none for latency.
         precision: None for each device's default, ``any`` to choose it for each part among what all devices have.
         space: Name of the space.
-        data: Name or path of the data set.
+        mixers: Operator families that the space may choose from, by name, or ``green`` for all that NPUs run well; none for the preset's.
+        knobs: Knobs of operator families that are searched beside the first, as ``family.knob``.
+        evaluator: Who scores; None for the space's own, or ``table`` where a table of accuracies is given.
+        tables: ``.npz`` files of known accuracies and latencies.
+        column: Of the accuracies.
+        data: Name or path of the data set; None for ``digits`` where the evaluator needs one.
         resolution: Deployment resolution as written; None leaves it to the search, or to the published network.
         proxy_resolution: Side at which the supernet trains, in pixels.
-        searcher: None for the space's own.
+        epochs: Of the supernet's training; None for what data and machine allow.
+        finetune_epochs: Of the choice; None likewise.
+        searcher: None for the default.
         evals: Accuracies to compute; None for the default.
         confidence: Nominal coverage of the intervals.
         supernet: Trained weights to start from.
         seed: All randomness.
         storage: URL of a shared study; None for a journal in the run directory.
         verify: How many of the front's best are measured at the end.
+        exporter: Format of the model file.
         takes: What the exported file takes, a key of `nas.exporting.exporter.PEAKS`.
         runner: Command that times ``{onnx}`` on the device for `verify`; empty for this machine's own devices.
         batch: Images a run, for profiles that state throughput.
@@ -35,10 +43,17 @@ class Request(BaseModel):
     budgets: tuple[str, ...] = ()
     minimize: tuple[str, ...] = ()
     precision: str | None = None
-    space: str
-    data: str = "digits"
+    space: str = "hybrid"
+    mixers: tuple[str, ...] = ()
+    knobs: tuple[str, ...] = ()
+    evaluator: str | None = None
+    tables: tuple[str, ...] = ()
+    column: str | None = None
+    data: str | None = None
     resolution: str | None = None
     proxy_resolution: int | None = None
+    epochs: int | None = None
+    finetune_epochs: int | None = None
     searcher: str | None = None
     evals: int | None = None
     confidence: float = 0.9
@@ -46,6 +61,7 @@ class Request(BaseModel):
     seed: int = 0
     storage: str | None = None
     verify: int = 0
+    exporter: str = "onnx"
     takes: str = "normalised"
     runner: str = ""
     batch: int | None = None

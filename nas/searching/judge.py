@@ -26,12 +26,14 @@ class Target:
     Attributes:
         profile: The device.
         precision: One of `nas.units.PRECISIONS`.
-        predictor: Fitted for that precision.
+        predictor: Fitted for that precision; None where `timings_ms` says everything.
+        timings_ms: By the identity of an architecture (`SearchSpace.identity`): a published table's own latencies, taken as they are.
     """
 
     profile: Profile
     precision: str
-    predictor: Predictor
+    predictor: Predictor | None
+    timings_ms: Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +117,9 @@ class Judge(Prescreen):
         found = {}
         for target in self.targets:
             name = target.profile.name
+            if target.predictor is None:
+                found[name] = verdict.estimates[name]
+                continue
             if verdict.precisions[name] in (target.precision, precision_of([("", graph)], target.precision)):
                 form = target.predictor.form_timed(self.space.timed_as(architecture, self.resolution))
                 full = target.predictor.estimate(form or graph, target.profile, target.precision, self.confidence)
@@ -126,7 +131,15 @@ class Judge(Prescreen):
         """Return the latency budget of a device, if it has one."""
         return next((b for b in self.goal.budgets if b.device == device and b.limit.quantity == "latency"), None)
 
+    def _tabled(self, architecture: Architecture, timings_ms: Mapping[str, float]) -> Estimate:
+        ms = timings_ms.get(self.space.identity(architecture))
+        if ms is None:
+            return Estimate(0.0, 0.0, 0.0, self.confidence, unsupported=("a network that the table lacks",))
+        return Estimate(ms, ms, ms, self.confidence, "measured")
+
     def _estimate(self, architectures: Sequence[Architecture], segments: Sequence[Segments], target: Target) -> list[Estimate]:
+        if target.predictor is None:
+            return [self._tabled(architecture, target.timings_ms or {}) for architecture in architectures]
         names = [self.space.timed_as(architecture, self.resolution) for architecture in architectures]
         forms = [target.predictor.form_timed(name) for name in names]
         priced = [((name, form),) if form else parts for name, form, parts in zip(names, forms, segments, strict=True)]

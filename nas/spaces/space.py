@@ -56,12 +56,14 @@ class SearchSpace(ABC):
         version: Raised when an encoding changes its meaning; older architectures are then refused.
         choices: The genes, in order.
         presets: Presets of this family (``("s", "m", "l")``); empty where the family's name is the space's.
+        options: Names of the options that `make` takes; a search passes those that it knows and refuses what a user asked for in vain.
         evaluator: Name of the evaluator that scores members by default.
     """
 
     version: int = 1
     evaluator: str = "supernet"
     presets: ClassVar[tuple[str, ...]] = ()
+    options: ClassVar[frozenset[str]] = frozenset()
     name: str
     choices: tuple[Choice, ...]
 
@@ -73,6 +75,18 @@ class SearchSpace(ABC):
         Raises:
             UsageError: An option that the space does not know.
         """
+
+    @classmethod
+    def check_options(cls, preset: str, options: Mapping[str, Any]) -> None:
+        """Refuse options that `make` does not take.
+
+        Raises:
+            UsageError: One is unknown; the message lists those that are known.
+        """
+        if unknown := sorted(options.keys() - cls.options):
+            name = f"{cls.__name__.lower()}{preset and '-' + preset}"
+            expected = f"Expected {' or '.join(map(repr, sorted(cls.options)))}." if cls.options else "Do this: leave it out."
+            raise UsageError(f"space {name}: has no option {unknown[0]!r}. {expected}")
 
     @abstractmethod
     def segments(self, architecture: Architecture, resolution: Resolution | None = None) -> tuple[tuple[str, Graph], ...]:

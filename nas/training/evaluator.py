@@ -1,16 +1,40 @@
-"""The contract of an evaluator: how good an architecture is. It is pure given its arguments."""
+"""The contract of an evaluator: how good an architecture is. It is pure given its arguments.
+
+Life of an evaluator in a search::
+
+    evaluators.get(name)          the class: `needs` says what the search must have ready, `surveys` how it goes
+            │
+    Evaluator.make(assignment)    once a process, when data are read and shared weights are trained
+            │
+    key                           stored with the study; a worker with another key is refused
+            │
+    evaluate(architecture)  ◀──   for every candidate within the budgets, in any order, possibly in several processes
+            │
+    right(architecture)           for the best few of the front, where pictures can be compared one by one
+    module(architecture)          for the choice: what is fine-tuned and exported; None where there are no weights
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+import numpy as np
+import numpy.typing as npt
+
+from nas.errors import UsageError
 from nas.registry import Registry
 from nas.spaces.architecture import Architecture
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
+
+    from nas.spaces.space import Resolution, SearchSpace
+    from nas.training.dataset import Dataset
+
+Need = Literal["data", "supernet", "table"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +52,48 @@ class Metrics:
     extra: Mapping[str, float] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """What an evaluator is made from: all that a search knows before it scores anything.
+
+    Attributes:
+        space: Of the candidates.
+        seed: The run's.
+        precision: At which the devices run what a candidate leaves open; one of `nas.units.PRECISIONS`.
+        dataset: Where there is one; ``validation`` scores, ``test`` is for the report alone.
+        supernet: Trained shared weights (`nas.training.supernet.weights.Supernet`), where the evaluator needs them.
+        table: File of known accuracies, where it needs one.
+        column: Of that table.
+    """
+
+    space: SearchSpace
+    seed: int = 0
+    precision: str = "fp32"
+    dataset: Dataset | None = None
+    supernet: Any = None
+    table: Path | None = None
+    column: str | None = None
+
+
 class Evaluator(ABC):
-    """Scores architectures of one space."""
+    """Scores architectures of one space.
+
+    Attributes:
+        needs: What `make` must be given: ``data``, a trained ``supernet`` of the space (which needs data too), a ``table``.
+        surveys: Whether a score costs nothing and every member of the space has one; all are judged then, and no searcher is asked.
+    """
+
+    needs: ClassVar[frozenset[Need]] = frozenset()
+    surveys: ClassVar[bool] = False
+
+    @classmethod
+    def make(cls, assignment: Assignment) -> Evaluator:  # noqa: ARG003
+        """Return the evaluator of a search. One without arguments need not override this.
+
+        Raises:
+            UsageError: It cannot score this space, or lacks something.
+        """
+        return cls()
 
     @property
     @abstractmethod
@@ -44,6 +108,26 @@ class Evaluator(ABC):
             NasError: It cannot be scored; the message is recorded with the trial.
         """
 
+    def right(self, architecture: Architecture) -> npt.NDArray[np.bool_] | None:  # noqa: ARG002
+        """Return for each picture whether the network names its class, shape (n,); None where no pictures are scored."""
+        return None
+
+    def module(self, architecture: Architecture, resolution: Resolution) -> Any:  # noqa: ARG002
+        """Return the network as it was scored, a `torch.nn.Module` for pictures of this size; None where there are no weights."""
+        return None
+
 
 evaluators: Registry[type[Evaluator]] = Registry("evaluators", "nas.training.evaluators")
 """Evaluators by name."""
+
+
+def needed(assignment: Assignment, name: str, *what: Need) -> None:
+    """Check that an assignment holds what an evaluator needs.
+
+    Raises:
+        UsageError: It does not; the message says which option gives it.
+    """
+    held = {"data": assignment.dataset, "supernet": assignment.supernet, "table": assignment.table}
+    remedy = {"data": "--data NAME|DIR", "supernet": "--data NAME|DIR, for a space that a supernet serves", "table": "--table FILE.npz"}
+    if missing := [need for need in what if held[need] is None]:
+        raise UsageError(f"evaluator {name}: needs a {missing[0]} that is not there. Do this: {remedy[missing[0]]}.")

@@ -9,7 +9,6 @@ Source:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,10 @@ import numpy as np
 
 from nas.errors import UsageError
 from nas.events import EventBus, PhaseAdvanced, PhaseFinished, PhaseStarted
+from nas.results import Baseline, Contestant, Ranking
 from nas.spaces.architecture import Architecture
 from nas.spaces.elastic import ElasticSpace
-from nas.training.data.dataset import Dataset
+from nas.training.dataset import Dataset
 from nas.training.evaluators.supernet import SupernetEvaluator
 from nas.training.supernet.finetune import finetune, fresh
 from nas.training.supernet.train import Recipe
@@ -27,25 +27,6 @@ from nas.training.supernet.weights import Supernet
 
 _RESAMPLES = 2000
 _FEWEST_AT_THE_TOP = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Contestant:
-    """One network of the comparison.
-
-    Attributes:
-        architecture: As JSON.
-        alone_accuracy_pct: Validation accuracy after training alone.
-        shared_accuracy_pct: Validation accuracy with the supernet's weights.
-        params: Of the deploy form.
-        macs: Of the deploy form, at the size of the comparison.
-    """
-
-    architecture: str
-    alone_accuracy_pct: float
-    shared_accuracy_pct: float
-    params: int
-    macs: int
 
 
 def rank(
@@ -58,11 +39,8 @@ def rank(
     n: int,
     seed: int = 0,
     bus: EventBus | None = None,
-) -> dict[str, Any]:
+) -> Ranking:
     """Train `n` random members alone at their proxy size, and compare the order; finished ones are kept in `folder`.
-
-    Returns:
-        ``n kendall kendall_interval spearman top_tenth_kendall baselines`` as the JSON contract has them, and ``networks``.
 
     Raises:
         UsageError: Fewer than three networks.
@@ -87,31 +65,37 @@ def rank(
         alone = finetune(module, architecture, dataset, file, recipe, resolution=size, seed=seed, device=str(supernet.device))
         cost = space.lower(architecture, size).cost
         shared = evaluator.evaluate(architecture).accuracy_pct
-        found.append(Contestant(architecture.to_json(), alone.validation_accuracy_pct, shared, cost.params, cost.macs))
+        found.append(
+            Contestant(
+                architecture=architecture.to_json(),
+                alone_accuracy_pct=alone.validation_accuracy_pct,
+                shared_accuracy_pct=shared,
+                params=cost.params,
+                macs=cost.macs,
+            )
+        )
         bus.emit(PhaseAdvanced("rank", len(found), {"alone_accuracy_pct": alone.validation_accuracy_pct, "shared_accuracy_pct": shared}))
     bus.emit(PhaseFinished("rank", time.monotonic() - began_s))
     return agreement(found, seed)
 
 
-def agreement(found: Sequence[Contestant], seed: int = 0) -> dict[str, Any]:
+def agreement(found: Sequence[Contestant], seed: int = 0) -> Ranking:
     """Return how the orders agree; a coefficient is None where one side is constant or too few networks remain."""
     from scipy.stats import spearmanr
 
     alone = np.array([c.alone_accuracy_pct for c in found])
     shared = np.array([c.shared_accuracy_pct for c in found])
     top = alone >= np.quantile(alone, 0.9)
-    return {
-        "n": len(found),
-        "kendall": kendall(alone, shared),
-        "kendall_interval": bootstrap(lambda rows: kendall(alone[rows], shared[rows]), len(found), seed),
-        "spearman": _number(spearmanr(alone, shared).statistic) if np.ptp(alone) and np.ptp(shared) else None,
-        "top_tenth_kendall": kendall(alone[top], shared[top]) if top.sum() >= _FEWEST_AT_THE_TOP else None,
-        "baselines": {
-            "params": {"kendall": kendall(alone, np.array([float(c.params) for c in found]))},
-            "macs": {"kendall": kendall(alone, np.array([float(c.macs) for c in found]))},
-        },
-        "networks": [asdict(c) for c in found],
-    }
+    counts = {name: np.array([float(getattr(c, name)) for c in found]) for name in ("params", "macs")}
+    return Ranking(
+        n=len(found),
+        kendall=kendall(alone, shared),
+        kendall_interval=bootstrap(lambda rows: kendall(alone[rows], shared[rows]), len(found), seed),
+        spearman=_number(spearmanr(alone, shared).statistic) if np.ptp(alone) and np.ptp(shared) else None,
+        top_tenth_kendall=kendall(alone[top], shared[top]) if top.sum() >= _FEWEST_AT_THE_TOP else None,
+        baselines={name: Baseline(kendall=kendall(alone, count)) for name, count in counts.items()},
+        networks=tuple(found),
+    )
 
 
 def kendall(a: np.ndarray[Any, np.dtype[np.float64]], b: np.ndarray[Any, np.dtype[np.float64]]) -> float | None:
@@ -121,11 +105,14 @@ def kendall(a: np.ndarray[Any, np.dtype[np.float64]], b: np.ndarray[Any, np.dtyp
     return _number(kendalltau(a, b).statistic) if len(a) > 1 and np.ptp(a) > 0 and np.ptp(b) > 0 else None
 
 
-def bootstrap(statistic: Callable[[np.ndarray[Any, np.dtype[np.int64]]], float | None], n: int, seed: int) -> list[float] | None:
+def bootstrap(statistic: Callable[[np.ndarray[Any, np.dtype[np.int64]]], float | None], n: int, seed: int) -> tuple[float, float] | None:
     """Return the 5th and the 95th percentile of a statistic over resampled rows; None where it is never defined."""
     rng = np.random.default_rng([seed, 32])
     values = [value for _ in range(_RESAMPLES) if (value := statistic(rng.integers(n, size=n))) is not None]
-    return [float(v) for v in np.quantile(values, [0.05, 0.95])] if values else None
+    if not values:
+        return None
+    low, high = np.quantile(values, [0.05, 0.95])
+    return float(low), float(high)
 
 
 def _number(value: Any) -> float | None:

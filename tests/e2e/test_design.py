@@ -30,17 +30,14 @@ def write_pictures(folder: Path, per_class: int = 100) -> Path:
 
 @pytest.fixture
 def words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[object]:
-    import nas.runs.delivery
     import nas.runs.trained_search
-    from nas.training.supernet.train import Recipe
+    from nas.results import Fronts
 
-    monkeypatch.setattr(nas.runs.trained_search, "RECIPE", Recipe(epochs=2, batch=16, random_members=1))
-    monkeypatch.setattr(nas.runs.delivery, "TUNING", Recipe(epochs=2, batch=16, learning_rate=1e-3))
-    monkeypatch.setattr(nas.runs.trained_search, "zoo_front", lambda _problem: [])
+    monkeypatch.setattr(nas.runs.trained_search, "published_front", lambda _problem: Fronts(front=()))
     data = write_pictures(tmp_path / "data")
     return [
         *("search", "--device", "sa8295p", "--budget", "5ms", "--data", data, "--resolution", "32", "--evals", "4"),
-        *("--searcher", "random", "--out", tmp_path / "run"),
+        *("--searcher", "random", "--epochs", "2", "--finetune-epochs", "2", "--out", tmp_path / "run"),
     ]
 
 
@@ -145,31 +142,25 @@ def test_resuming_gives_the_run_that_would_have_been(
 
 SMALL_RUN = """
 import sys
-import nas.runs.delivery
-import nas.runs.trained_search
 import nas.runs.problem
+import nas.runs.trained_search
 from nas.cli import main
-from nas.training.supernet.train import Recipe
-nas.runs.trained_search.RECIPE = Recipe(epochs=3, batch=16, random_members=1)
-nas.runs.delivery.TUNING = Recipe(epochs=2, batch=16, learning_rate=1e-3)
-nas.runs.trained_search.zoo_front = lambda _problem: []
+from nas.results import Fronts
+nas.runs.trained_search.published_front = lambda _problem: Fronts(front=())
 nas.runs.problem.larger_preset = lambda *_: ""
 main(sys.argv[1:])
 """
 
 
 @pytest.mark.slow
-def test_kill_9_and_resume(nas: Callable[..., Result], words: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kill_9_and_resume(nas: Callable[..., Result], words: list[object], tmp_path: Path) -> None:
     """Killed when `nas show` says so: in the first, the middle and the last epoch, and in the first, a middle and the last evaluation."""
     import os
     import signal
     import subprocess
     import time
 
-    from nas.runs import trained_search as design
-    from nas.training.supernet.train import Recipe
-
-    monkeypatch.setattr(design, "RECIPE", Recipe(epochs=3, batch=16, random_members=1))
+    words[words.index("--epochs") + 1] = "3"
 
     def begin(*arguments: object) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-c", SMALL_RUN, *map(str, arguments)]

@@ -7,7 +7,7 @@ import pytest
 from nas.devices.predictor import load_predictor
 from nas.devices.profile import load_profile
 from nas.graphs import workloads
-from nas.runs.problem import load_targets, make_goal
+from nas.runs.targets import load_targets, make_goal
 from nas.searching.judge import Judge
 from nas.spaces.architecture import Architecture
 from nas.spaces.naming import get_space

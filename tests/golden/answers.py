@@ -28,6 +28,7 @@ DEVICES = (
 ZOO = (("sa8295p", "3ms"), ("samsung-galaxy-s24", "1ms"), ("i9-10940x", "20ms"), ("rtx-4090", "2000fps"), ("hailo-8", "300fps"))
 WORDS = (
     "search", "--device", "sa8295p", "--budget", "5ms", "--space", "hybrid-s", "--data", "digits", "--resolution", "32", "--evals", "12", "--seed", "7",
+    "--epochs", "3", "--finetune-epochs", "2",
 )  # fmt: skip
 """A small seeded run of the main job, with few epochs."""
 
@@ -84,18 +85,7 @@ def forget(answer: Any) -> Any:
 
 def digits(folder: Path) -> dict[str, Any]:
     """Do the seeded run in `folder`; its weights and its model file lie there."""
-    import nas.runs.trained_search
-    from nas.training.supernet.train import Recipe
-
-    before = nas.runs.trained_search.RECIPE, nas.runs.delivery.TUNING
-    nas.runs.trained_search.RECIPE, nas.runs.delivery.TUNING = (
-        Recipe(epochs=3, batch=64),
-        Recipe(epochs=2, batch=64, learning_rate=1e-3),
-    )
-    try:
-        return forget(ask(*WORDS, "--out", folder))
-    finally:
-        nas.runs.trained_search.RECIPE, nas.runs.delivery.TUNING = before
+    return forget(ask(*WORDS, "--out", folder))
 
 
 def write(name: str, data: Any) -> None:

@@ -39,13 +39,14 @@ HEAVY_FILES = (
 
 LEVELS = (
     ("errors",),
-    ("events", "registry", "units"),
+    ("events", "registry", "results", "units"),
     ("graphs", "report"),
     ("quantisation",),
     ("spaces",),
     ("devices", "training"),
     ("exporting", "searching"),
     ("bench", "runs", "testing"),
+    ("api",),
     ("cli",),
     ("__main__",),
 )

@@ -133,7 +133,7 @@ def test_baselines_answer_the_same_splits() -> None:
 
 
 def test_score_counts_networks_and_coverage() -> None:
-    found = score([Prediction("a", 1.0, 1.05, 0.9, 1.2), Prediction("b", 2.0, 3.0, 2.5, 3.5), Prediction("c", 4.0, 4.0, 3.0, 5.0)])
+    found = score([Prediction("a", 1.0, 1.05, 0.9, 1.2), Prediction("b", 2.0, 3.0, 2.5, 3.5), Prediction("c", 4.0, 4.0, 3.0, 5.0)]).dump()
     assert found["mean_error_pct"] == pytest.approx((5 + 50 + 0) / 3)
     assert found["within_10_pct"] == pytest.approx(200 / 3)
     assert found["coverage_pct"] == pytest.approx(200 / 3)

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from nas.errors import DataError, UnknownNameError, UsageError
-from nas.training.data.dataset import SPLITS, Dataset, load_dataset
+from nas.training.dataset import SPLITS, Dataset, load_dataset
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from nas.runs.explain import stage_of, why_not_more
-from nas.runs.problem import load_targets, make_goal
+from nas.runs.targets import load_targets, make_goal
 from nas.searching.judge import Judge
 from nas.spaces.naming import get_space
 from tests.e2e.tiny import tiny_plugins, write_device

@@ -10,7 +10,7 @@ import torch
 from nas.errors import ArtifactError, TrainingError
 from nas.spaces.elastic import ElasticSpace
 from nas.spaces.naming import get_space
-from nas.training.data.dataset import Dataset, load_dataset
+from nas.training.dataset import Dataset, load_dataset
 from nas.training.supernet.batches import Batches
 from nas.training.supernet.finetune import Finetuned, finetune, finetuning_recipe, fresh, load_member
 from nas.training.supernet.statistics import predictions

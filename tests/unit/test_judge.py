@@ -4,7 +4,7 @@ import pytest
 
 from nas.devices.predictor import measured
 from nas.errors import UsageError
-from nas.runs.problem import load_targets, make_goal
+from nas.runs.targets import load_targets, make_goal
 from nas.searching.judge import Judge
 from nas.spaces.naming import get_space
 from tests.e2e.tiny import tiny_plugins, write_device

@@ -5,7 +5,7 @@ import pytest
 
 from nas.errors import UsageError
 from nas.graphs.graph import Graph
-from nas.runs.problem import choose_by_part, load_targets, make_goal
+from nas.runs.targets import choose_by_part, load_targets, make_goal
 from nas.searching.judge import Judge, precision_of
 from nas.searching.searcher import searchers
 from nas.spaces.architecture import Architecture

@@ -16,7 +16,7 @@ from nas.errors import ArtifactError, TrainingError, UsageError
 from nas.events import Event, EventBus, PhaseAdvanced, PhaseStarted
 from nas.spaces.elastic import ElasticSpace
 from nas.spaces.naming import get_space
-from nas.training.data.dataset import Dataset, load_dataset
+from nas.training.dataset import Dataset, load_dataset
 from nas.training.evaluators.supernet import SupernetEvaluator
 from nas.training.supernet.batches import Batches, prepare
 from nas.training.supernet.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
@@ -170,7 +170,7 @@ WORKER = """
 import json, sys, torch
 from pathlib import Path
 from accelerate import Accelerator
-from nas.training.data.dataset import load_dataset
+from nas.training.dataset import load_dataset
 from nas.spaces.naming import get_space
 from nas.training.supernet.batches import Batches
 from nas.training.supernet.train import Recipe, Training

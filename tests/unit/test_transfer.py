@@ -8,8 +8,8 @@ import pytest
 from latency_predictors._operator_counts import catalogue
 from latency_predictors.transfer import Transfer, choose, fit_rows, make_basis, predict_rows
 from nas.bench.latency_models import stub_profile
-from nas.bench.latency_table import read_latency_table
 from nas.bench.latency_transfer import TransferProtocol, bench_latency_transfer, figures
+from nas.devices.latency_table import read_latency_table
 from nas.devices.predictor import Sample
 from nas.errors import ArtifactError, DataError, UnknownNameError, UsageError
 from nas.graphs.graph import Graph

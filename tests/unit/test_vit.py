@@ -14,14 +14,15 @@ from nas.exporting.trained import Trained, spared
 from nas.graphs.frontends.torch_module import trace_module
 from nas.quantisation.simulate import simulate
 from nas.runs.choice import blocks
-from nas.runs.problem import Problem, load_targets, make_goal
+from nas.runs.problem import Problem
 from nas.runs.request import Request
+from nas.runs.targets import load_targets, make_goal
 from nas.searching.judge import Judge
 from nas.spaces.elastic import ElasticSpace
 from nas.spaces.naming import get_elastic_space, get_space, is_elastic
 from nas.spaces.operator_family import fuse
 from nas.spaces.precision import PrecisionSpace
-from nas.training.data.dataset import load_dataset
+from nas.training.dataset import load_dataset
 from nas.training.supernet.weights import Supernet
 from search_spaces.layers.tokens import PatchEmbedding, positions
 
@@ -124,7 +125,7 @@ def test_names_and_refusals() -> None:
         get_elastic_space("zoo")
     with pytest.raises(UsageError, match="multiples of 16"):
         get_space("vit-n", resolution=(200, 200))
-    with pytest.raises(UsageError, match="unknown option"):
+    with pytest.raises(UsageError, match="has no option 'without'"):
         get_space("vit-n", without=("mlp",))
 
 

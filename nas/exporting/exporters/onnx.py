@@ -17,7 +17,7 @@ from onnx import numpy_helper
 from torch import nn
 
 from nas.errors import ArtifactError
-from nas.exporting.exporter import Artifact, Exporter, exporters
+from nas.exporting.exporter import Artifact, Exporter, ExportOrder, Scores, exporters
 from nas.graphs.graph import Graph
 from nas.spaces.operator_family import fuse
 
@@ -31,7 +31,14 @@ _COARSE = 0.05
 
 @exporters.register("onnx")
 class OnnxExporter(Exporter):
-    """Writes fp32 ONNX at batch 1, with static shapes, in one file."""
+    """Writes fp32 ONNX at batch 1, with static shapes, in one file; other precisions are written by its siblings."""
+
+    @classmethod
+    def make(cls, order: ExportOrder) -> Exporter:
+        """Return this exporter, or the one of ONNX's other precisions."""
+        if order.precision == "fp32":
+            return cls()
+        return exporters.get("onnx-fp16" if order.precision == "fp16" else "onnx-quantised").make(order)
 
     def export(self, module: nn.Module, graph: Graph, path: Path, *, metadata: Mapping[str, str] | None = None) -> Artifact:
         """See `Exporter.export`."""
@@ -53,6 +60,20 @@ class OnnxExporter(Exporter):
             return difference
 
         return publish(model, path, "onnx", "fp32", metadata or {}, compare)
+
+    @classmethod
+    def reload(cls, path: Path) -> Scores:
+        """Return what a file answers in ONNX Runtime."""
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        name = session.get_inputs()[0].name
+        return lambda picture: session.run(None, {name: picture})[0]
+
+    @classmethod
+    def annotate(cls, artifact: Artifact, facts: Mapping[str, str]) -> Artifact:
+        """See `annotate`."""
+        return annotate(artifact, facts)
 
 
 def publish(

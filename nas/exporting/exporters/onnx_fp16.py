@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nas.errors import ArtifactError
-from nas.exporting.exporter import Artifact, Exporter, exporters
+from nas.errors import ArtifactError, UsageError
+from nas.exporting.exporter import Artifact, ExportOrder, exporters
+from nas.exporting.exporters.onnx import OnnxExporter, publish, scores_of
 from nas.graphs.graph import Graph
 
 if TYPE_CHECKING:
@@ -20,8 +21,15 @@ TOLERANCE = 0.05
 
 
 @exporters.register("onnx-fp16")
-class HalfOnnxExporter(Exporter):
+class HalfOnnxExporter(OnnxExporter):
     """Writes fp16 at batch 1, by ONNX Runtime's converter; constants beyond fp16's range are clipped to it."""
+
+    @classmethod
+    def make(cls, order: ExportOrder) -> HalfOnnxExporter:
+        """Return this exporter."""
+        if order.precision not in ("fp32", "fp16"):
+            raise UsageError(f"export: onnx-fp16 writes fp16, got {order.precision!r}. Do this: leave the exporter or the precision out.")
+        return cls()
 
     def export(self, module: nn.Module, graph: Graph, path: Path, *, metadata: Mapping[str, str] | None = None) -> Artifact:
         """See `Exporter.export`; the difference that the artifact states is between the fp32 module and the fp16 file."""
@@ -30,8 +38,6 @@ class HalfOnnxExporter(Exporter):
         import onnx
         from onnxruntime.quantization.onnx_model import ONNXModel
         from onnxruntime.transformers.float16 import convert_float_to_float16
-
-        from nas.exporting.exporters.onnx import OnnxExporter, publish, scores_of
 
         if path.exists():
             raise ArtifactError(f"export: the file exists, got {str(path)!r}. Do this: name another or remove it.")

@@ -21,7 +21,8 @@ import numpy as np
 import onnx
 
 from nas.errors import ArtifactError, UsageError
-from nas.exporting.exporter import Artifact, Exporter, exporters
+from nas.exporting.exporter import Artifact, ExportOrder, exporters
+from nas.exporting.exporters.onnx import OnnxExporter, publish, scores_of, written
 from nas.graphs.graph import Graph
 from nas.quantisation.method import (
     ACTIVATION_BITS,
@@ -58,7 +59,7 @@ OPSET = 21
 
 
 @exporters.register("onnx-quantised")
-class QuantisedOnnxExporter(Exporter):
+class QuantisedOnnxExporter(OnnxExporter):
     """Writes ``w8a8``, ``w8a16``, or a mixture with each other and with float, at batch 1.
 
     Args:
@@ -70,6 +71,15 @@ class QuantisedOnnxExporter(Exporter):
     Raises:
         UsageError: Nothing is to be quantised, or no picture.
     """
+
+    @classmethod
+    def make(cls, order: ExportOrder) -> QuantisedOnnxExporter:
+        """Return the exporter of a quantised precision, calibrated from the order's pictures."""
+        if order.pictures is None:
+            raise UsageError(
+                f"--precision {order.precision}: quantisation needs pictures of the task. Do this: --data NAME|DIR, or export a run."
+            )
+        return cls(order.precision, order.pictures(), order.recipe, order.part_precisions)
 
     def __init__(
         self,
@@ -88,8 +98,6 @@ class QuantisedOnnxExporter(Exporter):
     def export(self, module: nn.Module, graph: Graph, path: Path, *, metadata: Mapping[str, str] | None = None) -> Artifact:
         """See `Exporter.export`; the difference that the artifact states is between the fp32 module and the quantised file."""
         import torch
-
-        from nas.exporting.exporters.onnx import publish, scores_of, written
 
         if path.exists():
             raise ArtifactError(f"export: the file exists, got {str(path)!r}. Do this: name another or remove it.")

@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from nas.errors import DataError
 from nas.spaces.space import Resolution
-from nas.training.data.dataset import Dataset, Labels, Pixels, Split, complete_splits, datasets
 from nas.training.data.image_folder import check_member, open_tar
+from nas.training.dataset import Dataset, Labels, Pixels, Split, complete_splits, datasets
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 _TRAIN = tuple(f"data_batch_{i}.bin" for i in range(1, 6))

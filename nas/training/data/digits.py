@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nas.spaces.space import Resolution
-from nas.training.data.dataset import Dataset, Labels, Pixels, complete_splits, datasets, stratified
+from nas.training.dataset import Dataset, Labels, Pixels, complete_splits, datasets, stratified
 
 TEST_PICTURES = 360
 _SPLIT_SEED = 0

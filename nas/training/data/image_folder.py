@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from nas.errors import DataError
 from nas.spaces.space import Resolution
-from nas.training.data.dataset import Dataset, Pixels, Split, available_memory_bytes, cache_home, complete_splits, datasets
+from nas.training.dataset import Dataset, Pixels, Split, available_memory_bytes, cache_home, complete_splits, datasets
 
 EXTENSIONS = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".ppm", ".pgm", ".tif", ".tiff"}
 MAX_BROKEN_SHARE = 0.05

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 from nas.errors import UsageError
 from nas.spaces.architecture import Architecture
 from nas.spaces.space import SearchSpace
-from nas.training.evaluator import Evaluator, Metrics, evaluators
+from nas.training.evaluator import Assignment, Evaluator, Metrics, evaluators
 
 
 @runtime_checkable
@@ -28,6 +28,13 @@ class PublishedAccuracy(Evaluator):
     Raises:
         UsageError: The space knows no accuracies.
     """
+
+    surveys: ClassVar[bool] = True
+
+    @classmethod
+    def make(cls, assignment: Assignment) -> PublishedAccuracy:
+        """Return the evaluator of a space."""
+        return cls(assignment.space)
 
     def __init__(self, space: SearchSpace) -> None:
         if not isinstance(space, Published):

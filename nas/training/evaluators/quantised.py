@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor
+from torch import Tensor, nn
 
 from nas.quantisation.method import ACTIVATION_BITS, CALIBRATION_PICTURES, DEFAULT_RECIPE
 from nas.quantisation.simulate import simulate
@@ -16,8 +17,8 @@ from nas.spaces.architecture import Architecture
 from nas.spaces.elastic import ElasticSpace, children
 from nas.spaces.operator_family import fuse
 from nas.spaces.space import Resolution
-from nas.training.data.dataset import Dataset, Split
-from nas.training.evaluator import Evaluator, Metrics, evaluators
+from nas.training.dataset import Dataset, Split
+from nas.training.evaluator import Assignment, Evaluator, Metrics, Need, evaluators, needed
 from nas.training.supernet.batches import Batches
 from nas.training.supernet.statistics import calibration_indices, pictures, predictions, recalibrate
 from nas.training.supernet.weights import Supernet
@@ -38,6 +39,16 @@ class QuantisedEvaluator(Evaluator):
         split: ``validation``; ``test`` only for a report.
         space: Of the members, where they choose precisions; the supernet's own by default.
     """
+
+    needs: ClassVar[frozenset[Need]] = frozenset({"data", "supernet"})
+
+    @classmethod
+    def make(cls, assignment: Assignment) -> QuantisedEvaluator:
+        """Return the evaluator of a space whose members are scored as they will run, at chosen precisions or at the devices'."""
+        needed(assignment, "quantised", "data", "supernet")
+        assert assignment.dataset is not None
+        assert isinstance(assignment.space, ElasticSpace)
+        return cls(assignment.supernet, assignment.dataset, assignment.precision, space=assignment.space)
 
     def __init__(
         self,
@@ -80,6 +91,10 @@ class QuantisedEvaluator(Evaluator):
         elif said & ACTIVATION_BITS.keys():
             network = simulate(fuse(member), shown, self.precision, self.recipe, parts)
         return np.equal(predictions(network, scored, _SCORED), self.dataset.labels(self.split))
+
+    def module(self, architecture: Architecture, resolution: Resolution) -> nn.Module:
+        """Return the member with the shared weights, in float."""
+        return self.supernet.extract(self.space.plainly(architecture), resolution)
 
     def _pictures(self, size: Resolution) -> tuple[list[Tensor], list[Tensor], Batches]:
         """Return what sets batch norms, what sets ranges, and what is scored, at a size."""

@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import hashlib
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor
+from torch import Tensor, nn
 
+from nas.quantisation.method import ACTIVATION_BITS
 from nas.spaces.architecture import Architecture
 from nas.spaces.space import Resolution
-from nas.training.data.dataset import Dataset, Split
-from nas.training.evaluator import Evaluator, Metrics, evaluators
+from nas.training.dataset import Dataset, Split
+from nas.training.evaluator import Assignment, Evaluator, Metrics, Need, evaluators, needed
 from nas.training.supernet.batches import Batches
 from nas.training.supernet.statistics import calibration_indices, pictures, predictions, recalibrate
 from nas.training.supernet.weights import Supernet
@@ -33,6 +35,17 @@ class SupernetEvaluator(Evaluator):
         dataset: Statistics are taken from ``train``, scores from `split`.
         split: ``validation``; ``test`` only for a report.
     """
+
+    needs: ClassVar[frozenset[Need]] = frozenset({"data", "supernet"})
+
+    @classmethod
+    def make(cls, assignment: Assignment) -> Evaluator:
+        """Return the evaluator of a space; candidates that will run quantised are scored quantised."""
+        needed(assignment, "supernet", "data", "supernet")
+        assert assignment.dataset is not None
+        if assignment.precision in ACTIVATION_BITS or assignment.space is not assignment.supernet.space:
+            return evaluators.get("quantised").make(assignment)
+        return cls(assignment.supernet, assignment.dataset)
 
     def __init__(self, supernet: Supernet, dataset: Dataset, split: Split = "validation") -> None:
         self.supernet, self.dataset, self.split = supernet, dataset, split
@@ -64,3 +77,7 @@ class SupernetEvaluator(Evaluator):
         calibration, scored = self._pictures(self.supernet.space.proxy(architecture, self.supernet.resolution))
         recalibrate(path, calibration)
         return np.equal(predictions(path, scored), self.dataset.labels(self.split))
+
+    def module(self, architecture: Architecture, resolution: Resolution) -> nn.Module:
+        """Return the member with the shared weights."""
+        return self.supernet.extract(architecture, resolution)

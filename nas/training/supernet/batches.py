@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nas.spaces.space import Resolution
-from nas.training.data.dataset import Dataset, Pixels, Split
+from nas.training.dataset import Dataset, Pixels, Split
 
 
 @dataclass(frozen=True, slots=True)

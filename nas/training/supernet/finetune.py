@@ -23,7 +23,7 @@ from nas.errors import ArtifactError, TrainingError
 from nas.events import EventBus, PhaseAdvanced, PhaseFinished, PhaseStarted
 from nas.spaces.architecture import Architecture
 from nas.spaces.space import Resolution, SearchSpace
-from nas.training.data.dataset import Dataset
+from nas.training.dataset import Dataset
 from nas.training.supernet.batches import Batches
 from nas.training.supernet.checkpoint import (
     Checkpoint,

@@ -32,7 +32,7 @@ from nas.events import EventBus, PhaseAdvanced, PhaseFinished, PhaseStarted
 from nas.spaces.architecture import Architecture
 from nas.spaces.elastic import ElasticSpace
 from nas.spaces.space import Resolution
-from nas.training.data.dataset import Dataset, available_memory_bytes
+from nas.training.dataset import Dataset, available_memory_bytes
 from nas.training.supernet.batches import Augmentation, Batches
 from nas.training.supernet.checkpoint import (
     Checkpoint,
@@ -92,6 +92,13 @@ def default_recipe(dataset: Dataset) -> Recipe:
     presented = 8_000_000 if torch.cuda.is_available() else 160_000
     epochs = min(max(presented // dataset.count("train"), 4), 300 if torch.cuda.is_available() else 24)
     return Recipe(epochs=epochs, batch=64 if dataset.count("train") < 4096 else 128)
+
+
+def default_resolution(dataset: Dataset) -> Resolution:
+    """Return the resolution at which a supernet trains: the data's own up to 128, at least 32, a multiple of 32; square."""
+    side = min(max(dataset.resolution), 128) if dataset.resolution else 128
+    side = max(32, -(-side // 32) * 32)
+    return side, side
 
 
 @dataclass(frozen=True, slots=True)

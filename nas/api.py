@@ -1,0 +1,425 @@
+"""The product in Python: ``import nas``, then `nas.search`, `nas.predict` and the rest of this page.
+
+Every function answers with a frozen record of `nas.results`, raises a `nas.errors.NasError` whose message is one line, and prints nothing.
+Names and units are those of the command line: milliseconds a picture, multiply-adds (one is one MAC), accuracies in percent.
+
+Example::
+
+    import nas
+
+    result = nas.search(device="sa8295p", budget="5ms", data="photos/")
+    print(result.chosen.latency_ms, result.model)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nas import __all__ as __all__
+from nas.results import Calibrated, Estimate, Export, Exports, Measurement, Ranking, Reference, Result, Training
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from nas.events import EventBus
+    from nas.graphs.graph import Graph
+
+
+def search(
+    device: str | Sequence[str],
+    budget: str | Sequence[str] = (),
+    *,
+    minimize: Sequence[str] = (),
+    precision: str | None = None,
+    space: str = "hybrid",
+    mixers: Sequence[str] = (),
+    knobs: Sequence[str] = (),
+    evaluator: str | None = None,
+    table: str | Path | Sequence[str | Path] = (),
+    column: str | None = None,
+    data: str | Path | None = None,
+    resolution: str | int | None = None,
+    proxy_resolution: int | None = None,
+    epochs: int | None = None,
+    finetune_epochs: int | None = None,
+    searcher: str | None = None,
+    evals: int | None = None,
+    confidence: float = 0.9,
+    supernet: str | Path | None = None,
+    seed: int = 0,
+    out: str | Path | None = None,
+    storage: str | None = None,
+    exporter: str = "onnx",
+    takes: str = "normalised",
+    verify: int = 0,
+    runner: str = "",
+    batch: int | None = None,
+    bus: EventBus | None = None,
+) -> Result:
+    """Find the most accurate network that the devices run within the budgets, and write its model file.
+
+    Args:
+        device: Names or paths of profiles, or columns of a table of latencies; the first decides where one has to.
+        budget: ``5ms``, ``200fps``, ``20MB``, ``1.2GMACs``, ``5Mparams``; for one device ``NAME:8ms``.
+        minimize: Beside accuracy: ``latency`` (of every device; the default), ``macs``, ``params``, ``size``, ``memory``.
+        precision: ``fp32``, ``fp16``, ``w8a16``, ``w8a8``, or ``any``: chosen for each part. None for each device's own.
+        space: Search space.
+        mixers: Operator families to choose from, or ``green``; none for the preset's.
+        knobs: Knobs of families that are searched beside the first, as ``family.knob``.
+        evaluator: Who scores candidates; None for the space's own.
+        table: Files of known accuracies and latencies.
+        column: Of the accuracies.
+        data: Name of a data set, a folder of class folders, or a tar of one; None for the embedded digits.
+        resolution: Of the deployed network: 224, or ``192x256``.
+        proxy_resolution: Side in pixels at which the supernet trains.
+        epochs: Of the supernet's training.
+        finetune_epochs: Of the choice.
+        searcher: How candidates are proposed.
+        evals: Accuracies to compute.
+        confidence: Nominal coverage of the intervals.
+        supernet: Trained weights to start from.
+        seed: All randomness comes from it.
+        out: Run directory to make.
+        storage: URL of a shared study.
+        exporter: Format of the model file.
+        takes: What it takes: ``normalised``, ``unit`` or ``bytes``.
+        verify: How many of the front's best are measured at the end.
+        runner: Command that times ``{onnx}`` on the device, for `verify`.
+        batch: Pictures a run, for devices that state throughput.
+        bus: Told of the progress.
+
+    Raises:
+        UsageError: A wrong name or value, or an option that this search cannot use.
+        InfeasibleError: Nothing is within the budgets; the message names the nearest miss.
+        NasError: What went wrong later; `nas resume` goes on from there.
+    """
+    from nas.errors import UsageError
+    from nas.runs.lifecycle import start
+    from nas.runs.request import Request
+
+    if evals is not None and evals < 1:
+        raise UsageError(f"evals: too few, got {evals}. Expected at least 1.")
+    _check_confidence(confidence)
+    fields = {
+        "devices": tuple(_absolute(name) for name in _several(device)),
+        "budgets": tuple(_several(budget)),
+        "minimize": tuple(minimize),
+        "precision": precision,
+        "space": space,
+        "mixers": tuple(mixers),
+        "knobs": tuple(knobs),
+        "evaluator": evaluator,
+        "tables": tuple(str(Path(path).resolve()) for path in _several(table)),
+        "column": column,
+        "data": None if data is None else str(data),
+        "resolution": None if resolution is None else str(resolution),
+        "proxy_resolution": proxy_resolution,
+        "epochs": epochs,
+        "finetune_epochs": finetune_epochs,
+        "searcher": searcher,
+        "evals": evals,
+        "confidence": confidence,
+        "supernet": str(Path(supernet).resolve()) if supernet else None,
+        "seed": seed,
+        "storage": storage,
+        "exporter": exporter,
+        "takes": takes,
+        "verify": verify,
+        "runner": runner,
+        "batch": batch,
+    }
+    given = {name: value for name, value in fields.items() if value != Request.model_fields[name].default}
+    return start(Request.model_validate(given), None if out is None else Path(out), bus or _silent())
+
+
+def survey(device: str | Sequence[str], budget: str | Sequence[str] = (), *, space: str = "zoo", **options: Any) -> Result:
+    """Find the most accurate published network within the budgets; nothing is trained.
+
+    Args:
+        device: As `search`.
+        budget: As `search`.
+        space: Of published networks: ``zoo``, or ``zoo-in1k`` for weights that saw ImageNet-1k alone.
+        options: Further arguments of `search`.
+
+    Raises:
+        NasError: As `search`.
+    """
+    return search(device, budget, space=space, **options)
+
+
+def predict(
+    network: str | Path | nn.Module | Graph,
+    device: str,
+    *,
+    precision: str | None = None,
+    resolution: str | int | None = None,
+    input_shape: Sequence[int] | None = None,
+    confidence: float = 0.9,
+) -> Estimate:
+    """Estimate how long a network takes on a device; the device's own timing is given where there is one.
+
+    Args:
+        network: Name of a published network, path of a model or architecture file, a module, or a graph.
+        device: Name or path of a profile.
+        precision: For what the network leaves open; None for the device's own.
+        resolution: Of an architecture's input: 224, or ``192x256``.
+        input_shape: Of a module's input, batch first: ``(1, 3, 224, 224)``.
+        confidence: Nominal coverage of the interval, 0.5 to 0.99.
+
+    Raises:
+        UnknownNameError: No such network or device.
+        UsageError: A module without a shape, or a shape for what has its own.
+        NasError: The network cannot be read or priced.
+    """
+    from nas.runs.prediction import predict_network
+
+    _check_confidence(confidence)
+    return predict_network(network, device, precision=precision, resolution=resolution, input_shape=input_shape, confidence=confidence)
+
+
+def measure(
+    network: str | Path, device: str = "local-cpu", *, runner: str = "", threads: int = 1, resolution: str | int | None = None
+) -> Measurement:
+    """Time a network on this machine, or on any device that a command can reach.
+
+    Args:
+        network: Architecture or model file, or name of a published network; weights are random unless a file brings them.
+        device: ``local-cpu`` or ``local-cuda``.
+        runner: Command that times ``{onnx}`` and prints milliseconds.
+        threads: Of ONNX Runtime, each bound to a processor.
+        resolution: Of an architecture's input.
+
+    Raises:
+        UsageError: A device that cannot be measured from here.
+        MeasurementError: No usable timing.
+    """
+    from nas.runs.prediction import measure_network
+
+    return measure_network(str(network), device, runner=runner, threads=threads, resolution=resolution)
+
+
+def train(
+    architecture: str | Path | None = None,
+    *,
+    data: str | Path = "digits",
+    space: str | None = None,
+    images: int | None = None,
+    resolution: str | int | None = None,
+    seed: int = 0,
+    out: str | Path = "weights.safetensors",
+    bus: EventBus | None = None,
+    **settings: Any,
+) -> Training:
+    """Train the supernet of a space, or one architecture alone; a training that was interrupted goes on.
+
+    Args:
+        architecture: File of the architecture that is trained alone; None for the supernet of `space`.
+        data: Name of a data set, a folder of class folders, or a tar of one.
+        space: Whose supernet is trained; None for ``hybrid-s``.
+        images: Keep so many pictures of train and validation.
+        resolution: Of the pictures; None for what a search would take.
+        seed: All randomness comes from it.
+        out: Checkpoint to write, or to go on with.
+        bus: Told of the progress.
+        settings: Fields of `nas.training.supernet.train.Recipe`: ``epochs``, ``batch``, ``learning_rate``, ``optimizer``, ``mixed_precision``.
+
+    Raises:
+        UsageError: No such space or setting, or a space for an architecture that has its own.
+        NasError: Data that cannot be used, or a training that diverged.
+    """
+    from nas.errors import UsageError
+    from nas.runs.training import train_alone, train_supernet
+    from nas.training.data.dataset import load_dataset
+    from nas.units import parse_resolution
+
+    if architecture is not None and space is not None:
+        raise UsageError("train: --space has no effect with an architecture, which names its own. Do this: leave one of them out.")
+    size = parse_resolution(str(resolution)) if resolution else None
+    dataset = load_dataset(str(data), seed=seed, images=images)
+    listening = bus or _silent()
+    if architecture is None:
+        return train_supernet(space or "hybrid-s", dataset, Path(out), resolution=size, settings=settings, seed=seed, bus=listening)
+    return train_alone(Path(architecture), dataset, Path(out), resolution=size, settings=settings, seed=seed, bus=listening)
+
+
+def rank(
+    supernet: str | Path,
+    *,
+    data: str | Path = "digits",
+    space: str = "hybrid-s",
+    images: int | None = None,
+    count: int = 12,
+    epochs: int | None = None,
+    seed: int = 0,
+    out: str | Path = "rank",
+    bus: EventBus | None = None,
+) -> Ranking:
+    """Train members alone and say how well the supernet orders them, beside parameters and MACs as baselines.
+
+    Args:
+        supernet: Trained supernet.
+        data: That it was trained on.
+        space: Of the supernet.
+        images: Keep so many pictures of train and validation.
+        count: Networks to train alone.
+        epochs: Passes over the training pictures, for each network.
+        seed: All randomness comes from it.
+        out: Folder for the networks; finished ones are not trained again.
+        bus: Told of the progress.
+
+    Raises:
+        UsageError: Fewer than three networks, or a supernet of other classes.
+        ArtifactError: The supernet cannot be read.
+    """
+    from dataclasses import replace
+
+    from nas.errors import UsageError
+    from nas.spaces.naming import get_elastic_space
+    from nas.training.data.dataset import load_dataset
+    from nas.training.rank import rank as rank_members
+    from nas.training.supernet.train import default_recipe, load_supernet
+
+    dataset = load_dataset(str(data), seed=seed, images=images)
+    served = get_elastic_space(space, num_classes=dataset.num_classes)
+    weights = load_supernet(Path(supernet), served)
+    if weights.num_classes != dataset.num_classes:
+        raise UsageError(f"rank: the supernet has {weights.num_classes} classes, got data with {dataset.num_classes}.")
+    recipe = default_recipe(dataset)
+    recipe = replace(recipe, epochs=epochs or recipe.epochs)
+    return rank_members(served, weights, dataset, Path(out), recipe, n=count, seed=seed, bus=bus)
+
+
+def export(
+    subject: str | Path,
+    to: str | Path,
+    *,
+    trial: int | None = None,
+    weights: str | None = None,
+    precision: str | None = None,
+    quantisation: str | None = None,
+    data: str | None = None,
+    takes: str = "normalised",
+    exporter: str | None = None,
+) -> Export | Exports:
+    """Write a network as a model file that has been reloaded and compared.
+
+    Args:
+        subject: Run directory or architecture file.
+        to: File to write; its ending says the format.
+        trial: Number of another network of the run than its choice.
+        weights: Checkpoint of trained weights, or ``random``.
+        precision: ``fp32``, ``fp16``, ``w8a16``, ``w8a8``, ``mixed``, or ``all`` for one file each; None for the network's own.
+        quantisation: Other methods for a quantised file than the usual ones, in order, with commas between.
+        data: For an architecture file: what calibrates and tests a quantised file, and normalises.
+        takes: What the file takes: ``normalised``, ``unit`` or ``bytes``.
+        exporter: Name of the format, where the ending does not say it.
+
+    Raises:
+        UsageError: Something in the request is wrong; nothing has been written.
+        ArtifactError: The run or the weights cannot be read, or the written file disagrees with the network.
+    """
+    from nas.runs.export import export as write_network
+
+    return write_network(
+        subject,
+        Path(to),
+        trial=trial,
+        weights=weights,
+        precision=precision,
+        quantisation=quantisation,
+        data=data,
+        takes=takes,
+        exporter=exporter,
+    )
+
+
+def calibrate(
+    name: str, timings: str | Path, *, base: str = "sa8295p", precision: str | None = None, to: str | Path | None = None
+) -> Calibrated:
+    """Make a profile of your own device from a few timings, and say how wrong it is on networks that it has not seen.
+
+    Args:
+        name: Of the new device: lower-case letters, digits, dots and hyphens.
+        timings: CSV with the columns ``network``, ``latency_ms`` and, where several were timed, ``precision``.
+        base: A related device that is known; its family is the prior.
+        precision: Of rows that name none.
+        to: Folder for the profile; None for the user's device folder.
+
+    Raises:
+        UsageError: The name is taken, or the timings cannot be used.
+        ArtifactError: The folder cannot be written.
+    """
+    from nas.devices.new_device import make_profile
+
+    return make_profile(name, Path(timings), base=base, precision=precision, to=None if to is None else Path(to))
+
+
+def load_run(path: str | Path) -> Result:
+    """Return what is known of a run, finished or not, without touching it.
+
+    Raises:
+        ArtifactError: No run, or one of another version.
+    """
+    from nas.runs.lifecycle import show
+
+    return show(Path(path))
+
+
+def list_devices(pattern: str = "*") -> tuple[str, ...]:
+    """Return the names of all profiles that match a pattern such as ``"sa8*"``, sorted, without reading any."""
+    from nas.devices.profile import profile_files
+
+    return tuple(sorted(name for name in profile_files() if fnmatchcase(name, pattern)))
+
+
+def list_spaces(pattern: str = "*") -> tuple[str, ...]:
+    """Return the names of all search spaces, presets included, that match a pattern."""
+    from nas.spaces.space import spaces
+
+    names = (f"{family}-{preset}" if preset else family for family, kind in spaces.items() for preset in kind.presets or ("",))
+    return tuple(name for name in names if fnmatchcase(name, pattern))
+
+
+def list_references(pattern: str = "*") -> tuple[Reference, ...]:
+    """Return the published networks that are built here and whose name matches a pattern, in their deploy form."""
+    from nas.spaces.reference import references
+    from nas.units import write_resolution
+
+    return tuple(
+        Reference(
+            name=variant.name,
+            system=variant.system,
+            space=name,
+            params=variant.params,
+            macs=variant.macs,
+            resolution=write_resolution(variant.resolution),
+            top1_pct=variant.top1_pct,
+        )
+        for name, kind in references.items()
+        for variant in kind.variants().values()
+        if fnmatchcase(variant.name, pattern)
+    )
+
+
+def _several(value: Any) -> list[Any]:
+    return [value] if isinstance(value, str | Path) else list(value)
+
+
+def _absolute(device: str) -> str:
+    return str(Path(device).resolve()) if device.endswith(".toml") else device
+
+
+def _silent() -> EventBus:
+    from nas.events import EventBus
+
+    return EventBus()
+
+
+def _check_confidence(value: float) -> None:
+    from nas.errors import UsageError
+
+    if not 0.5 <= value <= 0.99:
+        raise UsageError(f"confidence: out of range, got {value}. Expected 0.5 to 0.99.")

@@ -1,0 +1,675 @@
+"""What commands and functions answer: frozen, typed, and the contract of ``--format json``.
+
+A result prints well: as text, as a table in a notebook, as a data frame where pandas is installed. Its JSON is
+`model_dump`; ``nas schema NAME`` prints the JSON Schema of each. Fields that a run has not come to are left out of the
+dump; `None` says that a value is known not to exist.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Basis = Literal["measured", "estimated", "proxy"]
+"""How a latency is known: by the device itself, by a model, or by a device that stands in for it."""
+
+Cell = str | int | float | None
+
+
+class Record(BaseModel):
+    """Base of all results: frozen; keys that a later version added are passed over when an older one reads them."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, ser_json_inf_nan="null")
+
+    def dump(self) -> dict[str, Any]:
+        """Return the JSON contract's data: every field that was set, in order."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
+    def rows(self) -> list[dict[str, Cell]]:
+        """Return the result as rows of a table."""
+        return [{key: value for key, value in self.dump().items() if isinstance(value, str | int | float | None)}]
+
+    def to_frame(self) -> Any:
+        """Return the rows as a `pandas.DataFrame`.
+
+        Raises:
+            UsageError: pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError:
+            from nas.errors import UsageError
+
+            raise UsageError("to_frame: pandas is not installed. Do this: pip install pandas.") from None
+        return pandas.DataFrame(self.rows())
+
+    def _repr_html_(self) -> str:
+        """Return a table for notebooks."""
+        rows = self.rows()
+        columns = list(dict.fromkeys(key for row in rows for key in row))
+        head = "".join(f"<th>{escape(column)}</th>" for column in columns)
+        body = "".join("<tr>" + "".join(f"<td>{escape(_shown(row.get(column)))}</td>" for column in columns) + "</tr>" for row in rows)
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _shown(value: Cell) -> str:
+    return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+class Genotype(Record):
+    """An architecture as JSON: what `nas.spaces.architecture.Architecture` reads."""
+
+    space: str
+    version: int
+    genes: tuple[int | str, ...]
+
+
+class DeviceLatency(Record):
+    """The latency of one network on one device, in ms a frame.
+
+    Attributes:
+        latency_ms: Central value.
+        lower_ms: Lower end of the interval.
+        upper_ms: Upper end; budgets are judged by it.
+        basis: How it is known.
+        precision: At which the network runs there; ``mixed`` where its parts differ.
+        extrapolated: Whether the estimate left what its model was calibrated on.
+        budget_ms: Of this device, where there is one.
+        margin_ms: Budget less upper end.
+    """
+
+    latency_ms: float
+    lower_ms: float
+    upper_ms: float
+    basis: Basis
+    precision: str
+    extrapolated: bool = False
+    budget_ms: float | None = None
+    margin_ms: float | None = None
+
+    @property
+    def known_as(self) -> str:
+        """``measured``, ``estimated``, ``proxy``, or ``extrapolated`` where an estimate left the calibrated range."""
+        return "extrapolated" if self.basis == "estimated" and self.extrapolated else self.basis
+
+
+class Point(Record):
+    """One network of a front.
+
+    Attributes:
+        key: Of its architecture.
+        architecture: Its genes.
+        devices: Latency by device; the first device's stands beside it too.
+        latency_ms: On the first device.
+        lower_ms: Lower end there.
+        upper_ms: Upper end there.
+        precision: There.
+        resolution: Of the input: 224, or ``192x256``.
+        accuracy_pct: Final accuracy, on the test pictures (for published networks as published); None where it was not fine-tuned.
+        float_accuracy_pct: The same before quantisation.
+        validation_accuracy_pct: After fine-tuning.
+        supernet_accuracy_pct: The score that the search went by: on validation pictures at the proxy resolution.
+        macs: Multiply-adds of one picture.
+        params: Parameters of the deploy form.
+        size_bytes: Of the exported file, where it is an objective.
+        memory_bytes: Peak of activations, where it is an objective.
+        trial: Its number in the study.
+        network: Published name.
+        weights: Which published weights.
+        pretraining: Of these weights.
+        distilled: Whether they were.
+        source: Who published the accuracy.
+    """
+
+    key: str
+    architecture: Genotype
+    devices: dict[str, DeviceLatency]
+    latency_ms: float
+    lower_ms: float
+    upper_ms: float
+    precision: str
+    resolution: int | str
+    accuracy_pct: float | None = None
+    supernet_accuracy_pct: float | None = None
+    macs: int
+    params: int
+    size_bytes: int | None = None
+    memory_bytes: int | None = None
+    network: str | None = None
+    weights: str | None = None
+    pretraining: str | None = None
+    distilled: str | None = None
+    source: str | None = None
+    trial: int | None = None
+    float_accuracy_pct: float | None = None
+    validation_accuracy_pct: float | None = None
+
+    @property
+    def name(self) -> str:
+        """The published name with its weights, else the key."""
+        return f"{self.network} ({self.weights}, {self.pretraining})" if self.network else self.key
+
+    @property
+    def compared_accuracy_pct(self) -> float:
+        """The accuracy by which a search compared it: on validation, else published."""
+        value = self.accuracy_pct if self.supernet_accuracy_pct is None else self.supernet_accuracy_pct
+        return float("nan") if value is None else value
+
+
+class Share(Record):
+    """The part of a latency that a stage or a kind of operator takes."""
+
+    name: str
+    latency_ms: float
+    share_pct: float
+
+
+class BudgetChange(Record):
+    """What a smaller or larger budget would have bought: `factor` times all budgets."""
+
+    factor: float
+    network: str | None
+    accuracy_pct: float | None
+    line: str
+
+
+class WhyNotMore(Record):
+    """What keeps a more accurate network out of the budgets.
+
+    Attributes:
+        network: The most accurate one that was excluded; None where there is none.
+        architecture: Its genes.
+        accuracy_pct: Its accuracy.
+        device: Whose budget it breaks most.
+        upper_ms: Its upper end there.
+        over_pct: By how much it breaks that budget.
+        stages: Where its time goes, largest first.
+        operators: The same by kind of operator.
+        budget_changes: What a little less and a little more would buy.
+        lines: The same in words.
+    """
+
+    network: str | None
+    architecture: Genotype | None = None
+    accuracy_pct: float | None = None
+    device: str | None = None
+    upper_ms: float | None = None
+    over_pct: float | None = None
+    stages: tuple[Share, ...] = ()
+    operators: tuple[Share, ...] = ()
+    budget_changes: tuple[BudgetChange, ...] = ()
+    lines: tuple[str, ...] = ()
+
+
+class Compared(Record):
+    """A candidate of the last comparison, with its accuracy on the pictures that were compared."""
+
+    key: str
+    supernet_accuracy_pct: float
+
+
+class Verification(Record):
+    """One network of a front, timed on its device.
+
+    Attributes:
+        key: Of its architecture.
+        line: The same in words.
+        device: What was timed on.
+        precision: Of the file.
+        median_ms: Of the samples.
+        iqr_ms: Their interquartile range.
+        samples_ms: In order.
+        runtime: What executed it.
+        threads: That it had.
+        pinned: Whether they were bound to processors.
+        error_pct: Of the estimate.
+        inside: Whether the timing lies inside the interval.
+    """
+
+    key: str
+    line: str
+    device: str | None = None
+    precision: str | None = None
+    median_ms: float | None = None
+    iqr_ms: float | None = None
+    samples_ms: tuple[float, ...] = ()
+    runtime: str | None = None
+    threads: int | None = None
+    pinned: bool | None = None
+    error_pct: float | None = None
+    inside: bool | None = None
+
+
+class Result(Record):
+    """What a search has found, finished or not (``search``, ``show``, ``resume``).
+
+    Attributes:
+        run_dir: The run directory.
+        status: ``finished``, ``running``, ``interrupted`` or ``failed``.
+        chosen: The choice.
+        front: Networks that no other beats in every objective.
+        zoo: Published networks within the same budgets.
+        model: The exported file; None where there is none.
+        model_reason: Why there is none.
+        evaluations: Accuracies that were computed.
+        proposals: Candidates that were looked at.
+        seconds: By phase.
+        notices: What a person should know.
+        why: Why this choice.
+        blocks: The choice in words, a line a stage.
+        compared: The candidates that were told apart picture by picture.
+        knee: Key of the front's knee.
+        objectives: Their names, accuracy first.
+        hypervolume_history: After each evaluation.
+        model_sha256: Of the file.
+        lacking_operators: Operators that a device lacks.
+        sensitivity_db: Signal-to-noise ratio of the scores where one block alone has 8 bits.
+        why_not_more: What keeps a more accurate network out.
+        verified: Timings of the front's best.
+        phase: Of an unfinished run.
+        done: Steps of that phase.
+        total: Its number of steps.
+        eta_s: Seconds that it still takes.
+        evaluations_per_s: Pace of the search.
+        best_accuracy_pct: So far.
+        front_size: So far.
+        hypervolume: So far.
+        error: Why a run failed.
+    """
+
+    run_dir: str
+    status: str
+    chosen: Point | None = None
+    front: tuple[Point, ...] = ()
+    zoo: tuple[Point, ...] = ()
+    model: str | None = None
+    model_reason: str | None = None
+    evaluations: int = 0
+    proposals: int = 0
+    seconds: dict[str, float] = Field(default_factory=dict)
+    notices: tuple[str, ...] = ()
+    why: str = ""
+    blocks: tuple[str, ...] = ()
+    compared: tuple[Compared, ...] = ()
+    knee: str | None = None
+    objectives: tuple[str, ...] = ()
+    hypervolume_history: tuple[float, ...] = ()
+    model_sha256: str | None = None
+    lacking_operators: tuple[str, ...] = ()
+    sensitivity_db: dict[str, float] = Field(default_factory=dict)
+    why_not_more: WhyNotMore | None = None
+    verified: tuple[Verification, ...] = ()
+    phase: str | None = None
+    done: int | None = None
+    total: int | None = None
+    eta_s: float | None = None
+    evaluations_per_s: float | None = None
+    best_accuracy_pct: float | None = None
+    front_size: int | None = None
+    hypervolume: float | None = None
+    error: str | None = None
+
+    def rows(self) -> list[dict[str, Cell]]:
+        """Return the front, a row a network."""
+        return [_row(point, chosen=self.chosen is not None and point.key == self.chosen.key) for point in self.front]
+
+    def plot(self, device: str | None = None) -> Figure:
+        """Return a figure of the front: accuracy over latency on a device (the first by default), intervals included.
+
+        Raises:
+            UsageError: matplotlib is not installed, or the front is empty.
+        """
+        from nas.errors import UsageError
+
+        if not self.front:
+            raise UsageError(f"plot: the run {Path(self.run_dir).name} has no front yet.")
+        where = device or next(iter(self.front[0].devices))
+        if where not in self.front[0].devices:
+            raise UsageError(f"plot: unknown device, got {where!r}. Expected one of {', '.join(self.front[0].devices)}.")
+        return front_figure(self.front, chosen=self.chosen, device=where)
+
+
+def _row(point: Point, *, chosen: bool) -> dict[str, Cell]:
+    row: dict[str, Cell] = {"network": point.name, "chosen": "→" if chosen else "", "accuracy_pct": point.accuracy_pct}
+    if point.supernet_accuracy_pct is not None:
+        row["supernet_accuracy_pct"] = point.supernet_accuracy_pct
+    for device, latency in point.devices.items():
+        row |= {f"{device} ms": latency.latency_ms, f"{device} interval": f"{latency.lower_ms:.3g}–{latency.upper_ms:.3g}"}
+    return row | {"precision": point.precision, "macs": point.macs, "params": point.params, "resolution": point.resolution}
+
+
+class Fronts(Record):
+    """A front as a run keeps it while it works."""
+
+    front: tuple[Point, ...]
+
+
+class OperatorShare(Record):
+    """The part of an estimate that one operator takes, after the runtime's fusions."""
+
+    name: str
+    op: str
+    latency_ms: float
+
+
+class Interval(Record):
+    """A latency with the ends of its interval, in ms."""
+
+    latency_ms: float
+    lower_ms: float
+    upper_ms: float
+
+
+class Estimate(Record):
+    """How long a network takes on a device (``predict``).
+
+    Attributes:
+        network: As it was named.
+        device: The profile.
+        precision: At which it runs; ``mixed`` where its operators differ.
+        runtime: Of the profile.
+        quantity: ``latency``, or ``reciprocal_throughput``.
+        batch: Pictures a run.
+        latency_ms: Central value, a picture.
+        lower_ms: Lower end of the interval.
+        upper_ms: Upper end.
+        confidence: Nominal coverage of the interval.
+        basis: How it is known.
+        extrapolated: Whether the model left what it was calibrated on.
+        extrapolated_why: In words.
+        unsupported: Operators that the device or its model lacks; the figures leave them out.
+        macs: Multiply-adds of one picture.
+        params: Parameters.
+        operators: The breakdown of the model's estimate.
+        repeats_within_pct: Median difference of two measurements there, for a measured latency.
+        estimated: What the model alone would say, for a measured latency.
+    """
+
+    network: str
+    device: str
+    precision: str
+    runtime: str
+    quantity: str
+    batch: int
+    latency_ms: float
+    lower_ms: float
+    upper_ms: float
+    confidence: float
+    basis: Basis
+    extrapolated: bool
+    extrapolated_why: tuple[str, ...]
+    unsupported: tuple[str, ...]
+    macs: int
+    params: int
+    operators: tuple[OperatorShare, ...]
+    repeats_within_pct: float | None = None
+    estimated: Interval | None = None
+
+
+class Measurement(Record):
+    """Timings of one network on a device (``measure``).
+
+    Attributes:
+        device: What was timed on.
+        precision: Of the file.
+        median_ms: Of the samples.
+        iqr_ms: Their interquartile range.
+        samples_ms: In order.
+        runtime: What executed it, with its version.
+        threads: That it had; None where unknown.
+        pinned: Whether they were bound to processors of their own.
+        network: As it was named.
+    """
+
+    device: str
+    precision: str
+    median_ms: float
+    iqr_ms: float
+    samples_ms: tuple[float, ...]
+    runtime: str
+    threads: int | None
+    pinned: bool
+    network: str
+
+
+class HeldOut(Record):
+    """One network, predicted without its own timing."""
+
+    name: str
+    measured_ms: float
+    latency_ms: float
+    lower_ms: float
+    upper_ms: float
+
+
+class Scores(Record):
+    """How good predictions are: errors, coverage and rank correlation against timings.
+
+    Attributes:
+        networks: What was tested.
+        networks_tested: How many different ones.
+        mean_error_pct: Of |predicted / measured − 1|.
+        mean_error_interval_pct: 90 % bootstrap interval over networks.
+        median_error_pct: The same, median.
+        median_error_interval_pct: 90 % bootstrap interval over networks.
+        within_10_pct: Share of networks within 10 %.
+        within_25_pct: Share within 25 %.
+        spearman: Rank correlation; None where it is not defined.
+        coverage_pct: Share of timings inside their interval.
+        halfwidth_pct: Median half width of the intervals.
+    """
+
+    networks: tuple[HeldOut, ...]
+    networks_tested: int
+    mean_error_pct: float
+    mean_error_interval_pct: tuple[float, float]
+    median_error_pct: float
+    median_error_interval_pct: tuple[float, float]
+    within_10_pct: float
+    within_25_pct: float
+    spearman: float | None
+    coverage_pct: float
+    halfwidth_pct: float | None
+
+
+class Calibrated(Record):
+    """A new device's profile (``devices calibrate``).
+
+    Attributes:
+        name: Of the device.
+        path: Of its profile.
+        base: The related device whose family was the prior.
+        precisions: How good the fit is on networks that it has not seen, by precision.
+        broken: Timings that were left out, with the reason.
+    """
+
+    name: str
+    path: str
+    base: str
+    precisions: dict[str, Scores]
+    broken: tuple[str, ...]
+
+
+class Reference(Record):
+    """A published network that is built here (``spaces references``)."""
+
+    name: str
+    system: str
+    space: str
+    params: int
+    macs: int
+    resolution: int | str
+    top1_pct: float | None
+
+
+class Contribution(Record):
+    """What a study holds when a worker has done its part (``worker``)."""
+
+    storage: str
+    study: str
+    evaluations: int
+    proposals: int
+
+
+class Baseline(Record):
+    """How well a count orders networks."""
+
+    kendall: float | None
+
+
+class Contestant(Record):
+    """A network of a ranking: its accuracy trained alone beside its score."""
+
+    architecture: str
+    alone_accuracy_pct: float
+    shared_accuracy_pct: float
+    params: int
+    macs: int
+
+
+class Ranking(Record):
+    """How well scores order networks that were trained alone (``rank``)."""
+
+    n: int
+    kendall: float | None
+    kendall_interval: tuple[float, float] | None
+    spearman: float | None
+    top_tenth_kendall: float | None
+    baselines: dict[str, Baseline]
+    networks: tuple[Contestant, ...]
+
+
+class Training(Record):
+    """What a training has made (``train``).
+
+    Attributes:
+        file: The checkpoint.
+        kind: ``supernet`` or ``member``.
+        space: Of the weights.
+        data: Name and content address of the data.
+        resolution: Height and width in pixels.
+        epochs: Passes over the training pictures.
+        validation_accuracy_pct: By member.
+        weights: Content address of a supernet's weights.
+        seconds: Of this session.
+    """
+
+    file: str
+    kind: Literal["supernet", "member"]
+    space: str
+    data: str
+    resolution: tuple[int, int]
+    epochs: int
+    validation_accuracy_pct: dict[str, float]
+    weights: str | None = None
+    seconds: float
+
+
+class Export(Record):
+    """A model file (``export``).
+
+    Attributes:
+        path: Where it is.
+        format: Exporter's name.
+        precision: Of its arithmetic.
+        architecture: Whose weights it holds.
+        weights: What they are.
+        sha256: Of its bytes.
+        size_bytes: Of the file.
+        max_difference: Between module and reloaded file on the probe input.
+        accuracy_pct: On the test pictures, in the runtime; None where there are no data.
+        operators: Kinds in the file, with counts.
+    """
+
+    path: str
+    format: str
+    precision: str
+    architecture: Genotype
+    weights: str
+    sha256: str
+    size_bytes: int
+    max_difference: float
+    accuracy_pct: float | None
+    operators: dict[str, int]
+
+
+class ExportAtPrecision(Record):
+    """One row of ``export --precision all``."""
+
+    precision: str
+    path: str
+    latency_ms: float
+    lower_ms: float
+    upper_ms: float
+    extrapolated: bool
+    size_bytes: int
+    accuracy_pct: float | None
+    float_parts: tuple[str, ...]
+
+
+class Exports(Record):
+    """One network at every precision (``export --precision all``)."""
+
+    device: str
+    architecture: Genotype
+    precisions: tuple[ExportAtPrecision, ...]
+
+    def rows(self) -> list[dict[str, Cell]]:
+        """Return a row a precision."""
+        return [row for precision in self.precisions for row in precision.rows()]
+
+
+def front_figure(
+    front: Sequence[Point], *, chosen: Point | None, device: str, others: Mapping[str, Sequence[Point]] | None = None
+) -> Figure:
+    """Return accuracy against latency as a figure, with intervals and the budget.
+
+    Args:
+        front: Its points.
+        chosen: The choice, marked.
+        device: Whose latency is drawn.
+        others: Further points by label, drawn behind.
+
+    Raises:
+        UsageError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        from nas.errors import UsageError
+
+        raise UsageError("plot: matplotlib is not installed. Do this: pip install matplotlib.") from None
+    behind = others or {}
+    figure = Figure(figsize=(8, 5), dpi=120, layout="constrained")
+    axes = figure.add_subplot()
+    for label, points in behind.items():
+        xs = [point.devices[device].latency_ms for point in points]
+        axes.plot(xs, [point.compared_accuracy_pct for point in points], "s", ms=3.5, color="0.65", label=label)
+    ordered = sorted(front, key=lambda point: point.devices[device].latency_ms)
+    latencies = [point.devices[device] for point in ordered]
+    xs, ys = [at.latency_ms for at in latencies], [point.compared_accuracy_pct for point in ordered]
+    spread = [[at.latency_ms - at.lower_ms for at in latencies], [at.upper_ms - at.latency_ms for at in latencies]]
+    axes.errorbar(xs, ys, xerr=spread, fmt="o-", ms=5, lw=1, elinewidth=0.8, capsize=2, color="C0", label="front, with intervals")
+    if chosen is not None:
+        axes.plot([chosen.devices[device].latency_ms], [chosen.compared_accuracy_pct], "*", ms=15, color="C3", label="choice")
+    if budget_ms := next((at.budget_ms for at in latencies if at.budget_ms is not None), None):
+        axes.axvline(budget_ms, color="C3", lw=1, ls="--", label=f"budget {budget_ms:g} ms")
+    bases = {point.devices[device].basis for points in (front, *behind.values()) for point in points}
+    axes.set_xlabel(f"latency on {device}, ms ({' or '.join(sorted(bases)) or 'estimated'})")
+    axes.set_ylabel("top-1 accuracy, %")
+    axes.set_xscale("log")
+    axes.grid(alpha=0.3, which="both")
+    axes.legend(fontsize=8)
+    return figure
+
+
+def as_rows(records: Sequence[Record]) -> list[dict[str, Cell]]:
+    """Return the rows of several results."""
+    return [row for record in records for row in record.rows()]

@@ -1,0 +1,147 @@
+"""Options that a search cannot use are refused: an option has an effect, or an error says why it has none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from nas.errors import UsageError
+from nas.runs.request import Request
+from nas.searching.judge import Target
+from nas.spaces.space import SearchSpace
+from nas.training.accuracy_table import holds_accuracies
+from nas.training.evaluator import Evaluator
+
+Check = Callable[[Request, type[Evaluator], type[SearchSpace]], str]
+"""Says why an option has no effect; the empty string where it has one."""
+
+
+def _always(request: Request, kind: type[Evaluator], family: type[SearchSpace]) -> str:  # noqa: ARG001
+    return ""
+
+
+def _not_in_a_survey(request: Request, kind: type[Evaluator], family: type[SearchSpace]) -> str:  # noqa: ARG001
+    return "every member of the space is judged, nothing is drawn or proposed" if kind.surveys else ""
+
+
+def _with_data(request: Request, kind: type[Evaluator], family: type[SearchSpace]) -> str:  # noqa: ARG001
+    return "" if "data" in kind.needs else "its accuracies are known without data"
+
+
+def _with_supernet(request: Request, kind: type[Evaluator], family: type[SearchSpace]) -> str:  # noqa: ARG001
+    return "" if "supernet" in kind.needs else "no shared weights are trained"
+
+
+def _with_training(request: Request, kind: type[Evaluator], family: type[SearchSpace]) -> str:
+    if request.supernet:
+        return "the supernet of --supernet is trained already"
+    return _with_supernet(request, kind, family)
+
+
+def _with_delivery(request: Request, kind: type[Evaluator], family: type[SearchSpace]) -> str:  # noqa: ARG001
+    return "" if "data" in kind.needs or kind.module is not Evaluator.module else "no model file is written"
+
+
+def _of_space(option: str) -> Check:
+    def check(request: Request, kind: type[Evaluator], family: type[SearchSpace]) -> str:  # noqa: ARG001
+        return "" if option in family.options else f"space {request.space} has no such choice"
+
+    return check
+
+
+def _resolution(request: Request, kind: type[Evaluator], family: type[SearchSpace]) -> str:  # noqa: ARG001
+    if "resolution" not in family.options and request.tables:
+        return "a table's figures are those of one resolution"
+    return ""
+
+
+def _tables(request: Request, kind: type[Evaluator], family: type[SearchSpace]) -> str:  # noqa: ARG001
+    if "table" in kind.needs or not any(holds_accuracies(Path(path)) for path in request.tables):
+        return ""
+    return "the evaluator reads no table of accuracies"
+
+
+def _column(request: Request, kind: type[Evaluator], family: type[SearchSpace]) -> str:  # noqa: ARG001
+    return "" if "table" in kind.needs else "no table of accuracies is read"
+
+
+def _runner(request: Request, kind: type[Evaluator], family: type[SearchSpace]) -> str:  # noqa: ARG001
+    return "" if request.verify else "nothing is measured without --verify"
+
+
+CHECKS: Mapping[str, tuple[str, Check]] = {
+    "devices": ("--device", _always),
+    "budgets": ("--budget", _always),
+    "minimize": ("--minimize", _always),
+    "precision": ("--precision", _always),
+    "space": ("--space", _always),
+    "mixers": ("--mixers", _of_space("mixers")),
+    "knobs": ("--knobs", _of_space("knobs")),
+    "evaluator": ("--evaluator", _always),
+    "tables": ("--table", _tables),
+    "column": ("--column", _column),
+    "data": ("--data", _with_data),
+    "resolution": ("--resolution", _resolution),
+    "proxy_resolution": ("--proxy-resolution", _with_training),
+    "epochs": ("--epochs", _with_training),
+    "finetune_epochs": ("--finetune-epochs", _with_data),
+    "searcher": ("--searcher", _not_in_a_survey),
+    "evals": ("--evals", _not_in_a_survey),
+    "confidence": ("--confidence", _always),
+    "supernet": ("--supernet", _with_supernet),
+    "seed": ("--seed", _not_in_a_survey),
+    "storage": ("--storage", _not_in_a_survey),
+    "verify": ("--verify", _always),
+    "exporter": ("--exporter", _with_delivery),
+    "takes": ("--input", _with_data),
+    "runner": ("--runner", _runner),
+    "batch": ("--batch", _always),
+}
+"""Each option's flag and its check; `check_batch` looks at ``--batch`` once the devices are known."""
+
+
+def check_options(request: Request, kind: type[Evaluator], family: type[SearchSpace]) -> None:
+    """Refuse the options that were given and have no effect, all in one line.
+
+    Args:
+        request: Its `model_fields_set` says what was given.
+        kind: The evaluator.
+        family: Of the space.
+
+    Raises:
+        UsageError: There are such.
+    """
+    faults = []
+    for name in Request.model_fields:
+        flag, check = CHECKS[name]
+        if (
+            name in request.model_fields_set
+            and getattr(request, name) != Request.model_fields[name].default
+            and (why := check(request, kind, family))
+        ):
+            faults.append(f"{flag} has no effect with --space {request.space}: {why}")
+    if faults:
+        raise UsageError(f"search: {'; '.join(faults)}. Do this: leave {'it' if len(faults) == 1 else 'them'} out.")
+
+
+def check_batch(request: Request, targets: Sequence[Target]) -> None:
+    """Refuse ``--batch`` where every device states latency.
+
+    Raises:
+        UsageError: It has no effect.
+    """
+    if request.batch and all(target.profile.quantity == "latency" for target in targets):
+        raise UsageError("search: --batch has no effect: every device states the latency of one picture. Do this: leave it out.")
+
+
+def table_of_accuracies(request: Request) -> Path | None:
+    """Return the file of known accuracies among a request's tables.
+
+    Raises:
+        DataError: A file that is no table.
+        UsageError: Two of them hold accuracies.
+    """
+    found = [Path(path) for path in request.tables if holds_accuracies(Path(path))]
+    if len(found) > 1:
+        raise UsageError(f"--table: two tables hold accuracies, got {found[0]} and {found[1]}. Do this: leave one out.")
+    return found[0] if found else None

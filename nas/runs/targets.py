@@ -1,0 +1,153 @@
+"""What a search is for: devices at their precisions, and the goal that their budgets make."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nas.devices.latency_table import LatencyTable, read_latency_table
+from nas.devices.predictor import load_predictor
+from nas.devices.profile import Origin, PrecisionProfile, Profile, find_profile, load_profile
+from nas.errors import UnknownNameError, UsageError
+from nas.searching.judge import Target
+from nas.searching.objective import COSTS, Budget, Goal, Objective
+from nas.spaces.precision import PrecisionSpace
+from nas.spaces.space import SearchSpace
+from nas.units import PRECISIONS, Limit, parse_limit
+
+if TYPE_CHECKING:
+    from nas.spaces.elastic import ElasticSpace
+
+
+def choose_by_part(space: ElasticSpace, targets: Sequence[Target]) -> tuple[SearchSpace, list[Target]]:
+    """Return a space whose members choose a precision for each part, and one target a device.
+
+    Raises:
+        UsageError: The devices have no precision in common, or a latency model that prices one precision at a time.
+    """
+    devices = list(dict.fromkeys(target.profile.name for target in targets))
+    common = [p for p in PRECISIONS if all((d, p) in {(t.profile.name, t.precision) for t in targets} for d in devices)]
+    if not common:
+        raise UsageError(f"--precision any: {' and '.join(devices)} have no precision in common. Do this: leave --precision out.")
+    chosen = [next(t for t in targets if t.profile.name == device and t.precision == common[0]) for device in devices]
+    if len(common) == 1:
+        return space, chosen
+    for target in chosen:
+        models = {id(t.predictor) for t in targets if t.profile.name == target.profile.name}
+        if target.predictor is None or not target.predictor.prices_mixed or len(models) > 1:
+            known = ", ".join(common)
+            raise UsageError(
+                f"--precision any: the latency model of {target.profile.name} prices one precision at a time. Do this: --precision with one of {known}."
+            )
+    return PrecisionSpace(space, common), chosen
+
+
+def load_targets(devices: Sequence[str], precision: str | None = None, tables: Sequence[str] = (), space: str = "") -> list[Target]:
+    """Return the targets that a user means by device names and a precision (``any``: all that each device has a model for).
+
+    Args:
+        devices: Names or paths of profiles, or columns of latency tables.
+        precision: One of `nas.units.PRECISIONS`, ``any``, or None for each device's default.
+        tables: Files of published latencies, one column a device.
+        space: Of the tables' rows.
+
+    Raises:
+        UsageError: An unknown device, a device given twice, a precision that a device lacks or has no latency model for.
+        DataError: A file that is no latency table.
+    """
+    columns = {device: table for table in (read_latency_table(Path(path), space) for path in tables) for device in table.ms}
+    targets: list[Target] = []
+    for device in devices:
+        if device in columns:
+            targets.append(_tabled(device, columns[device], precision))
+            continue
+        profile, folder = load_profile(device), find_profile(device).parent
+        if profile.name in {target.profile.name for target in targets}:
+            raise UsageError(f"device {profile.name}: given twice.")
+        if precision == "any":
+            names = [name for name in PRECISIONS if name in profile.precisions and profile.at(name).predictor]
+        else:
+            names = [precision or profile.default_precision]
+        targets += [Target(profile, name, load_predictor(profile, name, folder)) for name in names or [profile.default_precision]]
+    return targets
+
+
+def _tabled(device: str, table: LatencyTable, precision: str | None) -> Target:
+    """Return a device whose latencies are a table's; isomorphic networks have the mean of their rows."""
+    if precision is not None:
+        raise UsageError(
+            f"--precision: the latencies of {device} are a table's, at the one precision that was timed. Do this: leave it out."
+        )
+    groups: dict[str, list[float]] = {}
+    for architecture, ms in zip(table.architectures, table.column(device).tolist(), strict=True):
+        groups.setdefault(table.space.identity(architecture), []).append(ms)
+    name = re.sub(r"[^a-z0-9.-]+", "-", device.lower()).strip("-.") or "table"
+    origin = Origin(title=f"column {device} of {table.path.name}")
+    profile = Profile(
+        name=name,
+        title=device,
+        kind="asic",
+        runtime="table",
+        default_precision="fp32",
+        precisions={"fp32": PrecisionProfile()},
+        origin=origin,
+    )
+    return Target(profile, "fp32", None, {identity: sum(group) / len(group) for identity, group in groups.items()})
+
+
+def make_goal(targets: Sequence[Target], budgets: Sequence[str], *, batch: int | None = None, minimize: Sequence[str] = ()) -> Goal:
+    """Return the goal of a search: accuracy against each device's latency or other costs, within budgets as a user writes them.
+
+    Args:
+        targets: The devices.
+        budgets: ``5ms``, ``20MB`` or ``device:8ms``. One without a device bounds every device that has none of its own.
+        batch: Images a run, where the user gave it.
+        minimize: Words of `COSTS`; none for ``latency``.
+
+    Raises:
+        UsageError: A cost that is none, or given twice; a budget that cannot be read, of a device that is not searched for, given twice, or in milliseconds
+            for a device whose profile states throughput.
+    """
+    profiles = {target.profile.name: target.profile for target in targets}
+    objectives = [Objective("accuracy_pct", "maximize")]
+    for word in minimize or ("latency",):
+        if word not in COSTS:
+            raise UnknownNameError("cost to minimize", word, COSTS)
+        names = [f"{COSTS[word]}/{name}" for name in profiles] if word == "latency" else [COSTS[word]]
+        objectives += [Objective(name, "minimize") for name in names]
+    if len({objective.name for objective in objectives}) < len(objectives):
+        raise UsageError(f"minimize: a cost given twice, got {list(minimize)!r}.")
+    found: dict[str, Budget] = {}
+    general: dict[str, Limit] = {}
+    for text in budgets:
+        device, colon, rest = text.rpartition(":")
+        limit = parse_limit(rest if colon else text)
+        if colon and device not in profiles:
+            raise UsageError(
+                f"budget: {text!r} is for a device that is not asked for, got {device!r}. Expected one of: {', '.join(profiles)}."
+            )
+        if colon and limit.quantity not in ("latency", "throughput"):
+            raise UsageError(f"budget: a budget of {limit.quantity} belongs to no device, got {text!r}. Do this: --budget {limit.text}.")
+        name = f"{limit.quantity}/{device}" if colon else limit.quantity
+        if name in found or name in general:
+            raise UsageError(f"budget: two budgets of one kind, got {text!r}. Do this: keep one of them.")
+        if colon:
+            found[name] = Budget(name, limit, device)
+        else:
+            general[name] = limit
+    for name, limit in general.items():
+        if limit.quantity in ("latency", "throughput"):
+            own = {b.device for b in found.values() if b.limit.quantity == limit.quantity}
+            found |= {f"{name}/{device}": Budget(f"{name}/{device}", limit, device) for device in profiles if device not in own}
+        else:
+            found[name] = Budget(name, limit)
+    for budget in found.values():
+        profile = profiles.get(budget.device)
+        if profile is None or profile.quantity == "latency" or budget.limit.quantity != "latency" or batch:
+            continue
+        if f"throughput/{budget.device}" not in found:
+            remedy = "Do this: give a budget such as 200fps, or --batch N for the time of N images at full load."
+            raise UsageError(f"budget: {budget.device} states throughput, not latency, got {budget.limit.text!r}. {remedy}")
+    return Goal(tuple(objectives), tuple(sorted(found.values(), key=lambda budget: budget.name)))
