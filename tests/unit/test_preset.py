@@ -48,13 +48,14 @@ def test_operators_that_a_device_lacks_are_named_by_the_graph_and_by_the_file(tm
     from nas.runs.delivery import lacking_operators
     from nas.runs.problem import Problem
     from nas.runs.request import Request
+    from nas.training.evaluator import evaluators
 
     path = write_device(tmp_path)
     path.write_text(path.read_text().replace("[precisions.fp16]", '[precisions.fp16]\nunsupported_ops = ["Softmax", "Gelu"]'))
     targets, space = load_targets([str(path)]), get_space("tiny-published")
     goal = make_goal(targets, [])
     request = Request(devices=(str(path),), space="tiny-published")
-    problem = Problem(request, targets, goal, space, Judge(space, goal, targets))
+    problem = Problem(request, targets, goal, space, Judge(space, goal, targets), evaluators.get(space.evaluator))
     fancy, plain = (space.architecture([8, head]) for head in ("FancyOp", "Relu"))
     assert lacking_operators(problem, fancy, {"Conv": 1, "Softmax": 2}) == ["FancyOp", "Softmax"]
     assert lacking_operators(problem, plain, {"Conv": 1, "Relu": 1}) == []

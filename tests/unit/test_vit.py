@@ -23,6 +23,7 @@ from nas.spaces.naming import get_elastic_space, get_space, is_elastic
 from nas.spaces.operator_family import fuse
 from nas.spaces.precision import PrecisionSpace
 from nas.training.dataset import load_dataset
+from nas.training.evaluator import evaluators
 from nas.training.supernet.weights import Supernet
 from search_spaces.layers.tokens import PatchEmbedding, positions
 
@@ -149,7 +150,7 @@ def test_a_report_leaves_out_blocks_beyond_the_depth(space: ElasticSpace) -> Non
     targets = load_targets(["sa8295p"], None)
     goal = make_goal(targets, ["5ms"])
     request = Request(devices=("sa8295p",), budgets=("5ms",), space=space.name)
-    problem = Problem(request, targets, goal, space, Judge(space, goal, targets))
+    problem = Problem(request, targets, goal, space, Judge(space, goal, targets), evaluators.get(space.evaluator))
     lines = blocks(problem, space.extreme(False))
     assert [line.partition(":")[0] for line in lines] == ["input", "block0", "block1"]
 
