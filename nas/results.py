@@ -673,3 +673,24 @@ def front_figure(
 def as_rows(records: Sequence[Record]) -> list[dict[str, Cell]]:
     """Return the rows of several results."""
     return [row for record in records for row in record.rows()]
+
+
+COMMANDS = {
+    "search": "Result",
+    "show": "Result",
+    "resume": "Result",
+    "predict": "Estimate",
+    "measure": "Measurement",
+    "train": "Training",
+    "rank": "Ranking",
+    "export": "Export",
+    "worker": "Contribution",
+    "devices-calibrate": "Calibrated",
+    "spaces-references": "Reference",
+}
+"""The record that each command prints; ``export --precision all`` prints `Exports`, lists hold one record a row."""
+
+
+def schemas() -> dict[str, type[Record]]:
+    """Return every record by its name."""
+    return {name: kind for name, kind in globals().items() if isinstance(kind, type) and issubclass(kind, Record) and kind is not Record}

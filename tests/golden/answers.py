@@ -84,8 +84,15 @@ def forget(answer: Any) -> Any:
 
 
 def digits(folder: Path) -> dict[str, Any]:
-    """Do the seeded run in `folder`; its weights and its model file lie there."""
-    return forget(ask(*WORDS, "--out", folder))
+    """Do the seeded run in `folder` on one thread: sums depend on their order; its weights and its model file lie there."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return forget(ask(*WORDS, "--out", folder))
+    finally:
+        torch.set_num_threads(before)
 
 
 def write(name: str, data: Any) -> None:
