@@ -24,12 +24,10 @@ import numpy as np
 
 from latency_predictors.physical import MEMBERS, Physical
 from nas.bench.aihub import (
-    COMPILED_AT,
-    FAULTS,
-    SLOW_SHARE,
     Table,
     classifiers,
     graphs_of,
+    input_of,
     read_models,
     read_table,
     repeats_within_pct,
@@ -195,12 +193,14 @@ def toml_of(data: Mapping[str, Any]) -> str:
 def write_profiles(
     table: Table, runtime: str, artifact: str, held_out: Mapping[str, Any], models: Sequence[Mapping[str, str]]
 ) -> list[str]:
-    names = {row["aihub_model"]: workload_name(row) for row in models}
+    names = {(row["aihub_model"], input_of(row)): workload_name(row) for row in models}
+    networks = {row["aihub_model"]: input_of(row) for row in models}
     written = []
-    for device, titles in table.titles.items():
+    for device, board in table.boards.items():
         precisions: dict[str, Any] = {}
         for precision in ("fp16", "w8a16", "w8a8"):
-            timed = [t for t in table.timings if t.device == device and t.precision == precision and t.network not in FAULTS]
+            own = [t for t in table.timings if t.device == device and t.precision == precision]
+            timed = [t for t in own if t.input in (None, networks.get(t.network, t.input))]
             if len(timed) < MIN_TIMED:
                 continue
             versions = sorted({t.sdk for t in timed if t.sdk}, key=lambda v: [int(x) for x in v.split(".")])
@@ -209,10 +209,10 @@ def write_profiles(
                 notes.append(f"SDK versions of the newest timings: QAIRT {versions[0]} to {versions[-1]}; they move latencies by about 5 %")
             else:
                 notes.append(f"timings of {max(t.measured_on for t in timed)} and before, without an SDK version")
-            if table.slow_states.get(device, 0) > SLOW_SHARE:
-                share = table.slow_states[device]
+            if months := table.slow_months.get(device):
                 notes.append(
-                    f"two speed states: {share:.0%} of recent repeats ran at least 1.6 times slower; all numbers are of the usual, faster state"
+                    f"two speed states: up to {max(months.values()):.0%} of a month's jobs ran several times slower, from {min(months)} to "
+                    f"{max(months)}; all numbers are of the usual, faster state"
                 )
             entry: dict[str, Any] = {
                 "predictor": "physical",
@@ -234,21 +234,27 @@ def write_profiles(
                     },
                     **({"spearman": round(quality["spearman"], 4)} if quality["spearman"] is not None else {}),
                 }
-            entry["timings_ms"] = {names[t.network]: t.latency_ms for t in sorted(timed, key=lambda t: t.network) if names.get(t.network)}
+            entry["timings_ms"] = {
+                name: t.latency_ms for t in sorted(timed, key=lambda t: t.network) if (name := names.get((t.network, t.input or ())))
+            }
             precisions[precision] = entry
         if not precisions:
             continue
         name = device_name(device, runtime)
-        aliases = list(titles) if runtime == "qnn" else []
+        aliases = list(board.titles) if runtime == "qnn" else []
         data = {
-            "title": TITLES.get(device, titles[0]) + ("" if runtime == "qnn" else f" ({runtime})"),
+            "title": TITLES.get(device, board.title) + ("" if runtime == "qnn" else f" ({runtime})"),
             "kind": "npu",
             "family": "hexagon",
             "generation": GENERATIONS.get(device, ""),
             "aliases": aliases,
             "runtime": runtime,
             "default_precision": next(p for p in ("fp16", "w8a16", "w8a8") if p in precisions),
-            "notes": [f"{b} is the same data as {titles[0]}: never on both sides of a split" for b in titles[1:]],
+            "notes": [
+                f"{title} is the same board as {board.title}: never on both sides of a split"
+                for title in board.titles
+                if title != board.title
+            ],
             "origin": {
                 "title": "Qualcomm AI Hub models, history of perf.yaml",
                 "reference": "https://github.com/quic/ai-hub-models",
@@ -288,11 +294,10 @@ def run_one(
     for note in table.notes:
         log.info("%s", note)
     samples = samples_of(table, graphs, families)
-    timed = {(d, p): sum(s.device == d and s.precision == p for s in samples) for d in table.titles for p in ("fp16", "w8a16", "w8a8")}
+    timed = {(d, p): sum(s.device == d and s.precision == p for s in samples) for d in table.boards for p in ("fp16", "w8a16", "w8a8")}
     samples = [s for s in samples if timed[s.device, s.precision] >= MIN_TIMED]
     # under the names that users know, so that a user's timing of a network meets the pool's
-    known = {row["aihub_model"]: workload_name(row) or row["aihub_model"] for row in models}
-    known |= {name: f"{name}@{shape[-1]}" for name, shape in COMPILED_AT.items()}
+    known = {row["aihub_model"]: workload_name(row) or f"{row['aihub_model']}@{input_of(row)[-1]}" for row in models}
     named = [replace(s, name=known.get(s.name, s.name), device=device_name(s.device, runtime)) for s in samples]
     artifact = f"qualcomm-{runtime}.npz"
     parts = () if options.fit else options.part or PARTS

@@ -1,50 +1,37 @@
-"""Latency tables of Qualcomm AI Hub: one timing a network, device, precision and runtime, and what is wrong with the table, said aloud.
+"""Latency tables of Qualcomm AI Hub: one timing a network, board, precision and runtime, and what is wrong with the table, said aloud.
 
-Source: quic/ai-hub-models, history of ``perf.yaml`` (BSD-3-Clause), as a CSV with the columns ``release date model precision component
-device runtime ms unit layers layers_npu layers_cpu qairt``.
+The rows are those of `nas.bench.aihub_jobs`; what they were measured on is rebuilt from committed graphs.
 """
 
 from __future__ import annotations
 
 import csv
-import gzip
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
-from itertools import combinations
+from functools import cache
 from pathlib import Path
 from statistics import median
 
 from nas.bench import super_resolution
+from nas.bench.aihub_jobs import BOARDS_FILE, PRECISIONS, Board, Job, read_boards, read_jobs, slug
 from nas.devices.predictor import Sample
-from nas.errors import DataError, UnknownNameError, UsageError, did_you_mean
+from nas.errors import DataError, GraphError, UnknownNameError, UsageError, did_you_mean
 from nas.graphs.graph import Graph, Operator, Weight
 from nas.graphs.operators import Shape, spec_of
-
-PRECISIONS = {"float": "fp16", "w8a8": "w8a8", "w8a16": "w8a16"}
-"""AI Hub's word for a precision -> ours; its ``float`` runs as fp16 on the NPU."""
 
 RUNTIMES = {"qnn": ("qnn_dlc", "qnn"), "tflite": ("tflite",)}
 """Runtime of a profile -> names in the table; QNN's compiled model changed its name in July 2025 and kept its latencies."""
 
-_COLUMNS = {"date", "model", "precision", "device", "runtime", "ms", "unit", "layers", "layers_npu", "qairt"}
-_SAME_SHARE, _SAME_ROWS = 0.9, 40
 _STATE_RATIO = 1.6
+_STATE_ROWS = 12
+_GRAPH_ROWS = 3
+_SLOW_RATIO, _SLOW_SHARE, _MONTH_ROWS = 2.5, 0.05, 20
+_OTHER_GRAPH = 0.1
 _STALE_DAYS = 270
-SLOW_SHARE = 0.05
-"""Share of recent repeats in a slower state from which a device is said to have two."""
 _NOT_CLASSIFIERS = ("segmentation.", "video.")
-
-FAULTS: Mapping[str, str] = {
-    "deeplabv3_resnet50": "ran on the GPU in every release that states its input",
-}
-"""Networks whose timing and graph cannot belong together; never fitted, never tested."""
-
-COMPILED_AT: Mapping[str, Shape] = {"fcn_resnet50": (1, 3, 520, 520)}
-"""Inputs that differ from the stated ones. ``fcn_resnet50``: its ``model.py`` asks for 520×520 since the release of 20 May 2024, when its latency
-grew 5.4 times = (520 / 224)²; the stated 224×224 was left behind."""
 
 PREPARED = frozenset({"beit", "googlenet", "inception_v3", "mobile_vit", "nasnet", *super_resolution.NETWORKS})
 """Networks that AI Hub compiles without normalising the image by channel (its ``model.py``: ``normalize_input=False``, or one scale for all
@@ -54,27 +41,35 @@ release of 16 April 2024, when googlenet's count stayed as it was."""
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """A device's word on one network.
+    """A board's word on one network at one input size.
 
     Attributes:
-        network: AI Hub's model name.
-        device: Name as a profile has it.
+        network: AI Hub's model name; ``model/part`` where a model is several networks.
+        input: Compiled size, batch first; None where the table does not state it.
+        device: Name of the board as a profile has it.
         precision: One of `nas.units.PRECISIONS`.
-        latency_ms: The newest, in the device's usual speed state.
+        latency_ms: The newest, in the board's usual speed state; the median where a release timed it several times.
         measured_on: ISO date of the release.
         sdk: QAIRT version; empty where the table has none.
-        repeats_within_pct: Difference from the release before; None where there is none.
-        trust: 0.5 where much older than the table, else 1.
+        layers: Of the compiled graph.
+        repeats_within_pct: Difference from the release before, of the same compiled graph; None where there is none.
+        trust: 0.5 where much older than the table, or where the network is compiled to another graph by now; else 1.
     """
 
     network: str
+    input: Shape | None
     device: str
     precision: str
     latency_ms: float
     measured_on: str
     sdk: str
+    layers: int
     repeats_within_pct: float | None
     trust: float
+
+
+_Key = tuple[str, Shape | None, str, str]
+"""Network, input size, device, precision."""
 
 
 @dataclass(frozen=True)
@@ -82,146 +77,197 @@ class Table:
     """Timings of one runtime.
 
     Attributes:
-        timings: One a network, device and precision.
-        titles: Device -> its names in the table, the most frequent first; several names share one data set.
+        timings: One a network, input size, board and precision.
+        boards: Every board of the table by its profile name.
         notes: What is wrong with the table, in words.
-        slow_states: Device -> share of repeats in another speed state than the usual.
+        slow_months: Device -> month (``2025-10``) -> share of that month's jobs, of all networks, that ran in a slower state than the usual;
+            only months in which it stands out.
     """
 
     timings: tuple[Timing, ...]
-    titles: Mapping[str, tuple[str, ...]]
+    boards: Mapping[str, Board]
     notes: tuple[str, ...]
-    slow_states: Mapping[str, float]
+    slow_months: Mapping[str, Mapping[str, float]]
 
     def device(self, name: str) -> str:
-        """Return the profile name of a device given under any of its names.
+        """Return the profile name of a board given under any of its names.
 
         Raises:
             UnknownNameError: There is none.
         """
-        known = {alias.lower(): device for device, titles in self.titles.items() for title in titles for alias in (title, slug(title))}
-        known |= {device: device for device in self.titles}
+        known = {alias.lower(): board.name for board in self.boards.values() for title in board.titles for alias in (title, slug(title))}
+        known |= {name: name for name in self.boards}
         if name.lower() not in known:
-            raise UnknownNameError("device", name, self.titles)
+            raise UnknownNameError("device", name, self.boards)
         return known[name.lower()]
 
 
-def slug(title: str) -> str:
-    """Return a device's title as a profile name: ``SA8295P ADP`` -> ``sa8295p``."""
-    plain = re.sub(r"\s*(\(Proxy\)|\bADP\b)\s*", " ", title)
-    return re.sub(r"[^a-z0-9]+", "-", plain.lower()).strip("-")
+def read_table(path: Path, networks: Iterable[str], runtime: str = "qnn", boards: Path | None = None) -> Table:
+    """Read what the table says of some networks under one runtime; see `table_of`.
 
-
-def read_rows(path: Path) -> list[dict[str, str]]:
-    """Read the table, gzipped or not.
-
-    Raises:
-        DataError: No such file, or a column is missing.
-    """
-    try:
-        with gzip.open(path, "rt", newline="") if path.suffix == ".gz" else path.open(newline="") as file:
-            reader = csv.DictReader(file)
-            if missing := _COLUMNS - set(reader.fieldnames or ()):
-                raise DataError(f"latency table {path}: a column is missing, got none called {min(missing)!r}.")
-            return list(reader)
-    except (OSError, UnicodeDecodeError, EOFError) as error:
-        raise DataError(f"latency table {path}: cannot be read ({error}).") from None
-
-
-def read_table(path: Path, networks: Iterable[str], runtime: str = "qnn") -> Table:
-    """Read what the table says of some networks under one runtime.
-
-    Of repeated measurements the newest counts, unless it is in a speed state that the device is not usually in. Rows that fell back to the
-    CPU are dropped; devices whose rows are copies of another's share one name.
+    Args:
+        path: The table of timings, CSV or CSV.gz.
+        networks: AI Hub's model names.
+        runtime: A key of `RUNTIMES`.
+        boards: The table of boards; default: `BOARDS_FILE` beside the table of timings, where there is one.
 
     Raises:
-        DataError: The file is not such a table.
+        DataError: A file is not such a table.
         UsageError: Unknown runtime.
     """
     if runtime not in RUNTIMES:
         raise UsageError(f"runtime: unknown, got {runtime!r}.{did_you_mean(runtime, RUNTIMES)}")
-    rows = read_rows(path)
-    notes: list[str] = []
+    beside = path.with_name(BOARDS_FILE)
+    file = boards or (beside if beside.is_file() else None)
+    return table_of(read_jobs(path), networks, runtime, read_boards(file) if file else ())
+
+
+def table_of(jobs: Sequence[Job], networks: Iterable[str], runtime: str = "qnn", boards: Iterable[Board] = ()) -> Table:
+    """Return one timing a network, input size, board and precision.
+
+    Of repeated measurements the newest counts, unless it is in a speed state that the board is not usually in. Jobs that did not run wholly
+    on the NPU are dropped, and so is a job that stands there twice.
+
+    Args:
+        jobs: Rows of the table; what was known on a day is had by leaving out later ones.
+        networks: AI Hub's model names.
+        runtime: A key of `RUNTIMES`.
+        boards: What is known of the boards; a board that is not among them has the names of its jobs.
+    """
     wanted = set(networks)
-    names = _one_name_a_data_set(rows, notes)
-    titles: dict[str, tuple[str, ...]] = {}
-    for title, name in names.items():
-        titles[name] = tuple(sorted((*titles.get(name, ()), title), key=lambda t: slug(t) != name))
-    history: dict[tuple[str, str, str], list[tuple[str, float, str, bool]]] = defaultdict(list)
-    fallen = 0
-    for row in rows:
-        if row["model"] not in wanted or row["precision"] not in PRECISIONS:
-            continue
-        named = row["runtime"] in RUNTIMES[runtime]
-        if row["unit"] != "NPU" or row["layers"] != row["layers_npu"]:
-            fallen += named
-            continue
-        try:
-            latency_ms = float(row["ms"])
-        except ValueError:
-            raise DataError(f"latency table {path}: a latency is no number, got {row['ms']!r} for {row['model']}.") from None
-        if latency_ms > 0:
-            history[(row["model"], names[row["device"]], PRECISIONS[row["precision"]])].append(
-                (row["date"], latency_ms, row["qairt"], named)
-            )
-    if fallen:
+    distinct = list({job.job: job for job in jobs}.values())
+    notes = [f"{len(jobs) - len(distinct)} rows repeat a job and were dropped"] if len(distinct) < len(jobs) else []
+    known = _boards_of(distinct, boards)
+    ours = [job for job in distinct if job.precision in PRECISIONS.values() and job.runtime in RUNTIMES[runtime]]
+    if fallen := sum(job.network in wanted and not job.wholly_on_npu for job in ours):
         notes.append(f"{fallen} rows fell back to the CPU or GPU and were dropped")
-    newest = max((row["date"] for row in rows), default="")
-    timings: list[Timing] = []
-    slow: dict[str, int] = defaultdict(int)
-    count: dict[str, int] = defaultdict(int)
-    for (network, device, precision), found in sorted(history.items()):
-        found.sort()
-        mine = [entry for entry in found if entry[3]]
-        usual = _usual_state([latency_ms for _, latency_ms, _, _ in (mine if len(mine) > 3 else found)[-12:]])
-        recent = mine[-12:]
-        count[device] += len(recent)
-        slow[device] += sum(entry[1] > _STATE_RATIO * usual for entry in recent)
-        kept = [entry for entry in mine if entry[1] <= _STATE_RATIO * usual] or mine
-        if not kept:
-            continue
-        day, latency_ms, sdk, _ = kept[-1]
-        repeat = abs(latency_ms / kept[-2][1] - 1) * 100 if len(kept) > 1 else None
-        stale = (date.fromisoformat(newest) - date.fromisoformat(day)).days > _STALE_DAYS
-        timings.append(Timing(network, device, precision, latency_ms, day, sdk, repeat, 0.5 if stale else 1.0))
-    shares = {device: slow[device] / max(1, count[device]) for device in count}
-    for device, share in sorted(shares.items()):
-        if share > SLOW_SHARE:
-            notes.append(
-                f"{device} has two speed states: {share:.0%} of its recent repeats are slower than {_STATE_RATIO} × the usual; the usual counts"
-            )
-    return Table(tuple(timings), titles, tuple(notes), shares)
+    histories = _histories([job for job in ours if job.wholly_on_npu])
+    today = max((job.date for job in jobs), default="")
+    timings = _compiled_anew([_timing(key, jobs, today) for key, jobs in histories.items() if jobs[0].network in wanted])
+    slow_months = _slow_months(histories)
+    used = {t.device for t in timings}
+    notes += [*_size_notes(timings), *_board_notes([known[device] for device in sorted(used)])]
+    notes += [
+        f"{device} ran in a slower state, at more than {_SLOW_RATIO} × the usual, in {min(months)} to {max(months)}: "
+        f"{min(months.values()):.0%} to {max(months.values()):.0%} of the jobs of {len(months)} months; the usual counts"
+        for device, months in slow_months.items()
+        if device in used
+    ]
+    return Table(tuple(timings), known, tuple(notes), slow_months)
 
 
-def _usual_state(latencies: Sequence[float]) -> float:
-    """Return the typical latency of the faster state: the 30th percentile of recent repeats."""
-    ordered = sorted(latencies)
+def _boards_of(jobs: Sequence[Job], boards: Iterable[Board]) -> dict[str, Board]:
+    known = {board.title: board for board in boards}
+    for title, shown in sorted({(job.board, job.title) for job in jobs}):
+        board = known.get(title) or Board(slug(title), title, (title,))
+        known[title] = replace(board, titles=tuple(dict.fromkeys([*board.titles, shown])))
+    return {board.name: board for board in known.values()}
+
+
+def _histories(jobs: Sequence[Job]) -> dict[_Key, list[Job]]:
+    """Return the jobs of each network, input size, device and precision, the oldest first.
+
+    A model of which a release holds several parts at one precision on one device is several networks, each called ``model/part``.
+    """
+    parts: dict[tuple[str, ...], set[str]] = defaultdict(set)
+    for job in jobs:
+        parts[job.network, job.release, job.precision, job.runtime, job.title].add(_part(job.network, job.component))
+    several = {network for (network, *_), found in parts.items() if len(found) > 1}
+    histories: dict[_Key, list[Job]] = defaultdict(list)
+    for job in sorted(jobs, key=lambda job: (job.date, job.job)):
+        network = f"{job.network}/{_part(job.network, job.component)}" if job.network in several else job.network
+        histories[network, job.input, slug(job.board), job.precision].append(job)
+    return dict(sorted(histories.items(), key=lambda item: (item[0][0], item[0][1] or (), *item[0][2:])))
+
+
+@cache
+def _part(network: str, component: str) -> str:
+    """Return the name of a component without what it says of its precision and without the model's."""
+    plain = re.sub(r"[^a-z0-9]|quantized|quantizable", "", component.lower())
+    return plain.removeprefix(network.split("_")[0]) or plain
+
+
+def _timing(key: _Key, history: Sequence[Job], today: str) -> Timing:
+    """Return the newest timing in the usual state."""
+    same = [job for job in history if job.layers == history[-1].layers]
+    # too few repeats of the newest graph cannot tell its state: then those of the graphs before it have a say
+    pool = same if len(same) >= _GRAPH_ROWS else history
+    usual = _usual_state(pool[-_STATE_ROWS:])
+    in_state = [job for job in pool if job.latency_ms <= _STATE_RATIO * usual]
+    newest = in_state[-1]
+    graph = [job for job in in_state if job.layers == newest.layers]
+    days = sorted({job.date for job in graph})
+    by_day = [median(job.latency_ms for job in graph if job.date == day) for day in days[-2:]]
+    repeats = abs(by_day[1] / by_day[0] - 1) * 100 if len(by_day) == 2 else None
+    stale = (date.fromisoformat(today) - date.fromisoformat(newest.date)).days > _STALE_DAYS
+    return Timing(*key, by_day[-1], newest.date, newest.sdk, newest.layers, repeats, 0.5 if stale else 1.0)
+
+
+def _usual_state(jobs: Sequence[Job]) -> float:
+    """Return the typical latency of the faster state: the 30th percentile of repeats."""
+    ordered = sorted(job.latency_ms for job in jobs)
     return ordered[int(0.3 * (len(ordered) - 1))]
 
 
-def _one_name_a_data_set(rows: Sequence[Mapping[str, str]], notes: list[str]) -> dict[str, str]:
-    """Map each device's title to one profile name for all titles whose rows are copies of each other."""
-    content: dict[str, dict[tuple[str, ...], str]] = defaultdict(dict)
-    for row in rows:
-        content[row["device"]][row["date"], row["model"], row["precision"], row["runtime"], row.get("component", "")] = row["ms"]
-    order = sorted(content, key=lambda title: (-len(content[title]), title))
-    names = {title: slug(title) for title in order}
-    for first, second in combinations(order, 2):
-        common = content[first].keys() & content[second].keys()
-        same = sum(content[first][key] == content[second][key] for key in common)
-        if len(common) >= _SAME_ROWS and same > _SAME_SHARE * len(common):
-            names[second] = names[first]
-            notes.append(f"{second} is the same data as {first}")
-    return names
+def _compiled_anew(timings: Sequence[Timing]) -> list[Timing]:
+    """Halve the trust in timings of a graph that differs by its layers from what the network is compiled to by now."""
+    layers: dict[tuple[str, Shape | None, str], tuple[str, int]] = {}
+    for t in timings:
+        key = (t.network, t.input, t.precision)
+        layers[key] = max(layers.get(key, ("", 0)), (t.measured_on, t.layers))
+    return [replace(t, trust=0.5) if abs(t.layers / layers[t.network, t.input, t.precision][1] - 1) > _OTHER_GRAPH else t for t in timings]
+
+
+def _size_notes(timings: Iterable[Timing]) -> list[str]:
+    sizes: dict[str, dict[Shape, str]] = defaultdict(dict)
+    for t in timings:
+        if t.input:
+            sizes[t.network][t.input] = max(t.measured_on, sizes[t.network].get(t.input, ""))
+    return [
+        f"{network} was compiled at several sizes, each a network of its own: "
+        + ", ".join(f"{'x'.join(map(str, size[1:]))} until {day}" for size, day in sorted(days.items(), key=lambda item: item[1]))
+        for network, days in sorted(sizes.items())
+        if len(days) > 1
+    ]
+
+
+def _board_notes(boards: Iterable[Board]) -> list[str]:
+    notes = []
+    for board in boards:
+        proxies = ", ".join(title for title in board.titles if title.endswith("(Proxy)"))
+        others = ", ".join(title for title in board.titles if title != board.title)
+        if board.proxy:
+            notes.append(f"{board.title} stands in for other chips (jobs shown as {proxies}): none of its timings is one of them")
+        elif others:
+            notes.append(f"{board.title} ran the jobs that are shown as {others}")
+    return notes
+
+
+def _slow_months(histories: Mapping[_Key, Sequence[Job]]) -> dict[str, dict[str, float]]:
+    """Return the months in which more than a few of a device's jobs were slower than the usual state of the same compiled graph."""
+    count: Counter[tuple[str, str]] = Counter()
+    slow: Counter[tuple[str, str]] = Counter()
+    for (_, _, device, _), history in histories.items():
+        graphs: dict[int, list[Job]] = defaultdict(list)
+        for job in history:
+            graphs[job.layers].append(job)
+        for repeats in graphs.values():
+            if len(repeats) < _GRAPH_ROWS:
+                continue
+            usual = _usual_state(repeats)
+            for job in repeats:
+                count[device, job.date[:7]] += 1
+                slow[device, job.date[:7]] += job.latency_ms > _SLOW_RATIO * usual
+    months: dict[str, dict[str, float]] = defaultdict(dict)
+    for (device, month), jobs in sorted(count.items()):
+        if jobs >= _MONTH_ROWS and slow[device, month] > _SLOW_SHARE * jobs:
+            months[device][month] = slow[device, month] / jobs
+    return dict(months)
 
 
 def classifiers(models: Sequence[Mapping[str, str]]) -> tuple[str, ...]:
     """Return the networks that classify single images: what protocols test on. The others only calibrate."""
-    return tuple(
-        row["aihub_model"]
-        for row in models
-        if not row["torchvision_name"].startswith(_NOT_CLASSIFIERS) and row["aihub_model"] not in FAULTS
-    )
+    return tuple(row["aihub_model"] for row in models if not row["torchvision_name"].startswith(_NOT_CLASSIFIERS))
 
 
 def read_models(path: Path) -> list[dict[str, str]]:
@@ -240,14 +286,16 @@ def read_models(path: Path) -> list[dict[str, str]]:
     return rows
 
 
+def input_of(row: Mapping[str, str]) -> Shape:
+    """Return the input, batch first, at which AI Hub compiles the network of a row of `read_models`."""
+    return (1, *map(int, row["input_size"].split("x")))
+
+
 def workload_name(row: Mapping[str, str]) -> str | None:
-    """Return the name of the committed graph of a row of `read_models`; None where there is none."""
+    """Return the name of the committed graph of a row of `read_models` at the row's input; None where there is none."""
     from nas.graphs import workloads
 
-    base = _library_name(row)
-    if not base or row["aihub_model"] in COMPILED_AT:
-        return None
-    shape = (1, *map(int, row["input_size"].split("x")))
+    base, shape = _library_name(row), input_of(row)
     known = set(workloads.names())
     return next((name for name in (base, f"{base}@{shape[-1]}") if name in known and workloads.describe(name).input == shape), None)
 
@@ -259,8 +307,8 @@ def _library_name(row: Mapping[str, str]) -> str:
 def graphs_of(models: Sequence[Mapping[str, str]], folder: Path | None = None) -> tuple[dict[str, Graph], dict[str, str], list[str]]:
     """Return graphs and families by AI Hub's model name, and the names for which there is no graph.
 
-    A file ``NAME.onnx`` in `folder` comes first, then the committed workloads, then the super-resolution networks. Files whose networks the
-    model table does not know are taken up as well.
+    A file ``NAME.onnx`` in `folder` comes first, then the committed workload at the row's input, then a fully convolutional one of another
+    input, then the super-resolution networks. Files whose networks the model table does not know are taken up as well.
     """
     from nas.graphs import workloads
 
@@ -270,24 +318,23 @@ def graphs_of(models: Sequence[Mapping[str, str]], folder: Path | None = None) -
     graphs: dict[str, Graph] = {}
     families: dict[str, str] = {}
     missing: list[str] = []
+    known = set(workloads.names())
     for row in models:
-        name = row["aihub_model"]
-        if name in FAULTS:
-            continue
-        known = workload_name(row)
+        name, base = row["aihub_model"], _library_name(row)
+        committed = workload_name(row)
         file = folder / f"{name}.onnx" if folder else None
         if file is not None and file.is_file():
             graphs[name] = read_onnx(file)
-        elif known is not None:
-            graphs[name] = workloads.load(known)
-        elif name in COMPILED_AT:
-            graphs[name] = _resized(workloads.load(_library_name(row)), COMPILED_AT[name])
+        elif committed is not None:
+            graphs[name] = workloads.load(committed)
+        elif base in known and (graph := resized(workloads.load(base), input_of(row))) is not None:
+            graphs[name] = graph
         else:
             missing.append(name)
             continue
-        families[name] = workloads.describe(known).family if known else _family_of(name)
+        families[name] = workloads.describe(base).family if base in known else _family_of(name)
     for file in sorted(folder.glob("*.onnx")) if folder else ():
-        if file.stem not in graphs and file.stem not in FAULTS:
+        if file.stem not in graphs:
             graphs[file.stem] = read_onnx(file)
             families[file.stem] = _family_of(file.stem)
     for name in super_resolution.NETWORKS:
@@ -296,15 +343,27 @@ def graphs_of(models: Sequence[Mapping[str, str]], folder: Path | None = None) -
     return {name: prepared(graph) if name in PREPARED else graph for name, graph in graphs.items()}, families, missing
 
 
-def _resized(graph: Graph, shape: Shape) -> Graph:
-    """Return a fully convolutional graph for another input; what is resized at its end is resized to the input."""
+def resized(graph: Graph, shape: Shape) -> Graph | None:
+    """Return a graph for another input, batch first; None where an operator fixes a size.
+
+    What is resized at the end of a segmentation network is resized to the input.
+    """
     shapes = {graph.inputs[0].name: shape}
+    size = graph.inputs[0].shape[2:]
     operators = []
     for op in graph.operators:
+        (output,) = op.outputs
         infer = spec_of(op.op).infer
-        found = infer([shapes[i] for i in op.inputs], [w.shape for w in op.weights], dict(op.attributes)) if infer else None
-        shapes[op.outputs[0].name] = found or (*op.outputs[0].shape[:2], *shape[2:])
-        operators.append(replace(op, outputs=(replace(op.outputs[0], shape=shapes[op.outputs[0].name]),)))
+        if infer is not None:
+            try:
+                shapes[output.name] = infer([shapes[i] for i in op.inputs], [w.shape for w in op.weights], dict(op.attributes))
+            except GraphError:
+                return None
+        elif op.op == "Resize" and output.shape[2:] == size:
+            shapes[output.name] = (*output.shape[:2], *shape[2:])
+        else:
+            return None
+        operators.append(replace(op, outputs=(replace(output, shape=shapes[output.name]),)))
     return Graph((replace(graph.inputs[0], shape=shape),), tuple(operators), graph.outputs, graph.name)
 
 
@@ -321,11 +380,11 @@ def _family_of(name: str) -> str:
 
 
 def samples_of(table: Table, graphs: Mapping[str, Graph], families: Mapping[str, str], precision: str | None = None) -> list[Sample]:
-    """Return the timings as samples, optionally of one precision."""
+    """Return the timings whose network has a graph at the size that was compiled as samples, optionally of one precision."""
     return [
         Sample(graphs[t.network], t.precision, t.latency_ms, t.network, t.device, families[t.network], t.trust)
         for t in table.timings
-        if t.network in graphs and precision in (None, t.precision)
+        if t.network in graphs and t.input in (None, graphs[t.network].inputs[0].shape) and precision in (None, t.precision)
     ]
 
 

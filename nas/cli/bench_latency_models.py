@@ -19,6 +19,9 @@ def command(
         Path | None, typer.Option(help="Folder of NAME.onnx by the table's model names; these come before the committed graphs.")
     ] = None,
     protocol: Annotated[str, typer.Option(help="loo, family, or few:K: K timings on the device, all else of it unseen.")] = "loo",
+    boards: Annotated[
+        Path | None, typer.Option(help="Which device names are one board; default: aihub_boards.csv beside the table of timings.")
+    ] = None,
     donor: Annotated[str | None, typer.Option(help="Device whose timing of the tested network is known.")] = None,
     runtime: Annotated[str, typer.Option(help="qnn or tflite.")] = "qnn",
     predictor: Annotated[str, typer.Option(help="Latency predictor under test.")] = "physical",
@@ -37,7 +40,7 @@ def command(
     kind = predictors.get(predictor)
     rows = read_models(models)
     known, families, missing = graphs_of(rows, graphs)
-    table = read_table(perf, known, runtime)
+    table = read_table(perf, known, runtime, boards)
     name, other = table.device(device), table.device(donor) if donor else None
     if other == name:
         raise UsageError(f"donor: is the device itself (or the same data), got {donor!r}. Expected another device.")

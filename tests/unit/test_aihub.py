@@ -1,5 +1,6 @@
 """The AI Hub table: traps are found and said aloud; protocols never show a tested network to the fit."""
 
+import csv
 import gzip
 from pathlib import Path
 
@@ -8,7 +9,8 @@ import pytest
 
 from latency_predictors._quantities import QUANTITIES, quantities_of
 from nas.bench import super_resolution
-from nas.bench.aihub import classifiers, graphs_of, prepared, read_models, read_table, slug
+from nas.bench.aihub import classifiers, graphs_of, prepared, read_models, read_table, resized, samples_of, table_of
+from nas.bench.aihub_jobs import BOARDS_FILE, Board, Job, read_boards, read_jobs, slug
 from nas.bench.latency_models import run_baselines, splits_of
 from nas.devices.predictor import Sample
 from nas.devices.scores import Prediction, score
@@ -18,47 +20,209 @@ from nas.graphs.graph import GraphBuilder
 from nas.graphs.passes import normalise
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
-HEADER = "release,date,model,precision,component,device,runtime,ms,unit,layers,layers_npu,layers_cpu,qairt\n"
+COLUMNS = "release date model precision component device board runtime ms unit layers layers_npu layers_gpu layers_cpu peak_memory_mb input qairt job"
+BOARDS = "board,names,soc,hexagon,proxy,first_seen,last_seen,jobs,models,newest_qairt,note\n"
 
 
-def row(date: str, model: str, device: str, ms: float, *, runtime: str = "qnn_dlc", layers_npu: int = 10, sdk: str = "2.42.0") -> str:
-    return f"v1,{date},{model},float,C,{device},{runtime},{ms},NPU,10,{layers_npu},0,{sdk}\n"
+def row(date: str, model: str, board: str, ms: float | str, **fields: object) -> dict[str, str]:
+    """A job wholly on the NPU, in QNN's newer format."""
+    given = {
+        "date": date,
+        "model": model,
+        "board": board,
+        "ms": ms,
+        "device": board,
+        "release": "v1",
+        "precision": "float",
+        "component": "C",
+    }
+    given |= {"runtime": "qnn_dlc", "unit": "NPU", "layers": 10, "layers_npu": 10, "layers_gpu": 0, "layers_cpu": 0, "peak_memory_mb": 5.0}
+    given |= {"input": "3x224x224", "qairt": "2.42.0", "job": f"{board}/{fields.get('device')}/{model}/{date}/{ms}", **fields}
+    return {column: str(given[column]) for column in COLUMNS.split()}
 
 
-def write(path: Path, rows: list[str]) -> Path:
-    with gzip.open(path, "wt") as file:
-        file.write(HEADER + "".join(rows))
+def write(path: Path, rows: list[dict[str, str]]) -> Path:
+    with gzip.open(path, "wt", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS.split())
+        writer.writeheader()
+        writer.writerows(rows)
     return path
 
 
+def jobs(tmp_path: Path, rows: list[dict[str, str]]) -> list[Job]:
+    return read_jobs(write(tmp_path / "p.csv.gz", rows))
+
+
 def test_newest_measurement_in_the_usual_state_counts(tmp_path: Path) -> None:
-    rows = [row(f"2025-0{m}-01", "a", "X ADP", ms, sdk=f"2.3{m}.0") for m, ms in enumerate([2.0, 2.0, 2.1, 2.2, 8.4], 1)]
-    rows += [row("2025-06-01", "b", "X ADP", 1.0, layers_npu=9), row("2025-05-01", "b", "X ADP", 3.0)]
-    table = read_table(write(tmp_path / "p.csv.gz", rows), ["a", "b"])
-    found = {t.network: t for t in table.timings}
-    assert (found["a"].latency_ms, found["a"].sdk) == (2.2, "2.34.0")
-    assert found["b"].latency_ms == 3.0
-    assert any("fell back" in note for note in table.notes)
-    assert any("two speed states" in note for note in table.notes)
+    rows = [row(f"2025-0{m}-01", "a", "X ADP", ms, qairt=f"2.3{m}.0") for m, ms in enumerate([2.0, 2.0, 2.1, 2.2, 8.4], 1)]
+    (timing,) = read_table(write(tmp_path / "p.csv.gz", rows), ["a"]).timings
+    assert (timing.latency_ms, timing.sdk, timing.device, timing.measured_on) == (2.2, "2.34.0", "x", "2025-04-01")
+    assert timing.repeats_within_pct == pytest.approx(100 * (2.2 / 2.1 - 1))
 
 
-def test_copies_of_one_data_set_share_a_name(tmp_path: Path) -> None:
-    rows = [row("2025-01-01", f"m{i}", device, i + 1.0) for i in range(50) for device in ("P ADP", "Q (Proxy)")]
-    table = read_table(write(tmp_path / "p.csv.gz", rows), [f"m{i}" for i in range(50)])
-    assert len(table.titles) == 1
-    assert table.device("Q (Proxy)") == table.device("p") == "p"
+def test_months_in_a_slower_state_are_named(tmp_path: Path) -> None:
+    rows = [
+        row(f"2025-0{m}-01", f"n{i}", "X ADP", 8.0 if m == 3 and i < 4 else 2.0 + m / 100, layers=10 + i, layers_npu=10 + i)
+        for m in range(1, 7)
+        for i in range(20)
+    ]
+    table = table_of(jobs(tmp_path, rows), ["n0"])
+    assert table.slow_months == {"x": {"2025-03": 0.2}}
+    assert [note for note in table.notes if "slower state" in note and "x ran" in note and "2025-03" in note]
+
+
+@pytest.mark.parametrize(
+    "elsewhere",
+    [
+        {"layers_npu": 9, "layers_cpu": 1},
+        {"layers_npu": 9, "layers_gpu": 1},
+        {"layers_npu": 0, "layers_gpu": 10, "unit": "GPU"},
+        {"layers_npu": 9},
+        {"layers": 0, "layers_npu": 0},
+    ],
+)
+def test_jobs_that_fell_back_are_dropped_and_said(tmp_path: Path, elsewhere: dict[str, object]) -> None:
+    table = table_of(jobs(tmp_path, [row("2025-06-01", "b", "X", 1.0, **elsewhere), row("2025-05-01", "b", "X", 3.0)]), ["b"])
+    assert [t.latency_ms for t in table.timings] == [3.0]
+    assert any("1 rows fell back" in note for note in table.notes)
+
+
+def test_a_job_counts_once(tmp_path: Path) -> None:
+    rows = [row("2025-05-01", "b", "X", 3.0, job="j1"), row("2025-05-01", "b", "X", 3.0, job="j1", device="Y")]
+    assert any("1 rows repeat a job" in note for note in table_of(jobs(tmp_path, rows), ["b"]).notes)
+
+
+def test_names_of_one_board_are_one_device(tmp_path: Path) -> None:
+    rows = [
+        row("2025-01-01", "m", "P ADP", 1.0),
+        row("2025-02-01", "m", "P ADP", 1.2, device="Q (Proxy)"),
+        row("2025-01-01", "m", "Z", 2.0),
+    ]
+    (tmp_path / BOARDS_FILE).write_text(
+        f"{BOARDS}P ADP,P ADP | Q (Proxy) | R ADP,P1,v73,no,,,,,,\nZ,Z | T (Proxy),Z1,v68,yes,,,,,,a phone\n"
+    )
+    table = read_table(write(tmp_path / "p.csv.gz", rows), ["m"])
+    assert {t.device: t.latency_ms for t in table.timings} == {"p": 1.2, "z": 2.0}
+    assert [table.device(name) for name in ("Q (Proxy)", "q", "R ADP", "p", "P adp", "t")] == ["p", "p", "p", "p", "p", "z"]
+    assert table.boards["p"] == Board("p", "P ADP", ("P ADP", "Q (Proxy)", "R ADP"), "P1", "v73")
+    assert table.boards["z"].proxy
+    assert any("P ADP ran the jobs that are shown as Q (Proxy), R ADP" in note for note in table.notes)
+    assert any("Z stands in for other chips" in note for note in table.notes)
     with pytest.raises(UnknownNameError):
         table.device("nothing")
+
+
+def test_without_a_table_of_boards_the_column_joins_the_names(tmp_path: Path) -> None:
+    rows = [row("2025-01-01", "m", "P ADP", 1.0), row("2025-02-01", "m", "P ADP", 1.2, device="Q (Proxy)")]
+    table = read_table(write(tmp_path / "p.csv.gz", rows), ["m"])
+    assert table.device("Q (Proxy)") == "p"
+    assert len(table.timings) == 1
+
+
+def test_each_compiled_size_is_a_network_of_its_own(tmp_path: Path) -> None:
+    b = GraphBuilder("n")
+    graph = b.build(b.conv(b.input((1, 3, 224, 224)), 8, 3))
+    rows = [
+        row("2025-01-01", "n", "X", 1.0),
+        row("2025-02-01", "n", "X", 4.0, input="3x380x380"),
+        row("2025-01-01", "m", "X", 2.0, input=""),
+    ]
+    table = table_of(jobs(tmp_path, rows), ["n", "m"])
+    assert {(t.network, t.input): t.latency_ms for t in table.timings} == {
+        ("n", (1, 3, 224, 224)): 1.0,
+        ("n", (1, 3, 380, 380)): 4.0,
+        ("m", None): 2.0,
+    }
+    assert any("n was compiled at several sizes" in note and "3x224x224 until 2025-01-01" in note for note in table.notes)
+    joined = samples_of(table, {"n": graph, "m": graph}, {"n": "f", "m": "f"})
+    assert {s.name: s.latency_ms for s in joined} == {"n": 1.0, "m": 2.0}
+
+
+def test_a_recompiled_graph_is_not_taken_for_a_speed_state(tmp_path: Path) -> None:
+    def history(*days: tuple[int, float, int]) -> list[dict[str, str]]:
+        return [row(f"2025-0{m}-01", "n", "X", ms, layers=layers, layers_npu=layers) for m, ms, layers in days]
+
+    old = [(1, 2.0, 86), (2, 2.0, 86), (3, 2.0, 86)]
+    slower = table_of(jobs(tmp_path, history(*old, (4, 9.0, 92), (5, 9.0, 92), (6, 9.1, 92))), ["n"])
+    assert [(t.latency_ms, t.layers) for t in slower.timings] == [(9.1, 92)]
+    assert slower.timings[0].repeats_within_pct == pytest.approx(100 * (9.1 / 9.0 - 1))
+    assert not slower.slow_months
+    once = table_of(jobs(tmp_path, history(*old, (4, 9.0, 92))), ["n"])
+    assert [(t.latency_ms, t.layers) for t in once.timings] == [(2.0, 86)]
+
+
+def test_old_timings_and_other_graphs_are_trusted_less(tmp_path: Path) -> None:
+    rows = [row("2024-01-01", "n", "Old", 1.0), row("2025-01-01", "n", "New", 1.0), row("2025-01-01", "v", "New", 1.0)]
+    rows += [row("2024-12-01", "v", "Other", 1.0, layers=25, layers_npu=25)]
+    trust = {(t.network, t.device): t.trust for t in table_of(jobs(tmp_path, rows), ["n", "v"]).timings}
+    assert trust == {("n", "old"): 0.5, ("n", "new"): 1.0, ("v", "new"): 1.0, ("v", "other"): 0.5}
+
+
+def test_parts_of_a_model_are_networks_of_their_own(tmp_path: Path) -> None:
+    rows = [row("2025-01-01", "face", "X", ms, component=part) for part, ms in (("FaceDetector", 1.0), ("FaceLandmark", 9.0))]
+    rows += [row("2025-02-01", "face", "X", ms, component=part) for part, ms in (("face_detector", 1.1), ("face_landmark", 9.9))]
+    rows += [row("2025-01-01", "net", "X", ms, component=part) for part, ms in (("Net", 2.0), ("NetQuantized", 2.2))]
+    table = table_of(jobs(tmp_path, rows), ["face", "net"])
+    assert {t.network: t.latency_ms for t in table.timings} == {"face/detector": 1.1, "face/landmark": 9.9, "net": 2.1}
 
 
 def test_a_foreign_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "p.csv").write_text("a,b\n1,2\n")
     with pytest.raises(DataError, match="column"):
         read_table(tmp_path / "p.csv", ["a"])
+    with pytest.raises(DataError, match="column"):
+        read_boards(tmp_path / "p.csv")
     with pytest.raises(DataError, match="cannot be read"):
         read_table(tmp_path / "none.csv", ["a"])
+    (tmp_path / "p.csv.gz").write_bytes(gzip.compress(b"a" * 10_000)[:-12])
+    with pytest.raises(DataError, match="cannot be read"):
+        read_jobs(tmp_path / "p.csv.gz")
     with pytest.raises(UsageError, match="runtime"):
         read_table(tmp_path / "p.csv", ["a"], "cuda")
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        *(("ms", v) for v in ("x", "0", "-1", "nan", "inf", "")),
+        *(("date", v) for v in ("x", "2025-13-01", "")),
+        *(("input", v) for v in ("3x", "3x0x224", "x")),
+        *(("layers", v) for v in ("-1", "1.5", "")),
+        ("peak_memory_mb", "nan"),
+    ],
+)
+def test_a_field_that_is_no_value_of_its_column_is_refused(tmp_path: Path, column: str, value: str) -> None:
+    with pytest.raises(DataError, match=rf"line 3: not a value of the column '{column}', got '{value}'"):
+        jobs(tmp_path, [row("2025-01-01", "n", "X", 1.0), row("2025-01-01", "n", "X", 1.0) | {column: value}])
+
+
+@pytest.mark.parametrize(
+    ("lines", "match"),
+    [
+        ("P,P | Q,s,v73,no,,,,,,\nR,Q,s,v73,no,,,,,,\n", "one name under two boards, got 'Q' for P and R"),
+        ("P,P,s,v73,maybe,,,,,,\n", "proxy of P: got 'maybe'"),
+        ("P,P\n", "proxy of P: got ''"),
+        ("", "column"),
+    ],
+)
+def test_a_bad_table_of_boards_is_refused(tmp_path: Path, lines: str, match: str) -> None:
+    (tmp_path / BOARDS_FILE).write_text(BOARDS + lines)
+    with pytest.raises(DataError, match=match):
+        read_boards(tmp_path / BOARDS_FILE)
+
+
+@pytest.mark.parametrize(
+    ("name", "committed"), [("efficientnet_b4", "efficientnet_b4@384"), ("mobilenetv4_conv_medium", "mobilenetv4_conv_medium@320")]
+)
+def test_a_resized_graph_is_the_one_that_was_traced_at_that_size(name: str, committed: str) -> None:
+    at = workloads.load(committed)
+    graph = resized(workloads.load(name), at.inputs[0].shape)
+    assert graph is not None
+    assert graph.key == at.key
+
+
+def test_a_graph_that_fixes_its_size_is_not_resized() -> None:
+    assert resized(workloads.load("vit_base_patch16_224"), (1, 3, 256, 256)) is None
 
 
 def test_titles_become_names() -> None:
@@ -143,11 +307,24 @@ def test_score_counts_networks_and_coverage() -> None:
 @pytest.mark.skipif(not (DATA / "aihub_perf.csv.gz").is_file(), reason="the shared data are not here")
 def test_the_real_table_names_its_duplicates() -> None:
     models = read_models(DATA / "aihub_models.csv")
-    graphs, families, _ = graphs_of(models)
+    graphs, families, missing = graphs_of(models)
     table = read_table(DATA / "aihub_perf.csv.gz", graphs)
     assert table.device("QCS8275 (Proxy)") == table.device("SA7255P ADP")
-    assert table.device("QCS9075 (Proxy)") == table.device("SA8775P ADP")
+    assert table.device("QCS9075 (Proxy)") == table.device("SA8255P ADP") == table.device("SA8775P ADP") == "sa8775p"
+    assert table.device("SA8775 (Proxy)") != "sa8775p"
+    assert table.boards[table.device("SA8775 (Proxy)")].proxy
+    assert len(table.boards) == 17
     timed = {t.network for t in table.timings if t.device == "sa8295p" and t.precision == "fp16"}
     assert len(timed & set(classifiers(models))) >= 18
     assert families["resnet50"] == families["resnext101"]
     assert graphs["fcn_resnet50"].cost.macs / workloads.load("fcn_resnet50").cost.macs == pytest.approx((520 / 224) ** 2, rel=0.02)
+    assert "efficientnet_b4" not in missing
+    samples = {(s.name, s.device, s.precision): s for s in samples_of(table, graphs, families)}
+    sizes = {t.input: t.latency_ms for t in table.timings if (t.network, t.device, t.precision) == ("efficientnet_b4", "sa8295p", "fp16")}
+    sample = samples["efficientnet_b4", "sa8295p", "fp16"]
+    assert sample.graph.inputs[0].shape == (1, 3, 380, 380)
+    assert sample.latency_ms == sizes[1, 3, 380, 380] > 1.5 * sizes[1, 3, 224, 224]
+    # the README of the data names the states: SA8775P from October 2025 to March 2026, SA7255P up to June 2025, none elsewhere
+    assert table.slow_months.keys() == {"sa7255p", "sa8775p"}
+    assert set(table.slow_months["sa8775p"]) <= {"2025-10", "2025-11", "2025-12", "2026-01", "2026-02", "2026-03"}
+    assert max(table.slow_months["sa7255p"]) == "2025-06"

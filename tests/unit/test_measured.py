@@ -7,18 +7,24 @@ from statistics import median
 import numpy as np
 import pytest
 
-from nas.bench.aihub import read_rows, read_table
+from nas.bench.aihub import table_of
+from nas.bench.aihub_jobs import BOARDS_FILE, Job, read_boards, read_jobs
 from nas.devices.predictor import measured
 from nas.devices.profile import PrecisionProfile
 
 TABLE = Path(__file__).parents[3] / "shared" / "data" / "aihub_perf.csv.gz"
 
 
+@pytest.fixture(scope="module")
+def published() -> list[Job]:
+    return read_jobs(TABLE)
+
+
 @pytest.mark.skipif(not TABLE.exists(), reason="needs ../shared/data/aihub_perf.csv.gz")
 @pytest.mark.parametrize("runtime", ["qnn", "tflite"])
 @pytest.mark.parametrize("confidence", [0.5, 0.8, 0.9, 0.95])
-def test_another_measurement_lies_within(runtime: str, confidence: float) -> None:
-    table = read_table(TABLE, {row["model"] for row in read_rows(TABLE)}, runtime)
+def test_another_measurement_lies_within(published: list[Job], runtime: str, confidence: float) -> None:
+    table = table_of(published, {job.network for job in published}, runtime, read_boards(TABLE.with_name(BOARDS_FILE)))
     repeats: dict[tuple[str, str], list[float]] = defaultdict(list)
     for t in table.timings:
         if t.repeats_within_pct is not None:
