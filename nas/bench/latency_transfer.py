@@ -15,6 +15,7 @@ import numpy as np
 
 from nas.devices.latency_table import LatencyTable
 from nas.devices.predictor import Floats, predictors
+from nas.devices.scores import rank_correlation
 from nas.errors import UsageError
 
 log = logging.getLogger(__name__)
@@ -81,26 +82,19 @@ class Score:
 
 
 def figures(predicted: Floats, measured: Floats) -> dict[str, float]:
-    """Return rank correlations and errors of predictions."""
+    """Return rank correlations and errors of predictions; predictions that are all alike rank nothing and count as 0 in a mean."""
     from scipy.stats import kendalltau
 
     error = np.abs(predicted / measured - 1)
-    flat = np.ptp(predicted) == 0
+    flat = np.ptp(predicted) == 0 or np.ptp(measured) == 0
     return {
-        "spearman": rank_correlation(predicted, measured),
+        "spearman": rank_correlation(predicted, measured) or 0.0,
         "kendall": 0.0 if flat else float(kendalltau(predicted, measured).statistic),
         "mean_error_pct": 100 * float(error.mean()),
         "median_error_pct": 100 * float(np.median(error)),
         "within_10_pct": 100 * float((error <= 0.10).mean()),
         "within_25_pct": 100 * float((error <= 0.25).mean()),
     }
-
-
-def rank_correlation(predicted: Floats, measured: Floats) -> float:
-    """Return Spearman's correlation; zero where the predictions are all alike."""
-    from scipy.stats import spearmanr
-
-    return 0.0 if np.ptp(predicted) == 0 else float(spearmanr(predicted, measured).statistic)
 
 
 def split(latency_ms: Floats, protocol: TransferProtocol) -> tuple[list[int], list[int]]:
@@ -172,7 +166,7 @@ def bench_latency_transfer(
             inside = np.abs(truth - mean) <= half
             score.add(**figures(mean, truth), coverage_pct=100 * inside.mean(), halfwidth_pct=100 * np.median(half / mean), **notes)
             for name, guess in baseline_predictions(macs, counts, timed, local[timed], asked).items():
-                plain[name].add(spearman=rank_correlation(guess, truth))
+                plain[name].add(spearman=rank_correlation(guess, truth) or 0.0)
         top = figures(predictor.ceiling(prepared, timeable, local[timeable], asked), truth)
         devices[device] = score.means() | {
             "spearman_sd": float(np.std(score.rows["spearman"])),

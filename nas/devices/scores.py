@@ -62,9 +62,10 @@ def _interval(values: Sequence[float]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def rank_correlation(a: Sequence[float], b: Sequence[float]) -> float | None:
-    """Return Spearman's ρ; None below three values."""
-    if len(a) < 3:
+def rank_correlation(a: Sequence[float] | Floats, b: Sequence[float] | Floats) -> float | None:
+    """Return Spearman's ρ, values that are alike at their mean rank; None where one side is constant or there are fewer than three values."""
+    from scipy.stats import spearmanr
+
+    if len(a) < 3 or np.ptp(a) == 0 or np.ptp(b) == 0:
         return None
-    first, second = (np.argsort(np.argsort(np.asarray(v))) for v in (a, b))
-    return float(np.corrcoef(first, second)[0, 1])
+    return float(spearmanr(a, b).statistic)

@@ -1,0 +1,47 @@
+"""Rank correlations: scipy's with ties at their mean rank, none where there is nothing to rank."""
+
+import json
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+
+from nas.bench.latency_transfer import figures
+from nas.devices.scores import Prediction, rank_correlation, score
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_ties_have_their_mean_rank() -> None:
+    assert rank_correlation([1, 1, 2, 3], [10, 20, 30, 40]) == pytest.approx(spearmanr([1, 1, 2, 3], [10, 20, 30, 40]).statistic)
+    assert rank_correlation([1, 1, 2, 3], [10, 20, 30, 40]) == pytest.approx(0.9486833)
+    a, b = [3, 1, 1, 2, 2, 2], [1, 2, 3, 4, 5, 6]
+    order = [4, 0, 5, 2, 1, 3]
+    assert rank_correlation(a, b) == pytest.approx(rank_correlation([a[i] for i in order], [b[i] for i in order]))
+
+
+@pytest.mark.parametrize(("a", "b"), [([5, 5, 5, 5], [1, 2, 3, 4]), ([1, 2, 3, 4], [5, 5, 5, 5]), ([1, 2], [1, 2]), ([], [])])
+def test_nothing_to_rank_has_no_correlation(a: list[float], b: list[float]) -> None:
+    assert rank_correlation(a, b) is None
+
+
+def test_a_constant_prediction_is_scored_without_a_correlation() -> None:
+    assert score([Prediction(str(i), i + 1.0, 2.0, 1.0, 3.0) for i in range(4)])["spearman"] is None
+
+
+def test_predictions_that_are_all_alike_count_as_zero_in_a_mean() -> None:
+    flat = figures(np.full(4, 5.0), np.array([1.0, 2.0, 3.0, 4.0]))
+    assert (flat["spearman"], flat["kendall"]) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize("runtime", ["qnn", "tflite"])
+def test_profiles_state_the_correlation_of_the_stored_predictions(runtime: str) -> None:
+    stored = json.loads((ROOT / f"experiments/004_qualcomm_latency/results/leave_one_out_{runtime}.json").read_text())
+    for precision, entry in stored["precisions"].items():
+        for device, quality in entry["devices"].items():
+            expected = rank_correlation(*([n[key] for n in quality["networks"]] for key in ("latency_ms", "measured_ms")))
+            profile = tomllib.loads((ROOT / f"hardware_profiles/{device}{'' if runtime == 'qnn' else '-tflite'}.toml").read_text())
+            assert quality["spearman"] == pytest.approx(expected, abs=1e-5)
+            assert profile["precisions"][precision]["held_out"]["spearman"] == pytest.approx(expected, abs=6e-5), (device, precision)
