@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar
 from zipfile import BadZipFile
@@ -118,6 +118,7 @@ class _Prices:
         self._rows: dict[int, tuple[Graph, int]] = {}
         self._matrix: Floats = np.zeros((256, self.table.shape[1]))
         self._unknown: list[bool] = []
+        self._fixed: list[bool] = []
 
     def row_of(self, segment: Graph, forbidden: frozenset[str]) -> int:
         """Return the row of a segment in `matrix`, pricing it if it is new."""
@@ -130,17 +131,20 @@ class _Prices:
             self._matrix = np.concatenate([self._matrix, np.zeros_like(self._matrix)])
         self._matrix[row] = counted.total @ self.table
         self._unknown.append(bool(counted.unknown) or not forbidden.isdisjoint(counted.ops))
+        self._fixed.append(_fixes(segment))
         self._rows[id(segment)] = (segment, row)
         return row
 
-    def sum_segments(self, candidates: Sequence[Segments], forbidden: frozenset[str]) -> tuple[Floats, npt.NDArray[np.bool_]]:
-        """Return (candidates, members + 1) sums without launch, and whether every operator is priced."""
+    def sum_segments(
+        self, candidates: Sequence[Segments], forbidden: frozenset[str]
+    ) -> tuple[Floats, npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+        """Return (candidates, members + 1) sums without launch, whether every operator is priced, and whether one fixes its precision."""
         counts = np.array([len(parts) for parts in candidates])
         rows = np.array([self.row_of(graph, forbidden) for parts in candidates for _, graph in parts])
         starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
         sums = np.add.reduceat(self._matrix[rows], starts, axis=0)
-        unknown = np.add.reduceat(np.array(self._unknown)[rows], starts) > 0
-        return sums, ~unknown
+        unknown, fixed = (np.logical_or.reduceat(np.array(held, dtype=bool)[rows], starts) for held in (self._unknown, self._fixed))
+        return sums, ~unknown, fixed
 
     def price(self, segment: Graph, forbidden: frozenset[str] = frozenset()) -> tuple[Floats, bool]:
         """Return a segment's price by every member with its unseen work, (members + 1,), and whether every operator is priced."""
@@ -161,6 +165,11 @@ class _Prices:
         sd = np.sqrt(self.pool.base_sd**2 + logs.var(axis=1)) * self.pool.device_scale[self.device]
         width = self.pool.quantile(confidence) * sd + np.where(unseen > _UNSEEN_SHARE, unseen, 0.0) + 0.2 * beyond
         return central, np.minimum(width, 5.0), unseen, beyond
+
+
+def _fixes(segment: Graph) -> bool:
+    """Whether an operator of a segment has a precision of its own."""
+    return not segment.precisions <= {None}
 
 
 class _Mixture:
@@ -363,26 +372,34 @@ class Physical(Predictor):
         )
 
     def estimate_batch(self, candidates: Sequence[Segments], profile: Profile, precision: str, confidence: float = 0.9) -> Estimates:
-        """See `Predictor.estimate_batch`: each distinct segment is priced once, a candidate is a sum of rows."""
-        if candidates and candidates[0][0][1].precisions != {None}:
+        """See `Predictor.estimate_batch`: each distinct segment is priced once, a candidate is a sum of rows.
+
+        Candidates of which a segment fixes its precision are priced as a mixture; where the first one is, most are, and all go that way.
+        """
+        if candidates and any(_fixes(graph) for _, graph in candidates[0]):
             return self._estimate_mixed(candidates, profile, precision, confidence)
         prices = self.prices(profile, precision)
         forbidden = frozenset(profile.at(precision).unsupported_ops)
         parts: list[tuple[npt.NDArray[Any], ...]] = []
         for start in range(0, len(candidates), _CHUNK):
-            sums, usable = prices.sum_segments(candidates[start : start + _CHUNK], forbidden)
-            parts.append((*prices.spans(sums, confidence), usable))
+            sums, usable, fixed = prices.sum_segments(candidates[start : start + _CHUNK], forbidden)
+            parts.append((*prices.spans(sums, confidence), usable, fixed))
         if not parts:
             none = np.zeros(0)
             return Estimates(none, none, none, none.astype(bool), none.astype(bool))
-        central, width, unseen, beyond, usable = (np.concatenate(column) for column in zip(*parts, strict=True))
-        return Estimates(
+        central, width, unseen, beyond, usable, fixed = (np.concatenate(column) for column in zip(*parts, strict=True))
+        estimates = Estimates(
             latency_ms=central,
             lower_ms=central * np.exp(-width),
             upper_ms=central * np.exp(width),
             usable=usable.astype(bool),
             extrapolated=(unseen > _UNSEEN_SHARE) | (beyond > 0),
         )
+        if len(mixed := np.flatnonzero(fixed)):
+            again = self._estimate_mixed([candidates[i] for i in mixed], profile, precision, confidence)
+            for column in fields(Estimates):
+                getattr(estimates, column.name)[mixed] = getattr(again, column.name)
+        return estimates
 
     def _estimate_mixed(self, candidates: Sequence[Segments], profile: Profile, precision: str, confidence: float) -> Estimates:
         """Price segments of one precision each; only a segment's input can lie on a border."""

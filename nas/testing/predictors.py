@@ -5,13 +5,14 @@ Import these from a foreign package's tests to check a predictor of one's own.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from nas.devices.predictor import Predictor
 from nas.devices.profile import Profile
-from nas.graphs.graph import Graph, GraphBuilder
+from nas.graphs.graph import Graph, GraphBuilder, join
 
 
 def block(channels: int, size: int = 28, *, kernel: int = 3, activation: str = "Relu") -> Graph:
@@ -87,8 +88,6 @@ def check_more_work_takes_longer(predictor: Predictor, profile: Profile, precisi
 
 def check_batch_equals_single(predictor: Predictor, profile: Profile, precision: str) -> None:
     """Estimates from segments equal those of the joined graph; an empty batch gives empty arrays."""
-    from nas.graphs.graph import join
-
     a, b = block(32), block(32, kernel=5)
     candidates = [[("x", a), ("y", b)], [("x", b)], [("x", a), ("y", a), ("z", b)]]
     batch = predictor.estimate_batch(candidates, profile, precision)
@@ -100,6 +99,32 @@ def check_batch_equals_single(predictor: Predictor, profile: Profile, precision:
         assert batch.extrapolated[i] == bool(one.extrapolated)
         assert batch.usable[i] == (not one.unsupported)
     assert predictor.estimate_batch([], profile, precision).latency_ms.shape == (0,)
+
+
+def check_batch_members_are_independent(predictor: Predictor, profile: Profile, precision: str) -> None:
+    """A candidate's estimate does not depend on those beside it; where precisions are priced, not on whether those fix theirs either."""
+    a, b = block(32), block(64, 14)
+    candidates = [[("x", a)], [("y", b)], [("x", a), ("x2", a)]]
+    if predictor.prices_mixed:
+        for fixed in sorted(profile.precisions):
+            candidates += [[("x", at_precision(a, fixed))], [("x", a), ("x2", at_precision(a, fixed))]]
+            candidates += [[("x", at_precision(a, fixed)), ("x2", a)], [("x", at_precision(a, fixed, share=0.5))]]
+    alone = [predictor.estimate_batch([parts], profile, precision) for parts in candidates]
+    single = [predictor.estimate(join(parts) if len(parts) > 1 else parts[0][1], profile, precision) for parts in candidates]
+    for order in (range(len(candidates)), range(len(candidates) - 1, -1, -1)):
+        batch = predictor.estimate_batch([candidates[i] for i in order], profile, precision)
+        for place, i in enumerate(order):
+            for name in ("latency_ms", "lower_ms", "upper_ms"):
+                expected = getattr(single[i], name)
+                assert np.isclose(getattr(batch, name)[place], expected, rtol=1e-6), (name, i)
+                assert np.isclose(getattr(alone[i], name)[0], expected, rtol=1e-6), (name, i)
+
+
+def at_precision(graph: Graph, precision: str, *, share: float = 1.0) -> Graph:
+    """Return a graph whose first operators, a `share` of them, fix their precision."""
+    count = round(share * len(graph.operators))
+    operators = [replace(op, precision=precision) if i < count else op for i, op in enumerate(graph.operators)]
+    return Graph(graph.inputs, tuple(operators), graph.outputs, graph.name)
 
 
 def check_far_away_is_extrapolated(predictor: Predictor, profile: Profile, precision: str) -> None:

@@ -18,6 +18,7 @@ GRAPH_CHECKS: list[Callable[[Predictor, Profile, str], None]] = [
     suite.check_unknown_operator_is_named,
     suite.check_more_work_takes_longer,
     suite.check_batch_equals_single,
+    suite.check_batch_members_are_independent,
     suite.check_far_away_is_extrapolated,
 ]
 
