@@ -15,7 +15,13 @@ if TYPE_CHECKING:
 def command(
     subject: Annotated[str, typer.Argument(help="ARCH.json, MODEL.onnx or the name of a published network.")],
     device: Annotated[str, typer.Option("--device", help="local-cpu or local-cuda.", metavar="D")] = "local-cpu",
-    runner: Annotated[str, typer.Option(help="A command that times {onnx} and prints milliseconds (adb, ssh, trtexec, …).")] = "",
+    runner: Annotated[
+        str,
+        typer.Option(
+            help="A command that times {onnx} (adb, ssh, trtexec in a script) and prints milliseconds: one time a line, '3.4' or '3.4 ms', or lines "
+            "'latency_ms: 3.4' among others."
+        ),
+    ] = "",
     threads: Annotated[int, typer.Option(min=1, help="Threads of ONNX Runtime, each bound to a processor.")] = 1,
     resolution: Annotated[str | None, typer.Option(help="Input of an architecture, 224 or 192x256.")] = None,
     form: Format = "table",

@@ -59,7 +59,9 @@ def command(
     exporter: Annotated[str, typer.Option("--exporter", help="Format of the model file.", metavar="NAME")] = "onnx",
     takes: Takes = "normalised",
     verify: Annotated[int, typer.Option("--verify", min=0, help="Measure the front's best N at the end.", metavar="N")] = 0,
-    runner: Annotated[str, typer.Option("--runner", help="For --verify: a command that times {onnx} on the device and prints ms.")] = "",
+    runner: Annotated[
+        str, typer.Option("--runner", help="For --verify: a command that times {onnx} on the device and prints ms, as for `nas measure`.")
+    ] = "",
     batch: Annotated[int | None, typer.Option("--batch", min=1, help="Images a run, for devices that state throughput.")] = None,
     form: Format = "table",
 ) -> None:

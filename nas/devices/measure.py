@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import shlex
 import statistics
 import subprocess
@@ -242,23 +243,28 @@ def _sampled(run: Callable[[], object], most_s: float) -> list[float]:
 def measure_with_runner(path: Path, command: str, *, repeats: int = 5, timeout_s: float = 600.0) -> Measurement:
     """Time an ``.onnx`` file by a command that prints milliseconds: adb, ssh, trtexec behind a script of the user's.
 
+    The command's standard output is read by `runner_samples`; what it says beside the times belongs on standard error.
+
     Args:
         path: The file; stands for ``{onnx}`` in the command.
         command: Split like a shell would, but no shell runs it.
-        repeats: Runs of the command; each prints one number or more, and all are samples.
+        repeats: Runs of the command; all times that they print are samples.
         timeout_s: For one run.
 
     Raises:
-        UsageError: The command lacks ``{onnx}``.
-        MeasurementError: It fails, prints no number, takes too long, or its numbers spread absurdly.
+        UsageError: The command lacks ``{onnx}`` or cannot be split.
+        MeasurementError: It fails, prints anything but times, takes too long, or its times spread absurdly.
     """
     if "{onnx}" not in command:
         raise UsageError(f"runner: must contain {{onnx}}, got {command!r}.")
-    words = [word.replace("{onnx}", str(path)) for word in shlex.split(command)]
+    try:
+        words = [word.replace("{onnx}", str(path)) for word in shlex.split(command)]
+    except ValueError as error:
+        raise UsageError(f"runner: cannot be split into words ({error}), got {command!r}.") from None
     samples: list[float] = []
     for _ in range(repeats):
         try:
-            done = subprocess.run(words, capture_output=True, text=True, timeout=timeout_s, check=False)
+            done = subprocess.run(words, capture_output=True, encoding="utf-8", errors="replace", timeout=timeout_s, check=False)
         except FileNotFoundError:
             raise MeasurementError(f"runner: no such program, got {words[0]!r}.") from None
         except (OSError, subprocess.TimeoutExpired) as error:
@@ -266,21 +272,43 @@ def measure_with_runner(path: Path, command: str, *, repeats: int = 5, timeout_s
         if done.returncode:
             said = (done.stderr or done.stdout).strip().splitlines()[-1:]
             raise MeasurementError(f"runner: {words[0]!r} ended with {done.returncode}: {''.join(said)[:200]}")
-        numbers = _numbers(done.stdout)
-        if not numbers:
-            raise MeasurementError(f"runner: printed no number, got {done.stdout[:80]!r}. Expected milliseconds on stdout.")
-        samples += numbers
+        samples += runner_samples(done.stdout)
     return trusted(Measurement("runner", "fp32", tuple(samples), words[0]))
 
 
-def _numbers(text: str) -> list[float]:
-    found = []
-    for word in text.split():
-        try:
-            found.append(float(word.removesuffix("ms")))
-        except ValueError:
+_TIME = r"(?P<ms>[0-9]+(\.[0-9]*)?([eE][-+]?[0-9]+)?)( ?ms)?"
+_PLAIN, _LABELLED = re.compile(_TIME), re.compile(rf"(latency_ms|median_ms) ?[:=] ?{_TIME}")
+_LABEL = re.compile(r"(latency_ms|median_ms)\b")
+
+
+def runner_samples(text: str) -> list[float]:
+    """Return the times in milliseconds that a runner printed, in one of two forms.
+
+    Plain: every line that is not empty is one time, ``3.4`` or ``3.4 ms``. Labelled: ``latency_ms: 3.4`` or ``median_ms: 3.4`` (``=`` for
+    ``:``) on lines of their own; then the other lines may say anything but a plain time. Times are positive and finite, with a decimal point.
+
+    Raises:
+        MeasurementError: It printed something else, with the line.
+    """
+    lines = [(i, line.strip()) for i, line in enumerate(text.splitlines(), 1) if line.strip()]
+    if not lines:
+        raise MeasurementError(f"runner: printed nothing. Expected {_RUNNER_FORM}.")
+    labelled = any(_LABEL.match(line) for _, line in lines)
+    samples = []
+    for i, line in lines:
+        found = (_LABELLED if labelled else _PLAIN).fullmatch(line)
+        if found is None and labelled and not _LABEL.match(line) and not _PLAIN.fullmatch(line):
             continue
-    return found
+        ms = float(found["ms"]) if found else 0.0
+        if not 0 < ms < math.inf:
+            raise MeasurementError(
+                f"runner: line {i} of its output is no time in milliseconds, got {line[:80]!r}. Expected {_RUNNER_FORM}."
+            )
+        samples.append(ms)
+    return samples
+
+
+_RUNNER_FORM = "one time a line ('3.4' or '3.4 ms'), or lines 'latency_ms: 3.4' among others"
 
 
 def measure_graph(graph: Graph, measure: Callable[[Path], Measurement], seed: int = 0) -> Measurement:

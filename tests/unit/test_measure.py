@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nas.devices.measure import Measurement, measure_graph, measure_in_turn, measure_onnx, measure_with_runner, trusted
+from nas.devices.measure import Measurement, measure_graph, measure_in_turn, measure_onnx, measure_with_runner, runner_samples, trusted
 from nas.errors import MeasurementError, UsageError
 from nas.graphs.graph import Graph, GraphBuilder
 from nas.graphs.onnx_writer import write_onnx
@@ -52,18 +52,59 @@ def test_networks_are_timed_in_turn(tmp_path: Path) -> None:
 
 def test_runner_prints_milliseconds(tmp_path: Path) -> None:
     script = tmp_path / "time.py"
-    script.write_text("import sys; assert sys.argv[1].endswith('.onnx'); print('4.5 ms'); print('latency 4.7ms')")
+    script.write_text("import sys; assert sys.argv[1].endswith('.onnx'); print('4.5 ms'); print('4.7')")
     found = measure_graph(tiny(), lambda path: measure_with_runner(path, f"{sys.executable} {script} {{onnx}}", repeats=2))
     assert found.samples_ms == (4.5, 4.7, 4.5, 4.7)
     assert found.median_ms == pytest.approx(4.6)
 
 
 @pytest.mark.parametrize(
+    ("text", "samples"),
+    [
+        ("3.4\n", [3.4]),
+        ("3.4 ms\n\n  3.5ms\r\n", [3.4, 3.5]),
+        ("34e-1\n3.", [3.4, 3.0]),
+        ("run 1 of 10 at 2.1 GHz\nlatency_ms: 3.4\nlatency_ms = 3.6 ms\nnan of 12 warnings", [3.4, 3.6]),
+        ("[I] GPU Compute Time: min = 1.9 ms\nmedian_ms: 2.0", [2.0]),
+    ],
+)
+def test_a_runner_prints_times_alone_or_labelled(text: str, samples: list[float]) -> None:
+    assert runner_samples(text) == samples
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("run 1 of 10: 3.4 ms\nnan", "line 1 .*got 'run 1 of 10: 3.4 ms'"),
+        ("3.4\nnan", "line 2 .*got 'nan'"),
+        *(
+            (value, "line 1 ")
+            for value in ("inf", "-3.4", "0", "0.0 ms", "3,4", "3.4 s", "3.4 us", "3.4 3.5", "0x3", "3_4", "1e999", "٣", "3.4 ms ms")
+        ),
+        ("latency: 3.4", "line 1 "),
+        ("latency_ms: nan", "line 1 "),
+        ("latency_ms: 3.4\nlatency_ms: -1", "line 2 "),
+        ("latency_ms: 3.4 (of 10)", "line 1 "),
+        ("3.4\nlatency_ms: 3.4", "line 1 .*got '3.4'"),
+        ("", "printed nothing"),
+        (" \n", "printed nothing"),
+    ],
+)
+def test_what_is_no_time_is_refused(text: str, line: str) -> None:
+    with pytest.raises(MeasurementError, match=rf"^runner: {line}") as caught:
+        runner_samples(text)
+    assert "\n" not in str(caught.value)
+    assert "Expected one time a line" in str(caught.value)
+
+
+@pytest.mark.parametrize(
     ("body", "message"),
     [
-        ("print('done')", "printed no number"),
+        ("print('done')", "line 1 of its output is no time in milliseconds, got 'done'"),
+        ("pass", "printed nothing"),
+        ("import sys; sys.stdout.buffer.write(bytes([255]))", "is no time"),
         ("raise SystemExit('no device')", "ended with 1: no device"),
-        ("print(1, 1, 9, 9)", "spread too far"),
+        ("print(1, 1, 9, 9, sep=chr(10))", "spread too far"),
     ],
 )
 def test_runner_failures_are_stated(body: str, message: str, tmp_path: Path) -> None:
@@ -75,6 +116,8 @@ def test_runner_failures_are_stated(body: str, message: str, tmp_path: Path) -> 
 def test_refusals(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="must contain"):
         measure_with_runner(tmp_path / "m.onnx", "true")
+    with pytest.raises(UsageError, match="cannot be split"):
+        measure_with_runner(tmp_path / "m.onnx", "time 'x {onnx}")
     with pytest.raises(MeasurementError, match="no such program"):
         measure_with_runner(tmp_path / "m.onnx", "no-such-program {onnx}")
     with pytest.raises(UsageError, match="threads"):
