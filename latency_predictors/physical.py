@@ -396,7 +396,7 @@ class Physical(Predictor):
             extrapolated=(unseen > _UNSEEN_SHARE) | (beyond > 0),
         )
         if len(mixed := np.flatnonzero(fixed)):
-            again = self._estimate_mixed([candidates[i] for i in mixed], profile, precision, confidence)
+            again = self._estimate_mixed([candidates[i] for i in mixed.tolist()], profile, precision, confidence)
             for column in fields(Estimates):
                 getattr(estimates, column.name)[mixed] = getattr(again, column.name)
         return estimates
