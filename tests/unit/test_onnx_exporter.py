@@ -10,6 +10,7 @@ from torch import nn
 
 from nas.errors import ArtifactError
 from nas.exporting.exporter import exporters
+from nas.exporting.exporters.onnx import remove_origins
 from nas.graphs.graph import Graph, GraphBuilder
 
 
@@ -38,6 +39,34 @@ def test_the_file_says_what_the_module_says(tmp_path: Path) -> None:
         expected = module.eval()(torch.from_numpy(x)).numpy()
     assert np.allclose(session.run(None, {session.get_inputs()[0].name: x})[0], expected, atol=1e-5)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["m.onnx"]
+
+
+@pytest.mark.parametrize("form", ["onnx", "onnx-fp16", "onnx-quantised"])
+def test_no_exported_byte_tells_of_this_machine(tmp_path: Path, form: str) -> None:
+    module, graph = tiny()
+    extra = {"precision": "w8a8", "pictures": [torch.randn(2, 3, 16, 24)]} if form == "onnx-quantised" else {}
+    exporter = exporters.get(form)(**extra)
+    exporter.export(module, graph, tmp_path / "m.onnx")
+    data = (tmp_path / "m.onnx").read_bytes()
+    for place in (Path.cwd(), Path.home(), Path(__file__).parents[2], Path(torch.__file__).parents[1], tmp_path):
+        assert str(place).encode() not in data
+    assert b".py" not in data
+    assert b"stack_trace" not in data
+
+
+def test_bodies_of_control_flow_tell_nothing_either() -> None:
+    model = onnx.parser.parse_model(
+        """<ir_version: 10, opset_import: ["" : 18]> m (bool c, float[1] x) => (float[1] y) {
+            y = If (c) <then_branch = t () => (float[1] a) { a = Neg (x) }, else_branch = e () => (float[1] b) { b = Abs (x) }>
+        }"""
+    )
+    branches = [attribute.g for attribute in model.graph.node[0].attribute]
+    for node in (model.graph.node[0], *(branch.node[0] for branch in branches)):
+        node.metadata_props.add(key="pkg.torch.onnx.stack_trace", value="/home/somebody/net.py")
+        node.doc_string = "/home/somebody"
+    remove_origins(model)
+    assert b"somebody" not in model.SerializeToString()
+    assert [branch.node[0].op_type for branch in branches] == ["Neg", "Abs"]
 
 
 def stem(kind: str) -> nn.Module:

@@ -7,7 +7,7 @@ import json
 import logging
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +92,7 @@ def publish(
     Raises:
         ArtifactError: The file cannot be written.
     """
+    remove_origins(model)
     onnx.helper.set_model_props(model, dict(metadata))
     onnx.checker.check_model(model)
     data = model.SerializeToString()
@@ -106,6 +107,28 @@ def publish(
         part.unlink(missing_ok=True)
     operators = dict(sorted(Counter(node.op_type for node in model.graph.node).items()))
     return Artifact(path, form, precision, hashlib.sha256(data).hexdigest(), len(data), difference, operators, dict(metadata))
+
+
+def remove_origins(model: onnx.ModelProto) -> None:
+    """Take out what PyTorch writes of where each node comes from: stack traces with the paths of this machine, module and class names."""
+    for graph in _graphs_in(model.graph):
+        for entry in (graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+            del entry.metadata_props[:]
+            entry.doc_string = ""
+    for function in model.functions:
+        for entry in (function, *function.node, *function.value_info):
+            del entry.metadata_props[:]
+            entry.doc_string = ""
+    model.doc_string = ""
+
+
+def _graphs_in(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """Yield a graph and the bodies of its nodes."""
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            for body in (attribute.g, *attribute.graphs) if attribute.HasField("g") else attribute.graphs:
+                yield from _graphs_in(body)
 
 
 def fold_normalisation(artifact: Artifact, peak: float, mean: Sequence[float], std: Sequence[float]) -> Artifact:
