@@ -39,10 +39,6 @@ class GraphError(NasError):
     """A graph that breaks the specification of its operators, or a file that no graph can be read from."""
 
 
-class UnpricedOperatorError(NasError):
-    """An operator for which a predictor has no price. It is never priced at zero."""
-
-
 class InfeasibleError(NasError):
     """No candidate can meet the budget; the message names the nearest miss."""
 

@@ -31,13 +31,13 @@ def hypervolume(losses: npt.ArrayLike, reference: Sequence[float]) -> float:
     """Return the volume that the points dominate within `reference`; points outside it add nothing.
 
     Source:
-        Optuna's exact algorithm (WFG; sweep in two dimensions).
+        moocore's exact algorithm (Fonseca, Paquete and López-Ibáñez, CEC 2006; HV3D+ and HV4D+ in three and four dimensions).
     """
-    from optuna._hypervolume import compute_hypervolume
+    import moocore
 
     points = np.asarray(losses, dtype=float).reshape(-1, len(reference))
     inside = points[np.all(points < np.asarray(reference), axis=1)]
-    return float(compute_hypervolume(inside, np.asarray(reference, dtype=float))) if len(inside) else 0.0
+    return float(moocore.hypervolume(inside, ref=np.asarray(reference, dtype=float))) if len(inside) else 0.0
 
 
 def knee(losses: npt.ArrayLike) -> int:

@@ -34,7 +34,7 @@ from nas.spaces.space import SearchSpace
 
 if TYPE_CHECKING:
     import optuna
-    from optuna.storages.journal._file import BaseJournalFileLock
+    from optuna.storages.journal import JournalFileOpenLock
 
 LEASE_S = 60.0
 """How long a worker may be silent before its trial is given to another."""
@@ -353,7 +353,7 @@ def open_storage(url: str, *, create: bool = True) -> optuna.storages.BaseStorag
     raise AssertionError("unreachable")
 
 
-def journal_lock(path: Path) -> BaseJournalFileLock:
+def journal_lock(path: Path) -> JournalFileOpenLock:
     """Return a lock for a journal file that the kernel releases when its holder is killed.
 
     Optuna's own lock file stays behind a killed process, and the next one then waits 30 s for it. Taking the lock also

@@ -18,7 +18,7 @@ from dataclasses import replace
 from nas.errors import ArtifactError, NasError, UsageError
 from nas.events import EventBus, Notice, PhaseAdvanced, PhaseFinished, PhaseStarted
 from nas.searching.objective import Goal
-from nas.searching.pareto import Front, front, hypervolume
+from nas.searching.pareto import Front, hypervolume
 from nas.searching.searcher import Prescreen, Searcher, Trial, searchers
 from nas.searching.storage import LEASE_S, Row, TrialStore
 from nas.spaces.architecture import Architecture
@@ -471,9 +471,3 @@ def goal_text(goal: Goal) -> str:
     objectives = ", ".join(f"{objective.direction} {objective.name}" for objective in goal.objectives)
     budgets = ", ".join(f"{budget.name} within {budget.limit.value:g} ({budget.limit.quantity})" for budget in goal.budgets)
     return f"{objectives}; {budgets or 'no budget'}"
-
-
-def pareto_front(trials: Sequence[Trial], goal: Goal) -> list[Trial]:
-    """Return the evaluated, feasible trials that no other one dominates, in the order given."""
-    able = [trial for trial in trials if trial.evaluated and trial.feasible]
-    return [able[i] for i in front([goal.losses(trial.values) for trial in able])]

@@ -33,17 +33,6 @@ class ChannelAffine(nn.Module):
         return x * self.scale + self.shift
 
 
-def norm2d(name: Norm, channels: int, eps: float | None = None) -> nn.Module:
-    """Return the normalisation called `name`; ``group`` has one group, over channels and positions together."""
-    if name == "batch":
-        return nn.BatchNorm2d(channels, eps=eps or 1e-5)
-    if name == "layer":
-        return LayerNorm2d(channels, eps=eps or 1e-6)
-    if name == "group":
-        return nn.GroupNorm(1, channels, eps=eps or 1e-5)
-    return nn.Identity()
-
-
 def lower_norm(builder: GraphBuilder, x: str, name: Norm) -> str:
     """Write the normalisation called `name` and return its output; a batch norm is written as it stands, not folded."""
     channels = builder.shape(x)[1]
