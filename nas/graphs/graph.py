@@ -154,6 +154,8 @@ class Graph:
         operators: In topological order.
         outputs: Names of the values that leave.
         name: For messages and files.
+        notices: What a frontend left out or took for granted, one sentence each, for whoever reads a number of this graph. They do not
+            enter equality or the key.
 
     Raises:
         GraphError: It breaks the specification; the message names the operator.
@@ -163,6 +165,7 @@ class Graph:
     operators: tuple[Operator, ...]
     outputs: tuple[str, ...]
     name: str = ""
+    notices: tuple[str, ...] = ()
     values: Mapping[str, Value] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:

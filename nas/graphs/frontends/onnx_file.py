@@ -20,6 +20,7 @@ from google.protobuf.message import DecodeError
 from onnx import TensorProto, numpy_helper
 
 from nas.errors import GraphError
+from nas.graphs.frontends.sizes import Size, Sizes
 from nas.graphs.graph import Graph, Operator, Value, Weight, freeze
 from nas.graphs.operators import OPS, Shape
 
@@ -45,14 +46,19 @@ _KEPT_ELEMENTS = 4096
 """Constants up to this size keep their numbers: shapes, axes and scalars are far smaller, weights far larger."""
 
 
-def read_onnx(path: str | Path) -> Graph:
+def read_onnx(path: str | Path, sizes: Sizes | None = None) -> Graph:
     """Read a file; numbers of weights, inside or in external files, are not looked at.
 
+    Args:
+        path: The file.
+        sizes: What the user said of sizes that the file leaves open, or that are to be replaced.
+
     Raises:
+        UsageError: `sizes` name what the file does not have.
         GraphError: The file is missing, empty, truncated, not ONNX, dynamic, or has values without a shape; one line says what to do.
     """
     path = Path(path)
-    model = _checked_model(path)
+    model = _checked_model(path, sizes or Sizes())
     if model.functions:
         from onnx.inliner import inline_local_functions
 
@@ -60,7 +66,7 @@ def read_onnx(path: str | Path) -> Graph:
     return _Reader(model, path).read()
 
 
-def _checked_model(path: Path) -> onnx.ModelProto:
+def _checked_model(path: Path, sizes: Sizes) -> onnx.ModelProto:
     try:
         empty = path.stat().st_size == 0
     except FileNotFoundError:
@@ -78,12 +84,37 @@ def _checked_model(path: Path) -> onnx.ModelProto:
         if prod(tensor.dims) > _KEPT_ELEMENTS:
             for numbers in ("raw_data", "float_data", "int32_data", "int64_data", "double_data", "uint64_data"):
                 tensor.ClearField(numbers)
+    _settle_inputs(model, path, sizes)
     try:
         return onnx.shape_inference.infer_shapes(model, data_prop=True)
     except (onnx.shape_inference.InferenceError, RuntimeError, DecodeError) as error:
         raise GraphError(
             f"{path}: its shapes contradict each other, got: {str(error).strip().splitlines()[0]}. Do this: export it again."
         ) from None
+
+
+def _settle_inputs(model: onnx.ModelProto, path: Path, sizes: Sizes) -> None:
+    """Give every input a fixed shape, in place; shapes that the file states of other values are dropped where an input's changes."""
+    constants = {tensor.name for tensor in model.graph.initializer}
+    inputs = {info.name: info for info in model.graph.input if info.name not in constants}
+    declared = {name: _declared(info) for name, info in inputs.items()}
+    settled = sizes.settle(str(path), declared)
+    if all(shape == declared[name] for name, shape in settled.items()):
+        return
+    for name, shape in settled.items():
+        tensor = inputs[name].type.tensor_type
+        tensor.ClearField("shape")
+        for size in shape:
+            tensor.shape.dim.add().dim_value = size
+    for info in [*model.graph.value_info, *model.graph.output]:
+        info.type.tensor_type.ClearField("shape")
+
+
+def _declared(info: onnx.ValueInfoProto) -> tuple[Size, ...] | None:
+    tensor = info.type.tensor_type
+    if not tensor.HasField("shape"):
+        return None
+    return tuple(d.dim_value if d.HasField("dim_value") else d.dim_param for d in tensor.shape.dim)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,11 +159,7 @@ class _Reader:
             if info.name in self.refs:
                 continue
             shape, dtype = self._types[info.name]
-            if shape is None:
-                raise GraphError(
-                    f"{self.path}: the input {info.name!r} has no static shape, got {_shown(info)}. Do this: export with a fixed shape, or: "
-                    f"python -m onnxruntime.tools.make_dynamic_shape_fixed --input_name {info.name} --input_shape 1,3,224,224 {self.path} fixed.onnx."
-                )
+            assert shape is not None  # settled before inference
             inputs.append(Value(info.name, shape, dtype))
             self.refs[info.name] = inputs[-1]
         for node in self.graph.node:
@@ -361,13 +388,6 @@ def _type_of(info: onnx.ValueInfoProto) -> tuple[Shape | None, str]:
     dtype = DTYPES.get(tensor.elem_type, "fp32")
     static = tensor.HasField("shape") and all(d.HasField("dim_value") and d.dim_value > 0 for d in dims)
     return (tuple(d.dim_value for d in dims) if static else None), dtype
-
-
-def _shown(info: onnx.ValueInfoProto) -> str:
-    tensor = info.type.tensor_type
-    if not tensor.HasField("shape"):
-        return "no shape at all"
-    return "(" + ", ".join(str(d.dim_value) if d.HasField("dim_value") else d.dim_param or "?" for d in tensor.shape.dim) + ")"
 
 
 def _attribute(attribute: onnx.AttributeProto) -> Any:
