@@ -71,8 +71,8 @@ class Sizes:
 def _resolved(sizes: Sequence[Size] | None, dims: Mapping[str, int]) -> Shape | None:
     if sizes is None:
         return None
-    found = [dims.get(size, 0) if isinstance(size, str) else size for size in sizes]
-    return tuple(found) if all(size > 0 for size in found) else None
+    found = [dims.get(size, -1) if isinstance(size, str) else size for size in sizes]
+    return tuple(found) if all(size >= 0 for size in found) else None
 
 
 def _shown(sizes: Sequence[Size] | None) -> str:
