@@ -311,7 +311,7 @@ class _Walk:
         return size
 
     def _launch(self, op: Operator, inputs: list[Value], out: Value) -> State:
-        category, kind = op.category, op.op
+        category, kind = op.category, op.priced_as
         if op.name in self._within:  # no kernel of its own
             return State(self.states[inputs[0].name].number_bytes, self._order_of(inputs, out))
         if category == "conv":
@@ -400,11 +400,13 @@ class _Walk:
             size = 4
         if op.op in _FLOAT_UNDER_AUTOCAST and self.autocast:
             read, size = {v.name: self._floats(v) for v in inputs}, 4
-        if op.op in _FLAGS:
+        if op.priced_as in _FLAGS:
             size = 1
         moved = sum(read[v.name] * v.elements for v in inputs) + size * out.elements + 4 * sum(w.elements for w in op.weights)
         large = [v for v in inputs if 2 * v.elements > out.elements]
-        self._kernel("slow" if op.op in _SLOW else "affine" if len(large) < 2 else "add" if op.op in ("Add", "Sub") else "mul", moved)
+        self._kernel(
+            "slow" if op.priced_as in _SLOW else "affine" if len(large) < 2 else "add" if op.op in ("Add", "Sub") else "mul", moved
+        )
         whole = [_packed(v.shape, self.states[v.name].strides) for v in inputs if v.shape == out.shape]
         if len(set(whole)) > 1:
             self._add("mixed order", moved / 1e6)

@@ -40,8 +40,8 @@ class Kind(NamedTuple):
     family: str
     shape: str
     macs: int
-    activation_bytes: int
-    weight_bytes: int
+    activation_bytes: float
+    weight_bytes: float
 
 
 @dataclass(frozen=True, eq=False)

@@ -325,7 +325,7 @@ def _count(row: Floats, graph: Graph, op: Operator, near_attention: set[str]) ->
             add("norm/rows", out.elements / out.shape[-1] / 1e3)
             add("n/norm", 1)
     elif category == "activation":
-        _activation(row, op.op, n_out, fused=False)
+        _activation(row, op.priced_as, n_out, fused=False)
         add("n/elementwise", 1)
     elif category == "softmax":
         add("softmax", n_out)
@@ -335,7 +335,7 @@ def _count(row: Floats, graph: Graph, op: Operator, near_attention: set[str]) ->
         add("n/attention", 1)
     elif category == "elementwise":
         big = [value for value in inputs if value.elements * 2 > out.elements]
-        kind = "slow" if op.op in _SLOW else "affine" if len(big) < 2 else "add" if op.op in ("Add", "Sub", "Max", "Min") else "mul"
+        kind = "slow" if op.priced_as in _SLOW else "affine" if len(big) < 2 else "add" if op.op in ("Add", "Sub", "Max", "Min") else "mul"
         add(kind, n_out)
         add("n/elementwise", 1)
         if op.op == "Mul" and len(inputs) == 2 and any(v.shape[2:] == (1, 1) for v in inputs) and prod(out.shape[2:]) > 1:
@@ -343,7 +343,7 @@ def _count(row: Floats, graph: Graph, op: Operator, near_attention: set[str]) ->
     elif category in ("pool", "reduce"):
         _reduction(row, op, n_in, n_out)
     elif category == "layout":
-        kind = {"Transpose": "transpose", "Concat": "concat", "Split": "split", "Gather": "gather"}.get(op.op, "move")
+        kind = {"Transpose": "transpose", "Concat": "concat", "Split": "split", "Gather": "gather"}.get(op.priced_as, "move")
         if op.name in near_attention:
             kind += "/attention"
         elif op.op == "Transpose" and tuple(op.attribute("perm")) in _NHWC:
@@ -436,7 +436,7 @@ def _product(row: Floats, op: Operator, first: tuple[int, ...], out: tuple[int, 
 
 def _reduction(row: Floats, op: Operator, n_in: float, n_out: float) -> None:
     spatial = op.category == "reduce" and len(op.outputs[0].shape) >= 2 and tuple(op.attribute("axes")) in ((2, 3), (-2, -1))
-    if spatial or op.op in ("GlobalAveragePool", "GlobalMaxPool"):
+    if spatial or op.priced_as in ("GlobalAveragePool", "GlobalMaxPool"):
         row[COLUMN["global"]] += n_in
     elif op.category == "reduce":
         row[COLUMN["reduce"]] += n_in

@@ -101,7 +101,7 @@ def _row(graph: Graph, op: Operator) -> dict[str, float]:
         if op.attribute("activation") in _SMOOTH:
             row["smooth fused/bytes"] = kind.activation_bytes
     else:
-        row[f"{_move(op.op)}/bytes"] = kind.activation_bytes
+        row[f"{_move(op.priced_as)}/bytes"] = kind.activation_bytes
     return row
 
 

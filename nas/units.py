@@ -95,6 +95,31 @@ def write_resolution(size: Sequence[int]) -> int | str:
     return height if height == width else f"{height}x{width}"
 
 
+def parse_input_shape(text: str) -> tuple[str, tuple[int, ...]]:
+    """Read ``NAME:1x3x320x320`` as (name of an input, its sizes); without a name, of a file's only input, the name is empty.
+
+    Raises:
+        UsageError: No positive integers joined by ``x`` stand behind the last colon.
+    """
+    name, _, sizes = text.strip().rpartition(":")
+    parts = re.split("[x×X,]", sizes)
+    if not all(part.strip().isdecimal() and 0 < int(part) < 2**31 for part in parts):
+        raise UsageError(f"input shape: cannot be read, got {text!r}. Expected NAME:1x3x320x320, positive sizes joined by x.")
+    return name, tuple(map(int, parts))
+
+
+def parse_dim(text: str) -> tuple[str, int]:
+    """Read ``batch=1`` as (name of a symbolic size, its value).
+
+    Raises:
+        UsageError: No name, or no positive integer behind the equals sign.
+    """
+    name, equals, size = text.strip().rpartition("=")
+    if not (equals and name.strip() and size.strip().isdecimal() and 0 < int(size) < 2**31):
+        raise UsageError(f"dim: cannot be read, got {text!r}. Expected NAME=SIZE such as batch=1.")
+    return name.strip(), int(size)
+
+
 PRECISIONS = ("fp32", "fp16", "w8a16", "w8a8")
 """Precisions that a profile may offer, most precise first; ``wXaY`` has X-bit weights and Y-bit activations."""
 

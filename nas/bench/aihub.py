@@ -364,7 +364,7 @@ def resized(graph: Graph, shape: Shape) -> Graph | None:
         else:
             return None
         operators.append(replace(op, outputs=(replace(output, shape=shapes[output.name]),)))
-    return Graph((replace(graph.inputs[0], shape=shape),), tuple(operators), graph.outputs, graph.name)
+    return Graph((replace(graph.inputs[0], shape=shape),), tuple(operators), graph.outputs, graph.name, graph.notices)
 
 
 def prepared(graph: Graph) -> Graph:
@@ -372,7 +372,7 @@ def prepared(graph: Graph) -> Graph:
     scaled = {value.name: replace(value, name=f"{value.name}/prepared") for value in graph.inputs if len(value.shape) > 3}
     scalings = [Operator(to.name, "Mul", (name,), (to,), (Weight((1,), parameter=False),)) for name, to in scaled.items()]
     moved = [replace(op, inputs=tuple(scaled[i].name if i in scaled else i for i in op.inputs)) for op in graph.operators]
-    return Graph(graph.inputs, (*scalings, *moved), graph.outputs, graph.name)
+    return Graph(graph.inputs, (*scalings, *moved), graph.outputs, graph.name, graph.notices)
 
 
 def _family_of(name: str) -> str:

@@ -24,21 +24,33 @@ if TYPE_CHECKING:
     import networkx
 
 FORMAT_VERSION = 1
-DTYPE_BYTES = {
+DTYPE_BYTES: Mapping[str, float] = {
     "fp64": 8,
     "fp32": 4,
     "fp16": 2,
     "bf16": 2,
+    "fp8": 1,
+    "fp4": 0.5,
     "int64": 8,
+    "uint64": 8,
     "int32": 4,
+    "uint32": 4,
     "int16": 2,
     "uint16": 2,
     "int8": 1,
     "uint8": 1,
+    "int4": 0.5,
+    "uint4": 0.5,
+    "int2": 0.25,
+    "uint2": 0.25,
     "bool": 1,
     "complex64": 8,
+    "complex128": 16,
+    "string": 16,
 }
-_FLOATS = {"fp64": 1, "fp32": 1, "fp16": 1, "bf16": 1, "complex64": 2}
+"""Bytes an element; of a string the pointer and length that runtimes keep."""
+
+_FLOATS = {"fp64": 1, "fp32": 1, "fp16": 1, "bf16": 1, "complex64": 2, "complex128": 2}
 """Numbers that a precision replaces, by how many of them an element holds."""
 
 
@@ -125,6 +137,11 @@ class Operator:
         """The class under which predictors price it."""
         return spec_of(self.op).category
 
+    @property
+    def priced_as(self) -> str:
+        """The name by which predictors tell it from others of its category: its own, or that of a better-known operator of the same work."""
+        return spec_of(self.op).priced_as or self.op
+
 
 @dataclass(frozen=True, slots=True)
 class Cost:
@@ -154,6 +171,8 @@ class Graph:
         operators: In topological order.
         outputs: Names of the values that leave.
         name: For messages and files.
+        notices: What a frontend left out or took for granted, one sentence each, for whoever reads a number of this graph. They do not
+            enter equality or the key.
 
     Raises:
         GraphError: It breaks the specification; the message names the operator.
@@ -163,6 +182,7 @@ class Graph:
     operators: tuple[Operator, ...]
     outputs: tuple[str, ...]
     name: str = ""
+    notices: tuple[str, ...] = ()
     values: Mapping[str, Value] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -353,7 +373,7 @@ def _at_precision(dtype: str, number_bytes: float) -> float:
     return number_bytes * _FLOATS[dtype] if dtype in _FLOATS else DTYPE_BYTES[dtype]
 
 
-def _bytes(tensor: Value | Weight) -> int:
+def _bytes(tensor: Value | Weight) -> float:
     return tensor.elements * DTYPE_BYTES[tensor.dtype]
 
 

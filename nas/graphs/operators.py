@@ -45,6 +45,8 @@ class OpSpec:
         infer: Output shape from (input shapes, weight shapes, attributes); None where the importer must supply it.
         macs: Multiply-adds from (input shapes, weight shapes, output shape, attributes); None means none.
         required: Attributes that the operator cannot be without.
+        priced_as: The better-known operator of its category that does the same kind of work, where it is not itself one that devices were
+            timed with: predictors tell operators of one category apart by this name.
     """
 
     name: str
@@ -52,6 +54,7 @@ class OpSpec:
     infer: Infer | None = None
     macs: Macs | None = None
     required: tuple[str, ...] = ()
+    priced_as: str = ""
 
 
 def _broadcast(inputs: Sequence[Shape], weights: Sequence[Shape], _: Attributes) -> Shape:
@@ -100,8 +103,11 @@ def _conv(inputs: Sequence[Shape], weights: Sequence[Shape], attributes: Attribu
 def _conv_transpose(inputs: Sequence[Shape], weights: Sequence[Shape], attributes: Attributes) -> Shape:
     x, w = inputs[0], weights[0]  # w: (c_in, c_out / groups, *kernel)
     kernel, stride, pads = attributes["kernel"], attributes["stride"], attributes["pads"]
-    extra = attributes.get("output_padding", (0,) * len(kernel))
-    spatial = [(x[2 + i] - 1) * stride[i] - pads[i] - pads[len(kernel) + i] + kernel[i] + extra[i] for i in range(len(kernel))]
+    extra, dilation = attributes.get("output_padding", (0,) * len(kernel)), attributes.get("dilation", (1,) * len(kernel))
+    spatial = [
+        (x[2 + i] - 1) * stride[i] - pads[i] - pads[len(kernel) + i] + dilation[i] * (kernel[i] - 1) + 1 + extra[i]
+        for i in range(len(kernel))
+    ]
     return (x[0], w[1] * attributes["groups"], *spatial)
 
 
@@ -191,19 +197,81 @@ def _attention_macs(inputs: Sequence[Shape], _weights: Sequence[Shape], out: Sha
     return prod(out[:-1]) * v[-2] * (q[-1] + v[-1])
 
 
+def _linear_attention_macs(inputs: Sequence[Shape], weights: Sequence[Shape], _out: Shape, attributes: Attributes) -> int:
+    """State update k vᵀ of every key-value head and step, and qᵀ S of every query head; (b, t, heads · d) operands."""
+    q, _, v = [*inputs, *weights][:3]
+    heads, shared = int(attributes["q_heads"]), int(attributes["kv_heads"])
+    return prod(q[:-1]) * (q[-1] // heads) * (v[-1] // shared) * (shared + heads)
+
+
+def einsum_terms(equation: str, shapes: Sequence[Shape]) -> tuple[list[list[str]], list[str], dict[str, int]]:
+    """Return the labels of every operand, those of the result, and their sizes; an ellipsis is spelled out.
+
+    Raises:
+        GraphError: The equation and the shapes disagree.
+    """
+    left, arrow, right = equation.replace(" ", "").partition("->")
+    terms = left.split(",")
+    if len(terms) != len(shapes):
+        raise GraphError(f"the equation has other operands, got {equation!r} for {len(shapes)}")
+    labelled, sizes, widest = [], dict[str, int](), 0
+    for term, shape in zip(terms, shapes, strict=True):
+        open_rank = len(shape) - len(term.replace("...", ""))
+        if open_rank < 0 or (open_rank and "..." not in term):
+            raise GraphError(f"the equation does not fit its operands, got {equation!r} for {shape}")
+        widest = max(widest, open_rank if "..." in term else 0)
+        before, _, after = term.partition("...")
+        labels = [*before, *(f"...{i}" for i in range(open_rank, 0, -1) if "..." in term), *after]
+        labelled.append(labels)
+        for label, size in zip(labels, shape, strict=True):
+            if size != 1 and sizes.get(label, 1) not in (1, size):
+                raise GraphError(f"the equation does not fit its operands, got {equation!r} with {label!r} of {sizes[label]} and {size}")
+            sizes[label] = max(size, sizes.get(label, 1))
+    batch = [f"...{i}" for i in range(widest, 0, -1)]
+    if not arrow:
+        seen = [label for labels in labelled for label in labels if not label.startswith("...")]
+        result = [*batch, *sorted(label for label in set(seen) if seen.count(label) == 1)]
+    else:
+        before, dots, after = right.partition("...")
+        result = [*before, *(batch if dots else ()), *after]
+    if foreign := [label for label in result if label not in sizes]:
+        raise GraphError(f"the equation makes a label that it does not read, got {foreign[0]!r} in {equation!r}")
+    return labelled, result, sizes
+
+
+def _einsum(inputs: Sequence[Shape], weights: Sequence[Shape], attributes: Attributes) -> Shape:
+    _, result, sizes = einsum_terms(str(attributes["equation"]), [*inputs, *weights])
+    return tuple(sizes[label] for label in result)
+
+
 def _einsum_macs(inputs: Sequence[Shape], weights: Sequence[Shape], _out: Shape, attributes: Attributes) -> int:
-    """Product of the sizes of all labels, where a label is summed over; a longer chain of operands is outside the convention."""
-    left, _, right = str(attributes.get("equation", "")).partition("->")
-    terms, shapes = left.split(","), [*inputs, *weights]
-    if len(terms) != 2 or len(shapes) != 2 or "." in left:
-        return 0
-    sizes = {label: size for term, shape in zip(terms, shapes, strict=True) for label, size in zip(term, shape, strict=True)}
-    return prod(sizes.values()) if set(sizes) - set(right) else 0
+    """Pairs from left to right, as PyTorch and ONNX Runtime contract them; a label of one operand alone is summed beforehand, for free.
+
+    A pair costs the product of the sizes of its labels where one of them is summed over, else it is elementwise and costs none.
+    """
+    labelled, result, sizes = einsum_terms(str(attributes["equation"]), [*inputs, *weights])
+    total, left = 0, set(labelled[0])
+    for i, right in enumerate(map(set, labelled[1:]), 1):
+        later = {*result, *(label for labels in labelled[i + 1 :] for label in labels)}
+        left, right = left & (right | later), right & (left | later)
+        if (left | right) - later:
+            total += prod(sizes[label] for label in left | right)
+        left = (left | right) & later
+    return total
 
 
-def _lstm_macs(inputs: Sequence[Shape], weights: Sequence[Shape], _out: Shape, _: Attributes) -> int:
-    steps = prod(inputs[0][:-1])
-    return steps * sum(prod(weight) for weight in weights if weight[-1] != prod(weight) and len(weight) >= 2)
+def _recurrent_macs(inputs: Sequence[Shape], weights: Sequence[Shape], _out: Shape, attributes: Attributes) -> int:
+    """Every matrix once a step and sample: those among the weights, and of the inputs the ``computed_weights`` behind the first."""
+    steps, computed = prod(inputs[0][:-1]), inputs[1 : 1 + attributes.get("computed_weights", 0)]
+    return steps * sum(prod(weight) for weight in [*computed, *weights] if weight[-1:] != (prod(weight),) and len(weight) >= 2)
+
+
+def _dynamic_conv_macs(inputs: Sequence[Shape], weights: Sequence[Shape], out: Shape, _: Attributes) -> int:
+    return prod(out) * prod([*inputs, *weights][1][1:])
+
+
+def _loss(inputs: Sequence[Shape], _weights: Sequence[Shape], attributes: Attributes) -> Shape:
+    return (inputs[0][0], *inputs[0][2:]) if attributes.get("reduction") == "none" else ()
 
 
 _WINDOW = ("kernel", "stride", "pads")
@@ -212,7 +280,10 @@ _SPECS = [
     OpSpec("ConvTranspose", "conv", _conv_transpose, _conv_transpose_macs, (*_WINDOW, "groups")),
     OpSpec("Gemm", "matmul", _gemm, _gemm_macs),
     OpSpec("MatMul", "matmul", _matmul, _matmul_macs),
-    OpSpec("Einsum", "matmul", None, _einsum_macs),
+    OpSpec("Einsum", "matmul", _einsum, _einsum_macs, ("equation",)),
+    OpSpec("LinearAttention", "attention", None, _linear_attention_macs, ("q_heads", "kv_heads")),
+    OpSpec("DynamicConv", "exotic", None, _dynamic_conv_macs),
+    OpSpec("DeformConv", "exotic", None, _dynamic_conv_macs),
     OpSpec("Attention", "attention", _attention, _attention_macs),
     *(
         OpSpec(n, "norm", _same)
@@ -225,6 +296,8 @@ _SPECS = [
             "LpNormalization",
         )
     ),
+    OpSpec("MeanVarianceNormalization", "norm", _same, priced_as="InstanceNormalization"),
+    OpSpec("LRN", "norm", _same, priced_as="GroupNormalization"),
     *(
         OpSpec(n, "activation", _same)
         for n in (
@@ -245,7 +318,12 @@ _SPECS = [
             "Erf",
         )
     ),
+    *(
+        OpSpec(n, "activation", _same, priced_as=like)
+        for n, like in (("Celu", "Elu"), ("ThresholdedRelu", "Relu"), ("Shrink", "LeakyRelu"))
+    ),
     OpSpec("Softmax", "softmax", _same),
+    OpSpec("Hardmax", "softmax", _same, priced_as="Softmax"),
     OpSpec("LogSoftmax", "softmax", _same),
     *(
         OpSpec(n, "elementwise", _broadcast)
@@ -256,6 +334,24 @@ _SPECS = [
         for n in ("Neg", "Abs", "Exp", "Log", "Sqrt", "Reciprocal", "Sin", "Cos", "Floor", "Ceil", "Round", "Sign", "Not", "Softsign")
     ),
     *(
+        OpSpec(n, "elementwise", _same, priced_as="Sin")
+        for n in ("Tan", "Asin", "Acos", "Atan", "Sinh", "Cosh", "Asinh", "Acosh", "Atanh", "Bernoulli", "Dropout")
+    ),
+    *(OpSpec(n, "elementwise", _same, priced_as="Not") for n in ("BitwiseNot", "IsInf", "IsNaN")),
+    *(OpSpec(n, "elementwise", _broadcast, priced_as="And") for n in ("Xor", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "BitShift")),
+    OpSpec("SwiGLU", "elementwise", _same, priced_as="Mul"),
+    OpSpec("RotaryEmbedding", "elementwise", _same, priced_as="Mul"),
+    OpSpec("Trilu", "elementwise", _same, priced_as="Where"),
+    *(
+        OpSpec(n, "reduce", _reduce, None, ("axes",), like)
+        for n, like in (
+            ("ReduceL1", "ReduceSum"),
+            ("ReduceSumSquare", "ReduceL2"),
+            ("ReduceLogSum", "ReduceSum"),
+            ("ReduceLogSumExp", "ReduceSum"),
+        )
+    ),
+    *(
         OpSpec(n, "reduce", _reduce, None, ("axes",))
         for n in ("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceL2", "ReduceProd")
     ),
@@ -263,16 +359,22 @@ _SPECS = [
     OpSpec("MaxPool", "pool", _pool, None, _WINDOW),
     OpSpec("GlobalAveragePool", "pool", _global_pool),
     OpSpec("GlobalMaxPool", "pool", _global_pool),
+    OpSpec("LpPool", "pool", _pool, None, _WINDOW, "AveragePool"),
+    OpSpec("GlobalLpPool", "pool", _global_pool, priced_as="GlobalAveragePool"),
     OpSpec("Reshape", "layout", _reshape, None, ("shape",)),
     OpSpec("Transpose", "layout", _transpose, None, ("perm",)),
     OpSpec("Concat", "layout", _concat, None, ("axis",)),
     *(OpSpec(n, "layout") for n in ("Split", "Slice", "Pad", "Expand", "Tile", "Gather", "DepthToSpace", "SpaceToDepth", "Cast", "Roll")),
+    OpSpec("ReverseSequence", "layout", _same, priced_as="Gather"),
+    OpSpec("CenterCropPad", "layout", priced_as="Pad"),
+    OpSpec("TensorScatter", "layout", _same, priced_as="Concat"),
     OpSpec("Identity", "layout", _same),
     OpSpec("Constant", "layout", _constant),
     OpSpec("Resize", "resize"),
-    OpSpec("LSTM", "recurrent", None, _lstm_macs),
+    *(OpSpec(n, "recurrent", None, _recurrent_macs) for n in ("LSTM", "GRU", "RNN")),
     OpSpec("QuantizeLinear", "quantize", _same),
     OpSpec("DequantizeLinear", "quantize", _same),
+    OpSpec("DynamicQuantizeLinear", "quantize", _same, priced_as="QuantizeLinear"),
     *(
         OpSpec(n, "exotic")
         for n in (
@@ -286,12 +388,71 @@ _SPECS = [
             "DFT",
             "GridSample",
             "CumSum",
-            "NonMaxSuppression",
             "OneHot",
+            "AffineGrid",
+            "Col2Im",
+            "CumProd",
+            "Det",
+            "MaxRoiPool",
+            "MaxUnpool",
+            "RoiAlign",
+            "STFT",
+            "Multinomial",
+            "RandomNormal",
+            "RandomNormalLike",
+            "RandomUniform",
+            "RandomUniformLike",
+            "EyeLike",
+            "Range",
+            "RegexFullMatch",
+            "StringConcat",
+            "StringNormalizer",
+            "StringSplit",
+            "TfIdfVectorizer",
+            "MelWeightMatrix",
+            "BlackmanWindow",
+            "HammingWindow",
+            "HannWindow",
+            "ConstantOfShape",
         )
     ),
+    *(OpSpec(n, "exotic", _loss) for n in ("NegativeLogLikelihoodLoss", "SoftmaxCrossEntropyLoss")),
 ]
 OPS: Mapping[str, OpSpec] = {spec.name: spec for spec in _SPECS}
+
+
+WRITTEN_OUT: Mapping[str, str] = {
+    "Sum": "additions",
+    "Mean": "additions and a scale",
+    "GreaterOrEqual": "Greater",
+    "LessOrEqual": "Less",
+    "Flatten": "Reshape",
+    "Squeeze": "Reshape",
+    "Unsqueeze": "Reshape",
+    "CastLike": "Cast",
+    "BitCast": "Cast",
+    "Upsample": "Resize",
+    "Scatter": "ScatterElements",
+    "ConvInteger": "Conv at eight bits",
+    "QLinearConv": "Conv at eight bits",
+    "MatMulInteger": "MatMul or Gemm at eight bits",
+    "QLinearMatMul": "MatMul or Gemm at eight bits",
+    "CausalConvWithState": "Concat and a depthwise Conv",
+    "Shape": "a constant",
+    "Size": "a constant",
+    "If": "the branch that a constant chooses, else the dearer one",
+    "Loop": "its body as often as it runs",
+    "Scan": "its body as often as it runs",
+    "SequenceMap": "its body for every item",
+    **dict.fromkeys(("SequenceAt", "SequenceConstruct", "SequenceEmpty", "SequenceErase", "SequenceInsert", "SequenceLength"), "its items"),
+    **dict.fromkeys(("Optional", "OptionalGetElement", "OptionalHasElement"), "what it holds"),
+    "ConcatFromSequence": "Concat",
+    "SplitToSequence": "Split",
+}
+"""What a frontend writes for operators of ONNX that need no name of their own here."""
+
+DATA_DEPENDENT = frozenset({"NonZero", "NonMaxSuppression", "Unique", "Compress", "ImageDecoder"})
+"""Operators whose sizes depend on numbers: a graph ends before them, and says so."""
 
 
 def spec_of(op: str) -> OpSpec:

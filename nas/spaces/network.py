@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from nas.errors import ArtifactError, UnknownNameError, UsageError
+from nas.graphs.frontends.sizes import Sizes
 from nas.graphs.graph import Graph
+from nas.graphs.operators import Shape
 from nas.spaces.architecture import Architecture
 from nas.spaces.naming import get_space
 from nas.spaces.space import Resolution, SearchSpace
+
+MODEL_FILES = (".onnx",)
+"""Endings of the files that a graph is read from."""
 
 
 @dataclass(frozen=True)
@@ -32,20 +38,31 @@ class Network:
     architecture: Architecture | None = None
 
 
-def load_network(subject: str, resolution: Resolution | None = None) -> Network:
+def load_network(
+    subject: str,
+    resolution: Resolution | None = None,
+    *,
+    input_shapes: Mapping[str, Shape] | None = None,
+    dims: Mapping[str, int] | None = None,
+) -> Network:
     """Return the network that `subject` names: ``ARCH.json``, ``MODEL.onnx`` or a published network.
 
     Args:
         subject: As a user writes it.
         resolution: Of an architecture's input; a file and a published network have their own.
+        input_shapes: Of a model file's inputs by name, for sizes that it leaves open or to replace; the empty name is its only input.
+        dims: Values of a model file's symbolic sizes by name.
 
     Raises:
         UnknownNameError: Neither a file nor a published network.
-        UsageError: No such architecture, or a resolution for what has its own.
+        UsageError: No such architecture, a resolution for what has its own, or sizes for what is no model file or lacks that name.
         ArtifactError: The file is missing or damaged.
         GraphError: The file holds no graph with static shapes.
     """
     path = Path(subject)
+    sizes = Sizes(input_shapes or {}, dims or {})
+    if sizes and path.suffix not in MODEL_FILES:
+        raise UsageError(f"input shape: {subject} has sizes of its own. Expected a model file ({', '.join(MODEL_FILES)}).")
     if path.suffix == ".json":
         space, architecture = read_architecture(path)
         graph = space.lower(architecture, resolution)
@@ -55,7 +72,7 @@ def load_network(subject: str, resolution: Resolution | None = None) -> Network:
     if path.suffix == ".onnx":
         from nas.graphs.frontends.onnx_file import read_onnx
 
-        return Network(path.name, read_onnx(path))
+        return Network(path.name, read_onnx(path, sizes))
     from nas.graphs import workloads
 
     if subject in workloads.names():

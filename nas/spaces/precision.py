@@ -177,7 +177,7 @@ class PrecisionSpace(ElasticSpace):
         key = (id(graph), precision)
         if key not in self._cut:  # the plain graph is kept beside, so that its id is never used again
             operators = tuple(replace(op, precision=precision) for op in graph.operators)
-            self._cut[key] = graph, Graph(graph.inputs, operators, graph.outputs, graph.name)
+            self._cut[key] = graph, Graph(graph.inputs, operators, graph.outputs, graph.name, graph.notices)
         return self._cut[key][1]
 
     def features(self, architecture: Architecture) -> Mapping[str, float]:

@@ -10,8 +10,9 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from nas.errors import GraphError
+from nas.errors import GraphError, UsageError
 from nas.graphs.frontends.onnx_file import read_onnx
+from nas.graphs.frontends.sizes import Sizes
 from nas.graphs.frontends.torch_module import trace_module
 from nas.graphs.passes import normalise
 
@@ -134,13 +135,28 @@ def test_bad_files_get_one_clear_line(files: dict[str, Path], tmp_path: Path) ->
         tmp_path / "empty.onnx": "empty",
         tmp_path / "half.onnx": "truncated",
         tmp_path / "text.onnx": "truncated",
-        files["any"]: r"no static shape, got \(n, 3, 16, 16\)",
-        tmp_path / "shapeless.onnx": "no shape at all",
+        files["any"]: r"got x \(n, 3, 16, 16\)\. Do this: add --dim n=1",
+        tmp_path / "shapeless.onnx": "without a shape.*--input-shape",
     }
     for path, message in cases.items():
         with pytest.raises(GraphError, match=message) as caught:
             read_onnx(path)
         assert "\n" not in str(caught.value)
+
+
+def test_open_sizes_are_settled_by_the_user(files: dict[str, Path]) -> None:
+    for sizes in (Sizes(dims={"n": 2}), Sizes({"x": (2, 3, 16, 16)}), Sizes({"": (2, 3, 16, 16)})):
+        graph = read_onnx(files["any"], sizes)
+        assert graph.inputs[0].shape == (2, 3, 16, 16)
+        assert graph.cost.macs == 2 * read_onnx(files["legacy"]).cost.macs
+    for sizes, message in (
+        (Sizes(dims={"m": 1}), "no input of .* has such a size, got 'm'. Did you mean|Expected one of: n"),
+        (Sizes({"y": (1, 3, 16, 16)}), "has no such input, got 'y'"),
+        (Sizes({"x": (3, 16, 16)}), "Expected as many sizes"),
+        (Sizes({"x": (1, 3, 16, 16)}, {"n": 2}), "has two sizes, got 2 and 1"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            read_onnx(files["any"], sizes)
 
 
 def test_unknown_operator_is_named_with_its_domain(tmp_path: Path) -> None:

@@ -49,5 +49,5 @@ def test_damaged_line_is_refused() -> None:
 
 
 def test_loading_needs_no_torch() -> None:
-    code = "import sys; from nas import workloads; workloads.load('resnet18'); print('torch' in sys.modules)"
+    code = "import sys; from nas.graphs import workloads; workloads.load('resnet18'); print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "False"

@@ -47,7 +47,7 @@ class Draft:
     """
 
     def __init__(self, graph: Graph) -> None:
-        self.name, self.inputs, self.outputs = graph.name, graph.inputs, list(graph.outputs)
+        self.name, self.notices, self.inputs, self.outputs = graph.name, graph.notices, graph.inputs, list(graph.outputs)
         self._nodes = [
             Node(op.name, op.op, list(op.inputs), list(op.outputs), op.weights, dict(op.attributes), op.precision) for op in graph.operators
         ]
@@ -177,4 +177,4 @@ class Draft:
             for n in self._nodes
             if n.alive
         )
-        return Graph(self.inputs, operators, tuple(self.outputs), self.name)
+        return Graph(self.inputs, operators, tuple(self.outputs), self.name, self.notices)

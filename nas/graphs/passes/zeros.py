@@ -75,7 +75,7 @@ def _with_constants(graph: Graph, kept: list[Operator], same: dict[str, str], ze
         value = graph.values[name]
         constant = Operator(f"{name}.constant", "Expand", (), (value,), (Weight(value.shape, value.dtype, False),), freeze({"constant": 0}))
         kept.insert(0, constant)
-    return remove_unread(Graph(graph.inputs, tuple(kept), outputs, graph.name))
+    return remove_unread(Graph(graph.inputs, tuple(kept), outputs, graph.name, graph.notices))
 
 
 def _linear(op: Operator) -> bool:

@@ -1,0 +1,277 @@
+"""What a name in an ONNX file stands for, and one node of the file as a handler sees it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto
+
+from nas.graphs.frontends.onnx_reader.folding import Array
+from nas.graphs.graph import Value
+from nas.graphs.operators import Shape
+
+if TYPE_CHECKING:
+    from nas.graphs.frontends.onnx_reader.reader import Reader
+
+DTYPES = {
+    TensorProto.DOUBLE: "fp64",
+    TensorProto.FLOAT: "fp32",
+    TensorProto.FLOAT16: "fp16",
+    TensorProto.BFLOAT16: "bf16",
+    TensorProto.FLOAT8E4M3FN: "fp8",
+    TensorProto.FLOAT8E4M3FNUZ: "fp8",
+    TensorProto.FLOAT8E5M2: "fp8",
+    TensorProto.FLOAT8E5M2FNUZ: "fp8",
+    TensorProto.FLOAT4E2M1: "fp4",
+    TensorProto.INT64: "int64",
+    TensorProto.UINT64: "uint64",
+    TensorProto.INT32: "int32",
+    TensorProto.UINT32: "uint32",
+    TensorProto.INT16: "int16",
+    TensorProto.UINT16: "uint16",
+    TensorProto.INT8: "int8",
+    TensorProto.UINT8: "uint8",
+    TensorProto.INT4: "int4",
+    TensorProto.UINT4: "uint4",
+    TensorProto.BOOL: "bool",
+    TensorProto.COMPLEX64: "complex64",
+    TensorProto.COMPLEX128: "complex128",
+    TensorProto.STRING: "string",
+}
+_NEWER = {"FLOAT8E8M0": "fp8", "INT2": "int2", "UINT2": "uint2"}
+DTYPES |= {code: _NEWER[name] for name, code in TensorProto.DataType.items() if name in _NEWER}
+CODES = {dtype: code for code, dtype in reversed(DTYPES.items())}
+FLOATS = {"fp64", "fp32", "fp16", "bf16"}
+QUANTISED = {"int8", "uint8", "int16", "uint16", "int4", "uint4", "int2", "uint2", "fp8", "fp4"}
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]|\x1b\[[0-9;?]*[ -/]*[@-~]")
+
+
+def plain(text: str, longest: int = 200) -> str:
+    """Return a name from a file as it may be shown: no control characters, no terminal sequence, not endless."""
+    text = re.sub(r"\x1b\[[0-9;?]*[ -/]*[@-~]", "", text)
+    text = _CONTROL.sub("", text)
+    return text if len(text) <= longest else f"{text[:longest]}…"
+
+
+class OpenSizeError(Exception):
+    """The size of a value does not follow: the graph ends before the node that makes it."""
+
+
+class EmptyTensorError(Exception):
+    """An operator makes a tensor without elements: there is nothing to do, and nothing flows on."""
+
+    def __init__(self, shape: Shape, dtype: str) -> None:
+        super().__init__(shape)
+        self.shape, self.dtype = shape, dtype
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """A constant; `array` where its numbers are known, `sources` the initialisers behind it."""
+
+    shape: Shape
+    dtype: str
+    sources: tuple[str, ...] = ()
+    array: Array | None = None
+
+    @property
+    def scalar(self) -> float | None:
+        """The one number in it, where that is known."""
+        known = self.array is not None and self.array.size == 1 and self.array.dtype.kind in "fiub"
+        return float(self.array.reshape(-1)[0]) if known and self.array is not None else None
+
+    def reshaped(self, shape: Sequence[int]) -> Constant:
+        """Return it under another shape, without its numbers."""
+        return Constant(tuple(shape), self.dtype, self.sources)
+
+
+@dataclass(frozen=True, slots=True)
+class Items:
+    """A sequence of tensors, or an optional one."""
+
+    refs: tuple[Ref, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """What follows from an operator before which the graph ends."""
+
+
+Ref = Value | Constant | Items | Cut
+Tensor = Value | Constant
+
+
+@dataclass(slots=True)
+class Call:
+    """One node: its operands in order, None for one that is left out, and its attributes as Python values."""
+
+    reader: Reader
+    node: onnx.NodeProto
+    operands: list[Ref | None]
+    attributes: dict[str, Any]
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+    bits: int = 0
+    fresh: int = field(default=0)
+
+    @property
+    def op(self) -> str:
+        """The operator's name without its domain."""
+        return str(self.node.op_type)
+
+    @property
+    def label(self) -> str:
+        """What messages call the node."""
+        return plain(self.node.name or (self.node.output[0] if self.node.output else "") or self.node.op_type)
+
+    @property
+    def given(self) -> list[Tensor]:
+        """Operands that are there; a sequence among them does not fit."""
+        for ref in self.operands:
+            if isinstance(ref, Items):
+                raise TypeError("a sequence where a tensor is expected")
+        return [ref for ref in self.operands if isinstance(ref, Value | Constant)]
+
+    def tensor(self, index: int) -> Tensor:
+        """The operand at `index`, which must be a tensor."""
+        ref = self.optional(index)
+        if ref is None:
+            raise IndexError(f"the operand {index} is left out")
+        return ref
+
+    def optional(self, index: int) -> Tensor | None:
+        """The operand at `index`, None where it is left out."""
+        ref = self.operands[index] if index < len(self.operands) else None
+        if ref is not None and not isinstance(ref, Value | Constant):
+            raise TypeError(f"a sequence where the operand {index} is a tensor")
+        return ref
+
+    def array(self, index: int) -> Array | None:
+        """The numbers of a constant operand."""
+        ref = self.operands[index] if index < len(self.operands) else None
+        return ref.array if isinstance(ref, Constant) else None
+
+    def integers(self, index: int, name: str) -> tuple[int, ...] | None:
+        """Integers that are an attribute in old operator sets and an input in new ones; None also where they are computed.
+
+        Raises:
+            OpenSizeError: They are computed, and the file does not say what they make either.
+        """
+        if name in self.attributes:
+            value = self.attributes[name]
+            return tuple(value) if isinstance(value, tuple) else (int(value),)
+        found = self.array(index)
+        if found is None and index < len(self.operands) and self.operands[index] is not None:
+            self.shape()
+        return None if found is None else tuple(int(i) for i in found.reshape(-1))
+
+    def axis(self, default: int, rank: int, name: str = "axis") -> int:
+        """An axis from 0."""
+        axis = int(self.attributes.get(name, default))
+        if not -rank <= axis < max(rank, 1):
+            raise IndexError(f"the axis {axis} of a tensor of rank {rank}")
+        return axis % rank if rank else 0
+
+    def shape(self, index: int = 0) -> Shape:
+        """Shape of an output as inferred.
+
+        Raises:
+            OpenSizeError: It does not follow.
+        """
+        shape = self.reader.types.get(self.outputs[index], (None, ""))[0]
+        if shape is None:
+            raise OpenSizeError
+        return shape
+
+    def emit(
+        self,
+        op: str,
+        operands: Sequence[Tensor],
+        attributes: Mapping[str, Any] | None = None,
+        *,
+        outputs: Sequence[str] | None = None,
+        shape: Sequence[int] | None = None,
+        dtype: str | None = None,
+    ) -> list[Value]:
+        """Write an operator that makes the node's outputs (or those of `outputs`); see `Reader.emit`."""
+        names = [name for name in (self.outputs if outputs is None else outputs) if name]
+        return self.reader.emit(self, op, operands, attributes or {}, names, shape, dtype)
+
+    def step(
+        self,
+        op: str,
+        operands: Sequence[Tensor],
+        shape: Sequence[int] | None,
+        attributes: Mapping[str, Any] | None = None,
+        dtype: str | None = None,
+    ) -> Value:
+        """Write an operator within the node; `shape` None where it follows from the operands."""
+        self.fresh += 1
+        name = f"{self.outputs[0]}.{op.lower()}.{self.fresh}"
+        return self.emit(op, operands, attributes, outputs=[name], shape=shape, dtype=dtype)[0]
+
+    def move(self, op: str, operand: Tensor, shape: Sequence[int], attributes: Mapping[str, Any]) -> Tensor:
+        """Reshape or transpose an operand; a constant moves at once."""
+        if isinstance(operand, Constant):
+            return operand.reshaped(shape)
+        return operand if operand.shape == tuple(shape) and op == "Reshape" else self.step(op, [operand], shape, attributes)
+
+    def reshape(self, operand: Tensor, shape: Sequence[int]) -> Tensor:
+        """Give an operand another shape."""
+        return self.move("Reshape", operand, shape, {"shape": tuple(shape)})
+
+    def transpose(self, operand: Tensor, perm: Sequence[int]) -> Tensor:
+        """Permute the axes of an operand."""
+        return self.move("Transpose", operand, [operand.shape[i] for i in perm], {"perm": tuple(perm)})
+
+    def alias(self, ref: Ref, index: int = 0, bits: int = 0) -> None:
+        """Let an output be what `ref` is."""
+        self.reader.bind(self.outputs[index], ref, bits)
+
+
+Handler = Callable[[Call], None]
+HANDLERS: dict[str, Handler] = {}
+"""By operator; one of another domain bears the domain: ``com.microsoft.FusedConv``."""
+
+
+def handles(*names: str) -> Callable[[Handler], Handler]:
+    """Return a decorator that files a handler under ONNX names."""
+
+    def register(handler: Handler) -> Handler:
+        HANDLERS.update(dict.fromkeys(names, handler))
+        return handler
+
+    return register
+
+
+def type_of(info: onnx.ValueInfoProto) -> tuple[Shape | None, str]:
+    """Return (static shape or None, dtype) of a tensor as a file or inference states it."""
+    tensor = info.type.tensor_type
+    dims = tensor.shape.dim
+    static = tensor.HasField("shape") and all(d.HasField("dim_value") and d.dim_value >= 0 for d in dims)
+    return (tuple(d.dim_value for d in dims) if static else None), DTYPES.get(tensor.elem_type, "fp32")
+
+
+def python_value(attribute: onnx.AttributeProto) -> Any:
+    """Return an attribute as numbers, strings, tuples, tensors or graphs."""
+    value = onnx.helper.get_attribute_value(attribute)
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    if isinstance(value, list) or hasattr(value, "extend"):
+        return tuple(item.decode(errors="replace") if isinstance(item, bytes) else item for item in value)
+    return value
+
+
+def empty(ref: Tensor) -> bool:
+    """Whether a tensor has no element, as the left-out operands of a resize are written."""
+    return 0 in ref.shape
+
+
+def numbers(*values: int) -> Array:
+    """Return integers as a constant's numbers."""
+    return np.array(values, dtype=np.int64)
