@@ -19,6 +19,7 @@ import importlib
 import json
 import logging
 from collections import Counter, defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -79,7 +80,7 @@ def trace(only: list[str], folder_: Path) -> None:
         module = built(network)
         try:
             raw = trace_module(module, network.shape, name, weight_work=True)
-            deployed = normalise(trace_module(module, network.shape, name))
+            deployed = normalise(without_weight_work(raw))
         except GraphError as error:
             print("failed", name, error, flush=True)
             continue
@@ -93,6 +94,12 @@ def trace(only: list[str], folder_: Path) -> None:
     write(written, folder_ / "as_written")
     text = ",\n".join(f'"{n}": {json.dumps(index[n], separators=(",", ":"))}' for n in sorted(index))
     (folder_ / "index.json").write_text("{\n" + text + "\n}\n")
+
+
+def without_weight_work(graph: Graph) -> Graph:
+    """Return a graph as `trace_module` gives it without its `weight_work`."""
+    plain = [replace(op, attributes=tuple(pair for pair in op.attributes if pair[0] != "weight_elements")) for op in graph.operators]
+    return Graph(graph.inputs, tuple(plain), graph.outputs, graph.name)
 
 
 def table(data: Path, folder_: Path) -> list[dict[str, object]]:

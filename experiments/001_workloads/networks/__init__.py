@@ -45,6 +45,8 @@ def networks() -> dict[str, Network]:
     """Return every network by the name of its graph: AI Hub's, with ``.component`` where the model has several."""
     table: dict[str, Network] = {}
     for module in pkgutil.iter_modules(__path__):
+        if module.name.startswith("_"):  # blocks that several files share
+            continue
         part = importlib.import_module(f"{__name__}.{module.name}").NETWORKS
         if clash := part.keys() & table.keys():
             raise ValueError(f"networks: a name stands in two files, got {sorted(clash)}.")
