@@ -22,7 +22,7 @@ import json
 import logging
 import lzma
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import torch
@@ -147,9 +147,13 @@ def traced(name: str, model: str, library: str, shape: tuple[int, ...], cache: P
 
 def kept(out: Path) -> tuple[dict[str, dict[str, str]], dict[str, list[object]]]:
     """Return lines by family and the index of what an earlier run wrote."""
-    index = json.loads((out / "index.json").read_text())
+    return stored(out), json.loads((out / "index.json").read_text())
+
+
+def stored(out: Path) -> dict[str, dict[str, str]]:
+    """Return name -> line by family of the files in a folder."""
     files = {path.stem: lzma.decompress(path.read_bytes()).decode().splitlines() for path in out.glob("*.xz")}
-    return {family: dict(line.split("\t", 1) for line in rows) for family, rows in files.items()}, index
+    return {family: dict(line.split("\t", 1) for line in rows) for family, rows in files.items()}
 
 
 def write(lines: Mapping[str, Mapping[str, str]], out: Path) -> None:
@@ -159,11 +163,13 @@ def write(lines: Mapping[str, Mapping[str, str]], out: Path) -> None:
         (out / f"{family}.xz").write_bytes(lzma.compress(text.encode(), preset=9 | lzma.PRESET_EXTREME))
 
 
-def as_written(out: Path, cache: Path | None) -> None:
-    """Trace every network of the index as its library builds it."""
-    lines: dict[str, dict[str, str]] = {}
+def as_written(out: Path, cache: Path | None, only: Collection[str] | None) -> None:
+    """Trace every network of the index, or some, as its library builds it; those of `aihub.py` stay as they are."""
+    lines = stored(out)
     for i, name in enumerate(names()):
         workload = describe(name)
+        if workload.library not in {"timm", "torchvision", "references"} or (only and name not in only):
+            continue
         path = cache / f"{name}.written.txt" if cache else None
         if path is not None and path.is_file():
             line = path.read_text()
@@ -197,7 +203,7 @@ def main() -> None:
         logging.warning("no torchvision_cpu on the path: going on without it")
     out = folder()
     if args.as_written:
-        as_written(out / "as_written", args.traces)
+        as_written(out / "as_written", args.traces, args.only)
         return
     out.mkdir(exist_ok=True)
     partly = args.references or args.only
