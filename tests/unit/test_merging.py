@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from nas.errors import UsageError
-from nas.spaces.merging import ConvolutionRun, plan, runs_of, with_runs
 from nas.spaces.operator_family import fuse
+from nas.spaces.surgery.merging import ConvolutionRun, plan, runs_of, with_runs
 
 
 def random_run(seed: int) -> tuple[ConvolutionRun, Tensor]:

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor, fx, nn
 
-from nas.spaces.narrowing import coupled_channels, importance, narrowed, reorder, width_of
+from nas.spaces.surgery.narrowing import coupled_channels, importance, narrowed, reorder, width_of
 
 
 class Gated(nn.Module):
