@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import typer
 
 GROUPS = {
+    "anchors": "Trained networks to start from: show where they can be cut.",
     "bench": "Published protocols, run on tables that the user names.",
     "devices": "Hardware profiles: list, show, add, calibrate, suggest.",
     "spaces": "Search spaces: list, show, sample, references.",

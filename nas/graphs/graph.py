@@ -657,6 +657,24 @@ class GraphBuilder:
         """Add softmax(q·kᵀ / √d)·v as one operator: (…, n, d), (…, m, d), (…, m, e) -> (…, n, e)."""
         return self.add_operator("Attention", [q, k, v], name=name)
 
+    def inline(self, graph: Graph, x: str) -> str:
+        """Write the operators of a graph of one input and one output, and return the output's name.
+
+        Raises:
+            GraphError: The graph does not take what `x` is.
+        """
+        (entry,), (exit_name,) = graph.inputs, graph.outputs
+        if entry.shape != self.shape(x):
+            raise GraphError(f"graph {graph.name or '?'}: takes {entry.shape}, got {self.shape(x)}.")
+        prefix = ".".join(self._scope)
+        renamed = {name: f"{prefix}.{name}" if prefix else name for name in graph.values} | {entry.name: x}
+        for op in graph.operators:
+            made = tuple(replace(value, name=renamed[value.name]) for value in op.outputs)
+            name = f"{prefix}.{op.name}" if prefix else op.name
+            self._operators.append(replace(op, name=name, inputs=tuple(renamed[i] for i in op.inputs), outputs=made))
+            self._values |= {value.name: value for value in made}
+        return renamed[exit_name]
+
     def build(self, *outputs: str) -> Graph:
         """Return the verified graph.
 

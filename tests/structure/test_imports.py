@@ -32,6 +32,7 @@ HEAVY_FILES = (
     "graphs/onnx_writer.py",
     "quantisation/[!_m]*.py",
     "quantisation/methods/*",
+    "spaces/surgery/*",
     "training/evaluators/*",
     "training/supernet/*",
 )

@@ -1,0 +1,90 @@
+"""``nas anchors show``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from nas.cli._options import Format, Precision, write
+
+
+def command(
+    network: Annotated[
+        str, typer.Argument(help="A name of timm or torchvision, FILE.py:FUNCTION or NET.pt2.", metavar="NAME|FILE.py:FUNCTION|NET.pt2")
+    ],
+    device: Annotated[
+        list[str] | None, typer.Option("--device", "--profile", help="Price segments on it; may be given several times.", metavar="D")
+    ] = None,
+    precision: Precision = None,
+    resolution: Annotated[
+        str | None, typer.Option("--resolution", help="Of the pictures: 224 or 192x256; default the network's own.")
+    ] = None,
+    weights: Annotated[str | None, typer.Option("--weights", help="File of weights, or random.", metavar="FILE|random")] = None,
+    weights_dir: Annotated[Path | None, typer.Option("--weights-dir", help="Folder of files named like networks.", metavar="DIR")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Show every point, not only the ends of blocks.")] = False,
+    form: Format = "table",
+) -> None:
+    """Show where a trained network can be cut: points with shapes, and what the segments between them cost."""
+    from nas.devices.predictor import load_predictor
+    from nas.devices.profile import find_profile, load_profile
+    from nas.devices.shares import shares
+    from nas.spaces.chain import describe, open_chain
+    from nas.spaces.pretrained import open_pretrained
+    from nas.units import parse_resolution
+
+    size = parse_resolution(resolution) if resolution else None
+    opened = open_pretrained(network, weights=weights, folder=weights_dir, resolution=size)
+    chain = open_chain(opened, size)
+    segments = chain.between(range(len(chain.points))) if every else chain.blocks()
+    rows = describe(segments)
+    totals: dict[str, Any] = {}
+    for name in device or ():
+        profile = load_profile(name)
+        at = precision or profile.default_precision
+        predictor = load_predictor(profile, at, find_profile(name).parent)
+        whole, found = shares([(s.label, s.graph()) for s in segments], predictor, profile, at)
+        key = f"{profile.name} {at}"
+        totals[key] = {"latency_ms": whole.latency_ms, "lower_ms": whole.lower_ms, "upper_ms": whole.upper_ms, "basis": whole.basis}
+        for row, segment in zip(rows, segments, strict=True):
+            row.setdefault("latency_ms", {})[key] = found[segment.label]
+    result = {
+        "network": chain.name,
+        "resolution": list(chain.resolution),
+        "weights": str(opened.origin.path) if opened.origin else "fresh or the function's own",
+        "source": opened.origin.source if opened.origin else "",
+        "assigned_by": opened.assignment.by if opened.assignment else "",
+        "points": len(chain.points),
+        "devices": totals,
+        "segments": rows,
+    }
+    write(result, form, _render)
+
+
+def _render(result: dict[str, Any]) -> None:
+    from nas.report.tables import print_lines, print_table
+
+    devices = list(result["devices"])
+    columns = ["point", "where", "shape", "axes", "reduction", "MMACs", "kparams", *(f"{device} ms" for device in devices)]
+    body = [
+        [
+            str(row["point"]),
+            row["label"],
+            "×".join(map(str, row["shape"])),
+            row["layout"],
+            f"{row['reduction']:g}" if row["reduction"] else "",
+            f"{row['macs'] / 1e6:.2f}",
+            f"{row['params'] / 1e3:.1f}",
+            *(f"{row['latency_ms'][device]:.4f}" for device in devices),
+        ]
+        for row in result["segments"]
+    ]
+    print_table("", columns, body)
+    height, width = result["resolution"]
+    by = f", given by {result['assigned_by']}" if result["assigned_by"] else ""
+    source = f" ({result['source']}{by})" if result["source"] else ""
+    print_lines([f"{result['network']} at {height}x{width}: {result['points']} points; weights {result['weights']}{source}"])
+    for device, found in result["devices"].items():
+        spread = f"{found['lower_ms']:.3g}–{found['upper_ms']:.3g}"
+        print_lines([f"{device}: {found['latency_ms']:.4g} ms {found['basis']} for the whole, {spread} ms"])
