@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas.errors import ArtifactError
-from nas.locks import FileLock
 from nas.searching.backend import CONSTRAINT, Backend, Record
 from nas.searching.database import open_optuna_study
+from nas.searching.locks import FileLock
 
 if TYPE_CHECKING:
     import optuna

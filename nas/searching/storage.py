@@ -297,27 +297,20 @@ def _number_of(data: Any) -> int | None:
     raise TypeError(f"expected the number of a trial, got {data!r}")
 
 
+class AbsentStudyError(ArtifactError):
+    """A storage that is not there yet, or holds no such study yet."""
+
+
 def study_named(backend: Backend, name: str) -> int:
     """Return a study by its name.
 
     Raises:
-        ArtifactError: There is none; the message says which there are.
+        AbsentStudyError: There is none; the message says which there are.
     """
     studies = backend.studies()
     if name not in studies:
-        raise ArtifactError(f"storage {backend.label}: no such study, got {name!r}. It holds: {', '.join(sorted(studies)) or 'none'}.")
+        raise AbsentStudyError(f"storage {backend.label}: no such study, got {name!r}. It holds: {', '.join(sorted(studies)) or 'none'}.")
     return studies[name]
-
-
-def read_attributes(url: str, name: str, *, timeout_s: float = STORAGE_TIMEOUT_S) -> dict[str, str]:
-    """Return the facts of a study whose space and goal are not known yet.
-
-    Raises:
-        ArtifactError: The storage cannot be opened, or has no such study.
-    """
-    backend = open_backend(url, create=False, timeout_s=timeout_s)
-    facts = backend.study_attributes(study_named(backend, name))
-    return {key: value for key, value in facts.items() if isinstance(value, str)}
 
 
 def open_backend(url: str, *, create: bool = True, timeout_s: float = STORAGE_TIMEOUT_S) -> Backend:
@@ -330,5 +323,5 @@ def open_backend(url: str, *, create: bool = True, timeout_s: float = STORAGE_TI
         return Database(url, label=url, timeout_s=timeout_s)
     path = Path(url)
     if not create and not path.is_file():
-        raise ArtifactError(f"storage {url}: no such file.")
+        raise AbsentStudyError(f"storage {url}: no such file.")
     return Journal(path, timeout_s=timeout_s)
