@@ -35,6 +35,12 @@ class Record:
     values: Sequence[float] | None = None
 
 
+def one_line(text: object, longest: int = 200) -> str:
+    """Return what a storage or a library says as part of a message: one line of what can be printed."""
+    plain = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
+    return plain if len(plain) <= longest else f"{plain[: longest - 1]}…"
+
+
 CONSTRAINT = "constraints:"
 """How Optuna marks a system attribute as a constraint."""
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas.errors import ArtifactError
-from nas.searching.backend import CONSTRAINT, Backend, Record
+from nas.searching.backend import CONSTRAINT, Backend, Record, one_line
 from nas.searching.database import open_optuna_study
 from nas.searching.locks import FileLock
 
@@ -166,7 +166,7 @@ class Journal(Backend):
         except DAMAGE as error:
             line = getattr(getattr(self, "_file", None), "line", 0)
             where = f"line {line}: " if line else ""
-            reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+            reason = one_line(f"{type(error).__name__}: {error}")
             raise ArtifactError(f"storage {self.label}: not a journal that can be read ({where}{reason}).") from None
 
 

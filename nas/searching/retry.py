@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from nas.errors import ArtifactError
+from nas.searching.backend import one_line
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -101,4 +102,4 @@ def reason_of(error: BaseException) -> str:
     """Return the first line of what a database says."""
     cause = error.__cause__ if error.__cause__ is not None else error
     lines = str(getattr(cause, "orig", None) or cause).strip().splitlines() or [type(cause).__name__]
-    return lines[0].strip().rstrip(".")
+    return one_line(lines[0]).rstrip(".")

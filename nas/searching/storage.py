@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from nas.errors import ArtifactError, NasError, UsageError
-from nas.searching.backend import Backend, Record
+from nas.searching.backend import Backend, Record, one_line
 from nas.searching.database import Database
 from nas.searching.journal import DAMAGE, Journal
 from nas.searching.leases import LEASE_S, Lease, LeaseWatch
@@ -243,7 +243,7 @@ class TrialStore:
         except ArtifactError:
             raise
         except (NasError, *DAMAGE) as error:
-            reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+            reason = one_line(f"{type(error).__name__}: {error}")
             raise ArtifactError(f"storage {self.url}: trial {record.number} of study {self.name} is damaged ({reason}).") from None
         return row
 
@@ -309,7 +309,8 @@ def study_named(backend: Backend, name: str) -> int:
     """
     studies = backend.studies()
     if name not in studies:
-        raise AbsentStudyError(f"storage {backend.label}: no such study, got {name!r}. It holds: {', '.join(sorted(studies)) or 'none'}.")
+        known = one_line(", ".join(sorted(studies))) or "none"
+        raise AbsentStudyError(f"storage {backend.label}: no such study, got {name!r}. It holds: {known}.")
     return studies[name]
 
 
