@@ -52,6 +52,9 @@ def search(
     seed: int = 0,
     out: str | Path | None = None,
     storage: str | None = None,
+    study: str = "nas",
+    storage_timeout: float = 60.0,
+    workers: str = "",
     exporter: str = "onnx",
     takes: str = "normalised",
     verify: int = 0,
@@ -83,7 +86,10 @@ def search(
         supernet: Trained weights to start from.
         seed: All randomness comes from it.
         out: Run directory to make.
-        storage: URL of a shared study.
+        storage: URL of a shared study, or path of a journal.
+        study: Its name there.
+        storage_timeout: How long the storage may be away, in seconds.
+        workers: ``ray://ADDRESS`` of a cluster that evaluates.
         exporter: Format of the model file.
         takes: What it takes: ``normalised``, ``unit`` or ``bytes``.
         verify: How many of the front's best are measured at the end.
@@ -125,6 +131,9 @@ def search(
         "supernet": str(Path(supernet).resolve()) if supernet else None,
         "seed": seed,
         "storage": storage,
+        "study": study,
+        "storage_timeout": storage_timeout,
+        "workers": workers,
         "exporter": exporter,
         "takes": takes,
         "verify": verify,

@@ -518,6 +518,34 @@ class Contribution(Record):
     proposals: int
 
 
+class StudySummary(Record):
+    """One search of a storage (``studies``).
+
+    Attributes:
+        study: Its name.
+        status: ``new``, ``training``, ``running``, ``interrupted`` or ``finished``.
+        space: What is searched, with its version.
+        devices: For which devices.
+        goal: Objectives and budgets.
+        searcher: Who proposes.
+        evaluations: Accuracies computed.
+        proposals: Trials, finished or not.
+        workers: Processes that hold a living lease.
+        best: First objective of the best trial within its budgets; None where there is none.
+    """
+
+    study: str
+    status: str
+    space: str
+    devices: tuple[str, ...]
+    goal: str
+    searcher: str | None
+    evaluations: int
+    proposals: int
+    workers: int
+    best: float | None
+
+
 class Baseline(Record):
     """How well a count orders networks."""
 

@@ -30,6 +30,10 @@ Takes = Annotated[
     Literal["normalised", "unit", "bytes"],
     typer.Option("--input", help="What the exported file takes: pictures less mean over deviation, or RGB in 0…1 or in 0…255."),
 ]
+StudyName = Annotated[str, typer.Option("--study", help="Name of the study in the storage, which may hold many.", metavar="NAME")]
+StorageTimeout = Annotated[
+    float, typer.Option("--storage-timeout", min=0, help="How long the storage may be away, or its lock held, in seconds.", metavar="S")
+]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="All randomness comes from it.")]
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nas.cli._options import Confidence, Devices, Format, Seed, Takes, progress, write
+from nas.cli._options import Confidence, Devices, Format, Seed, StorageTimeout, StudyName, Takes, progress, write
 
 
 def command(
@@ -56,6 +56,9 @@ def command(
     seed: Seed = 0,
     out: Annotated[Path | None, typer.Option("--out", help="Run directory to make; default runs/TIME-SPACE-DEVICE.", metavar="DIR")] = None,
     storage: Annotated[str | None, typer.Option("--storage", help="URL of a shared study; default: a file in the run directory.")] = None,
+    study: StudyName = "nas",
+    storage_timeout: StorageTimeout = 60.0,
+    workers: Annotated[str, typer.Option("--workers", help="Cluster that evaluates candidates.", metavar="ray://ADDRESS")] = "",
     exporter: Annotated[str, typer.Option("--exporter", help="Format of the model file.", metavar="NAME")] = "onnx",
     takes: Takes = "normalised",
     verify: Annotated[int, typer.Option("--verify", min=0, help="Measure the front's best N at the end.", metavar="N")] = 0,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nas.cli._options import Format, progress, write
+from nas.cli._options import Format, StorageTimeout, progress, write
 
 if TYPE_CHECKING:
     from nas.results import Contribution
@@ -19,14 +19,20 @@ def command(
         Path | None, typer.Option("--supernet", help="The search's trained weights, if they lie elsewhere on this machine.")
     ] = None,
     data: Annotated[str | None, typer.Option("--data", help="The search's data, if they lie elsewhere on this machine.")] = None,
-    study: Annotated[str, typer.Option("--study", help="Name of the study in the storage.")] = "nas",
+    study: Annotated[
+        str | None, typer.Option("--study", help="Name of the study in the storage; default nas, or the only one.", metavar="NAME")
+    ] = None,
+    wait: Annotated[
+        float, typer.Option("--wait", min=0, help="How long to wait for a search that has not begun, in seconds.", metavar="S")
+    ] = 3600.0,
+    storage_timeout: StorageTimeout = 60.0,
     form: Format = "table",
 ) -> None:
     """Help a search that runs elsewhere: evaluate candidates of its study until it has enough."""
     from nas.runs.worker import work
 
     with progress() as bus:
-        result = work(storage, study=study, supernet=supernet, data=data, bus=bus)
+        result = work(storage, study=study, supernet=supernet, data=data, wait_s=wait, timeout_s=storage_timeout, bus=bus)
     write(result, form, _print)
 
 

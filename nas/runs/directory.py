@@ -3,7 +3,8 @@
 ========================  =====================================================================================
 ``manifest.json``         request, versions, hashes of profiles and data; written once
 ``status.json``           phase and progress, replaced after every step; `nas show` reads it
-``lock``                  held (by the kernel) while a process works on the run
+``lock``                  held (by the system) while a process works on the run
+``owner``                 the process that worked on it last
 ``study.journal``         the search
 ``results.json``          the result, as ``--format json`` prints it; written when the run ends
 ========================  =====================================================================================
@@ -31,8 +32,15 @@ import nas
 from nas.errors import ArtifactError, UsageError
 from nas.events import Event, Notice, PhaseAdvanced, PhaseFinished, PhaseStarted
 from nas.results import Record, Result
+from nas.searching.locks import FileLock
+from nas.searching.worker import Worker, this_worker
 
 R = TypeVar("R", bound=Record)
+
+LOOK_S, WAIT_S = 0.2, 2.0
+"""How long a lock is tried for: by who only looks, and by who is to work and may meet one that looks, or one that is just ending."""
+
+JOURNAL = "study.journal"
 
 FORMAT = 1
 """Version of the directory's layout; raised when an older run cannot be continued."""
@@ -115,8 +123,12 @@ class RunDirectory:
 
     @property
     def results(self) -> Result | None:
-        """The result of a finished run."""
-        return self.load("results.json", Result)
+        """The result of a finished run, with its files where they are now."""
+        found = self.load("results.json", Result)
+        if found is None:
+            return None
+        model = str(self.path / Path(found.model).name) if found.model else None
+        return found.model_copy(update={"run_dir": str(self.path), "model": model})
 
     @property
     def status(self) -> dict[str, Any]:
@@ -126,7 +138,7 @@ class RunDirectory:
     @property
     def storage(self) -> str:
         """Where the search keeps its trials."""
-        return str(self.manifest["request"].get("storage") or self.path / "study.journal")
+        return str(self.manifest.get("request", {}).get("storage") or self.path / JOURNAL)
 
     def read(self, name: str) -> dict[str, Any] | None:
         """Return a JSON file of the run; None where it is absent.
@@ -185,7 +197,7 @@ class RunDirectory:
 
     def discard(self) -> None:
         """Remove a run that has found out nothing, so that its name can be used again; one that holds anything else stays."""
-        papers = {"manifest.json", "status.json", "lock"}
+        papers = {"manifest.json", "status.json", "lock", "owner"}
         if {path.name for path in self.path.iterdir()} <= papers:
             for name in papers:
                 (self.path / name).unlink(missing_ok=True)
@@ -193,39 +205,35 @@ class RunDirectory:
 
     def living(self) -> bool:
         """Return whether a process is at work on this run."""
-        import fcntl
-
-        try:
-            with (self.path / "lock").open("r") as file:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except FileNotFoundError:
+        lock = FileLock(self.path / "lock")
+        if not lock.path.is_file():
             return False
-        except BlockingIOError:
-            return True
-        return False
+        try:
+            free = lock.acquire(LOOK_S)
+        except OSError:  # a run of another user's, which can be read and not locked
+            return bool(Worker.from_json(self.read("owner")).alive)
+        if free:
+            lock.release()
+        return not free
 
     @contextmanager
     def work(self) -> Iterator[None]:
-        """Hold the run; the kernel lets go of it whenever this process ends, killed or not.
+        """Hold the run; the system lets go of it whenever this process ends, killed or not.
 
         Raises:
             ArtifactError: A living process holds it.
         """
-        import fcntl
-
-        with (self.path / "lock").open("a+") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                file.seek(0)
-                owner = file.read().strip() or "unknown"
-                raise ArtifactError(
-                    f"run {self.path}: in use by a living process, got pid {owner}. Do this: nas show {self.path}."
-                ) from None
-            file.truncate(0)
-            file.write(str(os.getpid()))
-            file.flush()
+        lock = FileLock(self.path / "lock")
+        if not lock.acquire(WAIT_S):
+            owner = Worker.from_json(self.read("owner"))
+            raise ArtifactError(
+                f"run {self.path}: in use by a living process, got pid {owner.pid} on {owner.host or 'another machine'}. Do this: nas show {self.path}."
+            )
+        try:
+            self.write("owner", this_worker().to_json())
             yield
+        finally:
+            lock.release()
 
 
 class StatusFile:

@@ -24,6 +24,7 @@ def start(request: Request, out: Path | None, bus: EventBus) -> Result:
     """
     if out is not None and out.exists():  # before data are read
         raise RunDirectory.taken(out)
+    request = request.located()
     problem = pose(request)
     run = RunDirectory.create(out, f"{problem.space.name}-{problem.device}", request.model_dump(), facts_of(problem))
     try:
@@ -33,8 +34,13 @@ def start(request: Request, out: Path | None, bus: EventBus) -> Result:
         raise
 
 
-def resume(path: Path, bus: EventBus) -> Result:
+def resume(path: Path, bus: EventBus, **places: str | None) -> Result:
     """Continue a run where it stopped; a finished one gives its result.
+
+    Args:
+        path: The run directory, wherever it lies by now.
+        bus: Told of the progress.
+        places: Fields of the request (``data``, ``supernet``, ``storage``) for what lies elsewhere by now.
 
     Raises:
         ArtifactError: No run, one of another version, in use, or its profiles have changed since.
@@ -42,7 +48,8 @@ def resume(path: Path, bus: EventBus) -> Result:
     run = RunDirectory.open(path)
     if (result := run.results) is not None:
         return result
-    problem = pose(request_of(run))
+    changes = {name: place for name, place in places.items() if place}
+    problem = pose(request_of(run).model_copy(update=changes).located())
     facts = facts_of(problem)
     for name, believed in run.manifest["facts"].items():
         if facts.get(name) != believed:

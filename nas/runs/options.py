@@ -65,6 +65,10 @@ def _column(request: Request, kind: type[Evaluator], family: type[SearchSpace]) 
     return "" if "table" in kind.needs else "no table of accuracies is read"
 
 
+def _shared(request: Request, kind: type[Evaluator], family: type[SearchSpace]) -> str:
+    return _not_in_a_survey(request, kind, family) or ("" if request.storage else "a run's own journal holds one study")
+
+
 def _runner(request: Request, kind: type[Evaluator], family: type[SearchSpace]) -> str:  # noqa: ARG001
     return "" if request.verify else "nothing is measured without --verify"
 
@@ -91,6 +95,9 @@ CHECKS: Mapping[str, tuple[str, Check]] = {
     "supernet": ("--supernet", _with_supernet),
     "seed": ("--seed", _not_in_a_survey),
     "storage": ("--storage", _not_in_a_survey),
+    "study": ("--study", _shared),
+    "storage_timeout": ("--storage-timeout", _not_in_a_survey),
+    "workers": ("--workers", _not_in_a_survey),
     "verify": ("--verify", _always),
     "exporter": ("--exporter", _with_delivery),
     "takes": ("--input", _with_data),

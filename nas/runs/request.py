@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import BaseModel, ConfigDict
 
 
@@ -30,6 +32,9 @@ class Request(BaseModel):
         supernet: Trained weights to start from.
         seed: All randomness.
         storage: URL of a shared study; None for a journal in the run directory.
+        study: Name of the study in the storage, which may hold many.
+        storage_timeout: How long the storage may be away, in seconds.
+        workers: ``ray://ADDRESS`` of a cluster that evaluates; empty for this process alone.
         verify: How many of the front's best are measured at the end.
         exporter: Format of the model file.
         takes: What the exported file takes, a key of `nas.exporting.exporter.PEAKS`.
@@ -60,8 +65,30 @@ class Request(BaseModel):
     supernet: str | None = None
     seed: int = 0
     storage: str | None = None
+    study: str = "nas"
+    storage_timeout: float = 60.0
+    workers: str = ""
     verify: int = 0
     exporter: str = "onnx"
     takes: str = "normalised"
     runner: str = ""
     batch: int | None = None
+
+    def located(self) -> Request:
+        """Return the same request with absolute paths, so that it means the same from any folder."""
+        changes = {}
+        if self.data and Path(self.data).exists():
+            changes["data"] = str(Path(self.data).absolute())
+        if self.storage:
+            changes["storage"] = located_storage(self.storage)
+        return self.model_copy(update=changes)
+
+
+def located_storage(url: str) -> str:
+    """Return a storage's name with an absolute path where it is a file."""
+    scheme, mark, path = url.partition(":///")
+    if "://" not in url:
+        return str(Path(url).absolute())
+    if mark and scheme.startswith("sqlite") and path and not path.startswith(("/", ":")):
+        return f"{scheme}:///{Path(path).absolute()}"
+    return url

@@ -15,7 +15,7 @@ from nas.events import Event, EventBus, PhaseAdvanced
 from nas.results import Fronts, Point, Record, Result, Verification
 from nas.runs.choice import Decision, blocks, decide
 from nas.runs.delivery import Delivery, Verifications, deliver, verify
-from nas.runs.directory import RunDirectory
+from nas.runs.directory import JOURNAL, RunDirectory
 from nas.runs.problem import Problem, nearest_miss
 from nas.runs.published_search import published_front
 from nas.searching.pareto import knee
@@ -42,6 +42,8 @@ def search_by_study(run: RunDirectory, problem: Problem, result: Result, bus: Ev
     Raises:
         NasError: What went wrong; `nas resume` goes on from there.
     """
+    if problem.request.storage:  # so that workers and `nas studies` see it while its supernet is trained
+        open_study(run, problem).note({"request": problem.request.model_dump_json(), "status": "training"})
     zoo = remembered(run, "zoo.json", Fronts, lambda: published_front(problem)).front
     evaluator, facts = prepared(run, problem, bus)
     study = searched(run, problem, evaluator, facts, bus)
@@ -97,7 +99,8 @@ def prepared(run: RunDirectory, problem: Problem, bus: EventBus) -> tuple[Evalua
 def searched(run: RunDirectory, problem: Problem, evaluator: Evaluator, facts: Mapping[str, str], bus: EventBus) -> Study:
     """Return the run's study, searched until it has enough accuracies."""
     request = problem.request
-    study = open_study(run, problem, attributes=facts)
+    study = open_study(run, problem, attributes={name: fact for name, fact in facts.items() if name != "request"})
+    study.note({"request": facts["request"], "status": "searching"})
     bus.listeners.append(keeper := FrontKeeper(run, problem, study))
     study.run(
         request.searcher or SEARCHER,
@@ -107,7 +110,9 @@ def searched(run: RunDirectory, problem: Problem, evaluator: Evaluator, facts: M
         seed=request.seed,
         bus=bus,
         shared=request.storage is not None,
+        locked=True,
     )
+    study.note({"status": "finished"})
     bus.listeners.remove(keeper)
     return study
 
@@ -169,7 +174,16 @@ def trained(run: RunDirectory, problem: Problem, dataset: Dataset, bus: EventBus
 
 def open_study(run: RunDirectory, problem: Problem, *, attributes: Mapping[str, str] | None = None, create: bool = True) -> Study:
     """Open the study of a run."""
-    return Study.open(run.storage, name="nas", space=problem.space, goal=problem.goal, attributes=attributes, create=create)
+    request = problem.request
+    return Study.open(
+        request.storage or str(run.path / JOURNAL),
+        name=request.study,
+        space=problem.space,
+        goal=problem.goal,
+        attributes=attributes,
+        create=create,
+        timeout_s=request.storage_timeout,
+    )
 
 
 def point_of(problem: Problem, trial: Trial) -> Point:

@@ -1,6 +1,6 @@
 """Trials as rows of an Optuna study: one row a proposal, and the leases by which several workers share them.
 
-A row is written once when it is proposed (parameters, cheap values, violations, owner) and closed by one further write, or
+A row is written once when it is proposed (parameters, cheap values, violations, owner, lease) and closed by one further write, or
 two where the evaluation gave more numbers than the objectives, so a search costs its storage two or three appends an evaluation. What `optuna-dashboard` shows is what is here.
 
 ==========  ===============  ====================================================
@@ -15,33 +15,35 @@ failed      FAIL             ``message``; none where its worker vanished
 
 from __future__ import annotations
 
-import contextlib
-import os
-import socket
+import math
 import time
+import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
-from functools import cache
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from nas.errors import ArtifactError, UsageError
+from nas.errors import ArtifactError, NasError, UsageError
+from nas.searching.backend import Backend, Record, one_line
+from nas.searching.database import Database
+from nas.searching.journal import DAMAGE, Journal
+from nas.searching.leases import LEASE_S, Lease, LeaseWatch
 from nas.searching.objective import Goal
+from nas.searching.retry import STORAGE_TIMEOUT_S
 from nas.searching.searcher import TrialState
+from nas.searching.worker import this_worker
 from nas.spaces.architecture import Architecture
 from nas.spaces.space import SearchSpace
 
-if TYPE_CHECKING:
-    import optuna
-    from optuna.storages.journal import JournalFileOpenLock
-
-LEASE_S = 60.0
-"""How long a worker may be silent before its trial is given to another."""
-
-
-OPENINGS = 8
-"""How often opening a database is tried while another worker creates its tables."""
+STATES = {
+    "waiting": "WAITING",
+    "running": "RUNNING",
+    "complete": "COMPLETE",
+    "infeasible": "PRUNED",
+    "duplicate": "PRUNED",
+    "failed": "FAIL",
+}
+"""Optuna's state by ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +61,7 @@ class Row:
         message: Why it failed.
         duplicate_of: Number of the trial that it repeats.
         retry_of: Number of the trial whose worker vanished.
-        owner: Who works on it, see `worker_name`.
-        expires_at_s: When the owner's lease ends, in seconds since 1970.
+        lease: Who works on it, and when it was heard of last.
     """
 
     number: int
@@ -73,18 +74,12 @@ class Row:
     message: str = ""
     duplicate_of: int | None = None
     retry_of: int | None = None
-    owner: str = ""
-    expires_at_s: float = 0.0
+    lease: Lease = field(default_factory=lambda: Lease.from_json(None, None))
 
     @property
     def open(self) -> bool:
         """Whether somebody has to work on it still."""
         return self.state in ("waiting", "running")
-
-    @property
-    def stale(self) -> bool:
-        """Whether its worker is known to be dead, or has been silent for longer than its lease."""
-        return self.state == "running" and (alive(self.owner) is False or time.time() > self.expires_at_s)
 
     @property
     def vanished(self) -> bool:
@@ -101,59 +96,64 @@ class TrialStore:
         space: Gives the parameters their names and values.
         goal: Gives the directions and the constraint keys.
         create: Whether an absent study may be created.
+        timeout_s: How long the storage may be away, or its lock be held by another process.
 
     Raises:
         ArtifactError: The storage cannot be opened, or has no such study.
+        UsageError: The study has other objectives.
     """
 
-    def __init__(self, url: str, *, name: str, space: SearchSpace, goal: Goal, create: bool = True) -> None:
-        import optuna
+    def __init__(
+        self, url: str, *, name: str, space: SearchSpace, goal: Goal, create: bool = True, timeout_s: float = STORAGE_TIMEOUT_S
+    ) -> None:
         from optuna.distributions import CategoricalDistribution
 
         self.url, self.name, self.space, self.goal = url, name, space, goal
-        self._storage = open_storage(url, create=create)
+        self.worker = this_worker()
+        self._backend = open_backend(url, create=create, timeout_s=timeout_s)
         self._distributions: Mapping[str, Any] = {choice.name: CategoricalDistribution(choice.values) for choice in space.choices}
         directions = [objective.direction for objective in goal.objectives]
-        previous = optuna.logging.get_verbosity()
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        try:
-            if create:
-                self._study = optuna.create_study(storage=self._storage, study_name=name, directions=directions, load_if_exists=True)
-            else:
-                self._study = optuna.load_study(storage=self._storage, study_name=name)
-        except KeyError:
-            known = ", ".join(optuna.get_all_study_names(self._storage)) or "none"
-            raise ArtifactError(f"storage {url}: no such study, got {name!r}. It holds: {known}.") from None
-        finally:
-            optuna.logging.set_verbosity(previous)
-        self._id = self._study._study_id  # the storage's functions take it, and only the name is public
+        self._id = self._backend.open_study(name, directions) if create else study_named(self._backend, name)
         self._settled = 0
         self._seen: set[int] = set()
-        if [d.name.lower() for d in self._study.directions] != directions:
+        self._watch = LeaseWatch(self._backend.clock_s)
+        self._outages = 0
+        if self._backend.directions(self._id) != directions:
             raise UsageError(f"study {name}: other objectives, got {directions} in {url}.")
 
     def attributes(self) -> dict[str, str]:
         """Return the facts that the study was created with."""
-        return {key: value for key, value in self._storage.get_study_user_attrs(self._id).items() if isinstance(value, str)}
+        return {key: value for key, value in self._backend.study_attributes(self._id).items() if isinstance(value, str)}
 
     def set_attribute(self, key: str, value: str) -> None:
         """Store a fact of the study."""
-        self._storage.set_study_user_attr(self._id, key, value)
+        self._backend.set_study_attribute(self._id, key, value)
 
     def poll(self) -> list[Row]:
         """Return the rows that are open, and those that closed since the last call, by number."""
         rows = []
-        trials = self._storage.get_all_trials(self._id, deepcopy=False)
-        for trial in trials[self._settled :]:
-            if trial.number in self._seen:
-                continue
-            rows.append(row := self._row(trial))
-            if not row.open:
-                self._seen.add(trial.number)
+        for record in self._backend.records(self._id, self._settled, self._seen):
+            rows.append(row := self._row(record))
+            if row.open:
+                self._watch.look(row.trial_id, row.lease)
+            else:
+                self._seen.add(row.number)
+                self._watch.forget(row.trial_id)
         while self._settled in self._seen:
             self._seen.remove(self._settled)
             self._settled += 1
+        if self._outages != self._backend.outages:
+            self._outages = self._backend.outages
+            self._watch.restart()
         return rows
+
+    def stale(self, row: Row) -> bool:
+        """Return whether a row's worker is known to be dead, or has been silent for longer than its lease."""
+        return row.state == "running" and (row.lease.worker.alive is False or self.silent_s(row) > LEASE_S)
+
+    def silent_s(self, row: Row) -> float:
+        """Return for how long a row's worker has been silent, as of the last `poll`."""
+        return self._watch.silent_s(row.trial_id)
 
     def propose(
         self,
@@ -168,15 +168,6 @@ class TrialStore:
         retry_of: int | None = None,
     ) -> Row:
         """Append a row in one write and return it."""
-        from optuna.trial import FrozenTrial, TrialState
-
-        states = {
-            "waiting": TrialState.WAITING,
-            "running": TrialState.RUNNING,
-            "infeasible": TrialState.PRUNED,
-            "duplicate": TrialState.PRUNED,
-            "failed": TrialState.FAIL,
-        }
         attributes: dict[str, Any] = {"cheap": dict(cheap)}
         if message:
             attributes["message"] = message
@@ -185,252 +176,153 @@ class TrialStore:
             attributes["values"] = dict(values or {})
         if retry_of is not None:
             attributes["retry_of"] = retry_of
-        owner, expires_at_s = "", 0.0
+        lease = Lease.from_json(None, None)
         if state == "running":
-            owner, expires_at_s = worker_name(), time.time() + LEASE_S
-            attributes |= {"owner": owner, "expires_at_s": expires_at_s}
-        now = datetime.now()
-        finished = states[state].is_finished()
-        template = FrozenTrial(
-            number=-1,
+            lease = self._lease(0)
+            attributes |= {"owner": self.worker.to_json(), "lease": lease.to_json()}
+        record = Record(
             trial_id=-1,
-            state=states[state],
-            value=None,
-            values=None,
-            datetime_start=None if state == "waiting" else now,
-            datetime_complete=now if finished else None,
+            number=-1,
+            state=STATES[state],
             params={choice.name: gene for choice, gene in zip(self.space.choices, architecture.genes, strict=True)},
-            distributions=dict(self._distributions),
-            user_attrs=attributes,
-            system_attrs={f"constraints:{key}": float(value) for key, value in violations.items()},
-            intermediate_values={},
+            attributes=attributes,
+            violations={key: float(value) for key, value in violations.items()},
         )
-        trial_id = self._storage.create_new_trial(self._id, template)
-        number = self._storage.get_trial_number_from_id(trial_id)
-        if finished:
-            self._seen.add(number)
-        return Row(
-            number, trial_id, architecture, state, cheap, values or {}, violations, message, duplicate_of, retry_of, owner, expires_at_s
-        )
+        done = self._backend.create(self._id, record, self._distributions, uuid.uuid4().hex)
+        if state not in ("waiting", "running"):
+            self._seen.add(done.number)
+        return Row(done.number, done.trial_id, architecture, state, cheap, values or {}, violations, message, duplicate_of, retry_of, lease)
 
     def claim(self, row: Row) -> Row | None:
         """Take a waiting row, or None where another worker was faster."""
-        from optuna.exceptions import UpdateFinishedTrialError
-        from optuna.trial import TrialState
-
-        try:
-            if not self._storage.set_trial_state_values(row.trial_id, TrialState.RUNNING):
-                return None
-        except UpdateFinishedTrialError:
+        lease = self._lease(0)
+        if not self._backend.claim(row.trial_id, {"owner": self.worker.to_json(), "lease": lease.to_json()}):
             return None
-        return self.take_over(row)
+        return replace(row, state="running", lease=lease)
 
     def take_over(self, row: Row) -> Row:
         """Write this worker's name on a row that nobody else works on."""
-        self._storage.set_trial_user_attr(row.trial_id, "owner", worker_name())
-        self.renew(row)
-        return self._row(self._storage.get_trial(row.trial_id))
+        lease = self._lease(row.lease.count + 1)
+        self._backend.set_attributes(row.trial_id, {"owner": self.worker.to_json(), "lease": lease.to_json()})
+        return replace(row, lease=lease)
 
-    def renew(self, row: Row) -> None:
+    def renew(self, row: Row) -> Row:
         """Extend this worker's lease on a row."""
-        self._storage.set_trial_user_attr(row.trial_id, "expires_at_s", time.time() + LEASE_S)
+        lease = self._lease(row.lease.count + 1)
+        self._backend.set_attributes(row.trial_id, {"lease": lease.to_json()})
+        return replace(row, lease=lease)
 
     def complete(self, row: Row, values: Mapping[str, float]) -> bool:
         """Close a row with its values; False where it was taken away meanwhile, and nothing is written."""
-        from optuna.trial import TrialState
-
-        return self._close(row, "values", dict(values), TrialState.COMPLETE, [values[objective.name] for objective in self.goal.objectives])
+        objectives = {objective.name: float(values[objective.name]) for objective in self.goal.objectives}
+        known = {**row.cheap, **objectives}
+        more = {} if known == dict(values) else {"values": dict(values)}
+        return self._close(row, "COMPLETE", more, list(objectives.values()))
 
     def fail(self, row: Row, message: str) -> bool:
         """Close a row with the reason of its failure; an empty one says that its worker vanished."""
-        from optuna.trial import TrialState
-
-        return self._close(row, "message", message, TrialState.FAIL, None)
+        return self._close(row, "FAIL", {"message": message} if message else {})
 
     def withdraw(self, row: Row, duplicate_of: int) -> bool:
         """Close a row that repeats another that is under way."""
-        from optuna.trial import TrialState
+        return self._close(row, "PRUNED", {"duplicate_of": duplicate_of})
 
-        return self._close(row, "duplicate_of", duplicate_of, TrialState.PRUNED, None)
-
-    def _close(self, row: Row, key: str, value: Any, state: optuna.trial.TrialState, values: list[float] | None) -> bool:
-        from optuna.exceptions import UpdateFinishedTrialError
-
-        try:
-            if value not in ("", None):
-                self._storage.set_trial_user_attr(row.trial_id, key, value)
-            done = self._storage.set_trial_state_values(row.trial_id, state, values)
-        except UpdateFinishedTrialError:
-            return False
-        self._seen.add(row.number)
+    def _close(self, row: Row, state: str, attributes: Mapping[str, Any], values: list[float] | None = None) -> bool:
+        done = self._backend.close(row.trial_id, state, values, attributes)
+        if done:
+            self._seen.add(row.number)
+            self._watch.forget(row.trial_id)
         return done
 
-    def _row(self, trial: optuna.trial.FrozenTrial) -> Row:
-        attributes = trial.user_attrs
-        values = attributes.get("values") or {}
-        if trial.state.name == "COMPLETE" and not values:  # cheap values and objectives are all there is
-            values = {**attributes.get("cheap", {}), **dict(zip((o.name for o in self.goal.objectives), trial.values, strict=True))}
-        states: dict[str, Any] = {"COMPLETE": "complete", "FAIL": "failed", "RUNNING": "running", "WAITING": "waiting"}
-        state: Any = states.get(trial.state.name) or ("duplicate" if "duplicate_of" in attributes else "infeasible")
-        started = trial.datetime_start.timestamp() if trial.datetime_start else 0.0
+    def _lease(self, count: int) -> Lease:
+        return Lease(self.worker, count, self._backend.clock_s() or time.time())
+
+    def _row(self, record: Record) -> Row:
         try:
-            genes = tuple(trial.params[choice.name] for choice in self.space.choices)
+            row = self._unchecked(record)
+        except ArtifactError:
+            raise
+        except (NasError, *DAMAGE) as error:
+            reason = one_line(f"{type(error).__name__}: {error}")
+            raise ArtifactError(f"storage {self.url}: trial {record.number} of study {self.name} is damaged ({reason}).") from None
+        return row
+
+    def _unchecked(self, record: Record) -> Row:
+        attributes = record.attributes
+        cheap, values = _numbers(attributes.get("cheap", {})), _numbers(attributes.get("values") or {})
+        if record.state == "COMPLETE":
+            given = [float(value) for value in record.values or ()]
+            objectives = dict(zip((o.name for o in self.goal.objectives), given, strict=True))
+            if not all(map(math.isfinite, given)):
+                raise ValueError(f"objectives that are not finite, got {given}")
+            values = values or {**cheap, **objectives}  # cheap values and objectives may be all there is
+        states: dict[str, Any] = {"COMPLETE": "complete", "FAIL": "failed", "RUNNING": "running", "WAITING": "waiting"}
+        state: Any = states.get(record.state) or ("duplicate" if "duplicate_of" in attributes else "infeasible")
+        try:
+            genes = tuple(record.params[choice.name] for choice in self.space.choices)
         except KeyError as error:
-            raise ArtifactError(f"study {self.name}: trial {trial.number} is not of space {self.space.name}: it lacks {error}.") from None
+            raise ArtifactError(f"study {self.name}: trial {record.number} is not of space {self.space.name}: it lacks {error}.") from None
+        architecture = Architecture(self.space.name, self.space.version, genes)
+        self.space.validate(architecture)
         return Row(
-            trial.number,
-            trial._trial_id,
-            Architecture(self.space.name, self.space.version, genes),
+            record.number,
+            record.trial_id,
+            architecture,
             state,
-            attributes.get("cheap", {}),
-            values if state in ("complete", "duplicate", "running") else attributes.get("cheap", {}),
-            trial.constraints,
-            attributes.get("message", ""),
-            attributes.get("duplicate_of"),
-            attributes.get("retry_of"),
-            attributes.get("owner", ""),
-            attributes.get("expires_at_s", started + LEASE_S),
+            cheap,
+            values if state in ("complete", "duplicate", "running") else cheap,
+            _numbers(record.violations),
+            str(attributes.get("message", "")),
+            _number_of(attributes.get("duplicate_of")),
+            _number_of(attributes.get("retry_of")),
+            Lease.from_json(attributes.get("owner"), attributes.get("lease")),
         )
 
 
-def read_attributes(url: str, name: str) -> dict[str, str]:
-    """Return the facts of a study whose space and goal are not known yet.
+def _numbers(data: Any) -> dict[str, float]:
+    """Return numbers by name.
 
     Raises:
-        ArtifactError: The storage cannot be opened, or has no such study.
+        TypeError: It is something else.
     """
-    import optuna
-
-    storage = open_storage(url, create=False)
-    try:
-        found = storage.get_study_user_attrs(storage.get_study_id_from_name(name))
-    except KeyError:
-        known = ", ".join(optuna.get_all_study_names(storage)) or "none"
-        raise ArtifactError(f"storage {url}: no such study, got {name!r}. It holds: {known}.") from None
-    return {key: value for key, value in found.items() if isinstance(value, str)}
+    found = dict(data)
+    if not all(isinstance(key, str) and isinstance(value, int | float) for key, value in found.items()):
+        raise TypeError(f"expected numbers by name, got {found}")
+    return found
 
 
-def open_storage(url: str, *, create: bool = True) -> optuna.storages.BaseStorage:
+def _number_of(data: Any) -> int | None:
+    if data is None or (isinstance(data, int) and data >= 0):
+        return data
+    raise TypeError(f"expected the number of a trial, got {data!r}")
+
+
+class AbsentStudyError(ArtifactError):
+    """A storage that is not there yet, or holds no such study yet."""
+
+
+def study_named(backend: Backend, name: str) -> int:
+    """Return a study by its name.
+
+    Raises:
+        AbsentStudyError: There is none; the message says which there are.
+    """
+    studies = backend.studies()
+    if name not in studies:
+        known = one_line(", ".join(sorted(studies))) or "none"
+        raise AbsentStudyError(f"storage {backend.label}: no such study, got {name!r}. It holds: {known}.")
+    return studies[name]
+
+
+def open_backend(url: str, *, create: bool = True, timeout_s: float = STORAGE_TIMEOUT_S) -> Backend:
     """Open a journal file by its path, or a database by its SQLAlchemy URL.
 
     Raises:
         ArtifactError: It cannot be opened; the message says why.
     """
-    if "://" not in url:
-        from optuna.storages import JournalStorage
-        from optuna.storages.journal import JournalFileBackend
-
-        path = Path(url)
-        if not create and not path.is_file():
-            raise ArtifactError(f"storage {url}: no such file.")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            return JournalStorage(JournalFileBackend(str(path), lock_obj=journal_lock(path)))
-        except (OSError, ValueError, KeyError, AssertionError) as error:
-            raise ArtifactError(f"storage {url}: not a journal that can be read ({type(error).__name__}: {error}).") from None
-    from optuna.exceptions import StorageInternalError
-    from optuna.storages import RDBStorage, get_storage
-    from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
-
-    if url.startswith("postgresql://"):
-        url = url.replace("postgresql://", "postgresql+psycopg://", 1)
-    options = {"pool_pre_ping": True} if url.startswith("postgresql") else {"connect_args": {"timeout": 60}}
-    try:
-        for attempt in range(1, OPENINGS + 1):
-            try:
-                return get_storage(RDBStorage(url, engine_kwargs=options))
-            except (IntegrityError, ProgrammingError):  # another worker is creating the tables
-                if attempt == OPENINGS:
-                    raise
-                time.sleep(0.2 * attempt)
-    except ImportError as error:
-        raise ArtifactError(
-            f"storage {url}: its driver is missing ({error}). Do this: pip install 'hardware-aware-nas[postgresql]'."
-        ) from None
-    except (SQLAlchemyError, StorageInternalError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise ArtifactError(f"storage {url}: cannot be opened ({reason}).") from None
-    raise AssertionError("unreachable")
-
-
-def journal_lock(path: Path) -> JournalFileOpenLock:
-    """Return a lock for a journal file that the kernel releases when its holder is killed.
-
-    Optuna's own lock file stays behind a killed process, and the next one then waits 30 s for it. Taking the lock also
-    cuts off a last line that a killed writer left unfinished. Windows has no such lock and gets Optuna's.
-    """
-    from optuna.storages.journal import JournalFileOpenLock
-
-    try:
-        import fcntl
-    except ImportError:
-        return JournalFileOpenLock(str(path))
-
-    class KernelLock(JournalFileOpenLock):
-        def __init__(self) -> None:
-            super().__init__(str(path))
-            self._descriptor = -1
-
-        def acquire(self) -> bool:
-            descriptor = os.open(f"{path}.flock", os.O_RDWR | os.O_CREAT, 0o644)
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            self._descriptor = descriptor
-            _cut_torn_line(path)
-            return True
-
-        def release(self) -> None:
-            descriptor, self._descriptor = self._descriptor, -1
-            os.close(descriptor)
-
-    lock = KernelLock()
-    lock.acquire()
-    lock.release()
-    return lock
-
-
-def _cut_torn_line(path: Path) -> None:
-    with contextlib.suppress(FileNotFoundError), path.open("r+b") as file:
-        end = file.seek(0, os.SEEK_END)
-        if end == 0:
-            return
-        file.seek(end - 1)
-        if file.read(1) == b"\n":
-            return
-        data = path.read_bytes()
-        file.truncate(data.rfind(b"\n") + 1)
-
-
-def worker_name() -> str:
-    """Return who this process is: host, kernel and process namespace, process number and start time."""
-    return _process_name(os.getpid())
-
-
-def _process_name(pid: int) -> str:
-    return f"{_machine()} {pid} {_start_time(pid)}"
-
-
-@cache
-def _machine() -> str:
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()[:8]
-        return f"{socket.gethostname()} {boot} {os.readlink('/proc/self/ns/pid')}"
-    except OSError:
-        return f"{socket.gethostname()} - -"
-
-
-def _start_time(pid: int) -> str:
-    """Return when a process started; empty where there is none, or one that is dead and not yet buried by its parent."""
-    try:
-        state, *facts = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return ""
-    return "" if state in "ZX" else facts[18]
-
-
-def alive(owner: str) -> bool | None:
-    """Return whether a worker lives; None where it cannot be known from here (another machine, another container)."""
-    machine, _, process = owner.rpartition(f"{_machine()} ")
-    if machine or not process or _machine().endswith("- -"):
-        return None
-    pid = int(process.split()[0])
-    return bool(_start_time(pid)) and _process_name(pid) == owner
+    if "://" in url:
+        return Database(url, label=url, timeout_s=timeout_s)
+    path = Path(url)
+    if not create and not path.is_file():
+        raise AbsentStudyError(f"storage {url}: no such file.")
+    return Journal(path, timeout_s=timeout_s)

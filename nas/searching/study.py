@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import math
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,10 +16,12 @@ from dataclasses import replace
 
 from nas.errors import ArtifactError, NasError, UsageError
 from nas.events import EventBus, Notice, PhaseAdvanced, PhaseFinished, PhaseStarted
+from nas.searching.leases import LEASE_S, LeaseKeeper
 from nas.searching.objective import Goal
 from nas.searching.pareto import Front, hypervolume
+from nas.searching.retry import STORAGE_TIMEOUT_S
 from nas.searching.searcher import Prescreen, Searcher, Trial, searchers
-from nas.searching.storage import LEASE_S, Row, TrialStore
+from nas.searching.storage import Row, TrialStore
 from nas.spaces.architecture import Architecture
 from nas.spaces.space import SearchSpace
 from nas.training.evaluator import Evaluator
@@ -51,7 +52,15 @@ class Study:
 
     @classmethod
     def open(
-        cls, storage: str, *, name: str, space: SearchSpace, goal: Goal, attributes: Mapping[str, str] | None = None, create: bool = True
+        cls,
+        storage: str,
+        *,
+        name: str,
+        space: SearchSpace,
+        goal: Goal,
+        attributes: Mapping[str, str] | None = None,
+        create: bool = True,
+        timeout_s: float = STORAGE_TIMEOUT_S,
     ) -> Study:
         """Open a study, creating it where it is absent.
 
@@ -62,11 +71,12 @@ class Study:
             goal: What for.
             attributes: Further facts that must be the same whenever it is opened (profile hash, split hash, …).
             create: Whether an absent study is created.
+            timeout_s: How long the storage may be away, or its lock be held by another process, before this one gives up.
 
         Raises:
             ArtifactError: The storage cannot be opened, or the study is of other facts.
         """
-        store = TrialStore(storage, name=name, space=space, goal=goal, create=create)
+        store = TrialStore(storage, name=name, space=space, goal=goal, create=create, timeout_s=timeout_s)
         study = cls(store, space, goal)
         study.agree({"space": f"{space.name} version {space.version}", "goal": goal_text(goal), **(attributes or {})})
         return study
@@ -86,6 +96,13 @@ class Study:
                 )
         for key, value in facts.items():
             if key not in stored:
+                self._store.set_attribute(key, value)
+
+    def note(self, facts: Mapping[str, str]) -> None:
+        """Store facts for people and for workers, which may change: where the data lie, what the search is doing."""
+        stored = self._store.attributes()
+        for key, value in facts.items():
+            if stored.get(key) != value:
                 self._store.set_attribute(key, value)
 
     @property
@@ -141,6 +158,7 @@ class Study:
         seed: int,
         bus: EventBus | None = None,
         shared: bool = False,
+        locked: bool = False,
         max_proposals: int | None = None,
     ) -> None:
         """Search until `evals` accuracies are known, the space has been seen whole, or proposals run out.
@@ -153,6 +171,7 @@ class Study:
             seed: The run's seed.
             bus: Where to report; nowhere by default.
             shared: Whether other workers may be at the same study. If not, an open trial is taken up under its own number.
+            locked: Whether the caller holds a lock that every other session on this machine would hold, so that there is none.
             max_proposals: Trials in all; by default 100 an evaluation and 1,000 more.
 
         Raises:
@@ -164,7 +183,11 @@ class Study:
         name = searcher if isinstance(searcher, str) else type(searcher).__name__
         mind = searchers.get(searcher)(self.space, self.goal, seed, judge) if isinstance(searcher, str) else searcher
         self.agree({"searcher": name, "seed": str(seed), "evaluator": evaluator.key})
-        _Session(self, self._store, mind, evaluator, judge, evals, bus or EventBus(), shared, max_proposals or 100 * evals + 1000).run()
+        limit = max_proposals or 100 * evals + 1000
+        session = _Session(self, self._store, mind, evaluator, judge, evals, bus or EventBus(), shared, limit)
+        if not shared:
+            session.await_the_silent(locked)
+        session.run()
 
     def _absorb(self, rows: Iterable[Row]) -> list[Trial]:
         """Take rows into the view; return the trials that they finished, by number."""
@@ -226,13 +249,11 @@ class _Session:
     def run(self) -> None:
         study = self.study
         study.refresh()
-        if not self.shared:
-            self._refuse_the_living()
         self.progress.start()
         for trial in study.trials():
             self.searcher.tell(trial)
         self._enqueue_vanished()
-        with _Lease(self.store) as lease:
+        with LeaseKeeper(self.store.renew) as lease:
             while True:
                 if self.shared:
                     self._tell(self.store.poll())
@@ -263,14 +284,37 @@ class _Session:
                         lease.release()
         self.progress.finish()
 
-    def _refuse_the_living(self) -> None:
-        for row in self.study._open.values():
-            if row.state == "running" and not row.stale:
-                left_s = max(0.0, row.expires_at_s - time.time())
-                raise ArtifactError(
-                    f"study {self.store.name}: trial {row.number} is being worked on by {row.owner!r}. Do this: join it with `nas worker`, "
-                    f"or wait until that process has ended (its lease ends in {left_s:.0f} s unless renewed)."
-                )
+    def await_the_silent(self, locked: bool) -> None:
+        """Let no two sessions that know nothing of each other work on one study: wait until the other's lease has run out.
+
+        Raises:
+            ArtifactError: The other one is at work.
+        """
+        told = False
+        while True:
+            self.study.refresh()
+            doubtful = [row for row in self.study._open.values() if row.state == "running" and self._may_live(row, locked)]
+            for row in doubtful:
+                if row.lease.worker.alive or (told and self.store.silent_s(row) < 2 * POLL_S):
+                    raise ArtifactError(
+                        f"study {self.store.name}: trial {row.number} is being worked on by {row.lease.worker}. "
+                        "Do this: wait until that process has ended, or end it."
+                    )
+            if not doubtful:
+                return
+            if not told:
+                row = doubtful[0]
+                left_s = LEASE_S - self.store.silent_s(row)
+                self._notice(f"search: {row.lease.worker} may be at work on trial {row.number}; looked at for {left_s:.0f} s.", loud=True)
+                told = True
+                time.sleep(3 * POLL_S)
+            time.sleep(POLL_S)
+
+    def _may_live(self, row: Row, locked: bool) -> bool:
+        worker = row.lease.worker
+        if locked and (worker.on_this_machine or not worker.host):
+            return False
+        return not self.store.stale(row)
 
     def _tell(self, rows: Iterable[Row]) -> None:
         for trial in self.study._absorb(rows):
@@ -284,8 +328,8 @@ class _Session:
     def _recover(self) -> None:
         """Fail the trials of vanished workers, and enqueue each of them again once."""
         for row in list(self.study._open.values()):
-            if row.stale and self.store.fail(row, ""):
-                logger.warning("trial %d: its worker %s has vanished", row.number, row.owner)
+            if self.store.stale(row) and self.store.fail(row, ""):
+                logger.warning("trial %d: its worker, %s, has vanished", row.number, row.lease.worker)
                 self._tell([replace(row, state="failed", message="")])
         self._enqueue_vanished()
 
@@ -386,8 +430,8 @@ class _Session:
             self._notice(f"search: trial {row.number} was given to another worker, its result here is dropped.")
             self.study._open.pop(row.number, None)
 
-    def _notice(self, text: str) -> None:
-        logger.info(text)
+    def _notice(self, text: str, loud: bool = False) -> None:
+        logger.log(logging.WARNING if loud and not self.bus.listeners else logging.INFO, text)
         self.bus.emit(Notice(text))
 
 
@@ -426,44 +470,6 @@ class _Progress:
 
     def finish(self) -> None:
         self.bus.emit(PhaseFinished("search", seconds=time.monotonic() - self.started_s))
-
-
-class _Lease:
-    """Renews the lease on the trial at hand from a thread of its own."""
-
-    def __init__(self, store: TrialStore) -> None:
-        self._store = store
-        self._row: Row | None = None
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._renew, name="nas-lease", daemon=True)
-
-    def __enter__(self) -> _Lease:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
-
-    def hold(self, row: Row) -> None:
-        self._row = row
-
-    def release(self) -> None:
-        self._row = None
-
-    def _renew(self) -> None:
-        from optuna.exceptions import OptunaError, UpdateFinishedTrialError
-        from sqlalchemy.exc import SQLAlchemyError
-
-        while not self._over.wait(LEASE_S / 3):
-            row = self._row
-            if row is not None:
-                try:
-                    self._store.renew(row)
-                except UpdateFinishedTrialError:  # it was closed meanwhile
-                    continue
-                except (OptunaError, SQLAlchemyError, OSError) as error:
-                    logger.warning("trial %d: its lease could not be renewed (%s)", row.number, error)
 
 
 def goal_text(goal: Goal) -> str:

@@ -2,13 +2,10 @@
 
 import json
 import os
-import pwd
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.request
 from collections import Counter
@@ -23,6 +20,7 @@ from nas.spaces.architecture import Architecture
 from nas.testing.searchers import ToyEvaluator, ToyJudge, ToySpace, toy_goal
 from nas.training.evaluator import Metrics
 from tests.e2e.conftest import Result
+from tests.e2e.hosts import postgresql_server
 from tests.e2e.test_design import words
 
 __all__ = ["words"]
@@ -47,47 +45,11 @@ study.run(searcher, Logged(), ToyJudge(goal), evals=int(evals), seed=7, shared=T
 """
 
 
-def postgresql_folder() -> Path | None:
-    """Where Debian's package, or the path, has PostgreSQL's programs."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
-    if found:
-        return found[-1]
-    on_path = shutil.which("initdb")
-    return Path(on_path).parent if on_path else None
-
-
 @pytest.fixture(scope="module")
 def postgresql() -> Iterator[str]:
     """URL of a fresh server on the loopback."""
-    pytest.importorskip("psycopg", reason="needs psycopg")
-    programs = postgresql_folder()
-    if programs is None:
-        pytest.skip("needs PostgreSQL: apt-get install postgresql")
-    user = None
-    if os.getuid() == 0:  # the server refuses to run as root
-        try:
-            user = pwd.getpwnam("postgres")
-        except KeyError:
-            pytest.skip("needs the user postgres to start PostgreSQL from root")
-    folder = Path(tempfile.mkdtemp(prefix="nas-postgresql-"))  # pytest's own folders are closed to other users
-    if user:
-        os.chown(folder, user.pw_uid, user.pw_gid)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-
-    def run(*words: str) -> None:
-        who = {"user": user.pw_uid, "group": user.pw_gid} if user else {}
-        done = subprocess.run(words, check=False, capture_output=True, text=True, cwd=folder, **who)
-        assert done.returncode == 0, done.stdout + done.stderr
-
-    data = str(folder / "data")
-    run(str(programs / "initdb"), "-D", data, "-U", "nas", "-A", "trust", "--no-sync")
-    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder} -c fsync=off"
-    run(str(programs / "pg_ctl"), "-D", data, "-w", "-l", str(folder / "log"), "-o", options, "start")
-    yield f"postgresql://nas@127.0.0.1:{port}/postgres"
-    run(str(programs / "pg_ctl"), "-D", data, "-m", "immediate", "stop")
-    shutil.rmtree(folder)
+    with postgresql_server() as server:
+        yield server.url
 
 
 def start(storage: str, searcher: str, log: Path, evals: int, pause_s: float) -> subprocess.Popen[bytes]:
@@ -179,10 +141,28 @@ def test_optuna_dashboard_opens_the_storage(kind: str, request: pytest.FixtureRe
 
 def test_a_worker_without_a_search_says_so(refused: Callable[..., str], tmp_path: Path) -> None:
     storage = tmp_path / "s.journal"
-    assert "no such file" in refused("worker", "--storage", storage, code=1)
-    Study.open(str(storage), name="nas", space=ToySpace(), goal=toy_goal())
-    assert "no such study, got 'other'. It holds: nas" in refused("worker", "--storage", storage, "--study", "other", code=1)
-    assert "was not made by nas search" in refused("worker", "--storage", storage, code=1)
+    words = ("worker", "--storage", storage, "--wait", "0")
+    assert "no such file" in refused(*words, code=1)
+    Study.open(str(storage), name="other", space=ToySpace(), goal=toy_goal())
+    assert "no such study, got 'nas'. It holds: other" in refused(*words, "--study", "nas", code=1)
+    assert "study other: nas search has not come so far" in refused(*words, code=1)
+    Study.open(str(storage), name="third", space=ToySpace(), goal=toy_goal())
+    assert "holds several studies. Do this: --study with one of other, third" in refused(*words)
+
+
+def test_studies_are_listed(nas: Callable[..., Result], tmp_path: Path) -> None:
+    storage, goal = tmp_path / "s.journal", toy_goal(objectives=2)
+    for name, evals in (("first", 5), ("second", 3)):
+        study = Study.open(str(storage), name=name, space=ToySpace(), goal=goal)
+        study.run("random", ToyEvaluator(), ToyJudge(goal), evals=evals, seed=0)
+    study.note({"request": json.dumps({"devices": ["sa8295p"]}), "status": "finished"})
+    result = nas("studies", "--storage", storage, "--format", "json")
+    assert result.code == 0, result.err
+    first, second = json.loads(result.out)
+    assert (first["study"], first["status"], first["evaluations"]) == ("first", "interrupted", 5)
+    assert (second["study"], second["status"], second["evaluations"], second["devices"]) == ("second", "finished", 3, ["sa8295p"])
+    assert second["best"] == max(trial.values["accuracy_pct"] for trial in study.trials() if trial.evaluated and trial.feasible)
+    assert "finished" in nas("studies", "--storage", storage).out
 
 
 @pytest.mark.slow

@@ -1,24 +1,30 @@
 import json
+import os
 import subprocess
 import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from nas.errors import ArtifactError, NasError, UsageError
 from nas.events import Event, EventBus, Notice, PhaseAdvanced, PhaseStarted
+from nas.searching.leases import Lease, LeaseWatch
 from nas.searching.objective import Goal, Objective
 from nas.searching.pareto import front
 from nas.searching.searcher import Searcher, Trial
-from nas.searching.storage import TrialStore, _process_name, alive, worker_name
+from nas.searching.storage import TrialStore
 from nas.searching.study import Study
+from nas.searching.worker import Worker, _start_time, this_worker
 from nas.spaces.architecture import Architecture
 from nas.testing.searchers import ToyEvaluator, ToyJudge, ToySpace, simulate, toy_goal
 from nas.training.evaluator import Metrics
+
+ROOT = Path(__file__).parents[2]
 
 
 def opened(path: Path, blocks: int = 3, *, objectives: int = 2, **attributes: str) -> Study:
@@ -176,33 +182,121 @@ def test_events_tell_how_it_goes(tmp_path: Path) -> None:
     assert steps[9].numbers["best_accuracy_pct"] == max(t.values["accuracy_pct"] for t in study.trials()[:10] if t.feasible)
 
 
-def test_a_search_at_work_elsewhere_is_refused(tmp_path: Path) -> None:
-    study = opened(tmp_path)
-    space = ToySpace()
-    store = TrialStore(str(tmp_path / "s.journal"), name="toy", space=space, goal=study.goal)
-    store.propose(space.architecture([8, "conv"] * 3), {}, {"latency/toy": 0.0}, state="running")
-    with pytest.raises(ArtifactError, match="is being worked on by"):
+SLEEPER = """
+import dataclasses, json, sys, time
+from nas.searching.worker import this_worker
+print(json.dumps(this_worker().to_json()), flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def sleeper() -> Iterator[tuple[subprocess.Popen[str], Worker]]:
+    """Another process, and its name."""
+    child = subprocess.Popen([sys.executable, "-c", SLEEPER], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    assert child.stdout is not None
+    yield child, Worker.from_json(json.loads(child.stdout.readline()))
+    child.kill()
+    child.wait()
+
+
+def running(path: Path, study: Study, worker: Worker) -> None:
+    """Leave a trial of a worker in the study."""
+    store = TrialStore(str(path / "s.journal"), name="toy", space=ToySpace(), goal=study.goal)
+    store.worker = worker
+    store.propose(ToySpace().architecture([8, "conv"] * 3), {"latency_ms/toy": 1.0}, {"latency/toy": -0.5}, state="running")
+
+
+def test_a_search_at_work_elsewhere_is_refused(tmp_path: Path, sleeper: tuple[subprocess.Popen[str], Worker]) -> None:
+    running(tmp_path, opened(tmp_path), sleeper[1])
+    with pytest.raises(ArtifactError, match=f"is being worked on by process {sleeper[0].pid} on "):
         run(opened(tmp_path))
 
 
-def test_owners_are_known_to_live_or_not() -> None:
-    assert alive(worker_name()) is True
-    head, _, start = worker_name().rpartition(" ")
-    assert alive(f"{head} {int(start) + 1}") is False
-    assert alive(f"elsewhere {worker_name()}") is None
-    assert alive("") is None
+def test_a_search_on_another_machine_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing but its lease tells whether it lives."""
+    monkeypatch.setattr("nas.searching.study.LEASE_S", 1.5)
+    monkeypatch.setattr("nas.searching.storage.LEASE_S", 1.5)
+    study, told = opened(tmp_path), list[Event]()
+    running(tmp_path, study, Worker("gpu-01", "another boot", "pid:[1]", 17, "4"))
+    began_s = time.monotonic()
+    run(opened(tmp_path), evals=3, bus=EventBus([told.append]))
+    assert 1.5 < time.monotonic() - began_s < 30
+    assert any("process 17 on gpu-01 may be at work on trial 0" in event.text for event in told if isinstance(event, Notice))
+    first = opened(tmp_path).trials()[0]
+    assert (first.number, first.state) == (0, "complete")
 
 
-def test_a_killed_worker_is_dead_before_its_parent_has_looked() -> None:
-    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-    owner = _process_name(child.pid)
-    assert alive(owner) is True
+def test_a_search_on_another_machine_that_renews_its_lease_is_refused(tmp_path: Path) -> None:
+    study = opened(tmp_path)
+    running(tmp_path, study, Worker("gpu-01", "another boot", "pid:[1]", 17, "4"))
+    store = TrialStore(str(tmp_path / "s.journal"), name="toy", space=ToySpace(), goal=study.goal)
+    over = threading.Event()
+
+    def renew() -> None:
+        row = store.poll()[0]
+        while not over.wait(0.3):
+            row = store.renew(row)
+
+    thread = threading.Thread(target=renew)
+    thread.start()
+    try:
+        with pytest.raises(ArtifactError, match="is being worked on by process 17 on gpu-01"):
+            run(opened(tmp_path))
+    finally:
+        over.set()
+        thread.join()
+
+
+def test_whoever_holds_the_lock_of_a_run_need_not_wait_for_a_dead_container(tmp_path: Path) -> None:
+    study = opened(tmp_path)
+    running(tmp_path, study, replace(this_worker(), host="container", processes="pid:[1]", nonce="x"))
+    began_s = time.monotonic()
+    run(opened(tmp_path), evals=3, locked=True)
+    assert time.monotonic() - began_s < 30
+
+
+def test_workers_are_known_to_live_or_not() -> None:
+    parent = replace(this_worker(), pid=os.getppid(), started=_start_time(os.getppid()))
+    assert parent.alive is True
+    assert replace(parent, host="gpu-01").alive is True  # a name is no part of what tells machines apart
+    assert replace(parent, started="1").alive is False
+    assert replace(parent, boot="another").alive is None
+    assert replace(parent, processes="pid:[1]").alive is None
+    assert this_worker().alive is None  # another session of this process
+    assert this_worker() != this_worker()
+    for foreign in ("gpu-01 abc pid:[1] 5 6", None, {}, {"pid": "seven", "host": 3}, 7):
+        assert Worker.from_json(foreign).alive is None
+    assert Worker.from_json(json.loads(json.dumps(parent.to_json()))) == parent
+
+
+def test_a_killed_worker_is_dead_before_its_parent_has_looked(sleeper: tuple[subprocess.Popen[str], Worker]) -> None:
+    child, worker = sleeper
+    assert worker.alive is True
     child.kill()
     deadline_s = time.monotonic() + 10
-    while alive(owner) and time.monotonic() < deadline_s:
+    while worker.alive and time.monotonic() < deadline_s:
         time.sleep(0.01)
-    assert alive(owner) is False
-    child.wait()
+    assert worker.alive is False
+
+
+def test_silence_is_measured_by_the_renewals_seen_from_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    worker = this_worker()
+    watch = LeaseWatch(lambda: None)
+    watch.look(1, Lease(worker, 0, at_s=5e9))  # its clock is years ahead
+    now[0] += 50
+    assert watch.silent_s(1) == 50
+    watch.look(1, Lease(worker, 1, at_s=5.0))
+    assert watch.silent_s(1) == 0
+    now[0] += 70
+    assert watch.silent_s(1) == 70
+    watch.restart()  # the storage was away
+    assert watch.silent_s(1) == 0
+    asked = LeaseWatch(lambda: 2000.0)  # a database has one clock for all
+    asked.look(1, Lease(worker, 0, at_s=1900.0))
+    assert asked.silent_s(1) == 100
 
 
 def test_a_torn_last_line_is_cut(tmp_path: Path) -> None:
@@ -244,14 +338,9 @@ def test_workers_share_a_journal(tmp_path: Path) -> None:
     assert not [t for t in study.trials() if t.state == "failed"]
 
 
-def test_a_vanished_worker_is_made_good_for_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    study, space = opened(tmp_path), ToySpace()
-    store = TrialStore(str(tmp_path / "s.journal"), name="toy", space=space, goal=study.goal)
-    lost = space.architecture([8, "conv"] * 3)
-    head, _, start = worker_name().rpartition(" ")
-    with monkeypatch.context() as patch:
-        patch.setattr("nas.searching.storage.worker_name", lambda: f"{head} {int(start) + 1}")
-        store.propose(lost, {"latency_ms/toy": 1.0}, {"latency/toy": -0.5}, state="running")
+def test_a_vanished_worker_is_made_good_for_once(tmp_path: Path) -> None:
+    lost = ToySpace().architecture([8, "conv"] * 3)
+    running(tmp_path, opened(tmp_path), replace(this_worker(), pid=os.getppid(), started="1"))
     run(opened(tmp_path), evals=10, shared=True)
     trials = [t for t in opened(tmp_path).trials() if t.architecture == lost]
     assert [(t.state, t.message) for t in trials] == [("failed", "its worker stopped"), ("complete", "")]

@@ -1,0 +1,396 @@
+"""Trials in a database, in Optuna's tables: one transaction for each thing that happens to a trial.
+
+Optuna's own calls write a trial parameter by parameter, two statements each, and a trial's end in as many transactions as it has attributes; over a network
+that is most of the time between two evaluations. They also repeat a creation whose answer was lost, which makes a trial twice. The tables and their
+meaning are Optuna's (schema version 12), so `optuna-dashboard` and `optuna` read them.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from nas.errors import ArtifactError
+from nas.searching.backend import CONSTRAINT, Backend, Record
+from nas.searching.retry import Retry, reason_of
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.distributions import BaseDistribution
+    from sqlalchemy import Engine
+    from sqlalchemy.orm import Session
+
+T = TypeVar("T")
+
+OPENINGS = 8
+"""How often opening a database is tried while another worker creates its tables."""
+
+CHUNK = 500
+"""How many trials one statement asks for."""
+
+IDLE_S = 15
+"""How long a transaction may stand open without a statement: a process that was paused in the middle of one must not hold the others up."""
+
+CLOCK_S = 20.0
+"""For how long a reading of the database's clock is good."""
+
+
+class Database(Backend):
+    """Trials in an SQL database.
+
+    Args:
+        url: An SQLAlchemy URL.
+        label: Name of it in messages.
+        timeout_s: How long it may be away.
+
+    Raises:
+        ArtifactError: It cannot be opened; the message says why.
+    """
+
+    def __init__(self, url: str, *, label: str, timeout_s: float) -> None:
+        self.label = label
+        self._retry = Retry(label, timeout_s)
+        self._rdb = _connect(url, label, self._retry, timeout_s)
+        self._params: dict[int, tuple[dict[str, Any], dict[str, Any]]] = {}
+        self._offset_s, self._read_s = 0.0, -CLOCK_S
+
+    @property
+    def outages(self) -> int:
+        """How often the storage was away so far."""
+        return self._retry.outages
+
+    @property
+    def optuna_storage(self) -> optuna.storages.BaseStorage:
+        """Optuna's object for the same storage."""
+        return self._rdb
+
+    def studies(self) -> dict[str, int]:
+        """Return the studies by name."""
+        return {study.study_name: study._study_id for study in self._retry(lambda _: self._rdb.get_all_studies())}
+
+    def open_study(self, name: str, directions: Sequence[str]) -> int:
+        """Return a study by its name, made where it is absent."""
+        known = self.studies()
+        return known[name] if name in known else self._retry(lambda _: open_optuna_study(self._rdb, name, directions))
+
+    def directions(self, study_id: int) -> list[str]:
+        """Return the directions of a study's objectives."""
+        return self._retry(lambda _: [direction.name.lower() for direction in self._rdb.get_study_directions(study_id)])
+
+    def study_attributes(self, study_id: int) -> dict[str, Any]:
+        """Return the facts stored with a study."""
+        return self._retry(lambda _: self._rdb.get_study_user_attrs(study_id))
+
+    def set_study_attribute(self, study_id: int, key: str, value: str) -> None:
+        """Store a fact of a study."""
+        self._retry(lambda _: self._rdb.set_study_user_attr(study_id, key, value))
+
+    def records(self, study_id: int, first: int, known: set[int]) -> list[Record]:
+        """Return the trials from number `first` on, but for the numbers in `known`, in order."""
+        return self._retry(lambda _: self._records(study_id, first, known))
+
+    def create(self, study_id: int, record: Record, distributions: Mapping[str, BaseDistribution], token: str) -> Record:
+        """Append a trial."""
+        return self._in_one(lambda session, again: self._create(session, again, study_id, record, distributions, token))
+
+    def claim(self, trial_id: int, attributes: Mapping[str, Any]) -> bool:
+        """Set a waiting trial running with its owner."""
+        return self._in_one(lambda session, again: self._claim(session, again, trial_id, attributes))
+
+    def close(self, trial_id: int, state: str, values: Sequence[float] | None, attributes: Mapping[str, Any]) -> bool:
+        """End a trial."""
+        return self._in_one(lambda session, _: self._close(session, trial_id, state, values, attributes))
+
+    def set_attributes(self, trial_id: int, attributes: Mapping[str, Any]) -> bool:
+        """Store attributes of a trial that is not closed."""
+
+        def write(session: Session, again: bool) -> bool:  # noqa: ARG001 - a value that replaces another may be written twice
+            if _locked(session, trial_id).state.is_finished():
+                return False
+            _write_attributes(session, trial_id, attributes)
+            return True
+
+        return self._in_one(write)
+
+    def clock_s(self) -> float | None:
+        """Return the server's time in seconds since 1970; None for a database without a server."""
+        statement = {"postgresql": "SELECT extract(epoch FROM clock_timestamp())", "mysql": "SELECT unix_timestamp(now(6))"}
+        if self._rdb.engine.dialect.name not in statement:
+            return None
+        if time.monotonic() - self._read_s >= CLOCK_S:
+            from sqlalchemy import text
+
+            def read(again: bool) -> float:  # noqa: ARG001
+                with self._reading() as connection:
+                    return float(connection.execute(text(statement[self._rdb.engine.dialect.name])).scalar_one())
+
+            self._offset_s = self._retry(read) - time.monotonic()
+            self._read_s = time.monotonic()
+        return time.monotonic() + self._offset_s
+
+    def _in_one(self, work: Callable[[Session, bool], T]) -> T:
+        """Run `work` in one transaction, repeated while the database is away; it is told whether it was tried before."""
+        from sqlalchemy.orm import Session
+
+        def attempt(again: bool) -> T:
+            with Session(self._rdb.engine, expire_on_commit=False) as session, session.begin():
+                return work(session, again)
+
+        return self._retry(attempt)
+
+    @contextmanager
+    def _reading(self) -> Iterator[Any]:
+        """A connection on which each statement is for itself: what is read grows in one direction only."""
+        with self._rdb.engine.connect() as connection:
+            yield connection.execution_options(isolation_level="AUTOCOMMIT")
+
+    def _create(
+        self, session: Session, again: bool, study_id: int, record: Record, distributions: Mapping[str, BaseDistribution], token: str
+    ) -> Record:
+        from optuna.trial import TrialState
+        from sqlalchemy import func, insert, select
+
+        models = _tables()
+        trials, attribute = models.TrialModel, models.TrialUserAttributeModel
+        # numbers are given one at a time: whoever holds the study's row counts, and any first try has ended by then
+        session.execute(select(models.StudyModel.study_id).where(models.StudyModel.study_id == study_id).with_for_update())
+        if again:
+            same = select(trials.trial_id, trials.number).join(attribute, attribute.trial_id == trials.trial_id)
+            same = same.where(trials.study_id == study_id, attribute.key == "token", attribute.value_json == json.dumps(token))
+            if (done := session.execute(same).first()) is not None:
+                return replace(record, trial_id=done[0], number=done[1])
+        number = session.scalar(select(func.count()).select_from(trials).where(trials.study_id == study_id)) or 0
+        state, now = TrialState[record.state], datetime.now()
+        trial = models.TrialModel(study_id=study_id, number=number, state=state)
+        trial.datetime_start = None if state == TrialState.WAITING else now
+        trial.datetime_complete = now if state.is_finished() else None
+        session.add(trial)
+        session.flush()
+        key, of_trial = trial.trial_id, {**record.attributes, "token": token}
+        params = [
+            {"trial_id": key, "param_name": name, "param_value": distributions[name].to_internal_repr(gene), "distribution_json": text}
+            for name, gene in record.params.items()
+            for text in (_text(distributions[name]),)
+        ]
+        attributes = [{"trial_id": key, "key": name, "value_json": json.dumps(value)} for name, value in of_trial.items()]
+        constraints = [{"trial_id": key, "key": CONSTRAINT + name, "value_json": json.dumps(v)} for name, v in record.violations.items()]
+        for table, rows in (
+            (models.TrialParamModel, params),
+            (attribute, attributes),
+            (models.TrialSystemAttributeModel, constraints),
+        ):
+            if rows:
+                session.execute(insert(table), rows)
+        return replace(record, trial_id=key, number=number)
+
+    def _claim(self, session: Session, again: bool, trial_id: int, attributes: Mapping[str, Any]) -> bool:
+        from optuna.trial import TrialState
+
+        trial = _locked(session, trial_id)
+        if trial.state != TrialState.WAITING:
+            return again and trial.state == TrialState.RUNNING and _has_attributes(session, trial_id, {"owner": attributes["owner"]})
+        trial.state, trial.datetime_start = TrialState.RUNNING, datetime.now()
+        _write_attributes(session, trial_id, attributes)
+        return True
+
+    def _close(self, session: Session, trial_id: int, state: str, values: Sequence[float] | None, attributes: Mapping[str, Any]) -> bool:
+        from optuna.trial import TrialState
+
+        models = _tables()
+        trial = _locked(session, trial_id)
+        if trial.state.is_finished():  # by another process, or by a first try whose answer was lost
+            return trial.state == TrialState[state] and _has_attributes(session, trial_id, attributes)
+        for i, value in enumerate(values or ()):
+            stored, kind = models.TrialValueModel.value_to_stored_repr(value)
+            session.add(models.TrialValueModel(trial_id=trial_id, objective=i, value=stored, value_type=kind))
+        _write_attributes(session, trial_id, attributes)
+        trial.state, trial.datetime_complete = TrialState[state], datetime.now()
+        return True
+
+    def _records(self, study_id: int, first: int, known: set[int]) -> list[Record]:
+        from sqlalchemy import select
+
+        models = _tables()
+        trials = models.TrialModel
+        with self._reading() as connection:
+            wanted = select(trials.trial_id, trials.number, trials.state).where(trials.study_id == study_id, trials.number >= first)
+            rows = [row for row in connection.execute(wanted.order_by(trials.number)) if row.number not in known]
+            found: list[Record] = []
+            for start in range(0, len(rows), CHUNK):
+                found += self._details(connection, rows[start : start + CHUNK])
+        return found
+
+    def _details(self, connection: Any, rows: Sequence[Any]) -> list[Record]:
+        from sqlalchemy import select
+
+        models = _tables()
+        attribute, value = models.TrialUserAttributeModel, models.TrialValueModel
+        ids = [row.trial_id for row in rows]
+        self._read_params(connection, [trial_id for trial_id in ids if trial_id not in self._params])
+        attributes: dict[int, dict[str, Any]] = {trial_id: {} for trial_id in ids}
+        asked = select(attribute.trial_id, attribute.key, attribute.value_json).where(attribute.trial_id.in_(ids))
+        for trial_id, key, text in connection.execute(asked):
+            attributes[trial_id][key] = json.loads(text)
+        values: dict[int, dict[int, float]] = {row.trial_id: {} for row in rows if row.state.name == "COMPLETE"}
+        if values:
+            asked = select(value.trial_id, value.objective, value.value, value.value_type).where(value.trial_id.in_(values))
+            for trial_id, objective, stored, kind in connection.execute(asked):
+                values[trial_id][objective] = value.stored_repr_to_value(stored, kind)
+        found = []
+        for row in rows:
+            of_trial, done = self._params[row.trial_id], values.get(row.trial_id)
+            if row.state.is_finished():
+                del self._params[row.trial_id]
+            in_order = [done[i] for i in sorted(done)] if done is not None else None
+            found.append(Record(row.trial_id, row.number, row.state.name, of_trial[0], attributes[row.trial_id], of_trial[1], in_order))
+        return found
+
+    def _read_params(self, connection: Any, ids: Sequence[int]) -> None:
+        """Read what never changes of a trial: its parameters and its violations."""
+        from sqlalchemy import select
+
+        models = _tables()
+        if not ids:
+            return
+        param, constraint = models.TrialParamModel, models.TrialSystemAttributeModel
+        found: dict[int, tuple[dict[str, Any], dict[str, Any]]] = {trial_id: ({}, {}) for trial_id in ids}
+        asked = select(param.trial_id, param.param_name, param.param_value, param.distribution_json).where(param.trial_id.in_(ids))
+        for trial_id, name, number, text in connection.execute(asked.order_by(param.param_id)):
+            found[trial_id][0][name] = _distribution(text).to_external_repr(number)
+        asked = select(constraint.trial_id, constraint.key, constraint.value_json).where(constraint.trial_id.in_(ids))
+        for trial_id, key, text in connection.execute(asked):
+            if key.startswith(CONSTRAINT):
+                found[trial_id][1][key.removeprefix(CONSTRAINT)] = json.loads(text)
+        self._params |= found
+
+
+def open_optuna_study(storage: optuna.storages.BaseStorage, name: str, directions: Sequence[str]) -> int:
+    """Return a study by its name, made where it is absent."""
+    import optuna
+    from optuna.study import StudyDirection
+
+    previous = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # it says on stderr what it creates
+    try:
+        return storage.create_new_study([StudyDirection[direction.upper()] for direction in directions], name)
+    except optuna.exceptions.DuplicatedStudyError:  # by another process, or by a first try whose answer was lost
+        return storage.get_study_id_from_name(name)
+    finally:
+        optuna.logging.set_verbosity(previous)
+
+
+@lru_cache(maxsize=1024)
+def _distribution(text: str) -> BaseDistribution:
+    from optuna.distributions import json_to_distribution
+
+    return json_to_distribution(text)
+
+
+@lru_cache(maxsize=1024)
+def _text(distribution: BaseDistribution) -> str:
+    from optuna.distributions import distribution_to_json
+
+    return distribution_to_json(distribution)
+
+
+def _tables() -> Any:
+    """Return Optuna's tables."""
+    from optuna.storages._rdb import models
+
+    return models
+
+
+def _locked(session: Session, trial_id: int) -> Any:
+
+    models = _tables()
+    trial = session.get(models.TrialModel, trial_id, with_for_update=True)
+    if trial is None:
+        raise ArtifactError(f"storage: trial {trial_id} is gone. Expected that a study is not deleted while a search works on it.")
+    return trial
+
+
+def _write_attributes(session: Session, trial_id: int, attributes: Mapping[str, Any]) -> None:
+    from sqlalchemy import select
+
+    models = _tables()
+    model = models.TrialUserAttributeModel
+    if not attributes:
+        return
+    known = {row.key: row for row in session.scalars(select(model).where(model.trial_id == trial_id, model.key.in_(attributes)))}
+    for key, value in attributes.items():
+        if key in known:
+            known[key].value_json = json.dumps(value)
+        else:
+            session.add(model(trial_id=trial_id, key=key, value_json=json.dumps(value)))
+
+
+def _has_attributes(session: Session, trial_id: int, attributes: Mapping[str, Any]) -> bool:
+    from sqlalchemy import select
+
+    models = _tables()
+    model = models.TrialUserAttributeModel
+    stored = {row.key: json.loads(row.value_json) for row in session.scalars(select(model).where(model.trial_id == trial_id))}
+    return all(key in stored and stored[key] == json.loads(json.dumps(value)) for key, value in attributes.items())
+
+
+def _connect(url: str, label: str, retry: Retry, timeout_s: float) -> optuna.storages.RDBStorage:
+    from optuna.exceptions import StorageInternalError
+    from optuna.storages import RDBStorage
+    from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
+
+    if url.startswith("postgresql://"):
+        url = url.replace("postgresql://", "postgresql+psycopg://", 1)
+
+    def attempt(again: bool) -> RDBStorage:  # noqa: ARG001 - tables that exist are not made again
+        for opening in range(1, OPENINGS + 1):
+            try:
+                return RDBStorage(url, engine_kwargs=_engine_options(url, timeout_s))
+            except (IntegrityError, ProgrammingError):  # another worker is creating the tables
+                if opening == OPENINGS:
+                    raise
+                time.sleep(0.2 * opening)
+        raise AssertionError("unreachable")
+
+    try:
+        storage = retry(attempt)
+    except ImportError as error:
+        raise ArtifactError(
+            f"storage {label}: its driver is missing ({error}). Do this: pip install 'hardware-aware-nas[postgresql]'."
+        ) from None
+    except (SQLAlchemyError, StorageInternalError, ValueError, RuntimeError) as error:
+        raise ArtifactError(f"storage {label}: cannot be opened ({reason_of(error)}).") from None
+    if storage.engine.dialect.name == "postgresql":
+        _let_go_when_idle(storage.engine)
+    return storage
+
+
+def _engine_options(url: str, timeout_s: float) -> dict[str, Any]:
+    """Return SQLAlchemy's options: a link that is cut without a word is noticed within half a minute."""
+    from sqlalchemy import make_url
+
+    driver = make_url(url).drivername
+    if driver in ("postgresql+psycopg", "postgresql+psycopg2"):
+        alive = {"keepalives": 1, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 25_000}
+        return {"connect_args": {"connect_timeout": 10, **alive}, "pool_recycle": 1800}
+    if driver.startswith("sqlite"):
+        return {"connect_args": {"timeout": max(1.0, timeout_s)}}
+    return {"pool_pre_ping": True, "pool_recycle": 1800}
+
+
+def _let_go_when_idle(engine: Engine) -> None:
+    """Have the server end transactions in which nothing happens, on every connection from now on."""
+    from sqlalchemy import event
+
+    def bound(connection: Any, _: object) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(f"SET idle_in_transaction_session_timeout = '{IDLE_S}s'")
+        connection.commit()
+
+    event.listen(engine, "connect", bound)
+    engine.dispose()
