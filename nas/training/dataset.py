@@ -228,7 +228,7 @@ def available_memory_bytes() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-datasets: Registry[type[Dataset]] = Registry("datasets", "nas.training.data")
+datasets: Registry[type[Dataset]] = Registry("datasets", "nas.training.data", contract="dataset")
 """Kinds of data sets by name."""
 
 
