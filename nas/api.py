@@ -232,7 +232,7 @@ def train(
     """
     from nas.errors import UsageError
     from nas.runs.training import train_alone, train_supernet
-    from nas.training.data.dataset import load_dataset
+    from nas.training.dataset import load_dataset
     from nas.units import parse_resolution
 
     if architecture is not None and space is not None:
@@ -278,7 +278,7 @@ def rank(
 
     from nas.errors import UsageError
     from nas.spaces.naming import get_elastic_space
-    from nas.training.data.dataset import load_dataset
+    from nas.training.dataset import load_dataset
     from nas.training.rank import rank as rank_members
     from nas.training.supernet.train import default_recipe, load_supernet
 

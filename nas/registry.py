@@ -26,15 +26,14 @@ class Registry(Generic[T]):
     Args:
         kind: Singular noun used in messages and in the entry-point group (``nas.<kind>``).
         room: Dotted package whose modules are the plug-ins.
-        contract: File of the room that holds their contract and is no plug-in; its stem.
 
     Source:
         The file scan follows tinygrad's ``device.py`` (a backend is a file); the collision rule follows fvcore's
         ``Registry`` (a clash raises).
     """
 
-    def __init__(self, kind: str, room: str, contract: str = "") -> None:
-        self.kind, self.room, self.contract = kind, room, contract
+    def __init__(self, kind: str, room: str) -> None:
+        self.kind, self.room = kind, room
         self._found: dict[str, T] = {}
 
     @cached_property
@@ -45,7 +44,7 @@ class Registry(Generic[T]):
             path.stem.replace("_", "-"): path
             for root in roots or ()
             for path in sorted(Path(root).glob("*.py"))
-            if not path.stem.startswith("_") and path.stem != self.contract
+            if not path.stem.startswith("_")
         }
 
     @cached_property

@@ -12,7 +12,7 @@ from nas.results import Training
 from nas.spaces.naming import get_elastic_space
 from nas.spaces.network import read_architecture
 from nas.spaces.space import Resolution
-from nas.training.data.dataset import Dataset
+from nas.training.dataset import Dataset
 
 if TYPE_CHECKING:
     from nas.spaces.elastic import ElasticSpace

@@ -10,7 +10,8 @@ import copy
 import hashlib
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Literal, Self
@@ -30,6 +31,49 @@ VALIDATION_SHARE = 0.2
 """Share of train that becomes validation where the user brings none; likewise for test."""
 
 
+_SHOWN_CLASSES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Baselines:
+    """What no network is needed for.
+
+    Attributes:
+        chance_pct: Accuracy of naming any class at random.
+        majority_class: The most frequent class of train.
+        majority_pct: Accuracy on test of always naming it.
+        pictures: Of test.
+    """
+
+    chance_pct: float
+    majority_class: str
+    majority_pct: float
+    pictures: int
+
+    def verdict(self, accuracy_pct: float) -> str:
+        """Return a line where an accuracy on test is not above both, or may be so by luck; empty where it is."""
+        bar_pct = max(self.chance_pct, self.majority_pct)
+        bar = f"always naming {self.majority_class!r}" if self.majority_pct >= self.chance_pct else "chance"
+        if accuracy_pct <= bar_pct:
+            return (
+                f"no better than {bar}: {accuracy_pct:.2f} % against {bar_pct:.2f} % of {self.pictures} test pictures. Nothing was learned."
+            )
+        if self._luck(accuracy_pct, bar_pct) > _LUCK:
+            return f"not clearly better than {bar}: {accuracy_pct:.2f} % against {bar_pct:.2f} % of only {self.pictures} test pictures."
+        return ""
+
+    def _luck(self, accuracy_pct: float, bar_pct: float) -> float:
+        """Return the probability that a guess which is right with `bar_pct` does as well: the tail of the binomial distribution."""
+        from scipy.stats import binom
+
+        right = round(self.pictures * accuracy_pct / 100)
+        return float(binom.sf(right - 1, self.pictures, bar_pct / 100))
+
+
+_LUCK = 0.05
+"""An accuracy that a guess reaches more often than this is not called better than one."""
+
+
 class Dataset(ABC):
     """Pictures as 8-bit RGB arrays with one label each.
 
@@ -41,6 +85,7 @@ class Dataset(ABC):
         content: Hash of the pictures' bytes and labels.
         resolution: (height, width) of the pictures where all have one size, else None.
         notices: What a person should know (broken pictures, an invented split).
+        decoder: What made pixels of the pictures' files, with its version; empty where the pixels are the data.
 
     Raises:
         DataError: Fewer than two classes, a label out of range, or an empty split.
@@ -58,6 +103,7 @@ class Dataset(ABC):
         content: str,
         resolution: Resolution | None,
         notices: tuple[str, ...] = (),
+        decoder: str = "",
     ) -> None:
         if len(classes) < 2:
             raise DataError(f"data {name}: a single class, got {list(classes)!r}. Expected two or more.")
@@ -70,7 +116,8 @@ class Dataset(ABC):
             raise DataError(f"data {name}: a class has no picture to train on, got {lacking[0]!r}.")
         self.name, self.classes, self.resolution = name, classes, resolution
         self._labels, self._splits, self._content = labels, dict(splits), content
-        self.notices = notices + imbalance(classes, labels[splits["train"]])
+        self.decoder = decoder
+        self.notices = (self.summary, *notices, *self._lacking(), *imbalance(classes, labels[splits["train"]]))
         self._held: dict[tuple[Split, Resolution], Pixels] = {}
 
     @classmethod
@@ -80,13 +127,15 @@ class Dataset(ABC):
 
     @classmethod
     @abstractmethod
-    def open(cls, source: str, *, seed: int, images: int | None) -> Dataset:
+    def open(cls, source: str, *, seed: int, images: int | None, decoder: str | None = None) -> Dataset:
         """Open `source`.
 
         Args:
             source: A name or a path.
             seed: Of the splits that the user does not bring.
             images: Keep so many pictures of train and validation together, stratified; None keeps all.
+            decoder: What decoded the pictures of an earlier run, whose very pixels are wanted (empty where it noted none); None for the
+                present one. Kinds that decode nothing leave it alone.
 
         Raises:
             DataError: It cannot be used as it is.
@@ -105,10 +154,33 @@ class Dataset(ABC):
         """Number of classes."""
         return len(self.classes)
 
+    @property
+    def summary(self) -> str:
+        """One line: the classes, and how many pictures each split has of each."""
+        counts = [np.bincount(self.labels(split), minlength=self.num_classes) for split in SPLITS]
+        each = [f"{name} {'/'.join(str(count[i]) for count in counts)}" for i, name in enumerate(self.classes[:_SHOWN_CLASSES])]
+        more = f", … ({self.num_classes - _SHOWN_CLASSES} more)" if self.num_classes > _SHOWN_CLASSES else ""
+        whole = ", ".join(f"{split} {self.count(split)}" for split in SPLITS)
+        return f"data {self.name}: {self.num_classes} classes; pictures: {whole}; by class in that order: {', '.join(each)}{more}"
+
+    def _lacking(self) -> Iterator[str]:
+        for split in ("validation", "test"):
+            lacking = sorted(set(range(self.num_classes)) - set(self.labels(split).tolist()))
+            if lacking:
+                shown = ", ".join(repr(self.classes[i]) for i in lacking[:5]) + (", …" if len(lacking) > 5 else "")
+                yield f"{len(lacking)} of {self.num_classes} classes have no picture in {split}: {shown}"
+
+    @cached_property
+    def baselines(self) -> Baselines:
+        """What naming classes blindly scores on test."""
+        majority = int(np.bincount(self.labels("train"), minlength=self.num_classes).argmax())
+        share = float(np.mean(self.labels("test") == majority))
+        return Baselines(100 / self.num_classes, self.classes[majority], 100 * share, self.count("test"))
+
     @cached_property
     def key(self) -> str:
         """16 hex digits over pictures, labels and splits; a run records it."""
-        digest = hashlib.sha256(self._content.encode())
+        digest = hashlib.sha256(self._content.encode() + self.decoder.encode())
         for split in SPLITS:
             digest.update(self._splits[split].astype("<i8").tobytes())
         return digest.hexdigest()[:16]
@@ -184,9 +256,21 @@ def stratified(labels: Labels, share: float, seed: int) -> tuple[npt.NDArray[np.
 
 
 def complete_splits(
-    labels: Labels, given: Mapping[Split, npt.NDArray[np.int64]], *, seed: int, images: int | None
+    labels: Labels,
+    given: Mapping[Split, npt.NDArray[np.int64]],
+    *,
+    seed: int,
+    images: int | None,
+    twins: npt.NDArray[np.int64] | None = None,
 ) -> tuple[dict[Split, npt.NDArray[np.int64]], tuple[str, ...]]:
     """Return all three splits from those that the user brings (``train`` at least), and what was invented.
+
+    Args:
+        labels: Of all pictures.
+        given: Indices by split.
+        seed: Of what is drawn.
+        images: See `Dataset.open`.
+        twins: For each picture the index of the first one with the same content; such pictures are drawn into one split where each class has five contents or more.
 
     Raises:
         DataError: `images` is not positive.
@@ -194,8 +278,8 @@ def complete_splits(
     notices: tuple[str, ...] = ()
     splits = dict(given)
     if "test" not in splits:
-        rest, test = stratified(labels[splits["train"]], VALIDATION_SHARE, seed)
-        splits["test"], splits["train"] = splits["train"][test], splits["train"][rest]
+        splits["train"], splits["test"] = _parted(labels, splits["train"], seed, twins)
+        test = splits["test"]
         notices += (f"no test split was given: a stratified fifth of train, {len(test)} pictures, is test",)
     if images is not None:
         if images < 1:
@@ -208,9 +292,23 @@ def complete_splits(
                 if split in splits:
                     splits[split] = np.intersect1d(splits[split], pool)
     if "validation" not in splits:
-        rest, validation = stratified(labels[splits["train"]], VALIDATION_SHARE, seed)
-        splits["validation"], splits["train"] = splits["train"][validation], splits["train"][rest]
+        splits["train"], splits["validation"] = _parted(labels, splits["train"], seed, twins)
     return splits, notices
+
+
+def _parted(
+    labels: Labels, pool: npt.NDArray[np.int64], seed: int, twins: npt.NDArray[np.int64] | None
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Part a pool of pictures in two, stratified; pictures of one content stay together where each class has contents enough."""
+    if twins is not None:
+        _, firsts, group = np.unique(twins[pool], return_index=True, return_inverse=True)
+        distinct = np.unique(labels[pool[firsts]], return_counts=True)[1]
+    if twins is None or len(firsts) == len(pool) or len(distinct) < len(np.unique(labels[pool])) or distinct.min() * VALIDATION_SHARE < 1:
+        rest, second = stratified(labels[pool], VALIDATION_SHARE, seed)
+        return pool[rest], pool[second]
+    _, second = stratified(labels[pool[firsts]], VALIDATION_SHARE, seed)
+    drawn = np.isin(group, second)
+    return pool[~drawn], pool[drawn]
 
 
 def cache_home() -> Path:
@@ -228,17 +326,18 @@ def available_memory_bytes() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-datasets: Registry[type[Dataset]] = Registry("datasets", "nas.training.data", contract="dataset")
+datasets: Registry[type[Dataset]] = Registry("datasets", "nas.training.data")
 """Kinds of data sets by name."""
 
 
-def load_dataset(source: str, *, seed: int = 0, images: int | None = None) -> Dataset:
+def load_dataset(source: str, *, seed: int = 0, images: int | None = None, decoder: str | None = None) -> Dataset:
     """Open a data set by name (``digits``) or path (a folder or archive of pictures, CIFAR-10's binary archive).
 
     Args:
         source: What the user wrote.
         seed: Of the splits that the user does not bring.
         images: Keep so many pictures of train and validation together, stratified.
+        decoder: See `Dataset.open`.
 
     Raises:
         UnknownNameError: Neither a name nor a path.
@@ -247,7 +346,7 @@ def load_dataset(source: str, *, seed: int = 0, images: int | None = None) -> Da
     """
     kind = next((kind for name in datasets.names() if (kind := datasets.get(name)).accepts(source)), None)
     if kind is not None:
-        return kind.open(source, seed=seed, images=images)
+        return kind.open(source, seed=seed, images=images, decoder=decoder)
     if Path(source).exists():
         raise UsageError(f"data: neither a folder nor an archive of pictures, got {source!r}. Expected a folder, .tar or .tar.xz.")
     raise UnknownNameError("data", source, ["digits"], "Or give a folder, a .tar or a .tar.xz of pictures.")
