@@ -15,6 +15,8 @@ from nas.runs.request import Request
 
 PHASES = ("train", "search", "finetune", "export")
 
+_DECODER = "the decoder of the pictures"
+
 
 def start(request: Request, out: Path | None, bus: EventBus) -> Result:
     """Run a search in a new directory and return its result.
@@ -33,23 +35,44 @@ def start(request: Request, out: Path | None, bus: EventBus) -> Result:
         raise
 
 
-def resume(path: Path, bus: EventBus) -> Result:
+def resume(path: Path, bus: EventBus, *, runner: str = "", yes: bool = False) -> Result:
     """Continue a run where it stopped; a finished one gives its result.
+
+    A run directory may come from anywhere, so the command that it holds for measuring is run only where the user says so.
+
+    Args:
+        path: The run directory.
+        bus: Told of the progress.
+        runner: Command that times ``{onnx}``, in place of the stored one.
+        yes: Whether the stored one may be run.
 
     Raises:
         ArtifactError: No run, one of another version, in use, or its profiles have changed since.
     """
     run = RunDirectory.open(path)
-    if (result := run.results) is not None:
+    request, allowed = request_of(run), bool(runner or yes)
+    if (result := run.results) is not None and not (result.open and allowed):
         return result
-    problem = pose(request_of(run))
+    if runner:
+        request = request.model_copy(update={"runner": runner})
+    problem = problem_of(run, request)
     facts = facts_of(problem)
     for name, believed in run.manifest["facts"].items():
         if facts.get(name) != believed:
             raise ArtifactError(
                 f"run {path}: {name} has changed since, got {facts.get(name)}. Expected {believed}. Do this: start a new run."
             )
-    return _work(run, problem, bus)
+    return _work(run, problem, bus, measuring=allowed or not request.runner)
+
+
+def problem_of(run: RunDirectory, request: Request) -> Problem:
+    """Return a run's problem, with the very pixels that the run saw.
+
+    Raises:
+        DataError: They are no longer there.
+        NasError: See `nas.runs.problem.pose`.
+    """
+    return pose(request, decoder=run.manifest["facts"].get(_DECODER, ""))
 
 
 def show(path: Path) -> Result:
@@ -63,7 +86,7 @@ def show(path: Path) -> Result:
         return result
     status = run.status
     state = "running" if run.living() else "failed" if status.get("error") else "interrupted"
-    search = status.get("search", {})
+    search = status["search"]
     front, zoo = (found.front if (found := run.load(name, Fronts)) else () for name in ("front.json", "zoo.json"))
     return _result(run, state, status).model_copy(
         update={
@@ -105,17 +128,19 @@ def facts_of(problem: Problem) -> dict[str, str]:
     facts["the space"] = f"{problem.space.name} version {problem.space.version}"
     if problem.dataset is not None:
         facts["the data"] = problem.dataset.key
+        if problem.dataset.decoder:
+            facts[_DECODER] = problem.dataset.decoder
     return facts
 
 
-def _work(run: RunDirectory, problem: Problem, bus: EventBus) -> Result:
+def _work(run: RunDirectory, problem: Problem, bus: EventBus, *, measuring: bool = True) -> Result:
     with run.work():
         status = StatusFile(run)
         bus.listeners.append(status)
         try:
             for text in problem.notices:
                 bus.emit(Notice(text))
-            result, others = _answered(run, problem, bus)
+            result, others = _answered(run, problem, bus, measuring)
         except (NasError, OSError) as error:
             status.fail(str(error))
             raise
@@ -127,7 +152,7 @@ def _work(run: RunDirectory, problem: Problem, bus: EventBus) -> Result:
         return result
 
 
-def _answered(run: RunDirectory, problem: Problem, bus: EventBus) -> tuple[Result, dict[str, Sequence[Point]]]:
+def _answered(run: RunDirectory, problem: Problem, bus: EventBus, measuring: bool) -> tuple[Result, dict[str, Sequence[Point]]]:
     """Return the result, and further networks that its picture shows behind the front, by label."""
     from nas.runs.published_search import survey_space
     from nas.runs.trained_search import search_by_study, verified
@@ -138,7 +163,12 @@ def _answered(run: RunDirectory, problem: Problem, bus: EventBus) -> tuple[Resul
         others: dict[str, Sequence[Point]] = {"all published networks": points}
     else:
         result, others = search_by_study(run, problem, empty, bus), {}
-    if problem.request.verify:
+    if problem.request.verify and not measuring and run.read("verified.json") is None:
+        remedy = f"Do this: nas resume {run.path.name} --yes to run it, or --runner 'CMD {{onnx}}' for another"
+        result = result.model_copy(
+            update={"open": (f"verify: not measured, since this run asks to execute {problem.request.runner!r}. {remedy}.",)}
+        )
+    elif problem.request.verify:
         result = result.model_copy(update={"verified": verified(run, problem, result.front, bus)})
     return result, others
 
@@ -168,5 +198,6 @@ def _write_report(run: RunDirectory, problem: Problem, result: Result, others: M
     from nas.report.plots import draw_front
     from nas.report.results import result_text
 
-    run.write_text("table.txt", result_text(result))
+    shown = {"run_dir": run.path.resolve().name, "model": Path(result.model).name if result.model else None}  # no path of this machine
+    run.write_text("table.txt", result_text(result.model_copy(update=shown)))
     draw_front(run.path / "pareto.png", result.front, chosen=result.chosen, device=problem.device, others=others)

@@ -10,6 +10,7 @@ from nas.results import Contribution
 from nas.runs.problem import Problem, pose
 from nas.runs.request import Request
 from nas.runs.trained_search import EVALUATIONS, SEARCHER
+from nas.searching.address import keep_password
 from nas.searching.storage import read_attributes
 from nas.searching.study import Study
 from nas.spaces.elastic import ElasticSpace
@@ -29,6 +30,7 @@ def work(storage: str, *, study: str, supernet: Path | None = None, data: str | 
     Raises:
         ArtifactError: No such study, or weights or data that are not the search's.
     """
+    storage = keep_password(storage)
     facts = read_attributes(storage, study)
     if missing := {"request", "data"} - facts.keys():
         raise ArtifactError(

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from nas.errors import ArtifactError, UsageError
+from nas.searching.address import with_password, without_passwords
 from nas.searching.objective import Goal
 from nas.searching.searcher import TrialState
 from nas.spaces.architecture import Architecture
@@ -332,13 +333,14 @@ def open_storage(url: str, *, create: bool = True) -> optuna.storages.BaseStorag
     from optuna.storages import RDBStorage, get_storage
     from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
 
-    if url.startswith("postgresql://"):
-        url = url.replace("postgresql://", "postgresql+psycopg://", 1)
+    target = with_password(url)
+    if target.startswith("postgresql://"):
+        target = target.replace("postgresql://", "postgresql+psycopg://", 1)
     options = {"pool_pre_ping": True} if url.startswith("postgresql") else {"connect_args": {"timeout": 60}}
     try:
         for attempt in range(1, OPENINGS + 1):
             try:
-                return get_storage(RDBStorage(url, engine_kwargs=options))
+                return get_storage(RDBStorage(target, engine_kwargs=options))
             except (IntegrityError, ProgrammingError):  # another worker is creating the tables
                 if attempt == OPENINGS:
                     raise
@@ -348,7 +350,7 @@ def open_storage(url: str, *, create: bool = True) -> optuna.storages.BaseStorag
             f"storage {url}: its driver is missing ({error}). Do this: pip install 'hardware-aware-nas[postgresql]'."
         ) from None
     except (SQLAlchemyError, StorageInternalError, ValueError) as error:
-        reason = " ".join(str(error).split())
+        reason = without_passwords(" ".join(str(error).split()))
         raise ArtifactError(f"storage {url}: cannot be opened ({reason}).") from None
     raise AssertionError("unreachable")
 

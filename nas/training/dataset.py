@@ -11,7 +11,6 @@ import hashlib
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Literal, Self
@@ -21,6 +20,7 @@ import numpy.typing as npt
 
 from nas.errors import DataError, UnknownNameError, UsageError
 from nas.registry import Registry
+from nas.results import Blind
 from nas.spaces.space import Resolution
 
 Split = Literal["train", "validation", "test"]
@@ -32,42 +32,6 @@ VALIDATION_SHARE = 0.2
 
 
 _SHOWN_CLASSES = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Baselines:
-    """What no network is needed for.
-
-    Attributes:
-        chance_pct: Accuracy of naming any class at random.
-        majority_class: The most frequent class of train.
-        majority_pct: Accuracy on test of always naming it.
-        pictures: Of test.
-    """
-
-    chance_pct: float
-    majority_class: str
-    majority_pct: float
-    pictures: int
-
-    def verdict(self, accuracy_pct: float) -> str:
-        """Return a line where an accuracy on test is not above both, or may be so by luck; empty where it is."""
-        bar_pct = max(self.chance_pct, self.majority_pct)
-        bar = f"always naming {self.majority_class!r}" if self.majority_pct >= self.chance_pct else "chance"
-        if accuracy_pct <= bar_pct:
-            return (
-                f"no better than {bar}: {accuracy_pct:.2f} % against {bar_pct:.2f} % of {self.pictures} test pictures. Nothing was learned."
-            )
-        if self._luck(accuracy_pct, bar_pct) > _LUCK:
-            return f"not clearly better than {bar}: {accuracy_pct:.2f} % against {bar_pct:.2f} % of only {self.pictures} test pictures."
-        return ""
-
-    def _luck(self, accuracy_pct: float, bar_pct: float) -> float:
-        """Return the probability that a guess which is right with `bar_pct` does as well: the tail of the binomial distribution."""
-        from scipy.stats import binom
-
-        right = round(self.pictures * accuracy_pct / 100)
-        return float(binom.sf(right - 1, self.pictures, bar_pct / 100))
 
 
 _LUCK = 0.05
@@ -170,12 +134,25 @@ class Dataset(ABC):
                 shown = ", ".join(repr(self.classes[i]) for i in lacking[:5]) + (", …" if len(lacking) > 5 else "")
                 yield f"{len(lacking)} of {self.num_classes} classes have no picture in {split}: {shown}"
 
-    @cached_property
-    def baselines(self) -> Baselines:
-        """What naming classes blindly scores on test."""
+    def blind(self, split: Split, accuracy_pct: float) -> Blind:
+        """Return what naming classes blindly scores on a split, and whether an accuracy there is above it.
+
+        Source:
+            The accuracy is called clearly better where a guess that is right with the better share reaches it in fewer than 5 % of cases:
+            the tail of the binomial distribution.
+        """
+        from scipy.stats import binom
+
         majority = int(np.bincount(self.labels("train"), minlength=self.num_classes).argmax())
-        share = float(np.mean(self.labels("test") == majority))
-        return Baselines(100 / self.num_classes, self.classes[majority], 100 * share, self.count("test"))
+        chance_pct, majority_pct = 100 / self.num_classes, 100 * float(np.mean(self.labels(split) == majority))
+        bar_pct, n = max(chance_pct, majority_pct), self.count(split)
+        bar = f"always naming {self.classes[majority]!r}" if majority_pct >= chance_pct else "chance"
+        compared = f"{bar}: {accuracy_pct:.2f} % against {bar_pct:.2f} % of {n} {split} pictures"
+        luck = float(binom.sf(round(n * accuracy_pct / 100) - 1, n, bar_pct / 100))
+        verdict = f"not clearly better than {compared}." if luck > _LUCK else ""
+        if accuracy_pct <= bar_pct:
+            verdict = f"no better than {compared}. Nothing was learned."
+        return Blind(chance_pct=chance_pct, majority_class=self.classes[majority], majority_pct=majority_pct, pictures=n, verdict=verdict)
 
     @cached_property
     def key(self) -> str:
