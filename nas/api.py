@@ -105,6 +105,7 @@ def search(
     from nas.errors import UsageError
     from nas.runs.lifecycle import start
     from nas.runs.request import Request
+    from nas.searching.address import keep_password
 
     if evals is not None and evals < 1:
         raise UsageError(f"evals: too few, got {evals}. Expected at least 1.")
@@ -130,7 +131,7 @@ def search(
         "confidence": confidence,
         "supernet": str(Path(supernet).resolve()) if supernet else None,
         "seed": seed,
-        "storage": storage,
+        "storage": keep_password(storage) if storage else None,
         "study": study,
         "storage_timeout": storage_timeout,
         "workers": workers,
@@ -240,6 +241,7 @@ def train(
         NasError: Data that cannot be used, or a training that diverged.
     """
     from nas.errors import UsageError
+    from nas.events import Notice
     from nas.runs.training import train_alone, train_supernet
     from nas.training.dataset import load_dataset
     from nas.units import parse_resolution
@@ -249,6 +251,8 @@ def train(
     size = parse_resolution(str(resolution)) if resolution else None
     dataset = load_dataset(str(data), seed=seed, images=images)
     listening = bus or _silent()
+    for text in dataset.notices:
+        listening.emit(Notice(text))
     if architecture is None:
         return train_supernet(space or "hybrid-s", dataset, Path(out), resolution=size, settings=settings, seed=seed, bus=listening)
     return train_alone(Path(architecture), dataset, Path(out), resolution=size, settings=settings, seed=seed, bus=listening)
@@ -286,19 +290,23 @@ def rank(
     from dataclasses import replace
 
     from nas.errors import UsageError
+    from nas.events import Notice
     from nas.spaces.naming import get_elastic_space
     from nas.training.dataset import load_dataset
     from nas.training.rank import rank as rank_members
     from nas.training.supernet.train import default_recipe, load_supernet
 
     dataset = load_dataset(str(data), seed=seed, images=images)
+    listening = bus or _silent()
+    for text in dataset.notices:
+        listening.emit(Notice(text))
     served = get_elastic_space(space, num_classes=dataset.num_classes)
     weights = load_supernet(Path(supernet), served)
     if weights.num_classes != dataset.num_classes:
         raise UsageError(f"rank: the supernet has {weights.num_classes} classes, got data with {dataset.num_classes}.")
     recipe = default_recipe(dataset)
     recipe = replace(recipe, epochs=epochs or recipe.epochs)
-    return rank_members(served, weights, dataset, Path(out), recipe, n=count, seed=seed, bus=bus)
+    return rank_members(served, weights, dataset, Path(out), recipe, n=count, seed=seed, bus=listening)
 
 
 def export(

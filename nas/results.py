@@ -247,6 +247,29 @@ class Verification(Record):
     inside: bool | None = None
 
 
+class Blind(Record):
+    """What an accuracy has to be above: that of naming classes without looking at the pictures.
+
+    Attributes:
+        chance_pct: Of naming any class at random.
+        majority_class: The most frequent class of train.
+        majority_pct: Of always naming it.
+        pictures: That were scored.
+        verdict: A line where the network is not clearly above both; empty where it is.
+    """
+
+    chance_pct: float
+    majority_class: str
+    majority_pct: float
+    pictures: int
+    verdict: str = ""
+
+    @property
+    def line(self) -> str:
+        """Return both in words."""
+        return f"chance is {self.chance_pct:.2f} %, always naming {self.majority_class!r} {self.majority_pct:.2f} %, on {self.pictures} pictures"
+
+
 class Result(Record):
     """What a search has found, finished or not (``search``, ``show``, ``resume``).
 
@@ -273,6 +296,8 @@ class Result(Record):
         sensitivity_db: Signal-to-noise ratio of the scores where one block alone has 8 bits.
         why_not_more: What keeps a more accurate network out.
         verified: Timings of the front's best.
+        open: Steps that wait for the user's word, each with what to do.
+        blind: What naming classes blindly scores on the same test pictures; None where no network was tested.
         phase: Of an unfinished run.
         done: Steps of that phase.
         total: Its number of steps.
@@ -306,6 +331,8 @@ class Result(Record):
     sensitivity_db: dict[str, float] = Field(default_factory=dict)
     why_not_more: WhyNotMore | None = None
     verified: tuple[Verification, ...] = ()
+    open: tuple[str, ...] = ()
+    blind: Blind | None = None
     phase: str | None = None
     done: int | None = None
     total: int | None = None
@@ -585,6 +612,7 @@ class Training(Record):
         resolution: Height and width in pixels.
         epochs: Passes over the training pictures.
         validation_accuracy_pct: By member.
+        blind: What naming classes blindly scores on the same pictures.
         weights: Content address of a supernet's weights.
         seconds: Of this session.
     """
@@ -596,6 +624,7 @@ class Training(Record):
     resolution: tuple[int, int]
     epochs: int
     validation_accuracy_pct: dict[str, float]
+    blind: Blind | None = None
     weights: str | None = None
     seconds: float
 

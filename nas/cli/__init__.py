@@ -7,6 +7,9 @@ several commands share are in ``_options.py``.
 
 from __future__ import annotations
 
+import errno
+import io
+import os
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -47,6 +50,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 1 a stated failure, 2 wrong usage; a traceback only with ``--debug``."""
     words = sys.argv[1:] if arguments is None else list(arguments)
     debug = "--debug" in words
+    _ready_streams()
     try:
         code = build_app()([word for word in words if word != "--debug"], prog_name="nas", standalone_mode=False)
     except (Exception, KeyboardInterrupt) as error:
@@ -55,7 +59,38 @@ def main(arguments: list[str] | None = None) -> None:
         raise SystemExit(_report(error)) from None
     if code == _INTERRUPTED:
         code = _report(KeyboardInterrupt())
-    raise SystemExit(code or 0)
+    raise SystemExit(_flushed() or code or 0)
+
+
+class _Closed(io.TextIOBase):
+    """A stream in place of one that was closed before the program began; writing says so."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def write(self, text: str) -> int:
+        if self.name == "stdout":
+            raise OSError(errno.EBADF, "it is closed, so the result was not printed", self.name)
+        return len(text)  # nobody listens to what is said of the progress
+
+
+def _ready_streams() -> None:
+    """Let no character and no closed stream stop a command: what the terminal cannot show is written as an escape."""
+    sys.stdout, sys.stderr = (stream or _Closed(name) for stream, name in ((sys.stdout, "stdout"), (sys.stderr, "stderr")))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _flushed() -> int:
+    """Write out what was printed; return the exit code where that fails: a disk is full, or the reader has gone."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        code = _report(error if isinstance(error, BrokenPipeError) else OSError(error.errno, error.strerror, "stdout"))
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # else Python complains of it once more at its end
+        return code
+    return 0
 
 
 def _report(error: BaseException) -> int:
@@ -63,7 +98,7 @@ def _report(error: BaseException) -> int:
     from nas.errors import NasError
 
     if isinstance(error, BrokenPipeError):  # the reader of our output has seen enough
-        sys.stdout = None
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
     code = 1
     if isinstance(error, NasError):

@@ -41,7 +41,8 @@ def write(result: Any, form: str, render: Callable[[Any], None]) -> None:
     """Print a result to stdout: as JSON (a record's dump, or plain data), or as `render` shows it."""
     if form == "json":
         data = [plain(row) for row in result] if isinstance(result, list | tuple) else plain(result)
-        sys.stdout.write(json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+        unicode = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().replace("-", "") == "utf8"
+        sys.stdout.write(json.dumps(data, indent=2, ensure_ascii=not unicode, allow_nan=False) + "\n")
     else:
         render(result)
 

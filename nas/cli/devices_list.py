@@ -17,9 +17,12 @@ _TIMINGS = re.compile(r"^\[precisions\.([\w\"'-]+)\.timings_ms\][^\n]*\n((?:(?!\
 
 def command(form: Format = "table") -> None:
     """List the devices: what their numbers are, and how far to trust them."""
-    from nas.devices.profile import profile_files
+    from nas.devices.profile import clash_text, clashes, profile_files
 
     rows = [_summary(name, path) for name, path in sorted(profile_files().items())]
+    rows = [
+        {"name": row["name"], "error": clash_text(row["name"], twice)} if (twice := clashes().get(row["name"])) else row for row in rows
+    ]
     write(rows, form, _render)
 
 

@@ -64,10 +64,10 @@ def _gpus() -> list[str]:
 def _profiles() -> tuple[int, list[str]]:
     """Return the number of valid profiles and what is wrong with the others and with their artifacts."""
     from nas.devices.predictor import load_predictor
-    from nas.devices.profile import profile_files, read_profile
+    from nas.devices.profile import clash_text, clashes, profile_files, read_profile
     from nas.errors import NasError
 
-    valid, faults = 0, []
+    valid, faults = 0, [clash_text(name, paths) for name, paths in clashes().items()]
     for path in profile_files().values():
         try:
             profile = read_profile(path)

@@ -15,6 +15,8 @@ def command(
     data: Annotated[str | None, typer.Option("--data", help="The run's data, if they lie elsewhere by now.")] = None,
     supernet: Annotated[str | None, typer.Option("--supernet", help="The weights that it started from, if they lie elsewhere.")] = None,
     storage: Annotated[str | None, typer.Option("--storage", help="Its storage, if that has another address by now.")] = None,
+    runner: Annotated[str, typer.Option("--runner", help="Command that times {onnx} on the device, in place of the run's own.")] = "",
+    yes: Annotated[bool, typer.Option("--yes", help="Let the run's own --runner command be executed.")] = False,
     form: Format = "table",
 ) -> None:
     """Continue a run where it stopped; print the result of a finished one."""
@@ -22,5 +24,5 @@ def command(
     from nas.runs.lifecycle import resume
 
     with progress() as bus:
-        result = resume(run, bus, data=data, supernet=supernet, storage=storage)
+        result = resume(run, bus, runner=runner, yes=yes, data=data, supernet=supernet, storage=storage)
     write(result, form, print_result)

@@ -64,6 +64,11 @@ def _print(result: Training) -> None:
     from nas.report.tables import print_lines
 
     scores = ", ".join(f"{name} {value:.2f} %" for name, value in result.validation_accuracy_pct.items())
+    if result.blind and result.blind.verdict:
+        print_lines([result.blind.verdict])
     print_lines(
-        [f"{result.file}: {result.kind} of {result.space} on {result.data}, {result.epochs} epochs", f"validation accuracy: {scores}"]
+        [
+            f"{result.file}: {result.kind} of {result.space} on {result.data}, {result.epochs} epochs",
+            f"validation accuracy: {scores}" + (f"; {result.blind.line}" if result.blind else ""),
+        ]
     )

@@ -240,6 +240,20 @@ def _sampled(run: Callable[[], object], most_s: float) -> list[float]:
     return samples
 
 
+def runner_words(command: str) -> list[str]:
+    """Return a runner's command as words, ``{onnx}`` among them.
+
+    Raises:
+        UsageError: It lacks ``{onnx}``, or its quotes do not match.
+    """
+    if "{onnx}" not in command:
+        raise UsageError(f"runner: must contain {{onnx}}, got {command!r}.")
+    try:
+        return shlex.split(command)
+    except ValueError as error:
+        raise UsageError(f"runner: cannot be split into words ({str(error).lower()}), got {command!r}.") from None
+
+
 def measure_with_runner(path: Path, command: str, *, repeats: int = 5, timeout_s: float = 600.0) -> Measurement:
     """Time an ``.onnx`` file by a command that prints milliseconds: adb, ssh, trtexec behind a script of the user's.
 
@@ -252,15 +266,10 @@ def measure_with_runner(path: Path, command: str, *, repeats: int = 5, timeout_s
         timeout_s: For one run.
 
     Raises:
-        UsageError: The command lacks ``{onnx}`` or cannot be split.
+        UsageError: The command lacks ``{onnx}``, or its quotes do not match.
         MeasurementError: It fails, prints anything but times, takes too long, or its times spread absurdly.
     """
-    if "{onnx}" not in command:
-        raise UsageError(f"runner: must contain {{onnx}}, got {command!r}.")
-    try:
-        words = [word.replace("{onnx}", str(path)) for word in shlex.split(command)]
-    except ValueError as error:
-        raise UsageError(f"runner: cannot be split into words ({error}), got {command!r}.") from None
+    words = [word.replace("{onnx}", str(path)) for word in runner_words(command)]
     samples: list[float] = []
     for _ in range(repeats):
         try:

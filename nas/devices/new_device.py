@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import csv
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 from typing import Any
 
+from nas.devices.device_folder import checked_name, write_whole
 from nas.devices.predictor import Predictor, Sample, load_predictor
 from nas.devices.profile import FitQuality, Origin, PrecisionProfile, Profile, config_home, find_profile, profile_files, read_profile
 from nas.devices.scores import Prediction, score
-from nas.errors import ArtifactError, UsageError
+from nas.errors import UsageError
 from nas.results import Calibrated
 from nas.spaces.network import Network, load_network
 from nas.units import PRECISIONS
@@ -174,8 +175,7 @@ def calibrate(name: str, timings: Sequence[UserTiming], base: Profile, predictor
 
 def make_profile(name: str, timings: Path, *, base: str, precision: str | None, to: Path | None) -> Calibrated:
     """Calibrate a device and write its profile and its fit; see `nas.api.calibrate`."""
-    if not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", name):
-        raise UsageError(f"device: not a name, got {name!r}. Expected lower-case letters, digits, dots and hyphens.")
+    checked_name(name)
     room = to or config_home() / "devices"
     taken = profile_files().get(name)
     if (room / f"{name}.toml").exists() or taken is not None:
@@ -187,12 +187,10 @@ def make_profile(name: str, timings: Path, *, base: str, precision: str | None, 
     chosen = precision or related.default_precision
     predictor = load_predictor(related, chosen if chosen in related.precisions else None, file.parent)
     made = calibrate(name, read_timings(timings, chosen), related, predictor, timings.name, timings.parent)
-    try:
-        room.mkdir(parents=True, exist_ok=True)
-        made.predictor.save(room / f"{name}.npz")
-        (room / f"{name}.toml").write_text(profile_toml(made.profile), encoding="utf-8")
-    except OSError as error:
-        raise ArtifactError(f"calibrate {name}: cannot write to {room} ({error.strerror}).") from None
+    with TemporaryDirectory() as folder:
+        made.predictor.save(Path(folder) / f"{name}.npz")
+        fit = (Path(folder) / f"{name}.npz").read_bytes()
+    write_whole(room, {f"{name}.npz": fit, f"{name}.toml": profile_toml(made.profile).encode()})
     scores = {at: score(predictions) for at, predictions in made.predictions.items()}
     return Calibrated(name=name, path=str(room / f"{name}.toml"), base=base, precisions=scores, broken=made.broken)
 

@@ -9,20 +9,36 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from nas.errors import NasError, UnknownNameError, UsageError, did_you_mean
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Percent = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+_RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?", re.IGNORECASE)  # names of devices on Windows, with any ending
+
+
+def is_plain_name(name: str) -> bool:
+    """Return whether a text names a file in a folder, and nothing else, on every system: no path, drive, control character or reserved name."""
+    harmless = not any(character in '/\\:<>"|?*' or not character.isprintable() for character in name)
+    return harmless and 0 < len(name.encode()) <= 128 and name[0] not in ". -" and name[-1] not in ". " and not _RESERVED.fullmatch(name)
+
+
+def _plain(name: str) -> str:
+    if name and not is_plain_name(name):
+        raise ValueError("must be the name of a file next to the profile")
+    return name
 
 
 class _Strict(BaseModel):
@@ -70,7 +86,7 @@ class PrecisionProfile(_Strict):
     """
 
     predictor: str = ""
-    artifact: str = ""
+    artifact: Annotated[str, AfterValidator(_plain)] = ""
     peak_gmacs: Positive | None = None
     bandwidth_gb_s: Positive | None = None
     launch_us: Positive | None = None
@@ -151,21 +167,30 @@ def config_home() -> Path:
 
 
 def profile_files() -> dict[str, Path]:
-    """Return every profile's file by device name, without reading any.
+    """Return every profile's file by device name, without reading any; of two with one name the first (see `clashes`)."""
+    return {name: paths[0] for name, paths in _all_files().items()}
 
-    Raises:
-        NasError: Two files have one name.
-    """
+
+def clashes() -> dict[str, tuple[Path, ...]]:
+    """Return the files of every name that is taken more than once; such a name cannot be used, all others can."""
+    return {name: tuple(paths) for name, paths in _all_files().items() if len(paths) > 1}
+
+
+def clash_text(name: str, paths: Sequence[Path]) -> str:
+    """Return what is wrong with a name that is taken twice, in one line."""
+    return f"device: a name is taken twice, got {name!r} from {paths[0]} and {paths[1]}. Do this: rename or remove {paths[-1]}."
+
+
+def _all_files() -> dict[str, list[Path]]:
     spec = find_spec("hardware_profiles")
     rooms = [Path(root) for root in (spec.submodule_search_locations if spec else None) or ()]
     rooms += [Path(root) for point in entry_points(group="nas.devices") for root in point.load().__path__]
     rooms.append(config_home() / "devices")
-    found: dict[str, Path] = {}
+    found: dict[str, list[Path]] = {}
     for room in rooms:
         for path in sorted(room.glob("*.toml")):
-            if path.stem in found:
-                raise NasError(f"device: a name is taken twice, got {path.stem!r} from {found[path.stem]} and {path}.")
-            found[path.stem] = path
+            if not path.name.startswith("."):
+                found.setdefault(path.stem, []).append(path)
     return found
 
 
@@ -184,6 +209,7 @@ def find_profile(device: str | Path) -> Path:
 
     Raises:
         UnknownNameError: No such device.
+        NasError: Two files have the name.
     """
     text = str(device)
     if text.endswith(".toml") or os.sep in text:
@@ -191,6 +217,8 @@ def find_profile(device: str | Path) -> Path:
     files = profile_files()
     if text.lower() not in files:
         raise UnknownNameError("device", text, files, "A new device is one file: nas devices add, or hardware_profiles/NAME.toml.")
+    if (twice := clashes().get(text.lower())) is not None:
+        raise NasError(clash_text(text.lower(), twice))
     return files[text.lower()]
 
 
@@ -204,10 +232,14 @@ def read_profile(path: Path) -> Profile:
         data: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UsageError(f"profile {path}: no such file.") from None
+    except (OSError, RecursionError) as error:
+        raise UsageError(f"profile {path}: cannot be read ({getattr(error, 'strerror', None) or 'nested too deeply'}).") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"profile {path}: not TOML ({error}).") from None
+    if data.get("name", path.stem) != path.stem:
+        raise UsageError(f"profile {path}: says another name than its file, got {data['name']!r}. Expected {path.stem!r}, or leave it out.")
     try:
-        return Profile.model_validate({"name": path.stem, **data})
+        return Profile.model_validate({**data, "name": path.stem})
     except ValidationError as error:
         faults = "; ".join(_fault(dict(fault)) for fault in error.errors())
         raise UsageError(f"profile {path}: {faults}.") from None

@@ -23,6 +23,7 @@ def draw_front(path: Path, front: Sequence[Point], *, chosen: Point | None, devi
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     part = path.with_name(f".{path.name}.part")
+    part.unlink(missing_ok=True)  # of a session that was killed here; or a link that a stranger's run holds
     FigureCanvasAgg(front_figure(front, chosen=chosen, device=device, others=others)).print_figure(
         part, format="png", metadata={"Software": "nas"}
     )

@@ -27,6 +27,8 @@ def print_result(result: Result, console: Console | None = None) -> None:
     """Print status, front, choice, margin and what stands in the way of more."""
     console = console or stdout_console()
     front, chosen = result.front, result.chosen
+    if result.blind and result.blind.verdict:
+        print_lines([result.blind.verdict], console)
     if result.status != "finished":
         _print_status(result, console)
     if front:
@@ -37,6 +39,8 @@ def print_result(result: Result, console: Console | None = None) -> None:
         _print_points("Published networks within the same budgets (their authors' weights, ImageNet-1k)", result.zoo, None, console)
     if chosen:
         print_lines(_choice(result), console)
+        if result.blind and chosen.accuracy_pct is not None:
+            print_lines([f"  {chosen.accuracy_pct:.2f} % of the test pictures; {result.blind.line}"], console)
         print_lines((f"  {line}" for line in result.blocks), console)
     if sensitive := sorted(result.sensitivity_db.items(), key=lambda item: item[1])[:3]:
         said = ", ".join(f"{block} {ratio:.1f} dB" for block, ratio in sensitive)
@@ -45,6 +49,7 @@ def print_result(result: Result, console: Console | None = None) -> None:
         print_lines([part], console)
     for verified in result.verified:
         print_lines([verified.line], console)
+    print_lines((f"open: {text}" for text in result.open), console)
     print_lines((f"note: {text}" for text in result.notices), console)
     if result.model:
         print_lines([f"model: {result.model}"], console)

@@ -24,18 +24,20 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 import nas
 from nas.errors import ArtifactError, UsageError
 from nas.events import Event, Notice, PhaseAdvanced, PhaseFinished, PhaseStarted
 from nas.results import Record, Result
+from nas.searching.address import without_password
 from nas.searching.locks import FileLock
 from nas.searching.worker import Worker, this_worker
 
 R = TypeVar("R", bound=Record)
+M = TypeVar("M", bound=BaseModel)
 
 LOOK_S, WAIT_S = 0.2, 2.0
 """How long a lock is tried for: by who only looks, and by who is to work and may meet one that looks, or one that is just ending."""
@@ -45,7 +47,43 @@ JOURNAL = "study.journal"
 FORMAT = 1
 """Version of the directory's layout; raised when an older run cannot be continued."""
 
-_PACKAGES = ("torch", "optuna", "onnx", "onnxruntime", "numpy")
+MAX_BYTES = 256 * 2**20
+"""No file of a run that is read as JSON comes near this size."""
+
+_PACKAGES = ("torch", "optuna", "onnx", "onnxruntime", "numpy", "pillow")
+
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=0)]
+
+
+class Manifest(BaseModel):
+    """What ``manifest.json`` has to hold."""
+
+    model_config = ConfigDict(extra="allow")
+
+    nas: str = "unknown"
+    python: str = "unknown"
+    packages: dict[str, str] = Field(default_factory=dict)
+    request: dict[str, Any]
+    facts: dict[str, str]
+
+
+class Status(BaseModel):
+    """What ``status.json`` may hold."""
+
+    model_config = ConfigDict(extra="allow")
+
+    phase: str = "start"
+    total: Count | None = None
+    done: Count = 0
+    first: Count = 0
+    detail: str = ""
+    elapsed_s: Number = 0.0
+    seconds: dict[str, Number] = Field(default_factory=dict)
+    search: dict[str, Number] = Field(default_factory=dict)
+    numbers: dict[str, Number] = Field(default_factory=dict)
+    notices: list[str] = Field(default_factory=list)
+    error: str | None = None
 
 
 @dataclass(frozen=True)
@@ -83,7 +121,7 @@ class RunDirectory:
                 "format": FORMAT,
                 "nas": nas.__version__,
                 "created": datetime.now(UTC).isoformat(timespec="seconds"),
-                "argv": sys.argv,
+                "argv": [without_password(word) for word in sys.argv],
                 "python": sys.version.split()[0],
                 "packages": _versions(),
                 "request": dict(request),
@@ -106,7 +144,10 @@ class RunDirectory:
             ArtifactError: No run, a damaged one, or one of another version.
         """
         run = cls(path)
-        manifest = run.read("manifest.json")
+        try:
+            manifest = run.read("manifest.json")
+        except OSError as error:
+            raise ArtifactError(f"run {path}: cannot be read ({error.strerror}).") from None
         if manifest is None:
             raise ArtifactError(f"run {path}: not a run directory, it has no manifest.json. Expected what nas search has made.")
         if manifest.get("format") != FORMAT:
@@ -114,6 +155,7 @@ class RunDirectory:
             raise ArtifactError(
                 f"run {path}: of another version, got format {manifest.get('format')!r} (nas {made}). Expected {FORMAT} (nas {nas.__version__})."
             )
+        run.checked("manifest.json", Manifest)
         return run
 
     @property
@@ -133,7 +175,7 @@ class RunDirectory:
     @property
     def status(self) -> dict[str, Any]:
         """Phase and progress, as last written."""
-        return self.read("status.json") or {"phase": "start", "seconds": {}}
+        return self.checked("status.json", Status) or Status().model_dump()
 
     @property
     def storage(self) -> str:
@@ -146,12 +188,17 @@ class RunDirectory:
         Raises:
             ArtifactError: It is damaged.
         """
+        file = self.path / name
         try:
-            data = json.loads((self.path / name).read_text(encoding="utf-8"))
+            if file.stat().st_size > MAX_BYTES:
+                raise ArtifactError(f"run {self.path}: {name} is damaged, got {file.stat().st_size} bytes. Expected at most {MAX_BYTES}.")
+            data = json.loads(file.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        except (ValueError, RecursionError) as error:  # JSON's own errors are of the first kind
             raise ArtifactError(f"run {self.path}: {name} is damaged ({error}).") from None
+        except OSError as error:
+            raise ArtifactError(f"run {self.path}: {name} cannot be read ({error.strerror}).") from None
         if not isinstance(data, dict):
             raise ArtifactError(f"run {self.path}: {name} is damaged, got {type(data).__name__}. Expected an object.")
         return data
@@ -163,14 +210,26 @@ class RunDirectory:
             ArtifactError: It is damaged, or holds something else.
         """
         data = self.read(name)
-        if data is None:
-            return None
+        return None if data is None else self._validated(name, kind, data)
+
+    def checked(self, name: str, kind: type[BaseModel]) -> dict[str, Any] | None:
+        """Return a JSON file of the run that holds what `kind` says, further keys included; None where it is absent.
+
+        Raises:
+            ArtifactError: It is damaged, or holds something else.
+        """
+        data = self.read(name)
+        return None if data is None else self._validated(name, kind, data).model_dump()
+
+    def _validated(self, name: str, kind: type[M], data: Mapping[str, Any]) -> M:
         try:
             return kind.model_validate(data)
         except ValidationError as error:
             fault = error.errors()[0]
             where = ".".join(map(str, fault["loc"])) or name
             raise ArtifactError(f"run {self.path}: {name} is damaged ({where}: {fault['msg'].lower()}).") from None
+        except RecursionError:
+            raise ArtifactError(f"run {self.path}: {name} is damaged (nested too deeply).") from None
 
     def write(self, name: str, data: Mapping[str, Any]) -> None:
         """Replace a JSON file of the run in one step.
@@ -188,7 +247,9 @@ class RunDirectory:
         """
         part = self.path / f".{name}.part"
         try:
-            part.write_text(text, encoding="utf-8")
+            part.unlink(missing_ok=True)  # of a session that was killed here; or a link that a stranger's run holds
+            with part.open("x", encoding="utf-8", errors="backslashreplace") as stream:
+                stream.write(text)
             os.replace(part, self.path / name)
         except OSError as error:
             raise ArtifactError(
@@ -295,6 +356,10 @@ def eta_s(status: Mapping[str, Any]) -> float | None:
     if not total or done <= first:
         return None
     return float(status["elapsed_s"] / (done - first) * (total - done))
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON")
 
 
 def _unused(path: Path) -> Path:

@@ -14,8 +14,8 @@ from nas.quantisation.method import DEFAULT_RECIPE, methods
 from nas.results import Export, ExportAtPrecision, Exports, Genotype
 from nas.runs.delivery import MEMBER_FILE
 from nas.runs.directory import RunDirectory
-from nas.runs.lifecycle import request_of
-from nas.runs.problem import Problem, pose
+from nas.runs.lifecycle import problem_of, request_of
+from nas.runs.problem import Problem
 from nas.runs.targets import load_targets
 from nas.runs.trained_search import SUPERNET_FILE, open_study
 from nas.spaces.architecture import Architecture
@@ -226,7 +226,7 @@ def _of_file(path: Path, weights: str | None, data: str | None) -> Subject:
 
 def _of_run(path: Path, trial: int | None, weights: str | None) -> Subject:
     run = RunDirectory.open(path)
-    problem = pose(request_of(run))
+    problem = problem_of(run, request_of(run))
     if trial is not None:
         return _of_trial(run, problem, trial, weights)
     result = run.results

@@ -12,8 +12,11 @@ from nas.results import Fronts, Point, Result
 from nas.runs.directory import RunDirectory, StatusFile, eta_s
 from nas.runs.problem import Problem, pose
 from nas.runs.request import Request
+from nas.searching.address import keep_password
 
 PHASES = ("train", "search", "finetune", "export")
+
+_DECODER = "the decoder of the pictures"
 
 
 def start(request: Request, out: Path | None, bus: EventBus) -> Result:
@@ -34,29 +37,47 @@ def start(request: Request, out: Path | None, bus: EventBus) -> Result:
         raise
 
 
-def resume(path: Path, bus: EventBus, **places: str | None) -> Result:
+def resume(path: Path, bus: EventBus, *, runner: str = "", yes: bool = False, **places: str | None) -> Result:
     """Continue a run where it stopped; a finished one gives its result.
+
+    A run directory may come from anywhere, so the command that it holds for measuring is run only where the user says so.
 
     Args:
         path: The run directory, wherever it lies by now.
         bus: Told of the progress.
+        runner: Command that times ``{onnx}``, in place of the stored one.
+        yes: Whether the stored one may be run.
         places: Fields of the request (``data``, ``supernet``, ``storage``) for what lies elsewhere by now.
 
     Raises:
         ArtifactError: No run, one of another version, in use, or its profiles have changed since.
     """
     run = RunDirectory.open(path)
-    if (result := run.results) is not None:
+    request, allowed = request_of(run), bool(runner or yes)
+    if (result := run.results) is not None and not (result.open and allowed):
         return result
-    changes = {name: place for name, place in places.items() if place}
-    problem = pose(request_of(run).model_copy(update=changes).located())
+    changes = {name: place for name, place in {**places, "runner": runner}.items() if place}
+    if storage := changes.get("storage"):
+        changes["storage"] = keep_password(storage)
+    request = request.model_copy(update=changes).located()
+    problem = problem_of(run, request)
     facts = facts_of(problem)
     for name, believed in run.manifest["facts"].items():
         if facts.get(name) != believed:
             raise ArtifactError(
                 f"run {path}: {name} has changed since, got {facts.get(name)}. Expected {believed}. Do this: start a new run."
             )
-    return _work(run, problem, bus)
+    return _work(run, problem, bus, measuring=allowed or not request.runner)
+
+
+def problem_of(run: RunDirectory, request: Request) -> Problem:
+    """Return a run's problem, with the very pixels that the run saw.
+
+    Raises:
+        DataError: They are no longer there.
+        NasError: See `nas.runs.problem.pose`.
+    """
+    return pose(request, decoder=run.manifest["facts"].get(_DECODER, ""))
 
 
 def show(path: Path) -> Result:
@@ -70,7 +91,7 @@ def show(path: Path) -> Result:
         return result
     status = run.status
     state = "running" if run.living() else "failed" if status.get("error") else "interrupted"
-    search = status.get("search", {})
+    search = status["search"]
     front, zoo = (found.front if (found := run.load(name, Fronts)) else () for name in ("front.json", "zoo.json"))
     return _result(run, state, status).model_copy(
         update={
@@ -112,17 +133,19 @@ def facts_of(problem: Problem) -> dict[str, str]:
     facts["the space"] = f"{problem.space.name} version {problem.space.version}"
     if problem.dataset is not None:
         facts["the data"] = problem.dataset.key
+        if problem.dataset.decoder:
+            facts[_DECODER] = problem.dataset.decoder
     return facts
 
 
-def _work(run: RunDirectory, problem: Problem, bus: EventBus) -> Result:
+def _work(run: RunDirectory, problem: Problem, bus: EventBus, *, measuring: bool = True) -> Result:
     with run.work():
         status = StatusFile(run)
         bus.listeners.append(status)
         try:
             for text in problem.notices:
                 bus.emit(Notice(text))
-            result, others = _answered(run, problem, bus)
+            result, others = _answered(run, problem, bus, measuring)
         except (NasError, OSError) as error:
             status.fail(str(error))
             raise
@@ -134,7 +157,7 @@ def _work(run: RunDirectory, problem: Problem, bus: EventBus) -> Result:
         return result
 
 
-def _answered(run: RunDirectory, problem: Problem, bus: EventBus) -> tuple[Result, dict[str, Sequence[Point]]]:
+def _answered(run: RunDirectory, problem: Problem, bus: EventBus, measuring: bool) -> tuple[Result, dict[str, Sequence[Point]]]:
     """Return the result, and further networks that its picture shows behind the front, by label."""
     from nas.runs.published_search import survey_space
     from nas.runs.trained_search import search_by_study, verified
@@ -145,7 +168,12 @@ def _answered(run: RunDirectory, problem: Problem, bus: EventBus) -> tuple[Resul
         others: dict[str, Sequence[Point]] = {"all published networks": points}
     else:
         result, others = search_by_study(run, problem, empty, bus), {}
-    if problem.request.verify:
+    if problem.request.verify and not measuring and run.read("verified.json") is None:
+        remedy = f"Do this: nas resume {run.path.name} --yes to run it, or --runner 'CMD {{onnx}}' for another"
+        result = result.model_copy(
+            update={"open": (f"verify: not measured, since this run asks to execute {problem.request.runner!r}. {remedy}.",)}
+        )
+    elif problem.request.verify:
         result = result.model_copy(update={"verified": verified(run, problem, result.front, bus)})
     return result, others
 
@@ -175,5 +203,6 @@ def _write_report(run: RunDirectory, problem: Problem, result: Result, others: M
     from nas.report.plots import draw_front
     from nas.report.results import result_text
 
-    run.write_text("table.txt", result_text(result))
+    shown = {"run_dir": run.path.resolve().name, "model": Path(result.model).name if result.model else None}  # no path of this machine
+    run.write_text("table.txt", result_text(result.model_copy(update=shown)))
     draw_front(run.path / "pareto.png", result.front, chosen=result.chosen, device=problem.device, others=others)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nas.devices.measure import runner_words
 from nas.devices.predictor import Estimate
 from nas.errors import InfeasibleError, UsageError
 from nas.exporting.exporter import exporters
@@ -104,8 +105,12 @@ class Problem:
         )
 
 
-def pose(request: Request) -> Problem:
+def pose(request: Request, *, decoder: str | None = None) -> Problem:
     """Look up everything that a request names, and check that something can meet the budgets.
+
+    Args:
+        request: What is asked for.
+        decoder: See `nas.training.dataset.Dataset.open`.
 
     Raises:
         UsageError: Something in it is wrong; nothing has been written yet.
@@ -122,7 +127,7 @@ def pose(request: Request) -> Problem:
     check_batch(request, targets)
     resolution = parse_resolution(request.resolution) if request.resolution else None
     options: dict[str, Any] = {"resolution": resolution, "mixers": request.mixers or None, "knobs": request.knobs or None}
-    dataset = _dataset(request) if "data" in kind.needs else None
+    dataset = _dataset(request, decoder) if "data" in kind.needs else None
     name, notices = request.space, list[str]()
     if dataset is not None:
         options["num_classes"] = dataset.num_classes
@@ -146,10 +151,10 @@ def pose(request: Request) -> Problem:
     return replace(problem, notices=(*notices, *([larger] if larger else [])))
 
 
-def _dataset(request: Request) -> Dataset:
+def _dataset(request: Request, decoder: str | None) -> Dataset:
     from nas.training.dataset import load_dataset
 
-    return load_dataset(request.data or DEFAULT_DATA, seed=request.seed)
+    return load_dataset(request.data or DEFAULT_DATA, seed=request.seed, decoder=decoder)
 
 
 def _preset(request: Request, dataset: Dataset) -> tuple[str, list[str]]:
@@ -163,11 +168,13 @@ def _check_early(request: Request, kind: type[Evaluator], family: type[SearchSpa
     """Refuse what can be refused before the data are read.
 
     Raises:
-        UsageError: A device that cannot be measured, an unknown searcher or exporter, a space that the evaluator cannot score.
+        UsageError: A device that cannot be measured, a runner that is no command, an unknown searcher or exporter, a space that the evaluator cannot score.
         ArtifactError: The given supernet cannot be read.
     """
     if request.verify and not request.runner and any(device not in ("local-cpu", "local-cuda") for device in request.devices):
         raise UsageError("--verify: the device cannot be measured from here. Do this: --runner 'CMD {onnx}', which prints milliseconds.")
+    if request.runner:
+        runner_words(request.runner)
     if "supernet" in kind.needs and not issubclass(family, ElasticSpace):
         served = ", ".join(filter(is_elastic, spaces.names()))
         raise UsageError(

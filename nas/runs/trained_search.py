@@ -70,6 +70,9 @@ def search_by_study(run: RunDirectory, problem: Problem, result: Result, bus: Ev
             "model": str(run.path / delivery.model) if delivery.model else None,
             "model_reason": delivery.model_reason,
             "model_sha256": delivery.sha256,
+            "blind": problem.dataset.blind("test", delivery.accuracy_pct)
+            if problem.dataset and delivery.accuracy_pct is not None
+            else None,
             "lacking_operators": delivery.lacking_operators,
             "sensitivity_db": delivery.sensitivity_db,
             "evaluations": study.evaluations,

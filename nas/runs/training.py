@@ -52,6 +52,7 @@ def train_supernet(
         resolution=trained.supernet.resolution,
         epochs=recipe.epochs,
         validation_accuracy_pct=scores,
+        blind=dataset.blind("validation", scores["largest"]),
         weights=trained.supernet.key,
         seconds=trained.seconds,
     )
@@ -94,5 +95,6 @@ def train_alone(
         resolution=(height, width),
         epochs=recipe.epochs,
         validation_accuracy_pct={member.key: done.validation_accuracy_pct},
+        blind=dataset.blind("validation", done.validation_accuracy_pct),
         seconds=done.seconds,
     )

@@ -14,6 +14,7 @@ from nas.results import Contribution
 from nas.runs.problem import Problem, pose
 from nas.runs.request import Request
 from nas.runs.trained_search import EVALUATIONS, SEARCHER
+from nas.searching.address import keep_password
 from nas.searching.backend import Backend
 from nas.searching.retry import STORAGE_TIMEOUT_S
 from nas.searching.storage import AbsentStudyError, open_backend, study_named
@@ -49,6 +50,7 @@ def work(
     Raises:
         ArtifactError: No such study, or weights or data that are not the search's.
     """
+    storage = keep_password(storage)
     bus = bus or EventBus()
     name, facts = await_search(storage, study, wait_s, timeout_s, bus)
     written = request_in(facts, name)

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from nas.errors import ArtifactError
+from nas.searching.address import without_passwords
 from nas.searching.backend import one_line
 
 T = TypeVar("T")
@@ -102,4 +103,4 @@ def reason_of(error: BaseException) -> str:
     """Return the first line of what a database says."""
     cause = error.__cause__ if error.__cause__ is not None else error
     lines = str(getattr(cause, "orig", None) or cause).strip().splitlines() or [type(cause).__name__]
-    return one_line(lines[0]).rstrip(".")
+    return without_passwords(one_line(lines[0])).rstrip(".")

@@ -10,7 +10,7 @@ import copy
 import hashlib
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Literal, Self
@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from nas.errors import DataError, UnknownNameError, UsageError
 from nas.registry import Registry
+from nas.results import Blind
 from nas.spaces.space import Resolution
 
 Split = Literal["train", "validation", "test"]
@@ -28,6 +29,13 @@ Pixels = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
 VALIDATION_SHARE = 0.2
 """Share of train that becomes validation where the user brings none; likewise for test."""
+
+
+_SHOWN_CLASSES = 20
+
+
+_LUCK = 0.05
+"""An accuracy that a guess reaches more often than this is not called better than one."""
 
 
 class Dataset(ABC):
@@ -41,6 +49,7 @@ class Dataset(ABC):
         content: Hash of the pictures' bytes and labels.
         resolution: (height, width) of the pictures where all have one size, else None.
         notices: What a person should know (broken pictures, an invented split).
+        decoder: What made pixels of the pictures' files, with its version; empty where the pixels are the data.
 
     Raises:
         DataError: Fewer than two classes, a label out of range, or an empty split.
@@ -58,6 +67,7 @@ class Dataset(ABC):
         content: str,
         resolution: Resolution | None,
         notices: tuple[str, ...] = (),
+        decoder: str = "",
     ) -> None:
         if len(classes) < 2:
             raise DataError(f"data {name}: a single class, got {list(classes)!r}. Expected two or more.")
@@ -70,7 +80,8 @@ class Dataset(ABC):
             raise DataError(f"data {name}: a class has no picture to train on, got {lacking[0]!r}.")
         self.name, self.classes, self.resolution = name, classes, resolution
         self._labels, self._splits, self._content = labels, dict(splits), content
-        self.notices = notices + imbalance(classes, labels[splits["train"]])
+        self.decoder = decoder
+        self.notices = (self.summary, *notices, *self._lacking(), *imbalance(classes, labels[splits["train"]]))
         self._held: dict[tuple[Split, Resolution], Pixels] = {}
 
     @classmethod
@@ -80,13 +91,15 @@ class Dataset(ABC):
 
     @classmethod
     @abstractmethod
-    def open(cls, source: str, *, seed: int, images: int | None) -> Dataset:
+    def open(cls, source: str, *, seed: int, images: int | None, decoder: str | None = None) -> Dataset:
         """Open `source`.
 
         Args:
             source: A name or a path.
             seed: Of the splits that the user does not bring.
             images: Keep so many pictures of train and validation together, stratified; None keeps all.
+            decoder: What decoded the pictures of an earlier run, whose very pixels are wanted (empty where it noted none); None for the
+                present one. Kinds that decode nothing leave it alone.
 
         Raises:
             DataError: It cannot be used as it is.
@@ -105,10 +118,46 @@ class Dataset(ABC):
         """Number of classes."""
         return len(self.classes)
 
+    @property
+    def summary(self) -> str:
+        """One line: the classes, and how many pictures each split has of each."""
+        counts = [np.bincount(self.labels(split), minlength=self.num_classes) for split in SPLITS]
+        each = [f"{name} {'/'.join(str(count[i]) for count in counts)}" for i, name in enumerate(self.classes[:_SHOWN_CLASSES])]
+        more = f", … ({self.num_classes - _SHOWN_CLASSES} more)" if self.num_classes > _SHOWN_CLASSES else ""
+        whole = ", ".join(f"{split} {self.count(split)}" for split in SPLITS)
+        return f"data {self.name}: {self.num_classes} classes; pictures: {whole}; by class in that order: {', '.join(each)}{more}"
+
+    def _lacking(self) -> Iterator[str]:
+        for split in ("validation", "test"):
+            lacking = sorted(set(range(self.num_classes)) - set(self.labels(split).tolist()))
+            if lacking:
+                shown = ", ".join(repr(self.classes[i]) for i in lacking[:5]) + (", …" if len(lacking) > 5 else "")
+                yield f"{len(lacking)} of {self.num_classes} classes have no picture in {split}: {shown}"
+
+    def blind(self, split: Split, accuracy_pct: float) -> Blind:
+        """Return what naming classes blindly scores on a split, and whether an accuracy there is above it.
+
+        Source:
+            The accuracy is called clearly better where a guess that is right with the better share reaches it in fewer than 5 % of cases:
+            the tail of the binomial distribution.
+        """
+        from scipy.stats import binom
+
+        majority = int(np.bincount(self.labels("train"), minlength=self.num_classes).argmax())
+        chance_pct, majority_pct = 100 / self.num_classes, 100 * float(np.mean(self.labels(split) == majority))
+        bar_pct, n = max(chance_pct, majority_pct), self.count(split)
+        bar = f"always naming {self.classes[majority]!r}" if majority_pct >= chance_pct else "chance"
+        compared = f"{bar}: {accuracy_pct:.2f} % against {bar_pct:.2f} % of {n} {split} pictures"
+        luck = float(binom.sf(round(n * accuracy_pct / 100) - 1, n, bar_pct / 100))
+        verdict = f"not clearly better than {compared}." if luck > _LUCK else ""
+        if accuracy_pct <= bar_pct:
+            verdict = f"no better than {compared}. Nothing was learned."
+        return Blind(chance_pct=chance_pct, majority_class=self.classes[majority], majority_pct=majority_pct, pictures=n, verdict=verdict)
+
     @cached_property
     def key(self) -> str:
         """16 hex digits over pictures, labels and splits; a run records it."""
-        digest = hashlib.sha256(self._content.encode())
+        digest = hashlib.sha256(self._content.encode() + self.decoder.encode())
         for split in SPLITS:
             digest.update(self._splits[split].astype("<i8").tobytes())
         return digest.hexdigest()[:16]
@@ -184,9 +233,21 @@ def stratified(labels: Labels, share: float, seed: int) -> tuple[npt.NDArray[np.
 
 
 def complete_splits(
-    labels: Labels, given: Mapping[Split, npt.NDArray[np.int64]], *, seed: int, images: int | None
+    labels: Labels,
+    given: Mapping[Split, npt.NDArray[np.int64]],
+    *,
+    seed: int,
+    images: int | None,
+    twins: npt.NDArray[np.int64] | None = None,
 ) -> tuple[dict[Split, npt.NDArray[np.int64]], tuple[str, ...]]:
     """Return all three splits from those that the user brings (``train`` at least), and what was invented.
+
+    Args:
+        labels: Of all pictures.
+        given: Indices by split.
+        seed: Of what is drawn.
+        images: See `Dataset.open`.
+        twins: For each picture the index of the first one with the same content; such pictures are drawn into one split where each class has five contents or more.
 
     Raises:
         DataError: `images` is not positive.
@@ -194,8 +255,8 @@ def complete_splits(
     notices: tuple[str, ...] = ()
     splits = dict(given)
     if "test" not in splits:
-        rest, test = stratified(labels[splits["train"]], VALIDATION_SHARE, seed)
-        splits["test"], splits["train"] = splits["train"][test], splits["train"][rest]
+        splits["train"], splits["test"] = _parted(labels, splits["train"], seed, twins)
+        test = splits["test"]
         notices += (f"no test split was given: a stratified fifth of train, {len(test)} pictures, is test",)
     if images is not None:
         if images < 1:
@@ -208,9 +269,23 @@ def complete_splits(
                 if split in splits:
                     splits[split] = np.intersect1d(splits[split], pool)
     if "validation" not in splits:
-        rest, validation = stratified(labels[splits["train"]], VALIDATION_SHARE, seed)
-        splits["validation"], splits["train"] = splits["train"][validation], splits["train"][rest]
+        splits["train"], splits["validation"] = _parted(labels, splits["train"], seed, twins)
     return splits, notices
+
+
+def _parted(
+    labels: Labels, pool: npt.NDArray[np.int64], seed: int, twins: npt.NDArray[np.int64] | None
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Part a pool of pictures in two, stratified; pictures of one content stay together where each class has contents enough."""
+    if twins is not None:
+        _, firsts, group = np.unique(twins[pool], return_index=True, return_inverse=True)
+        distinct = np.unique(labels[pool[firsts]], return_counts=True)[1]
+    if twins is None or len(firsts) == len(pool) or len(distinct) < len(np.unique(labels[pool])) or distinct.min() * VALIDATION_SHARE < 1:
+        rest, second = stratified(labels[pool], VALIDATION_SHARE, seed)
+        return pool[rest], pool[second]
+    _, second = stratified(labels[pool[firsts]], VALIDATION_SHARE, seed)
+    drawn = np.isin(group, second)
+    return pool[~drawn], pool[drawn]
 
 
 def cache_home() -> Path:
@@ -232,13 +307,14 @@ datasets: Registry[type[Dataset]] = Registry("datasets", "nas.training.data")
 """Kinds of data sets by name."""
 
 
-def load_dataset(source: str, *, seed: int = 0, images: int | None = None) -> Dataset:
+def load_dataset(source: str, *, seed: int = 0, images: int | None = None, decoder: str | None = None) -> Dataset:
     """Open a data set by name (``digits``) or path (a folder or archive of pictures, CIFAR-10's binary archive).
 
     Args:
         source: What the user wrote.
         seed: Of the splits that the user does not bring.
         images: Keep so many pictures of train and validation together, stratified.
+        decoder: See `Dataset.open`.
 
     Raises:
         UnknownNameError: Neither a name nor a path.
@@ -247,7 +323,7 @@ def load_dataset(source: str, *, seed: int = 0, images: int | None = None) -> Da
     """
     kind = next((kind for name in datasets.names() if (kind := datasets.get(name)).accepts(source)), None)
     if kind is not None:
-        return kind.open(source, seed=seed, images=images)
+        return kind.open(source, seed=seed, images=images, decoder=decoder)
     if Path(source).exists():
         raise UsageError(f"data: neither a folder nor an archive of pictures, got {source!r}. Expected a folder, .tar or .tar.xz.")
     raise UnknownNameError("data", source, ["digits"], "Or give a folder, a .tar or a .tar.xz of pictures.")

@@ -8,15 +8,14 @@ Source:
 from __future__ import annotations
 
 import hashlib
-import tarfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import numpy.typing as npt
 
 from nas.errors import DataError
 from nas.spaces.space import Resolution
-from nas.training.data.image_folder import check_member, open_tar
+from nas.training.data._files import checked_members, open_tar, read_member
 from nas.training.dataset import Dataset, Labels, Pixels, Split, complete_splits, datasets
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -48,7 +47,7 @@ class Cifar10(Dataset):
         return path.is_file() and path.name.startswith("cifar-10-binary.tar")
 
     @classmethod
-    def open(cls, source: str, *, seed: int, images: int | None) -> Cifar10:
+    def open(cls, source: str, *, seed: int, images: int | None, decoder: str | None = None) -> Cifar10:  # noqa: ARG003
         """Read the six batches.
 
         Raises:
@@ -74,14 +73,6 @@ class Cifar10(Dataset):
 def _batches(path: Path) -> list[tuple[str, bytes]]:
     if path.is_dir():
         return [(file.name, file.read_bytes()) for file in sorted(path.glob("*.bin"))]
-    found = []
     with open_tar(path) as archive:
-        try:
-            for member in archive:
-                check_member(path, member)
-                if member.isfile() and member.name.endswith(".bin"):
-                    stream = archive.extractfile(member)
-                    found.append((Path(member.name).name, stream.read() if stream else b""))
-        except (tarfile.ReadError, EOFError, OSError) as error:
-            raise DataError(f"data {path}: a damaged archive ({error}).") from None
-    return found
+        members = [member for member in checked_members(path, archive) if member.isfile() and member.name.endswith(".bin")]
+        return [(PurePosixPath(member.name).name, read_member(path, archive, member)) for member in members]

@@ -40,7 +40,7 @@ class Digits(Dataset):
         return source == "digits"
 
     @classmethod
-    def open(cls, source: str, *, seed: int, images: int | None) -> Digits:  # noqa: ARG003
+    def open(cls, source: str, *, seed: int, images: int | None, decoder: str | None = None) -> Digits:  # noqa: ARG003
         """Load scikit-learn's copy."""
         from sklearn.datasets import load_digits
 

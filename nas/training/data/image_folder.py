@@ -1,53 +1,29 @@
 """``image-folder``: pictures in folders named after their class, as a directory, a ``.tar`` or a compressed tar.
 
-``CLASS/*.jpg``, or ``train/CLASS/*.jpg`` with ``val/`` and ``test/`` beside it where the user brings them. Pictures are
-decoded once; index and pixels are content-addressed files under ``$NAS_CACHE_HOME`` (default ``~/.cache/nas``).
+``CLASS/*.jpg``, or ``train/CLASS/*.jpg`` with ``val/`` and ``test/`` beside it where the user brings them (in any case, also as ``training``,
+``validation``, ``testing``; or ``CLASS/train/*.jpg``). Pictures are read and decoded once; see `nas.training.data._index`.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
-import json
-import os
-import tarfile
-import tempfile
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
-from itertools import islice
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from nas.errors import DataError
+from nas.errors import DataError, did_you_mean
 from nas.spaces.space import Resolution
-from nas.training.dataset import Dataset, Pixels, Split, available_memory_bytes, cache_home, complete_splits, datasets
+from nas.training.data._decoding import DECODER
+from nas.training.data._index import Entry, Index, index_of
+from nas.training.data._layout import Place, places, readable
+from nas.training.dataset import SPLITS, Dataset, Pixels, Split, available_memory_bytes, complete_splits, datasets
 
-EXTENSIONS = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".ppm", ".pgm", ".tif", ".tiff"}
 MAX_BROKEN_SHARE = 0.05
 """Pictures that cannot be decoded are named and skipped up to this share; beyond it the data set is refused."""
 
-_SPLIT_FOLDERS: dict[str, Split] = {
-    "train": "train",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "test": "test",
-}
-_SMALL_PIXELS = 64 * 64
-_CHUNK = 2048
-_INDEX_VERSION = 1
-
-
-@dataclass(frozen=True, slots=True)
-class _Picture:
-    path: str
-    sha256: str
-    height: int
-    width: int
-    broken: str = ""
+Member = tuple[Entry, Split, str]
 
 
 @datasets.register("image-folder")
@@ -60,227 +36,181 @@ class ImageFolder(Dataset):
         path = Path(source)
         if path.is_dir():
             return not (path / "test_batch.bin").is_file()
-        archive = ".tar" in path.suffixes[-2:] or path.suffix in {".tgz", ".txz"}
+        archive = ".tar" in [suffix.lower() for suffix in path.suffixes[-2:]] or path.suffix.lower() in {".tgz", ".txz", ".tbz2"}
         return path.is_file() and archive and not path.name.startswith("cifar-10-binary")
 
     @classmethod
-    def open(cls, source: str, *, seed: int, images: int | None) -> ImageFolder:
+    def open(cls, source: str, *, seed: int, images: int | None, decoder: str | None = None) -> ImageFolder:
         """Index the pictures (once) and split them.
 
         Raises:
-            DataError: No picture, one class, too many broken pictures, a test class that train lacks, or a tar that is
-                damaged or climbs out of its folder.
+            DataError: No picture, one class, too many broken pictures, a test class that train lacks, a tar that is damaged or climbs out of
+                its folder, or an earlier run's decoder whose pixels are no longer in the cache.
         """
         path = Path(source)
-        store = cache_home() / "data" / _signature(path)
-        pictures, native = _index(path, store)
-        if not pictures:
-            raise DataError(f"data {source}: no picture found. Expected CLASS/*.jpg or train/CLASS/*.jpg.")
-        broken = [picture for picture in pictures if picture.broken]
-        notices = _judge_broken(source, broken, len(pictures))
-        kept = [i for i, picture in enumerate(pictures) if not picture.broken]
-        places = _places([pictures[i].path for i in kept])
-        if strays := [pictures[i].path for i, place in zip(kept, places, strict=True) if place is None]:
-            notices += (f"{len(strays)} pictures lie in no class folder and are left out, the first {strays[0]!r}",)
-        members = [(i, *place) for i, place in zip(kept, places, strict=True) if place is not None]
-        has_train = any(split == "train" for _, split, _ in members)
-        classes = tuple(sorted({label for _, split, label in members if split == "train" or not has_train}))
-        if foreign := sorted({label for *_, label in members} - set(classes)):
-            raise DataError(f"data {source}: a class that train lacks, got {foreign[0]!r}. Expected one of {', '.join(classes[:12])}.")
+        index = _index(path, source, decoder)
+        entries = index.entries
+        if not entries:
+            beside = f" It holds {'; '.join(index.notices)}." if index.notices else ""
+            raise DataError(f"data {source}: no picture found.{beside} Expected CLASS/*.jpg or train/CLASS/*.jpg.")
+        notices = _judge_broken(source, [entry for entry in entries if entry.picture.fault], len(entries))
+        sound = [entry for entry in entries if not entry.picture.fault]
+        found = places(source, [entry.path for entry in sound])
+        members = [(entry, *place) for entry, place in zip(sound, found, strict=True) if place is not None]
+        classes = _classes(source, members)
         number = {label: i for i, label in enumerate(classes)}
         labels = np.array([number[label] for *_, label in members], np.int64)
-        found: dict[Split, list[int]] = {}
-        for row, (_, split, _) in enumerate(members):
-            found.setdefault(split if has_train else "train", []).append(row)
-        given = {split: np.array(rows, np.int64) for split, rows in found.items()}
-        splits, invented = complete_splits(labels, given, seed=seed, images=images)
+        given = {
+            split: np.array([i for i, (_, own, _) in enumerate(members) if own == split], np.int64)
+            for split in SPLITS
+            if any(own == split for _, own, _ in members)
+        }
+        twins = None if decoder == "" else _twins(members)  # runs that noted no decoder were split without a look at twins
+        splits, invented = complete_splits(labels, given, seed=seed, images=images, twins=twins)
         digest = hashlib.sha256()
-        for i, split, label in members:
-            digest.update(f"{split}/{label}/{pictures[i].sha256}\n".encode())
+        for entry, split, label in members:
+            digest.update(f"{split}/{label}/{entry.picture.sha256}\n".encode())
         self = cls.__new__(cls)
-        self._source, self._store, self._native = path, store, native
-        self._members = [(i, pictures[i].path) for i, *_ in members]
-        size = (native.shape[1], native.shape[2]) if native is not None else None
-        Dataset.__init__(self, path.name, classes, labels, splits, digest.hexdigest(), size, notices + invented)
+        self._index = index
+        place_of = {entry.path: i for i, entry in enumerate(entries)}
+        self._places = [place_of[entry.path] for entry, *_ in members]
+        notices = (*notices, *_odd_places(sound, found), *index.notices, *_odd_pictures(index, members), *invented)
+        notices += _repetitions(members, splits)
+        name = readable(path.resolve().name)
+        Dataset.__init__(
+            self, name, classes, labels, splits, digest.hexdigest(), index.size, notices, DECODER if decoder is None else decoder
+        )
         return self
 
-    _source: Path
-    _store: Path
-    _native: Pixels | None
-    _members: list[tuple[int, str]]
+    _index: Index
+    _places: list[int]
 
     def read(self, indices: npt.NDArray[np.int64], resolution: Resolution) -> Pixels:
-        """Return pictures as (n, h, w, 3); see `Dataset.read`.
+        """Return pictures as (n, h, w, 3); see `Dataset.read`. Those that had to be scaled are mapped from a file.
 
         Raises:
-            DataError: They do not fit into memory.
+            DataError: They do not fit into memory or onto the disk, or the pixels of an earlier run are no longer there.
         """
-        rows = [self._members[i] for i in indices]
-        if self._native is not None and self._native.shape[1] <= resolution[0] and self._native.shape[2] <= resolution[1]:
-            return self._native[[i for i, _ in rows]]
-        needed = len(rows) * resolution[0] * resolution[1] * 3
-        if needed > 0.5 * available_memory_bytes():
+        chosen = [self._places[i] for i in indices]
+        size = self._index.size
+        if size is not None and size[0] <= resolution[0] and size[1] <= resolution[1]:
+            needed = len(chosen) * size[0] * size[1] * 3
+            if needed > 0.5 * available_memory_bytes():
+                raise DataError(
+                    f"data {self.name}: {len(chosen)} pictures need {needed / 1e9:.1f} GB of memory, "
+                    f"got {available_memory_bytes() / 1e9:.1f} GB. Do this: give fewer pictures."
+                )
+            return self._index.small()[[self._index.entries[place].row for place in chosen]]
+        found = self._index.fitted(chosen, resolution, make=self.decoder in ("", DECODER))
+        if found is None:
+            raise _gone(self.name, self.decoder)
+        return found
+
+
+def _index(path: Path, source: str, decoder: str | None) -> Index:
+    """Return the index by the present decoder, or by that of an earlier run while its pixels are there."""
+    if decoder in (None, DECODER):
+        index = index_of(path, DECODER)
+    elif decoder == "":
+        index = index_of(path, DECODER)
+        assert index is not None
+        if changed := next((e for e in index.entries if e.picture.turned or e.picture.bits > 8), None):
             raise DataError(
-                f"data {self.name}: {len(rows)} pictures of {resolution[0]}x{resolution[1]} need {needed / 1e9:.1f} GB of memory, "
-                f"got {available_memory_bytes() / 1e9:.1f} GB. Do this: give fewer pictures or a lower resolution."
+                f"data {source}: this run was made before pictures were turned by their EXIF data and 16-bit and float ones scaled, so it saw "
+                f"other pixels of {readable(changed.path)!r}. Do this: start a new run."
             )
-        key = hashlib.sha256(indices.astype("<i8").tobytes()).hexdigest()[:16]
-        file = self._store / f"{key}-{resolution[0]}x{resolution[1]}.npy"
-        if not file.is_file():
-            _save(file, self._decode([path for _, path in rows], resolution))
-        return np.asarray(np.load(file))
-
-    def _decode(self, paths: list[str], resolution: Resolution) -> Pixels:
-        row = {path: i for i, path in enumerate(paths)}
-        out = np.empty((len(paths), *resolution, 3), np.uint8)
-        wanted = ((path, data) for path, data in _files(self._source) if path in row)
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            while chunk := list(islice(wanted, _CHUNK)):
-                for (path, _), pixels in zip(chunk, pool.map(lambda item: _fit(item[1], resolution), chunk), strict=True):
-                    out[row[path]] = pixels
-        return out
-
-
-def open_tar(path: Path) -> tarfile.TarFile:
-    """Open an archive of any compression.
-
-    Raises:
-        DataError: It is not one.
-    """
-    try:
-        return tarfile.open(path, "r:*")
-    except (tarfile.ReadError, EOFError, OSError) as error:
-        raise DataError(f"data {path}: cannot be read as a tar ({error}).") from None
-
-
-def check_member(path: Path, member: tarfile.TarInfo) -> None:
-    """Refuse a member that points out of the archive's folder, itself or by a link.
-
-    Raises:
-        DataError: It does.
-    """
-    for name in (member.name, member.linkname if member.issym() or member.islnk() else ""):
-        pure = PurePosixPath(name)
-        if pure.is_absolute() or ".." in pure.parts:
-            raise DataError(f"data {path}: a member climbs out of the archive, got {name!r}. Nothing was read from it.")
-
-
-def _files(source: Path) -> Iterator[tuple[str, bytes]]:
-    """Yield (path inside the data set, bytes) of everything that is named like a picture."""
-    if source.is_dir():
-        for file in sorted(source.rglob("*")):
-            if file.suffix.lower() in EXTENSIONS and file.is_file():
-                yield file.relative_to(source).as_posix(), file.read_bytes()
-        return
-    with open_tar(source) as archive:
-        try:
-            for member in archive:
-                check_member(source, member)
-                name = PurePosixPath(member.name)
-                if member.isfile() and name.suffix.lower() in EXTENSIONS:
-                    stream = archive.extractfile(member)
-                    if stream is not None:
-                        yield name.as_posix(), stream.read()
-        except (tarfile.ReadError, EOFError, OSError) as error:
-            raise DataError(f"data {source}: a damaged archive ({error}).") from None
-
-
-def _signature(source: Path) -> str:
-    """Return what the cache is addressed by: an archive's bytes, a folder's names, sizes and times of change."""
-    digest = hashlib.sha256(f"{_INDEX_VERSION}".encode())
-    if source.is_dir():
-        for file in sorted(source.rglob("*")):
-            if file.suffix.lower() in EXTENSIONS and file.is_file():
-                facts = file.stat()
-                digest.update(f"{file.relative_to(source).as_posix()} {facts.st_size} {facts.st_mtime_ns}\n".encode())
     else:
-        with source.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return digest.hexdigest()[:32]
+        index = index_of(path, str(decoder), make=False)
+        if index is None:
+            raise _gone(source, str(decoder))
+    assert index is not None
+    return index
 
 
-def _index(source: Path, store: Path) -> tuple[list[_Picture], Pixels | None]:
-    """Return all pictures by path, and their pixels where all are small and of one size."""
-    file, pixels_file = store / "index.json", store / "native.npy"
-    if file.is_file():
-        pictures = [_Picture(**entry) for entry in json.loads(file.read_text())]
-        return pictures, np.load(pixels_file) if pixels_file.is_file() else None
-    found: list[tuple[_Picture, Pixels | None]] = []
-    files = _files(source)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        while chunk := list(islice(files, _CHUNK)):
-            found += pool.map(_inspect, *zip(*chunk, strict=True))
-    found.sort(key=lambda item: item[0].path)
-    pictures = [picture for picture, _ in found]
-    sound = [pixels for picture, pixels in found if not picture.broken]
-    native = None
-    if sound and len({pixels.shape if pixels is not None else None for pixels in sound}) == 1 and sound[0] is not None:
-        blank = np.zeros_like(sound[0])
-        native = np.stack([blank if pixels is None else pixels for _, pixels in found])
-        _save(pixels_file, native)
-    store.mkdir(parents=True, exist_ok=True)
-    _replace(file, json.dumps([asdict(picture) for picture in pictures]).encode())
-    return pictures, native
+def _gone(source: str, decoder: str) -> DataError:
+    wanted = decoder.split(",")[0].replace("pillow ", "pillow==")
+    return DataError(
+        f"data {source}: the pictures of this run were decoded by {decoder!r}, and those pixels are no longer in the cache; got {DECODER!r}. "
+        f"Do this: pip install {wanted}, or start a new run."
+    )
 
 
-def _inspect(path: str, data: bytes) -> tuple[_Picture, Pixels | None]:
-    """Decode a picture as coarsely as its format allows, to learn whether it is whole; small ones are decoded fully and kept."""
-    from PIL import Image
-
-    sha256 = hashlib.sha256(data).hexdigest()
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            width, height = image.size
-            if width * height <= _SMALL_PIXELS:
-                return _Picture(path, sha256, height, width), np.asarray(image.convert("RGB"))
-            image.draft("RGB", (width // 8, height // 8))
-            image.load()
-            return _Picture(path, sha256, height, width), None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        return _Picture(path, sha256, 0, 0, str(error) or type(error).__name__), None
+def _classes(source: str, members: Sequence[Member]) -> tuple[str, ...]:
+    classes = tuple(sorted({label for _, split, label in members if split == "train"}))
+    if foreign := sorted({label for *_, label in members} - set(classes)):
+        raise DataError(f"data {source}: a class that train lacks, got {foreign[0]!r}.{did_you_mean(foreign[0], classes)}")
+    return classes
 
 
-def _fit(data: bytes, resolution: Resolution) -> Pixels:
-    """Scale a picture to cover `resolution` and crop it at the centre: bytes -> (h, w, 3)."""
-    from PIL import Image, ImageOps
-
-    height, width = resolution
-    with Image.open(io.BytesIO(data)) as image:
-        image.draft("RGB", (2 * width, 2 * height))
-        return np.asarray(ImageOps.fit(image.convert("RGB"), (width, height), Image.Resampling.BILINEAR))
-
-
-def _judge_broken(source: str, broken: list[_Picture], total: int) -> tuple[str, ...]:
+def _judge_broken(source: str, broken: Sequence[Entry], total: int) -> tuple[str, ...]:
     if not broken:
         return ()
-    named = ", ".join(repr(picture.path) for picture in broken[:5]) + (", …" if len(broken) > 5 else "")
+    named = ", ".join(repr(readable(entry.path)) for entry in broken[:5]) + (", …" if len(broken) > 5 else "")
+    reason = f" ({broken[0].picture.fault})"
     if len(broken) > MAX_BROKEN_SHARE * total:
         share = f"{100 * len(broken) / total:.1f} %"
         limit = f"{100 * MAX_BROKEN_SHARE:.0f} %"
-        raise DataError(f"data {source}: {share} of the pictures cannot be decoded, got {named}. Expected at most {limit}.")
-    return (f"{len(broken)} of {total} pictures cannot be decoded and are left out: {named}",)
+        raise DataError(f"data {source}: {share} of the pictures cannot be decoded, got {named}{reason}. Expected at most {limit}.")
+    return (f"{len(broken)} of {total} pictures cannot be decoded and are left out: {named}{reason}",)
 
 
-def _places(paths: list[str]) -> list[tuple[Split, str] | None]:
-    """Return (split, class) of each path; folders around the whole are ignored, and None lies in no class folder."""
-    parts = [PurePosixPath(path).parts for path in paths]
-    while parts and len({p[0] for p in parts}) == 1 and parts[0][0] not in _SPLIT_FOLDERS and min(map(len, parts)) > 2:
-        parts = [p[1:] for p in parts]
-    if any(p[0] == "train" and len(p) > 2 for p in parts):
-        return [(_SPLIT_FOLDERS[p[0]], p[1]) if p[0] in _SPLIT_FOLDERS and len(p) > 2 else None for p in parts]
-    return [("train", p[0]) if len(p) > 1 else None for p in parts]
+def _odd_places(sound: Sequence[Entry], found: Sequence[Place | None]) -> tuple[str, ...]:
+    strays = [entry.path for entry, place in zip(sound, found, strict=True) if place is None]
+    if not strays:
+        return ()
+    return (f"{len(strays)} pictures lie in no class folder and are left out, the first {readable(strays[0])!r}",)
 
 
-def _save(file: Path, array: Pixels) -> None:
-    buffer = io.BytesIO()
-    np.save(buffer, array, allow_pickle=False)
-    _replace(file, buffer.getbuffer())
+def _odd_pictures(index: Index, members: Sequence[Member]) -> tuple[str, ...]:
+    pictures = [(entry.path, entry.picture) for entry, *_ in members]
+    lines = []
+    if wide := [path for path, picture in pictures if picture.bits == 32]:
+        low, high = index.scale
+        lines.append(f"{len(wide)} pictures hold floats or 32-bit integers: {low:g} is black and {high:g} white in all of them")
+    deep = [picture for _, picture in pictures if picture.bits == 16]
+    if deep and (most := max(picture.high for picture in deep)) < 65535 / 8:
+        lines.append(
+            f"{len(deep)} pictures of 16 bits go up to {most:g} of 65535 only and are dark. Do this: scale them to the whole range if that is wrong"
+        )
+    for odd, text in (
+        ([path for path, picture in pictures if picture.flat], "pictures are of one colour"),
+        ([path for path, picture in pictures if picture.frames], "files hold several pictures, of which the first is used"),
+    ):
+        if odd:
+            lines.append(f"{len(odd)} {text}, the first {readable(odd[0])!r}")
+    return tuple(lines)
 
 
-def _replace(file: Path, data: bytes | memoryview) -> None:
-    """Write a file so that it is there whole or not at all."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=file.parent)
-    with os.fdopen(handle, "wb") as stream:
-        stream.write(data)
-    Path(name).replace(file)
+def _twins(members: Sequence[Member]) -> npt.NDArray[np.int64]:
+    first: dict[str, int] = {}
+    return np.array([first.setdefault(entry.picture.sha256, i) for i, (entry, *_) in enumerate(members)], np.int64)
+
+
+def _repetitions(members: Sequence[Member], splits: dict[Split, npt.NDArray[np.int64]]) -> tuple[str, ...]:
+    """Say where one picture (the same bytes) stands in two classes or in two splits."""
+    lines = []
+
+    def shared(places: Sequence[tuple[int, str]], text: Callable[[str, str], str]) -> list[tuple[int, int, str]]:
+        met: dict[str, tuple[int, str]] = {}
+        found: dict[str, tuple[int, int, str]] = {}
+        for i, where in places:
+            other, there = met.setdefault(members[i][0].picture.sha256, (i, where))
+            if there != where:
+                found.setdefault(members[i][0].picture.sha256, (other, i, text(there, where)))
+        return list(found.values())
+
+    def path(i: int) -> str:
+        return repr(readable(members[i][0].path))
+
+    if twice := shared([(i, label) for i, (*_, label) in enumerate(members)], lambda *_: ""):
+        a, b, _ = twice[0]
+        lines.append(f"{len(twice)} pictures stand in two classes with the same bytes, the first is {path(a)} and {path(b)}")
+    for one, other in (("train", "test"), ("validation", "test"), ("train", "validation")):
+        places = [(int(i), split) for split in (one, other) for i in splits[split]]  # type: ignore[index]
+        if both := shared(places, lambda *_: ""):
+            a, b, _ = both[0]
+            lines.append(
+                f"{len(both)} pictures of {one} are in {other} too with the same bytes, so its accuracy is too high; "
+                f"the first is {path(a)} and {path(b)}"
+            )
+    return tuple(lines)

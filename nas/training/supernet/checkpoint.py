@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,15 +53,15 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
     data = save(tensors, {_META: json.dumps(meta, sort_keys=True)})  # one entry: safetensors does not keep their order
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
-        with os.fdopen(handle, "wb") as stream:
+        with part.open("xb") as stream:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
-        Path(name).replace(path)
+        part.replace(path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
         raise
 
 
@@ -69,7 +69,7 @@ def read_checkpoint(path: Path, kind: str) -> Checkpoint:
     """Read what `write_checkpoint` wrote.
 
     Raises:
-        ArtifactError: Missing, a pickle, truncated, another kind or version.
+        ArtifactError: Missing, a pickle, truncated, another kind or version, or with numbers that are not finite.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -83,6 +83,8 @@ def read_checkpoint(path: Path, kind: str) -> Checkpoint:
     try:
         with safe_open(path, framework="pt") as file:
             meta = json.loads((file.metadata() or {}).get(_META, "{}"))
+            if not isinstance(meta, dict):
+                raise ValueError("its description is no object")
             if meta.get("format") != f"nas-{kind}":
                 raise ArtifactError(f"checkpoint: foreign, got format {meta.get('format')!r} in {str(path)!r}. Expected 'nas-{kind}'.")
             if meta.get("version") != FORMAT_VERSION:
@@ -90,9 +92,35 @@ def read_checkpoint(path: Path, kind: str) -> Checkpoint:
                     f"checkpoint: of another version, got {meta.get('version')!r} in {str(path)!r}. Expected {FORMAT_VERSION}."
                 )
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-            return Checkpoint(kind, meta["identity"], meta["progress"], tensors)
-    except (SafetensorError, KeyError, json.JSONDecodeError) as error:
-        raise ArtifactError(f"checkpoint: damaged or foreign, got {str(path)!r} ({error}).") from None
+            checkpoint = Checkpoint(kind, meta["identity"], meta["progress"], tensors)
+            _check_contents(checkpoint)
+            return checkpoint
+    except (SafetensorError, KeyError, ValueError, RecursionError, OSError, MemoryError) as error:  # JSON's errors are ValueErrors
+        raise ArtifactError(f"checkpoint: damaged or foreign, got {str(path)!r} ({' '.join(str(error).split())[:300]}).") from None
+
+
+def _check_contents(checkpoint: Checkpoint) -> None:
+    """Raise ValueError where identity, progress or tensors cannot be what a training wrote."""
+    identity, progress = checkpoint.identity, checkpoint.progress
+    if not isinstance(identity, dict) or not isinstance(progress, dict):
+        raise ValueError("identity and progress are no objects")
+    counts = [progress.get("epoch"), progress.get("epochs"), identity.get("classes")]
+    sides = identity.get("resolution")
+    if not all(type(count) is int and 0 <= count < 10**9 for count in counts):
+        raise ValueError(f"epoch, epochs and classes are no counts, got {counts}")
+    if not (isinstance(sides, list) and len(sides) == 2 and all(type(side) is int and 0 < side <= 16384 for side in sides)):
+        raise ValueError(f"its resolution is no height and width, got {sides!r}")
+    if checkpoint.kind == "member" and not isinstance(identity.get("architecture"), str):
+        raise ValueError("it names no architecture")
+    history = progress.get("history")
+    if not isinstance(history, list) or not all(isinstance(entry, dict) for entry in history):
+        raise ValueError("its history is no list of epochs")
+    rows = max((tensor.shape[0] for tensor in checkpoint.tensors.values() if tensor.ndim), default=0)
+    if identity["classes"] > rows:
+        raise ValueError(f"it holds no tensor for {counts[2]} classes")
+    for name, tensor in checkpoint.tensors.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor.float()).all()):
+            raise ValueError(f"{name} holds numbers that are not finite")
 
 
 def check_identity(path: Path, found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
