@@ -11,15 +11,12 @@ import onnx
 from google.protobuf.message import DecodeError, EncodeError
 
 from nas.errors import GraphError
-from nas.graphs.frontends.onnx_reader.refs import type_of
+from nas.graphs.frontends.onnx_reader.refs import Types, type_of
 from nas.graphs.frontends.onnx_reader.wire import load_model
 from nas.graphs.frontends.sizes import Size, Sizes
-from nas.graphs.operators import Shape
 
 MOST_NODES = 200_000
 """Nodes after functions are inlined, or bodies repeated."""
-
-Types = dict[str, tuple[Shape | None, str]]
 
 
 def prepare(path: Path, sizes: Sizes) -> tuple[onnx.ModelProto, Types]:

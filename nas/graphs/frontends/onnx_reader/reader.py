@@ -15,7 +15,7 @@ from onnx import TensorProto, numpy_helper
 
 from nas.errors import GraphError
 from nas.graphs.frontends.onnx_reader.folding import fold
-from nas.graphs.frontends.onnx_reader.preparation import MOST_NODES, Types, in_order
+from nas.graphs.frontends.onnx_reader.preparation import MOST_NODES, in_order
 from nas.graphs.frontends.onnx_reader.refs import (
     CODES,
     DTYPES,
@@ -30,6 +30,7 @@ from nas.graphs.frontends.onnx_reader.refs import (
     OpenSizeError,
     Ref,
     Tensor,
+    Types,
     plain,
     python_value,
     type_of,

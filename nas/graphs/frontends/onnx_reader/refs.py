@@ -5,18 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import onnx
 from onnx import TensorProto
 
 from nas.graphs.frontends.onnx_reader.folding import Array
-from nas.graphs.graph import Value
+from nas.graphs.graph import Operator, Value
 from nas.graphs.operators import Shape
 
-if TYPE_CHECKING:
-    from nas.graphs.frontends.onnx_reader.reader import Reader
+Types = dict[str, tuple[Shape | None, str]]
+"""Shape (None where it does not follow) and dtype by a value's name."""
 
 DTYPES = {
     TensorProto.DOUBLE: "fp64",
@@ -106,11 +106,55 @@ Ref = Value | Constant | Items | Cut
 Tensor = Value | Constant
 
 
+class Context(Protocol):
+    """What a handler may ask of the reader whose node it handles; see `nas.graphs.frontends.onnx_reader.reader.Reader`."""
+
+    graph: onnx.GraphProto
+    types: Types
+    opset: int
+    refs: dict[str, Ref]
+    operators: list[Operator]
+    notices: list[str]
+
+    def bind(self, name: str, ref: Ref, bits: int = 0) -> None:
+        """Let a name be what `ref` is."""
+
+    def bits_of(self, name: str) -> int:
+        """Return the bits to which the value of a name is quantised, 0 where it is not."""
+
+    def constant(self, tensor: TensorProto, source: str = "") -> Constant:
+        """Return a tensor of the file."""
+
+    def dtype(self, code: int, name: str) -> str:
+        """Return the name of an element type."""
+
+    def body(self, graph: onnx.GraphProto, given: Sequence[Ref], label: str) -> list[Ref]:
+        """Read a body with its inputs bound and return what its outputs are."""
+
+    def emit(
+        self,
+        call: Call,
+        op: str,
+        operands: Sequence[Tensor],
+        attributes: Mapping[str, Any],
+        names: Sequence[str],
+        shape: Sequence[int] | None = None,
+        dtype: str | None = None,
+    ) -> list[Value]:
+        """Write an operator."""
+
+    def resize(self, source: str, count: int) -> None:
+        """Let an initialiser count for `count` parameters."""
+
+    def take_packed(self, ref: Tensor) -> Tensor:
+        """Return a constant that holds integers instead of floats."""
+
+
 @dataclass(slots=True)
 class Call:
     """One node: its operands in order, None for one that is left out, and its attributes as Python values."""
 
-    reader: Reader
+    reader: Context
     node: onnx.NodeProto
     operands: list[Ref | None]
     attributes: dict[str, Any]
