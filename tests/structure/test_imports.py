@@ -29,6 +29,7 @@ HEAVY = {
 HEAVY_FILES = (
     "exporting/exporters/*",
     "graphs/frontends/*",
+    "graphs/frontends/onnx_reader/*",
     "graphs/onnx_writer.py",
     "quantisation/[!_m]*.py",
     "quantisation/methods/*",
