@@ -55,6 +55,7 @@ def search(
     study: str = "nas",
     storage_timeout: float = 60.0,
     workers: str = "",
+    quantisation: Sequence[str] = (),
     exporter: str = "onnx",
     takes: str = "normalised",
     verify: int = 0,
@@ -90,6 +91,7 @@ def search(
         study: Its name there.
         storage_timeout: How long the storage may be away, in seconds.
         workers: ``ray://ADDRESS`` of a cluster that evaluates.
+        quantisation: Methods by which candidates are scored and the choice is written at 8 bits, in order; none for the usual ones.
         exporter: Format of the model file.
         takes: What it takes: ``normalised``, ``unit`` or ``bytes``.
         verify: How many of the front's best are measured at the end.
@@ -135,6 +137,7 @@ def search(
         "study": study,
         "storage_timeout": storage_timeout,
         "workers": workers,
+        "quantisation": tuple(quantisation),
         "exporter": exporter,
         "takes": takes,
         "verify": verify,

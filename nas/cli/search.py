@@ -59,6 +59,10 @@ def command(
     study: StudyName = "nas",
     storage_timeout: StorageTimeout = 60.0,
     workers: Annotated[str, typer.Option("--workers", help="Cluster that evaluates candidates.", metavar="ray://ADDRESS")] = "",
+    quantisation: Annotated[
+        str | None,
+        typer.Option("--quantisation", help="Other methods than the usual ones for scoring and writing at 8 bits.", metavar="NAME,…"),
+    ] = None,
     exporter: Annotated[str, typer.Option("--exporter", help="Format of the model file.", metavar="NAME")] = "onnx",
     takes: Takes = "normalised",
     verify: Annotated[int, typer.Option("--verify", min=0, help="Measure the front's best N at the end.", metavar="N")] = 0,
@@ -73,7 +77,7 @@ def command(
     from nas.report.results import print_result
 
     given = {name: value for name, value in locals().items() if name not in ("form", "api", "print_result")}
-    given |= {name: _words(given[name]) for name in ("mixers", "knobs")}
+    given |= {name: _words(given[name]) for name in ("mixers", "knobs", "quantisation")}
     given |= {name: given[name] or () for name in ("budget", "minimize", "table")}
     with progress() as bus:
         result = api.search(**given, bus=bus)

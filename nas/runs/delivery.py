@@ -192,7 +192,7 @@ def _export_tested(
     for left in (path, part):  # of a session that was killed here
         left.unlink(missing_ok=True)
     facts = metadata(run, problem, dataset, architecture, tuned.validation_accuracy_pct)
-    trained = Trained(problem.space, architecture, tuned.module.to("cpu"), verdict.resolution, dataset)
+    trained = Trained(problem.space, architecture, tuned.module.to("cpu"), verdict.resolution, dataset, problem.recipe)
     quantised = precision in ACTIVATION_BITS or precision == "mixed"
     artifact = trained.export(
         precision if quantised else "fp32", part, facts, request.takes, request.exporter

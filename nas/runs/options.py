@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from nas.errors import UsageError
+from nas.quantisation.method import ACTIVATION_BITS
 from nas.runs.request import Request
 from nas.searching.judge import Target
 from nas.spaces.space import SearchSpace
@@ -99,12 +100,13 @@ CHECKS: Mapping[str, tuple[str, Check]] = {
     "storage_timeout": ("--storage-timeout", _not_in_a_survey),
     "workers": ("--workers", _not_in_a_survey),
     "verify": ("--verify", _always),
+    "quantisation": ("--quantisation", _with_supernet),
     "exporter": ("--exporter", _with_delivery),
     "takes": ("--input", _with_data),
     "runner": ("--runner", _runner),
     "batch": ("--batch", _always),
 }
-"""Each option's flag and its check; `check_batch` looks at ``--batch`` once the devices are known."""
+"""Each option's flag and its check; `check_for_devices` looks again once the devices are known."""
 
 
 def check_options(request: Request, kind: type[Evaluator], family: type[SearchSpace]) -> None:
@@ -131,14 +133,16 @@ def check_options(request: Request, kind: type[Evaluator], family: type[SearchSp
         raise UsageError(f"search: {'; '.join(faults)}. Do this: leave {'it' if len(faults) == 1 else 'them'} out.")
 
 
-def check_batch(request: Request, targets: Sequence[Target]) -> None:
-    """Refuse ``--batch`` where every device states latency.
+def check_for_devices(request: Request, targets: Sequence[Target]) -> None:
+    """Refuse options that mean nothing on the devices asked for.
 
     Raises:
-        UsageError: It has no effect.
+        UsageError: ``--batch`` where every device states latency, ``--quantisation`` where nothing runs quantised.
     """
     if request.batch and all(target.profile.quantity == "latency" for target in targets):
         raise UsageError("search: --batch has no effect: every device states the latency of one picture. Do this: leave it out.")
+    if request.quantisation and not any(target.precision in ACTIVATION_BITS for target in targets):
+        raise UsageError("search: --quantisation has no effect: nothing runs quantised. Do this: --precision w8a8, or leave it out.")
 
 
 def table_of_accuracies(request: Request) -> Path | None:

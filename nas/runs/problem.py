@@ -11,8 +11,9 @@ from nas.devices.measure import runner_words
 from nas.devices.predictor import Estimate
 from nas.errors import InfeasibleError, UsageError
 from nas.exporting.exporter import exporters
+from nas.quantisation.method import DEFAULT_RECIPE, methods
 from nas.results import DeviceLatency, Genotype, Point
-from nas.runs.options import check_batch, check_options, table_of_accuracies
+from nas.runs.options import check_for_devices, check_options, table_of_accuracies
 from nas.runs.preset import choose_preset, lacking_families, larger_preset
 from nas.runs.request import Request
 from nas.runs.targets import choose_by_part, load_targets, make_goal
@@ -58,10 +59,15 @@ class Problem:
         """The least precise of the devices' precisions: what members are scored at where they do not say it themselves."""
         return max((target.precision for target in self.targets), key=PRECISIONS.index)
 
+    @property
+    def recipe(self) -> tuple[str, ...]:
+        """Methods of quantisation by name."""
+        return self.request.quantisation or DEFAULT_RECIPE
+
     def assignment(self, supernet: Supernet | None = None) -> Assignment:
         """Return what the evaluator is made from, once shared weights are there."""
         request = self.request
-        return Assignment(self.space, request.seed, self.precision, self.dataset, supernet, self.table, request.column)
+        return Assignment(self.space, request.seed, self.precision, self.dataset, supernet, self.recipe, self.table, request.column)
 
     def point(
         self,
@@ -117,14 +123,11 @@ def pose(request: Request, *, decoder: str | None = None) -> Problem:
         DataError: Data or a table cannot be used.
         InfeasibleError: No member of the space, as far as samples say, is within the budgets.
     """
-    family = spaces.get(family_of(request.space) or request.space)
-    table = table_of_accuracies(request)
-    kind = evaluators.get(request.evaluator or ("table" if table else family.evaluator))
-    check_options(request, kind, family)
+    family, kind, table = _kinds(request)
     _check_early(request, kind, family)
     targets = load_targets(request.devices, request.precision, [path for path in request.tables if Path(path) != table], request.space)
     goal = make_goal(targets, request.budgets, batch=request.batch, minimize=request.minimize)
-    check_batch(request, targets)
+    check_for_devices(request, targets)
     resolution = parse_resolution(request.resolution) if request.resolution else None
     options: dict[str, Any] = {"resolution": resolution, "mixers": request.mixers or None, "knobs": request.knobs or None}
     dataset = _dataset(request, decoder) if "data" in kind.needs else None
@@ -149,6 +152,22 @@ def pose(request: Request, *, decoder: str | None = None) -> Problem:
     if dataset is not None and len({target.precision for target in targets}) > 1 and problem.precision.startswith("w"):
         notices.append(f"accuracy: scored at {problem.precision}, the least precise of the devices' precisions.")
     return replace(problem, notices=(*notices, *([larger] if larger else [])))
+
+
+def check_request(request: Request) -> None:
+    """Refuse options that were given in vain. A stored request is not asked again: what it says was once accepted.
+
+    Raises:
+        UsageError: There are such, or an unknown space or evaluator.
+    """
+    family, kind, _ = _kinds(request)
+    check_options(request, kind, family)
+
+
+def _kinds(request: Request) -> tuple[type[SearchSpace], type[Evaluator], Path | None]:
+    """Return the family of the space, the evaluator, and the file of known accuracies if there is one."""
+    family, table = spaces.get(family_of(request.space) or request.space), table_of_accuracies(request)
+    return family, evaluators.get(request.evaluator or ("table" if table else family.evaluator)), table
 
 
 def _dataset(request: Request, decoder: str | None) -> Dataset:
@@ -188,6 +207,7 @@ def _check_early(request: Request, kind: type[Evaluator], family: type[SearchSpa
     if request.searcher:
         searchers.get(request.searcher)
     exporters.get(request.exporter)
+    methods(request.quantisation)
 
 
 def check_feasible(problem: Problem, looks: int = 256) -> None:

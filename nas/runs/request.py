@@ -36,6 +36,7 @@ class Request(BaseModel):
         storage_timeout: How long the storage may be away, in seconds.
         workers: ``ray://ADDRESS`` of a cluster that evaluates; empty for this process alone.
         verify: How many of the front's best are measured at the end.
+        quantisation: Methods by which candidates are scored and the choice is written at 8 bits, in order; none for the usual ones.
         exporter: Format of the model file.
         takes: What the exported file takes, a key of `nas.exporting.exporter.PEAKS`.
         runner: Command that times ``{onnx}`` on the device for `verify`; empty for this machine's own devices.
@@ -69,6 +70,7 @@ class Request(BaseModel):
     storage_timeout: float = 60.0
     workers: str = ""
     verify: int = 0
+    quantisation: tuple[str, ...] = ()
     exporter: str = "onnx"
     takes: str = "normalised"
     runner: str = ""

@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nas.errors import UsageError
+from nas.quantisation.method import DEFAULT_RECIPE
 from nas.registry import Registry
 from nas.spaces.architecture import Architecture
 
@@ -62,6 +63,7 @@ class Assignment:
         precision: At which the devices run what a candidate leaves open; one of `nas.units.PRECISIONS`.
         dataset: Where there is one; ``validation`` scores, ``test`` is for the report alone.
         supernet: Trained shared weights (`nas.training.supernet.weights.Supernet`), where the evaluator needs them.
+        recipe: Methods of quantisation by name, see `nas.quantisation.method`.
         table: File of known accuracies, where it needs one.
         column: Of that table.
     """
@@ -71,6 +73,7 @@ class Assignment:
     precision: str = "fp32"
     dataset: Dataset | None = None
     supernet: Any = None
+    recipe: tuple[str, ...] = DEFAULT_RECIPE
     table: Path | None = None
     column: str | None = None
 

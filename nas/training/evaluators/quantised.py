@@ -48,7 +48,7 @@ class QuantisedEvaluator(Evaluator):
         needed(assignment, "quantised", "data", "supernet")
         assert assignment.dataset is not None
         assert isinstance(assignment.space, ElasticSpace)
-        return cls(assignment.supernet, assignment.dataset, assignment.precision, space=assignment.space)
+        return cls(assignment.supernet, assignment.dataset, assignment.precision, assignment.recipe, space=assignment.space)
 
     def __init__(
         self,

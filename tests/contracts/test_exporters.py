@@ -1,0 +1,41 @@
+"""Every registered exporter against the contract, at each precision that it can write."""
+
+from pathlib import Path
+
+import pytest
+
+from nas.errors import UsageError
+from nas.exporting.exporter import ExportOrder, exporters
+from nas.testing import exporters as suite
+from nas.units import PRECISIONS
+
+TOLERANCE = {"fp32": 1e-4, "fp16": 0.05, "w8a16": 0.1, "w8a8": 0.2}
+CASES = [(name, str(precision)) for name in exporters.names() for precision in PRECISIONS]
+
+
+@pytest.mark.parametrize(("name", "precision"), CASES)
+def test_contract(name: str, precision: str, tmp_path: Path) -> None:
+    kind, order = exporters.get(name), ExportOrder(precision, suite.pictures)
+    try:
+        kind.make(order)
+    except UsageError:  # a format says what it does not write, and is asked for what it does below
+        with pytest.raises(UsageError, match=precision):
+            kind.make(order)
+        return
+    for check in ("file", "answers", "refusal"):
+        (tmp_path / check).mkdir()
+    suite.check_file(kind, order, tmp_path / "file")
+    suite.check_answers(kind, order, tmp_path / "answers", TOLERANCE[precision])
+    suite.check_refusal(kind, order, tmp_path / "refusal")
+
+
+@pytest.mark.parametrize("name", exporters.names())
+def test_writes_something(name: str) -> None:
+    """No exporter refuses every precision."""
+    for precision in PRECISIONS:
+        try:
+            exporters.get(name).make(ExportOrder(str(precision), suite.pictures))
+        except UsageError:
+            continue
+        return
+    pytest.fail(f"{name} writes nothing")

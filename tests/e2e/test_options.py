@@ -1,0 +1,54 @@
+"""Every option of a search has an effect, or is refused with the reason: a table of options and spaces."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nas.runs.options import CHECKS
+from nas.runs.request import Request
+
+SAMPLES = {
+    "mixers": "pool", "knobs": "depthwise.kernel", "column": "a", "data": "digits", "proxy_resolution": "32", "epochs": "2", "finetune_epochs": "2",
+    "searcher": "random", "evals": "3", "seed": "3", "storage": "sqlite:///x.db", "quantisation": "minmax", "exporter": "onnx-fp16", "takes": "unit",
+    "runner": "time {onnx}", "batch": "8", "study": "other", "storage_timeout": "5", "workers": "ray://localhost",
+}  # fmt: skip
+"""An option of each kind that some space cannot use."""
+
+REFUSED = {
+    "zoo": {
+        "mixers", "knobs", "column", "data", "proxy_resolution", "epochs", "finetune_epochs", "searcher", "evals", "seed", "storage", "quantisation",
+        "exporter", "takes", "runner", "batch", "study", "storage_timeout", "workers",
+    },
+    "hybrid-s": {"column", "runner", "batch", "quantisation", "study"},
+    "nasbench201": {"mixers", "knobs", "data", "proxy_resolution", "epochs", "finetune_epochs", "quantisation", "exporter", "takes", "runner", "batch", "study"},
+}  # fmt: skip
+"""By space: the options that have no effect with it on sa8295p, where nothing runs quantised and latency is stated."""
+
+
+def flag(name: str) -> str:
+    return CHECKS[name][0]
+
+
+def test_every_field_of_a_request_is_an_option_with_a_check() -> None:
+    assert set(CHECKS) == set(Request.model_fields)
+    assert len({flag for flag, _ in CHECKS.values()}) == len(CHECKS)
+
+
+@pytest.mark.parametrize(("space", "option"), [(space, option) for space, options in REFUSED.items() for option in sorted(options)])
+def test_an_option_without_effect_is_refused(refused: Callable[..., str], space: str, option: str, tmp_path: Path) -> None:
+    words: list[object] = ["search", "--device", "sa8295p", "--budget", "5ms", "--space", space, "--out", tmp_path / "run"]
+    if space == "nasbench201":
+        np.savez(tmp_path / "t.npz", arch=["|none~0|+|none~0|none~1|+|none~0|none~1|none~2|"], columns=["a"], accuracy=np.array([[10.0]]))
+        words += ["--table", tmp_path / "t.npz"]
+    message = refused(*words, flag(option), SAMPLES[option])
+    assert f"{flag(option)} has no effect" in message
+    assert not (tmp_path / "run").exists()
+
+
+def test_several_are_named_at_once(refused: Callable[..., str], tmp_path: Path) -> None:
+    line = refused("search", "--device", "sa8295p", "--space", "zoo", "--evals", "3", "--epochs", "2", "--out", tmp_path / "run")
+    assert "--evals has no effect" in line
+    assert "--epochs has no effect" in line
+    assert "leave them out" in line
