@@ -1,4 +1,4 @@
-"""A foreign distribution adds a device, a space, a searcher and an evaluator: one file each, found by entry point."""
+"""A foreign distribution adds nine plug-ins, one file each, found by entry point: their suites pass, and one search uses them all."""
 
 import json
 import subprocess
@@ -8,93 +8,68 @@ from pathlib import Path
 
 import pytest
 
+from tests.structure import acme
+
 ROOT = Path(__file__).parents[2]
 
-SPACE = '''
-from nas.graphs.graph import GraphBuilder
-from nas.spaces.space import Choice, SearchSpace
+SEARCH = """
+import sys
+import nas.runs.trained_search
+from nas.results import Fronts
+nas.runs.trained_search.published_front = lambda _: Fronts(front=())
+import nas
 
-
-class Acme(SearchSpace):
-    """Three widths of one convolution."""
-
-    name = "acme"
-    choices = (Choice("width", (8, 16, 32), ordered=True),)
-
-    @classmethod
-    def make(cls, preset="", **options):
-        return cls()
-
-    def segments(self, architecture, resolution=None):
-        b = GraphBuilder("acme")
-        x = b.input((1, 3, *(resolution or (32, 32))))
-        return (("net", b.build(b.conv(x, architecture.genes[0], 3))),)
-
-    def build(self, architecture, *, num_classes=None, resolution=None):
-        raise NotImplementedError
-'''
-SEARCHER = '''
-from nas.searching.searcher import Searcher
-
-
-class First(Searcher):
-    """Proposes the first member again and again."""
-
-    def ask(self, number):
-        return next(iter(self.space.enumerate()))
-
-    def tell(self, trial):
-        pass
-'''
-EVALUATOR = '''
-from nas.training.evaluator import Evaluator, Metrics
-
-
-class Width(Evaluator):
-    """Wider is better."""
-
-    key = "width"
-
-    def evaluate(self, architecture):
-        return Metrics(float(architecture.genes[0]), "validation")
-'''
-DEVICE = """
-title = "Acme NPU 1"
-kind = "npu"
-runtime = "acme"
-default_precision = "w8a8"
-[precisions.w8a8]
-peak_gmacs = 1000.0
-[origin]
-title = "Acme"
+result = nas.search(
+    "acme-npu-1", "9ms", space="acme", evaluator="careful", searcher="in-order", exporter="acme-file", quantisation=("wide",),
+    data="acme-shades", evals=2, epochs=1, finetune_epochs=1, out=sys.argv[1],
+)
+print(result.model_dump_json())
 """
-ENTRY_POINTS = """
-[nas.spaces]
-acme = acme_nas.space:Acme
-[nas.searchers]
-first = acme_nas.first:First
-[nas.evaluators]
-width = acme_nas.width:Width
-[nas.devices]
-acme = acme_nas.devices
-"""
-CODE = """
-import json
+SUITES = """
+import tempfile
+from pathlib import Path
 import numpy as np
-from nas.training.evaluator import evaluators
-from nas.devices.profile import load_profile
-from nas.searching.objective import Goal, Objective
+from nas.devices.predictor import load_predictor, predictors
+from nas.devices.profile import find_profile, load_profile
+from nas.exporting.exporter import ExportOrder, exporters
+from nas.quantisation.method import quantisers
 from nas.searching.searcher import searchers
 from nas.spaces.naming import get_space
+from nas.spaces.operator_family import mixers
+from nas.testing import datasets, devices, evaluators, exporters as files, operators, predictors as prices, quantisers as methods
+from nas.testing import searchers as search, spaces
+from nas.training.dataset import load_dataset
+from nas.training.evaluator import Assignment, evaluators as registry
+from nas.training.supernet.weights import Supernet
 
 space = get_space("acme")
-goal = Goal((Objective("accuracy_pct", "maximize"),))
-proposal = searchers.get("first")(space, goal, 0).ask(0)
-print(json.dumps([
-    load_profile("acme-npu-1").title,
-    space.lower(proposal).cost.macs,
-    evaluators.get("width")().evaluate(proposal).accuracy_pct,
-]))
+spaces.check_space("acme")
+profile, path = load_profile("acme-npu-1"), find_profile("acme-npu-1")
+devices.check_profile(profile, path), devices.check_timings(profile), devices.check_estimates(profile, path.parent)
+predictor = load_predictor(profile, "w8a8", path.parent)
+for check in (prices.check_estimate_is_an_interval, prices.check_unknown_operator_is_named, prices.check_more_work_takes_longer,
+              prices.check_batch_equals_single, prices.check_batch_members_are_independent):
+    check(predictor, profile, "w8a8")
+data = load_dataset("acme-shades")
+datasets.check_splits(data), datasets.check_pixels(data), datasets.check_thinned(data)
+datasets.check_key(lambda seed: load_dataset("acme-shades", seed=seed))
+assignment = Assignment(get_space("acme", num_classes=2), precision="w8a8", dataset=data, supernet=Supernet(get_space("acme", num_classes=2), 2, (32, 32)), recipe=("wide",))
+members = list(space.enumerate())
+evaluators.check_key(registry.get("careful"), assignment)
+evaluators.check_scores(registry.get("careful").make(assignment), members)
+evaluators.check_pictures(registry.get("careful").make(assignment), members)
+evaluators.check_module(registry.get("careful").make(assignment), members[0], (32, 32))
+with tempfile.TemporaryDirectory() as folder:
+    files.check_file(exporters.get("acme-file"), ExportOrder("w8a8", files.pictures), Path(folder))
+methods.check_quantiser(quantisers.get("wide")())
+mixer = mixers.get("acme-mixer")
+operators.check_shape_and_counts(mixer())
+operators.check_fuse(mixer(5), 16, (9, 13))
+operators.check_gradients(mixer(), 16, (9, 13))
+search.check_proposes_members(searchers.get("in-order"), objectives=2, count=20)
+search.check_follows_the_seed(searchers.get("in-order"), count=20)
+search.check_works_without_prescreen(searchers.get("in-order"))
+print("green")
 """
 
 
@@ -103,28 +78,48 @@ def foreign(tmp_path: Path) -> Path:
     package, meta = tmp_path / "acme_nas", tmp_path / "acme_nas-1.0.dist-info"
     (package / "devices").mkdir(parents=True)
     meta.mkdir()
-    for name, text in {"__init__": "", "space": SPACE, "first": SEARCHER, "width": EVALUATOR}.items():
+    for name, text in {"__init__": "", **acme.FILES}.items():
         (package / f"{name}.py").write_text(textwrap.dedent(text))
-    (package / "devices" / "acme-npu-1.toml").write_text(DEVICE)
+    (package / "devices" / "__init__.py").write_text("")
+    (package / "devices" / "acme-npu-1.toml").write_text(acme.DEVICE)
+    (package / "devices" / "acme-npu-1.json").write_text('{"ms": 1.0}')
     (meta / "METADATA").write_text("Metadata-Version: 2.1\nName: acme-nas\nVersion: 1.0\n")
-    (meta / "entry_points.txt").write_text(ENTRY_POINTS)
+    (meta / "entry_points.txt").write_text(acme.ENTRY_POINTS)
     return tmp_path
 
 
-def test_foreign_package_extends_every_room(foreign: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", CODE], capture_output=True, text=True, env={"PYTHONPATH": f"{ROOT}:{foreign}"}, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == ["Acme NPU 1", 32 * 32 * 3 * 8 * 9, 8.0]
+def run(code: str, foreign: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    environment = {"PYTHONPATH": f"{ROOT}:{foreign}", "HOME": str(foreign), "OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"}
+    return subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, env=environment, cwd=foreign, check=False)
+
+
+def test_nine_plug_ins_one_file_each() -> None:
+    kinds = [line for line in acme.ENTRY_POINTS.splitlines() if line.startswith("[nas.")]
+    assert len(kinds) == 9
+
+
+def test_one_search_uses_them_all(foreign: Path) -> None:
+    done = run(SEARCH, foreign, str(foreign / "run"))
+    assert done.returncode == 0, done.stderr[-2000:]
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result["status"] == "finished"
+    assert result["chosen"]["devices"]["acme-npu-1"]["precision"] == "w8a8"
+    assert result["chosen"]["architecture"]["space"] == "acme"
+    assert result["model"].endswith("model.acme")
+    assert result["chosen"]["accuracy_pct"] >= 50
+    assert result["evaluations"] == 2
+    assert (foreign / "run" / "model.acme").is_file()
+
+
+def test_their_contract_suites_are_green(foreign: Path) -> None:
+    done = run(SUITES, foreign)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.strip().endswith("green")
 
 
 def test_clash_is_raised(foreign: Path) -> None:
     entry = foreign / "acme_nas-1.0.dist-info" / "entry_points.txt"
     entry.write_text("[nas.clash]\nspace = acme_nas.space:Acme\n")
-    code = "from nas.registry import Registry\nRegistry('clash', 'acme_nas').names()"
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env={"PYTHONPATH": f"{ROOT}:{foreign}"}, check=False
-    )
+    done = run("from nas.registry import Registry\nRegistry('clash', 'acme_nas').names()", foreign)
     assert done.returncode == 1
     assert "a name is taken twice, got 'space'" in done.stderr
