@@ -88,69 +88,6 @@ def _video_mae() -> nn.Module:
     return Frames()
 
 
-def _dfine() -> nn.Module:
-    from transformers import DFineConfig, DFineForObjectDetection, HGNetV2Config
-
-    trunk = HGNetV2Config(
-        stem_channels=[3, 16, 16],
-        stage_in_channels=[16, 64, 256, 512],
-        stage_mid_channels=[16, 32, 64, 128],
-        stage_out_channels=[64, 256, 512, 1024],
-        stage_num_blocks=[1, 1, 2, 1],
-        stage_numb_of_layers=[3, 3, 3, 3],
-        stage_light_block=[False, False, True, True],
-        stage_kernel_size=[3, 3, 5, 5],
-        use_learnable_affine_block=True,
-        out_features=["stage2", "stage3", "stage4"],
-    )
-    config = DFineConfig(
-        backbone_config=trunk,
-        encoder_in_channels=[256, 512, 1024],
-        decoder_layers=3,
-        decoder_n_points=[3, 6, 3],
-        depth_mult=0.34,
-        hidden_expansion=0.5,
-        num_labels=80,
-        use_pretrained_backbone=False,
-        anchor_image_size=[640, 640],
-    )
-    return Outputs(DFineForObjectDetection(config), "logits", "pred_boxes")
-
-
-class _Sam2Encoder(nn.Module):
-    """Image encoder of SAM 2 with the convolutions that its decoder's skips need."""
-
-    def __init__(self, vision: nn.Module, width: int = 256):
-        super().__init__()
-        self.vision = vision
-        self.skip0, self.skip1 = nn.Conv2d(width, width // 8, 1), nn.Conv2d(width, width // 4, 1)
-        self.none = nn.Parameter(torch.zeros(1, width, 1, 1))
-
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        maps = self.vision(x).fpn_hidden_states
-        return maps[2] + self.none, self.skip0(maps[0]), self.skip1(maps[1])
-
-
-def _sam2() -> nn.Module:
-    from transformers import Sam2VisionConfig
-    from transformers.models.sam2.modeling_sam2 import Sam2VisionModel
-
-    return _Sam2Encoder(Sam2VisionModel(Sam2VisionConfig()))
-
-
-def _edgetam() -> nn.Module:
-    from transformers import EdgeTamVisionConfig
-    from transformers.models.edgetam.modeling_edgetam import EdgeTamVisionModel
-
-    return _Sam2Encoder(EdgeTamVisionModel(EdgeTamVisionConfig()))
-
-
-def _rf_detr() -> nn.Module:
-    from transformers import RfDetrConfig, RfDetrForObjectDetection
-
-    return Outputs(RfDetrForObjectDetection(RfDetrConfig()), "logits", "pred_boxes")
-
-
 NETWORKS = {
     "segformer_base": Network(_segformer, (1, 3, 512, 512), "transformers", "nvidia/segformer-b0-finetuned-ade-512-512", "segformer"),
     "depth_anything": Network(_depth_anything, (1, 3, 518, 518), "transformers", "LiheYoung/depth-anything-small-hf", "depth_anything"),
@@ -183,8 +120,4 @@ NETWORKS = {
         _conditional_detr, (1, 3, 640, 640), "transformers", "microsoft/conditional-detr-resnet-50", "conditional_detr", since="2025-04-02"
     ),
     "video_mae": Network(_video_mae, (1, 3, 16, 224, 224), "transformers", "MCG-NJU/videomae-base-finetuned-kinetics", "videomae"),
-    "dfine": Network(_dfine, (1, 3, 640, 640), "transformers", "ustc-community/dfine-small-coco", "dfine", normalises=False),
-    "sam2.encoder": Network(_sam2, (1, 3, 1024, 1024), "transformers", "facebook/sam2.1-hiera-tiny", "sam2", component="encoder"),
-    "edgetam.encoder": Network(_edgetam, (1, 3, 1024, 1024), "transformers", "yonigozlan/EdgeTAM-hf", "edgetam", component="encoder"),
-    "rf_detr": Network(_rf_detr, (1, 3, 512, 512), "transformers", "rf-detr-small", "rf_detr"),
 }
