@@ -84,7 +84,7 @@ def trace(only: list[str], folder_: Path) -> None:
         except GraphError as error:
             print("failed", name, error, flush=True)
             continue
-        params = sum(p.numel() for p in module.parameters())
+        params = raw.cost.params  # those that the graph uses
         index[name] = [network.model, network.library, network.family, list(network.shape), params, deployed.cost.macs]
         lines.setdefault(network.family, {})[name] = pack(deployed)
         written.setdefault(network.family, {})[name] = pack(raw)

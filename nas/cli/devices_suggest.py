@@ -9,6 +9,9 @@ import typer
 
 from nas.cli._options import Format, Precision, write
 
+_BUILT_BY = frozenset({"timm", "torchvision", "references"})
+"""Libraries whose networks are suggested: classifiers that a user can build with weights."""
+
 
 def command(
     name: Annotated[str, typer.Argument(help="Name that the new device will have.", metavar="NAME")],
@@ -31,7 +34,8 @@ def command(
     profile = read_profile(file)
     chosen = precision or profile.default_precision
     predictor = load_predictor(profile, chosen, file.parent)
-    small = [n for n in workloads.names() if workloads.describe(n).params <= max_mparams * 1e6 and workloads.describe(n).input[-1] <= 256]
+    known = [(n, workloads.describe(n)) for n in workloads.names()]
+    small = [n for n, w in known if w.library in _BUILT_BY and w.params <= max_mparams * 1e6 and w.input[-1] <= 256]
     images = {n: workloads.load(n) for n in small if len(workloads.describe(n).input) == 4}
     priced = {n: g for n, g in images.items() if not predictor.estimate(g, profile, chosen).unsupported}
     names = list(predictor.choose_informative(priced, profile, chosen, count))

@@ -25,10 +25,11 @@ class Workload:
     """What is known of a reference network.
 
     Attributes:
-        name: timm's name where timm has it, else torchvision's or that of `nas.spaces.reference`; ``name@256`` for another resolution
-            than the published one.
+        name: timm's name where timm has it, else torchvision's, that of `nas.spaces.reference` or AI Hub's; ``name@256`` for another
+            resolution than the published one, ``name.part`` for a part that is timed by itself.
         model: Name under which `library` builds it.
-        library: ``timm``, ``torchvision``, or ``references`` for `nas.spaces.reference`.
+        library: ``timm``, ``torchvision``, ``references`` for `nas.spaces.reference`, or, where Qualcomm AI Hub times what these lack,
+            ``transformers``, ``ultralytics``, or ``authors`` for what is written from papers (``experiments/001_workloads/networks``).
         family: Networks of one family are stored, and left out of fits, together.
         input: Shape of the input, batch first.
         params: As published, before batch norms are folded and after reparameterisation.
