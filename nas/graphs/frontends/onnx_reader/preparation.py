@@ -157,4 +157,4 @@ def _declared(info: onnx.ValueInfoProto) -> tuple[Size, ...] | None:
     tensor = info.type.tensor_type
     if not tensor.HasField("shape"):
         return None
-    return tuple(d.dim_value if d.HasField("dim_value") else d.dim_param for d in tensor.shape.dim)
+    return tuple(d.dim_value if d.HasField("dim_value") else "" if d.dim_param == "?" else d.dim_param for d in tensor.shape.dim)
