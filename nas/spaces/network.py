@@ -15,8 +15,30 @@ from nas.spaces.architecture import Architecture
 from nas.spaces.naming import get_space
 from nas.spaces.space import Resolution, SearchSpace
 
-MODEL_FILES = (".onnx",)
+MODEL_FILES = (".onnx", ".tflite", ".pt2")
 """Endings of the files that a graph is read from."""
+
+_TORCH = "export it in PyTorch: torch.onnx.export(model.eval(), (example,), 'model.onnx', dynamo=True), or torch.export.save to a .pt2"
+_OTHER_FILES = {
+    **dict.fromkeys(
+        (".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".ptl", ".torchscript"),
+        f"such a file holds weights or a program of Python; {_TORCH}",
+    ),
+    **dict.fromkeys((".h5", ".keras", ".pb"), "convert it: tf.lite.TFLiteConverter writes a .tflite, tf2onnx an .onnx"),
+    **dict.fromkeys(
+        (".mlmodel", ".mlpackage"),
+        "predict the .onnx or .pt2 that it was converted from; Core ML's own files are written by its converter alone",
+    ),
+    **dict.fromkeys(
+        (".xml", ".param", ".dlc", ".engine", ".plan", ".trt", ".hef", ".blob", ".rknn", ".mnn", ".tmfile", ".ort", ".om", ".kmodel"),
+        "predict the .onnx or .tflite that it was compiled from",
+    ),
+    **dict.fromkeys(
+        (".caffemodel", ".prototxt", ".pdmodel", ".pdiparams", ".params"), "convert it to .onnx (caffe2onnx, paddle2onnx, mxnet's exporter)"
+    ),
+    **dict.fromkeys((".gguf", ".ggml", ".pkl", ".joblib"), "export the network to .onnx"),
+}
+"""What to do with files that are not read, by ending."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +67,7 @@ def load_network(
     input_shapes: Mapping[str, Shape] | None = None,
     dims: Mapping[str, int] | None = None,
 ) -> Network:
-    """Return the network that `subject` names: ``ARCH.json``, ``MODEL.onnx`` or a published network.
+    """Return the network that `subject` names: ``ARCH.json``, ``MODEL.onnx`` (``.tflite``, ``.pt2``) or a published network.
 
     Args:
         subject: As a user writes it.
@@ -69,10 +91,8 @@ def load_network(
         return Network(architecture.key, graph, space.timed_as(architecture, resolution), space, architecture)
     if resolution is not None:
         raise UsageError(f"resolution: {subject} has its own. Do this: leave --resolution out.")
-    if path.suffix == ".onnx":
-        from nas.graphs.frontends.onnx_file import read_onnx
-
-        return Network(path.name, read_onnx(path, sizes))
+    if path.suffix in MODEL_FILES:
+        return Network(path.name, _read(path, sizes))
     from nas.graphs import workloads
 
     if subject in workloads.names():
@@ -81,8 +101,28 @@ def load_network(
 
     if subject in variants():
         return Network(subject, _traced(subject))
+    if path.suffix.lower() in _OTHER_FILES:
+        raise UsageError(f"network: a {path.suffix} file is not read, got {subject!r}. Do this: {_OTHER_FILES[path.suffix.lower()]}.")
+    if path.suffix.lower() in MODEL_FILES:
+        raise UsageError(f"network: endings are written small, got {subject!r}. Expected {path.suffix.lower()}.")
     known = {*workloads.names(), *variants()}
-    raise UnknownNameError("network", subject, known, "Expected ARCH.json, MODEL.onnx or a name of nas spaces references.")
+    raise UnknownNameError("network", subject, known, "Expected ARCH.json, MODEL.onnx, .tflite, .pt2 or a name of nas spaces references.")
+
+
+def _read(path: Path, sizes: Sizes) -> Graph:
+    match path.suffix:
+        case ".tflite":
+            from nas.graphs.frontends.tflite_file import read_tflite
+
+            return read_tflite(path, sizes)
+        case ".pt2":
+            from nas.graphs.frontends.pt2_file import read_pt2
+
+            return read_pt2(path, sizes)
+        case _:
+            from nas.graphs.frontends.onnx_file import read_onnx
+
+            return read_onnx(path, sizes)
 
 
 def read_architecture(path: Path) -> tuple[SearchSpace, Architecture]:

@@ -31,5 +31,5 @@ def read_onnx(path: str | Path, sizes: Sizes | None = None) -> Graph:
         GraphError: The file is missing, empty, truncated, not ONNX, dynamic, or malformed; one line says what to do.
     """
     path = Path(path)
-    model, types = prepare(path, sizes or Sizes())
-    return Reader(model, types, path).read()
+    model, stated = prepare(path, sizes or Sizes())
+    return Reader(model, stated, path).read()

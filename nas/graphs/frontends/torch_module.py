@@ -95,6 +95,72 @@ def trace_module(module: nn.Module, input_shape: Sequence[int], name: str = "", 
     return Graph((entry,), _with_weight_work(operators, recorder.worked) if weight_work else operators, outputs, name)
 
 
+class Recording:
+    """A program that another frontend runs itself, operator by operator, on tensors without numbers.
+
+    Use it as a context: make the constants and the inputs, call ATen operators on them, and ask for the graph.
+
+    Args:
+        name: Of the graph.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._recorder, self._stack = _Recorder(), ExitStack()
+        self._fake = FakeTensorMode(allow_non_fake_inputs=True)
+        self._sources: dict[str, int] = {}
+        self._inputs: list[Value] = []
+
+    def __enter__(self) -> Recording:
+        self._stack.enter_context(self._fake)
+        self._stack.enter_context(torch.inference_mode())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def constant(self, name: str, shape: Sequence[int], dtype: torch.dtype, parameter: bool) -> Tensor:
+        """Return a tensor of the program's own; a `parameter` counts as trainable."""
+        tensor = torch.empty(tuple(shape), dtype=dtype)
+        if parameter:
+            self._sources[name] = tensor.numel()
+        self._recorder.bind(tensor, _Constant(tuple(shape), DTYPES[dtype], (name,) if parameter else ()))
+        return tensor
+
+    def input(self, name: str, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+        """Return an input of the graph."""
+        tensor = torch.empty(tuple(shape), dtype=dtype)
+        self._inputs.append(Value(name, tuple(shape), DTYPES[dtype]))
+        self._recorder.bind(tensor, self._inputs[-1])
+        return tensor
+
+    def start(self) -> None:
+        """Record operators from here on; constants and inputs have been made."""
+        self._stack.enter_context(self._recorder)
+
+    def enter(self, path: str) -> None:
+        """Name the module in which the next operators stand."""
+        self._recorder.scopes = [f"{path}|leaf"]
+
+    def unread(self) -> list[Value]:
+        """Return the values that no operator reads."""
+        read = {name for step in self._recorder.steps for name in step.inputs}
+        return [value for step in self._recorder.steps for value in step.outputs if value.name not in read]
+
+    def graph(self, outputs: Sequence[Tensor | Value], notices: tuple[str, ...] = ()) -> Graph:
+        """Return what has been recorded.
+
+        Raises:
+            GraphError: No output depends on an input.
+        """
+        refs = [ref if isinstance(ref, Value) else self._recorder.ref(ref) for ref in outputs]
+        names = tuple(dict.fromkeys(ref.name for ref in refs if isinstance(ref, Value)))
+        operators = _operators(self._recorder.steps, self._sources)
+        if not names or not operators:
+            raise GraphError(f"trace {self.name}: no operator leads from an input to an output.")
+        return Graph(tuple(self._inputs), operators, names, self.name, notices)
+
+
 @dataclass(frozen=True, slots=True)
 class _Constant:
     """A tensor that follows from weights alone; `sources` are the parameters behind it."""

@@ -1,14 +1,13 @@
-"""A model before its operators are read: functions inlined, nodes in order, inputs of fixed size, shapes inferred."""
+"""A model before its operators are read: functions inlined, nodes in order, inputs of fixed size."""
 
 from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import onnx
-from google.protobuf.message import DecodeError, EncodeError
+from google.protobuf.message import DecodeError
 
 from nas.errors import GraphError
 from nas.graphs.frontends.onnx_reader.refs import Types, type_of
@@ -20,7 +19,7 @@ MOST_NODES = 200_000
 
 
 def prepare(path: Path, sizes: Sizes) -> tuple[onnx.ModelProto, Types]:
-    """Return (the model in a file, what is known of the shapes and types of its values).
+    """Return (the model in a file, what it states of the shapes and types of its values).
 
     Raises:
         GraphError: The file cannot be read; see `nas.graphs.frontends.onnx_reader.wire.load_model`.
@@ -30,28 +29,29 @@ def prepare(path: Path, sizes: Sizes) -> tuple[onnx.ModelProto, Types]:
     if model.functions:
         model = _inlined(model, path)
     _check_constants(model, path)
+    check_text(path, *(name for node in model.graph.node for name in [*node.input, *node.output]))
     nodes = in_order(list(model.graph.node), str(path))
     if nodes is not None:
         del model.graph.node[:]
         model.graph.node.extend(nodes)
     kept = _settle_inputs(model, path, sizes)
-    infos = [*model.graph.value_info, *model.graph.output]
-    stated = {info.name: type_of(info) for info in infos if info.name} if kept else {}
-    for info in infos:  # what a file states may be out of date; inference is asked first
-        if info.type.HasField("tensor_type"):
-            info.type.tensor_type.ClearField("shape")
-    refused = (onnx.shape_inference.InferenceError, RuntimeError, ValueError, DecodeError, EncodeError)
-    with suppress(*refused):  # node by node, then, which names the node that does not fit
-        model = onnx.shape_inference.infer_shapes(model, data_prop=True)
-    types = {name: known for name, known in stated.items() if known[0] is not None}
-    for info in [*model.graph.value_info, *model.graph.output, *model.graph.input]:
-        shape, dtype = type_of(info)
-        if shape is not None or info.name not in types:
-            types[info.name] = (shape, dtype)
-    return model, types
+    stated = {info.name: type_of(info) for info in [*model.graph.value_info, *model.graph.output]} if kept else {}
+    return model, stated | {info.name: type_of(info) for info in model.graph.input}
+
+
+def check_text(path: Path, *names: object) -> None:
+    """Refuse names that are no text, which protobuf hands over as bytes.
+
+    Raises:
+        GraphError: One of them is.
+    """
+    if damaged := [name for name in names if not isinstance(name, str)]:
+        raise GraphError(f"{path}: a name in it is no text, got {damaged[0]!r}. Do this: export or copy the model again.")
 
 
 def _check_constants(model: onnx.ModelProto, path: Path) -> None:
+    infos = [*model.graph.input, *model.graph.output, *model.graph.value_info]
+    check_text(path, *(entry.name for entry in [*infos, *model.graph.initializer]), *(opset.domain for opset in model.opset_import))
     for tensor in model.graph.initializer:
         if any(size < 0 for size in tensor.dims):
             raise GraphError(
@@ -154,4 +154,4 @@ def _declared(info: onnx.ValueInfoProto) -> tuple[Size, ...] | None:
     tensor = info.type.tensor_type
     if not tensor.HasField("shape"):
         return None
-    return tuple(d.dim_value if d.HasField("dim_value") else d.dim_param for d in tensor.shape.dim)
+    return tuple(d.dim_value if d.HasField("dim_value") else "" if d.dim_param == "?" else d.dim_param for d in tensor.shape.dim)

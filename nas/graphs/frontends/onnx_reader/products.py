@@ -72,7 +72,7 @@ def write_convolution(
     if transposed:
         attributes |= _transposed(call, x.shape, attributes)
     elif isinstance(weight, Value):
-        shape = call.reader.types.get(outputs[0], (None, ""))[0]
+        shape = call.known_shape()
         return call.emit("DynamicConv", [x, weight, *bias], attributes, outputs=outputs, shape=shape, dtype=dtype)[0]
     if isinstance(weight, Value):
         return call.emit("DynamicConv", [x, weight, *bias], attributes, outputs=outputs, dtype=dtype)[0]

@@ -15,7 +15,7 @@ from onnx import TensorProto, numpy_helper
 
 from nas.errors import GraphError
 from nas.graphs.frontends.onnx_reader.folding import fold
-from nas.graphs.frontends.onnx_reader.preparation import MOST_NODES, in_order
+from nas.graphs.frontends.onnx_reader.preparation import MOST_NODES, check_text, in_order
 from nas.graphs.frontends.onnx_reader.refs import (
     CODES,
     DTYPES,
@@ -31,18 +31,19 @@ from nas.graphs.frontends.onnx_reader.refs import (
     Ref,
     Tensor,
     Types,
-    plain,
     python_value,
     type_of,
 )
 from nas.graphs.frontends.onnx_reader.wire import BITS, KEPT_FLOATS, KEPT_INTEGERS
+from nas.graphs.frontends.text import plain
 from nas.graphs.graph import Graph, Operator, Value, Weight, freeze
-from nas.graphs.operators import DATA_DEPENDENT, OPS
+from nas.graphs.operators import DATA_DEPENDENT, OPS, Shape
 
 MOST_ELEMENTS, MOST_MACS = 2**36, 2**56
 """Beyond these no device holds a tensor, and no network is counted."""
 
 _MAIN = ("", "ai.onnx")
+_FLAGS = {"Equal", "Less", "Greater", "And", "Or", "Xor", "Not", "IsNaN", "IsInf"}
 _RANDOM = {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial"}
 _AUTOMATIC = re.compile(r"onnx::\w+|_?val_\d+|\d+|.*_output_\d+|const(ant)?_.*|.*const_fold_opt.*|.*/Constant.*")
 """Names that exporters invent for what they work out: of these tensors none is a parameter by its name."""
@@ -56,12 +57,13 @@ class Reader:
 
     Args:
         model: As `prepare` gives it.
-        types: What is known of values, by name.
+        stated: What the file says of values, by name; inference is asked first, since a file may be out of date.
         path: The file, for messages and external data.
     """
 
-    def __init__(self, model: onnx.ModelProto, types: Types, path: Path) -> None:
-        self.path, self.graph, self.types = path, model.graph, types
+    def __init__(self, model: onnx.ModelProto, stated: Types, path: Path) -> None:
+        self.path, self.graph, self.stated = path, model.graph, stated
+        self.types: Types = {}  # worked out
         self.versions = {("" if o.domain == "ai.onnx" else o.domain): o.version for o in model.opset_import}
         self.opset = self.versions.setdefault("", 1)
         self.refs: dict[str, Ref] = {}
@@ -94,7 +96,7 @@ class Reader:
                 self.refs[info.name] = Cut()
                 self._cut.append(("an input that is no tensor", plain(info.name)))
                 continue
-            shape, dtype = self.types[info.name]
+            shape, dtype = self.stated[info.name]
             if shape is not None and 0 in shape and len(self.graph.input) > 1:
                 self.refs[info.name] = Constant(shape, dtype)  # holds nothing, and is there for its type
                 continue
@@ -229,6 +231,7 @@ class Reader:
             raise GraphError(
                 f"{self.path}: bodies within bodies make more than {MOST_NODES} operators. Do this: export it without its loops."
             )
+        check_text(self.path, node.op_type, node.domain, node.name, *node.input, *node.output)
         names = tuple(self.scope.get(name, name) for name in node.input)
         if missing := [name for name in names if name and name not in self.refs]:
             shown = plain(node.name or node.op_type)
@@ -251,8 +254,8 @@ class Reader:
         except EmptyTensorError as error:
             del self.operators[mark:]
             for name in outputs:
-                shape, dtype = self.types.get(name, (None, error.dtype))
-                self.refs[name] = Constant(error.shape if shape is None else shape, dtype)
+                shape, dtype = self.known(call, name)
+                self.refs[name] = Constant(error.shape if shape is None else shape, dtype or error.dtype)
         except GraphError as error:
             text = str(error)
             raise (
@@ -268,8 +271,6 @@ class Reader:
         node = call.node
         if node.domain in _MAIN and node.op_type in DATA_DEPENDENT:
             raise OpenSizeError
-        if any(name and self.types.get(name, (None, ""))[0] is None for name in call.outputs):
-            self._infer(call)
         main = node.domain in _MAIN
         handler = HANDLERS.get(node.op_type if main else f"{node.domain}.{node.op_type}") or HANDLERS["*"]
         handler(call)
@@ -356,9 +357,8 @@ class Reader:
                 self.refs[name] = Constant(array.shape, DTYPES.get(code, "fp32"), sources, array)
             if made_all is not None:
                 return True
-        self._infer(call)
         for name in call.outputs:
-            known, kind = self.types.get(name, (None, "fp32"))
+            known, kind = self.known(call, name)
             if known is None:
                 return False
             if prod(known) > MOST_ELEMENTS:
@@ -381,8 +381,16 @@ class Reader:
         self.refs[call.outputs[0]] = Constant(x.shape, x.dtype, x.sources, array)
         return True
 
+    def known(self, call: Call, name: str) -> tuple[Shape | None, str]:
+        """Return (shape, dtype) of what a node makes: set by its handler, inferred by onnx, or stated in the file; None and "" where open."""
+        if self.types.get(name, (None, ""))[0] is None and not call.inferred:
+            call.inferred = True
+            self._infer(call)
+        shape, dtype = self.types.get(name, (None, ""))
+        return (shape, dtype) if shape is not None else self.stated.get(name, (None, dtype))
+
     def _infer(self, call: Call) -> None:
-        """Infer one operator again, now that the constants that it reads are worked out."""
+        """Infer one operator, now that the constants that it reads are worked out."""
         node, domain = call.node, "" if call.node.domain in _MAIN else call.node.domain
         version = self.versions.get(domain, 1)
         if not onnx.defs.has(node.op_type, version, domain) or any(isinstance(ref, Items | Cut) for ref in call.operands):
@@ -428,11 +436,14 @@ class Reader:
         weights = tuple(self._weight(ref, op) for ref in operands if isinstance(ref, Constant))
         made = []
         for i, name in enumerate(names):
-            known, stated = self.types.get(name, (None, "" if i == 0 else "fp32"))
+            known, stated = self.types.get(name, (None, ""))
             if i == 0 and shape is not None:
                 known = tuple(shape)
             if known is None and i == 0 and op in OPS and (infer := OPS[op].infer) is not None:
                 known = infer([v.shape for v in inputs], [w.shape for w in weights], pairs)
+                stated = stated or "bool" if op in _FLAGS else stated or (inputs[-1].dtype if op == "Where" and inputs else "")
+            if known is None:
+                known, stated = self.known(call, name)
             if known is None:
                 raise OpenSizeError
             if min(known, default=1) < 1 or prod(known) > MOST_ELEMENTS:

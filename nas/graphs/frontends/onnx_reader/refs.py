@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -12,6 +11,7 @@ import onnx
 from onnx import TensorProto
 
 from nas.graphs.frontends.onnx_reader.folding import Array
+from nas.graphs.frontends.text import plain
 from nas.graphs.graph import Operator, Value
 from nas.graphs.operators import Shape
 
@@ -48,14 +48,6 @@ DTYPES |= {code: _NEWER[name] for name, code in TensorProto.DataType.items() if 
 CODES = {dtype: code for code, dtype in reversed(DTYPES.items())}
 FLOATS = {"fp64", "fp32", "fp16", "bf16"}
 QUANTISED = {"int8", "uint8", "int16", "uint16", "int4", "uint4", "int2", "uint2", "fp8", "fp4"}
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]|\x1b\[[0-9;?]*[ -/]*[@-~]")
-
-
-def plain(text: str, longest: int = 200) -> str:
-    """Return a name from a file as it may be shown: no control characters, no terminal sequence, not endless."""
-    text = re.sub(r"\x1b\[[0-9;?]*[ -/]*[@-~]", "", text)
-    text = _CONTROL.sub("", text)
-    return text if len(text) <= longest else f"{text[:longest]}…"
 
 
 class OpenSizeError(Exception):
@@ -128,6 +120,9 @@ class Context(Protocol):
     def dtype(self, code: int, name: str) -> str:
         """Return the name of an element type."""
 
+    def known(self, call: Call, name: str) -> tuple[Shape | None, str]:
+        """Return (shape, dtype) of what a node makes; None and "" where open."""
+
     def body(self, graph: onnx.GraphProto, given: Sequence[Ref], label: str) -> list[Ref]:
         """Read a body with its inputs bound and return what its outputs are."""
 
@@ -161,6 +156,7 @@ class Call:
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
     bits: int = 0
+    inferred: bool = False
     fresh: int = field(default=0)
 
     @property
@@ -221,13 +217,17 @@ class Call:
             raise IndexError(f"the axis {axis} of a tensor of rank {rank}")
         return axis % rank if rank else 0
 
+    def known_shape(self, index: int = 0) -> Shape | None:
+        """Shape of an output as inferred or stated, None where it is open."""
+        return self.reader.known(self, self.outputs[index])[0]
+
     def shape(self, index: int = 0) -> Shape:
         """Shape of an output as inferred.
 
         Raises:
             OpenSizeError: It does not follow.
         """
-        shape = self.reader.types.get(self.outputs[index], (None, ""))[0]
+        shape = self.known_shape(index)
         if shape is None:
             raise OpenSizeError
         return shape

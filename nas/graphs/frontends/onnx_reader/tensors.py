@@ -14,11 +14,10 @@ from nas.graphs.frontends.onnx_reader.refs import (
     Call,
     Constant,
     Handler,
-    OpenSizeError,
     Tensor,
     handles,
-    plain,
 )
+from nas.graphs.frontends.text import plain
 from nas.graphs.graph import Value, Weight
 from nas.graphs.operators import OPS, Shape
 
@@ -295,15 +294,14 @@ def _global_pool(call: Call) -> None:
 @handles("Reshape", "Flatten", "Squeeze", "Unsqueeze")
 def _reshape(call: Call) -> None:
     x = call.tensor(0)
-    shape = call.reader.types.get(call.outputs[0], (None, ""))[0]
+    shape = None
     if call.op == "Reshape" and (target := call.integers(1, "shape")) is not None:
         keep_zero = call.attributes.get("allowzero", 0)
         sizes = [x.shape[i] if s == 0 and not keep_zero else s for i, s in enumerate(target)]
         if -1 in sizes:
             sizes[sizes.index(-1)] = prod(x.shape) // -prod(sizes)
         shape = tuple(sizes)
-    if shape is None:
-        raise OpenSizeError
+    shape = call.shape() if shape is None else shape
     if prod(shape) != prod(x.shape) or min(shape, default=1) < 0:
         raise ValueError(f"a tensor of shape {x.shape} does not reshape to {shape}")
     if shape == x.shape or isinstance(x, Constant):
@@ -418,7 +416,7 @@ def _pad(call: Call) -> None:
 @handles("Resize", "Upsample")
 def _resize(call: Call) -> None:
     x = as_value(call, call.tensor(0))
-    shape = call.reader.types.get(call.outputs[0], (None, ""))[0]
+    shape = call.known_shape()
     scales = call.attributes.get("scales")
     if shape is None and scales is None:
         place = 1 if call.op == "Upsample" or call.reader.opset < 11 else 2
