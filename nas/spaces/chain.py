@@ -7,15 +7,18 @@ parts alone.
 from __future__ import annotations
 
 import hashlib
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from nas.errors import UsageError
 from nas.graphs.graph import Graph, GraphBuilder
 from nas.graphs.operators import Shape
-from nas.spaces.elastic import Part
+from nas.spaces.architecture import Architecture
+from nas.spaces.elastic import ElasticSpace, Part
 from nas.spaces.pretrained.network import Pretrained, open_pretrained
 from nas.spaces.space import Resolution
 
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from nas.graphs.frontends.cuts import Cuts, Point
+    from nas.spaces.surgery.stitching import Form
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,9 @@ class Segment(Part):
         last: Index of the point at its end.
         output_shape: At batch 1.
         chain: The anchor's chain at the size of `shape`.
+        width: Share of its inner widths that is left, as text (``0.5``).
+        merged: Whether its runs of convolutions are to become one each; their inner activations are gone.
+        classes: Outputs of the classifier, where it is another one than the anchor's; 0 where it is the anchor's own.
     """
 
     anchor: str
@@ -42,25 +49,106 @@ class Segment(Part):
     last: int
     output_shape: Shape
     chain: Chain = field(compare=False, repr=False)
+    width: str = "1"
+    merged: bool = False
+    classes: int = 0
 
     @property
     def slot(self) -> str:
-        """One a stretch: its weights are the same at every resolution."""
-        return f"{self.anchor}/{self.first + 1}-{self.last + 1}"
+        """One a stretch, its weights the same at every resolution and width; a run in place of a block has its own."""
+        return f"{self.anchor}/{self.first + 1}-{self.last + 1}{'/merged' if self.merged else ''}"
 
     def lower(self, builder: GraphBuilder, x: str) -> str:
-        """Write the deploy form: batch norms folded, activations fused."""
+        """Write the deploy form: batch norms folded, activations fused, runs merged."""
         return builder.inline(self.graph(), x)
 
     def graph(self) -> Graph:
         """Return the deploy form, traced once."""
-        return self.chain.graph(self.first, self.last)
+        return self.chain.graph(self)
 
     def build(self) -> nn.Module:
         """Return a copy with the trained weights: (n, …) of `shape` -> (n, …) of `output_shape`."""
         import copy
 
-        return copy.deepcopy(self.chain.cuts.segment(self.first, self.last))
+        from nas.spaces.surgery.merging import with_runs
+        from nas.spaces.surgery.narrowing import narrowed
+
+        module = self.chain.cuts.segment(self.first, self.last)
+        module = narrowed(module, float(self.width)) if self.width != "1" else copy.deepcopy(module)
+        module = with_runs(module) if self.merged else module
+        if self.classes:
+            _replace_classifier(module, self.classifier, self.classes)
+        return module
+
+    @property
+    def classifier(self) -> str:
+        """Name of the last linear layer in the module.
+
+        Raises:
+            UsageError: Nothing but a linear layer may stand before the scores, and there is none.
+        """
+        from torch import nn
+
+        module = self.chain.cuts.segment(self.first, self.last)
+        for node in reversed(module.graph.nodes):
+            if node.op == "call_module" and isinstance(module.get_submodule(str(node.target)), nn.Linear | nn.Conv2d):
+                return str(node.target)
+        raise UsageError(f"anchor {self.anchor}: no linear layer makes its scores. Do this: another anchor.")
+
+
+def _replace_classifier(module: Any, name: str, classes: int) -> None:
+    import torch
+    from torch import nn
+
+    old = module.get_submodule(name)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        new = nn.Conv2d(old.in_channels, classes, 1) if isinstance(old, nn.Conv2d) else nn.Linear(old.in_features, classes)
+    nn.init.zeros_(new.weight)
+    assert new.bias is not None
+    nn.init.zeros_(new.bias)
+    path, _, leaf = name.rpartition(".")
+    module.get_submodule(path).register_module(leaf, new)
+
+
+@dataclass(frozen=True)
+class Stitch(Part):
+    """One linear layer at each position, from what one anchor makes to what another goes on with.
+
+    Attributes:
+        source: Anchor and index of the point.
+        target: Likewise.
+        forms: Of both points.
+        rank: Of the linear map; 0 for all of it.
+    """
+
+    source: tuple[str, int]
+    target: tuple[str, int]
+    forms: tuple[Form, Form]
+    rank: int = 0
+
+    @property
+    def slot(self) -> str:
+        """One a pair of points."""
+        (a, i), (b, j) = self.source, self.target
+        return f"stitch/{a}:{i}>{b}:{j}"
+
+    def lower(self, builder: GraphBuilder, x: str) -> str:
+        """Write the deploy form."""
+        return builder.inline(self.graph(), x)
+
+    def graph(self) -> Graph:
+        """Return the deploy form."""
+        from nas.graphs.frontends.torch_module import trace_module
+        from nas.graphs.passes import normalise
+
+        return normalise(trace_module(self.build(), self.shape, self.label))
+
+    def build(self) -> nn.Module:
+        """Return a layer with fresh weights; `nas.training.supernet.fitting` starts it by least squares."""
+        from nas.spaces.surgery.stitching import StitchLayer
+
+        return StitchLayer(*self.forms, rank=self.rank)
 
 
 @dataclass(frozen=True)
@@ -74,7 +162,7 @@ class Chain:
 
     name: str
     cuts: Cuts
-    _graphs: dict[tuple[int, int], Graph] = field(default_factory=dict, compare=False, repr=False)
+    _graphs: dict[Segment, Graph] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def points(self) -> tuple[Point, ...]:
@@ -91,6 +179,11 @@ class Chain:
         """Indices of points at which a block ends or begins."""
         return tuple(i for i, point in enumerate(self.points) if point.block_end)
 
+    @property
+    def classes(self) -> int:
+        """Number of scores."""
+        return self.points[-1].shape[-1]
+
     @cached_property
     def key(self) -> str:
         """16 hex digits over the weights."""
@@ -100,39 +193,99 @@ class Chain:
             digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()[:16]
 
-    def segment(self, first: int, last: int, label: str = "") -> Segment:
-        """Return the stretch after a point up to another; −1 is the input."""
+    @cached_property
+    def fixed_size(self) -> bool:
+        """Whether the network runs at its own size of picture alone (learned positions, windows that must fit)."""
+        from nas.errors import GraphError
+
+        height, width = self.resolution
+        try:
+            self.at((height - 32, width - 32) if min(height, width) > 96 else (height + 32, width + 32))
+        except GraphError:
+            return True
+        return False
+
+    def at(self, resolution: Resolution) -> Chain:
+        """Return the same network, with the same weights, cut for another size of picture.
+
+        Raises:
+            GraphError: It does not run at that size.
+        """
+        from nas.graphs.frontends.cuts import cut
+
+        if resolution == self.resolution:
+            return self
+        return Chain(self.name, cut(self.cuts.module, (1, 3, *resolution), self.name))
+
+    def segment(self, first: int, last: int, **edits: Any) -> Segment:
+        """Return the stretch after a point up to another; −1 is the input. Edits are further attributes of `Segment`."""
         shape, made = self.cuts.shape_before(first), self.points[last].shape
-        return Segment(label or f"{self.name}.{self.points[last].label}", shape, self.name, first, last, made, self)
+        if edits.get("classes"):
+            made = (*made[:-1], edits["classes"])
+        return Segment(f"{self.name}.{self.points[last].label}", shape, self.name, first, last, made, self, **edits)
 
     def between(self, points: Sequence[int]) -> tuple[Segment, ...]:
         """Return the whole network as the segments between points that follow one another; the output need not be named."""
-        borders = [-1, *points] if not points or points[-1] == len(self.points) - 1 else [-1, *points, len(self.points) - 1]
+        borders = [-1, *points] if points and points[-1] == len(self.points) - 1 else [-1, *points, len(self.points) - 1]
         return tuple(self.segment(a, b) for a, b in pairwise(borders))
 
     def blocks(self) -> tuple[Segment, ...]:
         """Return the network block by block: the stem, the blocks, the head."""
         return self.between(self.ends)
 
-    def graph(self, first: int, last: int) -> Graph:
-        """Return the deploy form of a stretch, traced once."""
+    def graph(self, segment: Segment) -> Graph:
+        """Return the deploy form of a segment, traced once."""
         from nas.graphs.frontends.torch_module import trace_module
         from nas.graphs.passes import normalise
+        from nas.spaces.operator_family import fuse
 
-        if (first, last) not in self._graphs:
-            name = f"{self.name} {self.points[last].label}"
-            traced = trace_module(self.cuts.segment(first, last), self.cuts.shape_before(first), name)
-            self._graphs[first, last] = normalise(traced)
-        return self._graphs[first, last]
+        if segment not in self._graphs:
+            self._graphs[segment] = normalise(trace_module(fuse(segment.build()), segment.shape, segment.label))
+        return self._graphs[segment]
 
     def reduction(self, point: int) -> float:
         """Return the picture's side by that of the map at a point, from the number of positions; 0 for a vector."""
-        shape, layout = self.points[point].shape, self.points[point].layout
-        if layout == "vector":
-            return 0.0
-        positions = shape[1] if layout == "tokens" else shape[2] * (shape[3] if layout == "map" else shape[1])
         height, width = self.resolution
-        return float((height * width / positions) ** 0.5)
+        rows, columns = self.grid(point)
+        return 0.0 if self.points[point].layout == "vector" else float((height * width / (rows * columns)) ** 0.5)
+
+    def grid(self, point: int) -> tuple[int, int]:
+        """Return the height and width of the positions at a point; a square number of tokens, or with a class token before them."""
+        shape, layout = self.points[point].shape, self.points[point].layout
+        if layout == "map":
+            return shape[2], shape[3]
+        if layout == "map-last":
+            return shape[1], shape[2]
+        if layout == "vector":
+            return 1, 1
+        ratio = self.resolution[0] / self.resolution[1]
+        for prefix in (0, 1, 2):
+            columns = round(((shape[1] - prefix) / ratio) ** 0.5)
+            rows = round(columns * ratio)
+            if columns and rows * columns == shape[1] - prefix:
+                return rows, columns
+        return shape[1], 1
+
+    def form(self, point: int) -> Form:
+        """Return what the tensor at a point is, for a stitch."""
+        from nas.spaces.surgery.stitching import Form
+
+        found = self.points[point]
+        return Form(found.shape, found.layout, self.grid(point))
+
+
+class ChainSpace(ElasticSpace):
+    """A space whose members are made of trained networks: what training has to know of it.
+
+    Attributes:
+        anchors: The trained networks, at the first resolution.
+    """
+
+    anchors: tuple[Chain, ...]
+
+    @abstractmethod
+    def member(self, anchor: str, resolution: str | None = None) -> Architecture:
+        """Return an anchor by itself, by its name."""
 
 
 def open_chain(subject: str | Pretrained, resolution: Resolution | None = None, **options: object) -> Chain:

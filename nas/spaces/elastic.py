@@ -110,6 +110,11 @@ class ElasticSpace(SearchSpace):
                     genes[i] = max(choice.values, key=lambda value, i=i: self._macs([*genes[:i], value, *genes[i + 1 :]]))  # type: ignore[misc]
         return self.architecture(genes)
 
+    def at_end(self, architecture: Architecture, end: int) -> Architecture:
+        """Return an architecture with every ordered gene at its last (−1) or first (0) value: what a step trains beside random members."""
+        pairs = zip(self.choices, architecture.genes, strict=True)
+        return self.architecture([choice.values[end] if choice.ordered else gene for choice, gene in pairs])
+
     def _macs(self, genes: list[Gene]) -> int:
         return sum(graph.cost.macs for _, graph in self.segments(self.architecture(genes)))
 

@@ -48,6 +48,6 @@ def get_space(name: str, **options: Any) -> SearchSpace:
     if family is None:
         raise UnknownNameError("space", name, spaces.names(), "A new space is one file in search_spaces/.")
     kind, preset = spaces.get(family), name[len(family) + 1 :]
-    if preset not in (kind.presets or ("",)):
+    if not kind.has_preset(preset):
         raise UnknownNameError("space", name, [f"{family}-{p}" for p in kind.presets])
     return kind.make(preset, **options)

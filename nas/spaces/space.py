@@ -77,6 +77,11 @@ class SearchSpace(ABC):
         """
 
     @classmethod
+    def has_preset(cls, preset: str) -> bool:
+        """Return whether the family has a preset of that name; a family whose names are made of others' overrides this."""
+        return preset in (cls.presets or ("",))
+
+    @classmethod
     def check_options(cls, preset: str, options: Mapping[str, Any]) -> None:
         """Refuse options that `make` does not take.
 

@@ -13,7 +13,7 @@ import math
 import operator
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -68,6 +68,7 @@ class Cuts:
     points: tuple[Point, ...]
     input_shape: Shape
     _observed: Mapping[str, tuple[Any, Any]]
+    _segments: dict[tuple[int, int], fx.GraphModule] = field(default_factory=dict)
 
     def segment(self, first: int, last: int) -> fx.GraphModule:
         """Return what lies between two points as a module that shares parameters with `module`.
@@ -79,7 +80,9 @@ class Cuts:
         Raises:
             GraphError: A value other than a size crosses a point.
         """
-        return _Extraction(self, first, last).run()
+        if (first, last) not in self._segments:
+            self._segments[first, last] = _Extraction(self, first, last).run()
+        return self._segments[first, last]
 
     def shape_before(self, first: int) -> Shape:
         """Return the shape at batch 1 of what enters a segment after a point; see `segment`."""

@@ -118,6 +118,24 @@ def build_published(name: str, num_classes: int = 1000) -> nn.Module:
     return module  # type: ignore[no-any-return]
 
 
+def deploy_form(module: nn.Module) -> nn.Module:
+    """Return a network in evaluation mode whose parallel branches are folded into one layer, as published networks are deployed.
+
+    Batch norms after single convolutions stay: their statistics can be taken anew.
+    """
+    import copy
+
+    from nas.spaces.operator_family import fuse
+
+    if type(module).__module__.startswith("timm."):
+        folded = copy.deepcopy(module).eval()
+        for part in folded.modules():
+            if callable(reparameterize := getattr(part, "reparameterize", None)):
+                reparameterize()
+        return folded
+    return module.eval() if type(module).__module__.startswith("torchvision.") else fuse(module)
+
+
 def resolution_of(name: str) -> tuple[int, int]:
     """Return the (height, width) at which a published network is used."""
     from nas.graphs import workloads

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from nas.errors import ArtifactError, NasError, UsageError
 from nas.spaces.pretrained.assignment import Assignment, load_weights, verify
-from nas.spaces.pretrained.libraries import build_published, library_of, resolution_of, timm_library
+from nas.spaces.pretrained.libraries import build_published, deploy_form, library_of, resolution_of, timm_library
 from nas.spaces.pretrained.origins import Origin, find_weights
 from nas.spaces.space import Resolution
 
@@ -86,7 +86,7 @@ def _published(
 ) -> Pretrained:
     library, size = library_of(subject), resolution or resolution_of(subject)
     if weights == "random":
-        return Pretrained(subject, build_published(subject, num_classes).eval(), size)
+        return Pretrained(subject, deploy_form(build_published(subject, num_classes)), size)
     origin = Origin(Path(weights), "file") if weights is not None else find_weights(subject, folder)
     if origin is None:
         raise ArtifactError(
@@ -96,10 +96,10 @@ def _published(
     if library == "timm" and origin.source == "timm cache":
         module = _by_timm(subject, origin, num_classes)
         verify(module, (1, 3, *size), f"weights {origin.path}")
-        return Pretrained(subject, module.eval(), size, origin)
+        return Pretrained(subject, deploy_form(module), size, origin)
     module = build_published(subject, num_classes)
     assignment = load_weights(module, origin.path, (1, 3, *size))
-    return Pretrained(subject, module.eval(), size, origin, assignment)
+    return Pretrained(subject, deploy_form(module), size, origin, assignment)
 
 
 def _by_timm(subject: str, origin: Origin, num_classes: int) -> nn.Module:

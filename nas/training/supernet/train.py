@@ -263,7 +263,7 @@ class Training:
         """
         space = self.supernet.space
         drawn = fair_members(space, self.seed, step, 2 + self.recipe.random_members)
-        return [at_an_end(space, drawn[0], -1), at_an_end(space, drawn[1], 0), *drawn[2:]]
+        return [space.at_end(drawn[0], -1), space.at_end(drawn[1], 0), *drawn[2:]]
 
     def epoch(self, epoch: int) -> dict[str, float]:
         """Train for one epoch and return its numbers.
@@ -371,12 +371,6 @@ def fair_members(space: ElasticSpace, seed: int, step: int, count: int) -> list[
             genes.append(choice.values[_shuffled(seed, i, round_, len(choice.values))[place]])
         found.append(space.architecture(genes))
     return found
-
-
-def at_an_end(space: ElasticSpace, architecture: Architecture, end: int) -> Architecture:
-    """Return an architecture with every ordered gene at its last (−1) or first (0) value."""
-    pairs = zip(space.choices, architecture.genes, strict=True)
-    return space.architecture([choice.values[end] if choice.ordered else gene for choice, gene in pairs])
 
 
 @lru_cache(maxsize=4096)

@@ -1,0 +1,463 @@
+"""``chain``: what can be made of trained networks by going on in another one, leaving out, narrowing and merging.
+
+    A: stem ─▶ block ─▶ block ─▶ … ─▶ head
+                          └─ stitch ─▶ B: block ─▶ … ─▶ head
+
+A space is named after its anchors (``chain-mobilenetv2_100+tf_efficientnet_lite0``): names of timm, torchvision or our references,
+``FILE.py:FUNCTION`` or ``NET.pt2``. Every anchor by itself is a member. Genes: the resolution; the anchor; up to two changes of anchor; and for
+each block whether it is left out (where a skip leads around it), how wide it is inside, and whether its convolutions are merged into one.
+Precisions of segments are genes as in every elastic space (``chain-…@fp16+w8a8``).
+
+Source:
+    Stitching: SN-Net (arXiv 2302.06586) and SN-Netv2 (arXiv 2307.00154), whose pairs of points are the policies ``window`` and ``aligned``. Leaving
+    out and merging: DepthShrinker (arXiv 2206.00843), LayerMerge (arXiv 2406.12837). Widths: NViT (arXiv 2110.04869). Differs: any network that
+    traces, any mixture of families, and prices of the device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise, product
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+
+from nas.errors import ArtifactError, UsageError
+from nas.graphs.graph import Graph
+from nas.spaces.architecture import Architecture, Gene
+from nas.spaces.chain import Chain, ChainSpace, Segment, Stitch, open_chain
+from nas.spaces.elastic import Part
+from nas.spaces.pretrained import open_pretrained
+from nas.spaces.space import Choice, Resolution, spaces
+from nas.spaces.surgery.merging import runs_of
+from nas.spaces.surgery.narrowing import coupled_channels
+from nas.spaces.surgery.skips import can_be_left_out
+from nas.spaces.surgery.stitching import resizing
+from nas.units import parse_resolution
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Policy = Literal["near", "all", "window", "aligned", "none"]
+"""Which pairs of points are stitched: see `_pairs`."""
+
+NONE, WHOLE, OUT, MERGED = "none", "whole", "out", "merged"
+SHARES = (1.0, 0.857, 0.714, 0.571)
+"""Deployment resolutions by the anchor's own: 224, 192, 160, 128."""
+
+WIDTHS = ("0.5", "0.75")
+_NEAREST = 2
+"""Targets a source point is stitched to where the policy is ``near``, for each size of map."""
+
+
+@dataclass(frozen=True)
+class _Change:
+    """Going on in another anchor: indices of block ends."""
+
+    source: tuple[int, int]
+    target: tuple[int, int]
+
+
+@spaces.register("chain")
+class ChainOfAnchors(ChainSpace):
+    """See the module.
+
+    Args:
+        anchors: As a user names them, the first one first.
+        num_classes: Of the head; another number than an anchor's gives it a new classifier, which is fitted.
+        resolution: Fixes the deployment resolution; None leaves it to the search.
+        pairs: Policy of the stitches.
+        changes: Most changes of anchor, 0 to 2.
+        two_way: Whether the dearer anchor may be left for the cheaper one.
+        edits: Which of ``out``, ``width`` and ``merge`` are genes.
+        rank: Of the stitches; 0 for all of it.
+        weights_dir: Folder of the user's files of weights.
+
+    Raises:
+        UsageError: An anchor given twice, or a resolution at which one does not run.
+        UnknownNameError: An anchor that nobody knows.
+    """
+
+    presets: ClassVar[tuple[str, ...]] = ("pvt_v2_b0",)
+    options: ClassVar[frozenset[str]] = frozenset(
+        {"anchors", "num_classes", "resolution", "pairs", "changes", "two_way", "edits", "rank", "weights_dir"}
+    )
+
+    def __init__(
+        self,
+        anchors: Sequence[str],
+        *,
+        num_classes: int = 1000,
+        resolution: Resolution | None = None,
+        pairs: Policy = "near",
+        changes: int = 2,
+        two_way: bool = True,
+        edits: Sequence[str] = ("out", "width", "merge"),
+        rank: int = 0,
+        weights_dir: Path | None = None,
+    ) -> None:
+        if len(set(anchors)) < len(anchors):
+            raise UsageError(f"space chain: an anchor is given twice, got {list(anchors)!r}.")
+        self.name, self.num_classes, self.rank = f"chain-{'+'.join(anchors)}", num_classes, rank
+        self.untrained: dict[str, str] = {}
+        self._chains = {resolution: tuple(self._open(anchor, weights_dir, resolution) for anchor in anchors)}
+        self.anchors = self._chains[resolution]
+        self._edits, self._policy, self._most, self._two_way = frozenset(edits), pairs, changes if len(anchors) > 1 else 0, two_way
+        offered = self._resolutions(resolution)
+        self._chains[parse_resolution(offered[0])] = self.anchors
+        self.changes = tuple(self._pairs())
+        self._texts = {self._text(change): change for change in self.changes}
+        self.choices = (
+            Choice("resolution", offered),
+            Choice("anchor", tuple(chain.name for chain in self.anchors)),
+            *(Choice(f"change{i + 1}", (NONE, *self._texts)) for i in range(min(self._most, 2))),
+            *(Choice(f"{chain.name}.{i}", forms) for chain in self.anchors for i, forms in enumerate(self._forms(chain))),
+        )
+        self._first_block = 2 + min(self._most, 2)
+        self._graphs: dict[Part, Graph] = {}
+
+    @classmethod
+    def make(cls, preset: str = "", **options: Any) -> ChainOfAnchors:
+        """Return the space of anchors that are joined by ``+`` or given as an option; others are those of the class.
+
+        Raises:
+            UsageError: No anchor, or an option that the space does not know.
+        """
+        cls.check_options(preset, options)
+        anchors = [*([name for name in preset.split("+") if name] if preset else []), *(options.pop("anchors", None) or ())]
+        if not anchors:
+            raise UsageError("space chain: has no anchor. Do this: --anchor NAME|FILE.py:FUNCTION|NET.pt2, once for each.")
+        return cls(anchors, **options)
+
+    @classmethod
+    def has_preset(cls, preset: str) -> bool:  # noqa: ARG003
+        """See `SearchSpace.has_preset`: any names of anchors, or none where they are an option."""
+        return True
+
+    def _open(self, subject: str, folder: Path | None, resolution: Resolution | None) -> Chain:
+        try:
+            return open_chain(open_pretrained(subject, folder=folder, resolution=resolution), resolution)
+        except ArtifactError as error:
+            if ".py:" in subject or subject.endswith(".pt2") or "no weights on this machine" not in str(error):
+                raise
+            self.untrained[subject] = str(error)
+            return open_chain(open_pretrained(subject, weights="random", resolution=resolution), resolution)
+
+    def _resolutions(self, fixed: Resolution | None) -> tuple[str, ...]:
+        """Return the sizes at which every anchor runs."""
+        if fixed is not None:
+            return (f"{fixed[0]}x{fixed[1]}",)
+        height, width = (min(chain.resolution[i] for chain in self.anchors) for i in (0, 1))
+        found = []
+        for share in SHARES:
+            size = (32 * round(height * share / 32), 32 * round(width * share / 32))
+            if size == (0, 0) or any(chain.fixed_size and size != chain.resolution for chain in self.anchors):
+                continue
+            found.append(f"{size[0]}x{size[1]}")
+        return tuple(dict.fromkeys(found)) or (f"{height}x{width}",)
+
+    def chains(self, resolution: Resolution) -> tuple[Chain, ...]:
+        """Return the anchors cut at a size."""
+        if resolution not in self._chains:
+            self._chains[resolution] = tuple(chain.at(resolution) for chain in self.anchors)
+        return self._chains[resolution]
+
+    def _forms(self, chain: Chain) -> Iterator[tuple[str, ...]]:
+        """Yield what each block of an anchor can be; the stem and the head stay whole."""
+        for segment in chain.blocks()[1:-1]:
+            module = segment.chain.cuts.segment(segment.first, segment.last)
+            forms = [WHOLE]
+            if "width" in self._edits and coupled_channels(module):
+                forms += [*WIDTHS]
+            if "merge" in self._edits and runs_of(module):
+                forms += [MERGED]
+            if "out" in self._edits and segment.shape == segment.output_shape and can_be_left_out(module):
+                forms += [OUT]
+            yield tuple(forms)
+
+    # --- where to change anchor ------------------------------------------------------------------------------------------
+
+    def _order(self) -> list[int]:
+        """Return the anchors by their cost, the cheapest first."""
+        macs = [sum(segment.graph().cost.macs for segment in chain.blocks()) for chain in self.anchors]
+        return sorted(range(len(self.anchors)), key=lambda i: macs[i])
+
+    def _pairs(self) -> Iterator[_Change]:
+        """Yield the changes of anchor, in order of depth.
+
+        ``window`` and ``aligned`` are SN-Net's and SN-Netv2's, for anchors of equal blocks: neighbours in cost whose blocks stand at most one apart,
+        from the cheaper to the dearer; and points at equal shares of the depth. ``all`` takes every pair whose positions are those of each other,
+        halved or doubled; ``near`` of these, for each size of map, the nearest in depth.
+        """
+        if self._policy == "none" or not self._most:
+            return
+        order = self._order()
+        directed = [(a, b) for a in order for b in order if a != b]
+        if self._policy == "window":
+            directed = list(pairwise(order))
+        elif not self._two_way:
+            directed = [(a, b) for a, b in directed if order.index(a) < order.index(b)]
+        found = [_Change((a, i), (b, j)) for a, b in directed for i, j in self._points(a, b)]
+        yield from sorted(
+            found, key=lambda change: (change.source[1] / len(self.anchors[change.source[0]].ends), change.source, change.target)
+        )
+
+    def _points(self, a: int, b: int) -> Iterator[tuple[int, int]]:
+        """Yield pairs of indices into the block ends of two anchors."""
+        first, second = self.anchors[a], self.anchors[b]
+        n, m = len(first.ends), len(second.ends)
+        for i in range(n):
+            allowed = {
+                j: how
+                for j in range(m)
+                if (how := resizing(first.form(first.ends[i]), second.form(second.ends[j]))) is not None
+                and self._goes_on(first, i, second, j)
+            }
+            if self._policy == "window":
+                yield from ((i, j) for j in allowed if i and j and abs(i - j) <= 1)
+            elif self._policy == "aligned":
+                yield from ((i, j) for j in allowed if 0 < i < n - 1 and i * (m - 1) == j * (n - 1))
+            elif self._policy == "all":
+                yield from ((i, j) for j in allowed)
+            else:
+                for how in ("same", "halve"):
+                    near = sorted((j for j, found in allowed.items() if found == how), key=lambda j: abs(j / m - i / n))
+                    yield from ((i, j) for j in sorted(near[: _NEAREST if how == "same" else 1]))
+
+    def _goes_on(self, first: Chain, i: int, second: Chain, j: int) -> bool:
+        """Return whether vectors are not made into maps: what has lost its positions does not get them back."""
+        layouts = first.points[first.ends[i]].layout, second.points[second.ends[j]].layout
+        return "vector" not in layouts
+
+    def _text(self, change: _Change) -> str:
+        (a, i), (b, j) = change.source, change.target
+        return f"{self.anchors[a].name}:{i}>{self.anchors[b].name}:{j}"
+
+    def route(self, genes: Sequence[Gene]) -> tuple[tuple[int, int, int], ...]:
+        """Return (anchor, first block, last block) of each stretch; blocks are numbered from the stem, 0."""
+        names = [chain.name for chain in self.anchors]
+        anchor, start, found = names.index(str(genes[1])), 0, []
+        for gene in genes[2 : self._first_block]:
+            if gene == NONE:
+                break
+            change = self._texts[str(gene)]
+            found.append((anchor, start, change.source[1]))
+            anchor, start = change.target[0], change.target[1] + 1
+        return (*found, (anchor, start, len(self.anchors[anchor].ends)))
+
+    def canonical(self, genes: tuple[Gene, ...]) -> tuple[Gene, ...]:
+        """Return the spelling in which changes that do not follow are none, and blocks that are not run are whole."""
+        if len(genes) != len(self.choices) or not all(
+            gene in choice.values for gene, choice in zip(genes[1:], self.choices[1:], strict=True)
+        ):
+            return genes
+        out = list(genes)
+        anchor, start, ended = next(i for i, chain in enumerate(self.anchors) if chain.name == genes[1]), 0, False
+        changes = []
+        for gene in genes[2 : self._first_block]:
+            change = None if gene == NONE or ended else self._texts[str(gene)]
+            if change is None or change.source[0] != anchor or change.source[1] < start:
+                ended = True
+                changes.append(NONE)
+            else:
+                changes.append(str(gene))
+                anchor, start = change.target[0], change.target[1] + 1
+        out[2 : self._first_block] = changes
+        run = {(a, i) for a, first, last in self.route(out) for i in range(first, last + 1)}
+        position = self._first_block
+        for a, chain in enumerate(self.anchors):
+            for i in range(1, len(chain.ends)):
+                if (a, i) not in run:
+                    out[position] = WHOLE
+                position += 1
+        return tuple(out)
+
+    def routes(self) -> Iterator[tuple[Gene, ...]]:
+        """Yield the genes of every route with its blocks whole, at the first resolution."""
+        rest = [choice.values[0] for choice in self.choices[self._first_block :]]
+        head = self.choices[0].values[0]
+        options = [choice.values for choice in self.choices[1 : self._first_block]]
+        seen = set()
+        for combination in product(*options):
+            genes = self.canonical((head, *combination, *rest))
+            if genes not in seen:
+                seen.add(genes)
+                yield genes
+
+    @cached_property
+    def _count(self) -> int:
+        blocks: list[list[int]] = []
+        position = self._first_block
+        for chain in self.anchors:
+            count = len(chain.ends) - 1
+            blocks.append([1, *(len(choice.values) for choice in self.choices[position : position + count]), 1])
+            position += count
+        total = 0
+        for genes in self.routes():
+            total += prod(prod(blocks[a][i] for i in range(first, last + 1)) for a, first, last in self.route(genes))
+        return total * len(self.choices[0].values)
+
+    def size(self) -> int:
+        """Return the exact number of members."""
+        return self._count
+
+    def sample(self, rng: np.random.Generator) -> Architecture:
+        """Return a member: a route that is uniform among those of as many changes, with most of its blocks whole."""
+        genes: list[Gene] = [choice.values[rng.integers(len(choice.values))] for choice in self.choices[:2]]
+        anchor, start = next(i for i, chain in enumerate(self.anchors) if chain.name == genes[1]), 0
+        wanted = int(rng.integers(self._first_block - 1))
+        for i in range(self._first_block - 2):
+            following = [
+                text for text, change in self._texts.items() if i < wanted and change.source[0] == anchor and change.source[1] >= start
+            ]
+            gene = following[rng.integers(len(following))] if following else NONE
+            genes.append(gene)
+            if gene != NONE:
+                anchor, start = self._texts[str(gene)].target[0], self._texts[str(gene)].target[1] + 1
+        edited = rng.random()  # how much of the network is edited differs, so that members lie at every latency
+        genes += [
+            choice.values[rng.integers(len(choice.values))] if rng.random() < edited else WHOLE
+            for choice in self.choices[self._first_block :]
+        ]
+        return self.architecture(genes)
+
+    # --- parts -----------------------------------------------------------------------------------------------------------
+
+    def parts(self, architecture: Architecture, resolution: Resolution | None = None, num_classes: int | None = None) -> tuple[Part, ...]:
+        """Return the chain of an architecture: segments of anchors with stitches between them."""
+        genes, classes = architecture.genes, num_classes or self.num_classes
+        chains = self.chains(resolution or parse_resolution(str(genes[0])))
+        found: list[Part] = []
+        before: tuple[int, int] | None = None
+        for a, first, last in self.route(genes):
+            if before is not None:
+                found.append(self._stitch(chains, before, (a, first - 1)))
+            found += [part for i in range(first, last + 1) for part in self._block(chains[a], a, i, genes, classes)]
+            before = a, last
+        return tuple(found)
+
+    def _stitch(self, chains: Sequence[Chain], source: tuple[int, int], target: tuple[int, int]) -> Stitch:
+        (a, i), (b, j) = source, target
+        points = chains[a].ends[i], chains[b].ends[j]
+        forms = chains[a].form(points[0]), chains[b].form(points[1])
+        names = (chains[a].name, i), (chains[b].name, j)
+        label = f"stitch.{chains[a].name}{i}_{chains[b].name}{j}"
+        return Stitch(label, forms[0].shape, *names, forms, self.rank)
+
+    def _block(self, chain: Chain, a: int, i: int, genes: Sequence[Gene], classes: int) -> Iterator[Segment]:
+        borders = (-1, *chain.ends, len(chain.points) - 1)
+        last = len(chain.ends)
+        if i in (0, last):
+            own = {"classes": classes} if i == last and classes != chain.classes else {}
+            yield chain.segment(borders[i], borders[i + 1], **own)
+            return
+        position = self._first_block + sum(len(other.ends) - 1 for other in self.anchors[:a]) + i - 1
+        form = str(genes[position])
+        if form == OUT:
+            return
+        edits = {"merged": True} if form == MERGED else {"width": form} if form != WHOLE else {}
+        yield chain.segment(borders[i], borders[i + 1], **edits)
+
+    def segments(self, architecture: Architecture, resolution: Resolution | None = None) -> tuple[tuple[str, Graph], ...]:
+        """Return segments and stitches as cached graphs."""
+        found = []
+        for part in self.parts(architecture, resolution):
+            if part not in self._graphs:
+                self._graphs[part] = part.graph()
+            found.append((part.label, self._graphs[part]))
+        return tuple(found)
+
+    def build(self, architecture: Architecture, *, num_classes: int | None = None, resolution: Resolution | None = None) -> nn.Module:
+        """Return a member; its segments have their trained weights, its stitches fresh ones.
+
+        Raises:
+            UsageError: An anchor has no weights on this machine.
+        """
+        if self.untrained:
+            raise UsageError(next(iter(self.untrained.values())))
+        return super().build(architecture, num_classes=num_classes, resolution=resolution)
+
+    def slots(self, resolution: Resolution, num_classes: int) -> Mapping[str, tuple[Part, ...]]:
+        """Return every segment at its full width, every merged one, and every stitch."""
+        if self.untrained:
+            raise UsageError(next(iter(self.untrained.values())))
+        chains = self.chains(self.proxy_of(resolution))
+        found: dict[str, tuple[Part, ...]] = {}
+        whole = tuple(choice.values[0] for choice in self.choices)
+        position = self._first_block
+        for a, chain in enumerate(chains):
+            for i in range(len(chain.ends) + 1):
+                forms: tuple[Gene, ...] = (WHOLE,)
+                if 0 < i < len(chain.ends):
+                    forms = tuple(form for form in self.choices[position].values if form in (WHOLE, MERGED))
+                for form in forms:
+                    genes = [*whole[:position], form, *whole[position + 1 :]] if 0 < i < len(chain.ends) else whole
+                    for part in self._block(chain, a, i, genes, num_classes):
+                        found[part.slot] = (part,)
+                position += 0 < i < len(chain.ends)
+        for change in self.changes:
+            stitch = self._stitch(chains, change.source, change.target)
+            found[stitch.slot] = (stitch,)
+        return found
+
+    # --- proxies, ends, what a report shows ------------------------------------------------------------------------------
+
+    def proxy_of(self, resolution: Resolution) -> Resolution:
+        """Return the proxy of a member at the first resolution: multiples of 32, unless an anchor runs at its own size alone."""
+        return self._proxy(parse_resolution(str(self.choices[0].values[0])), resolution)
+
+    def proxy(self, architecture: Architecture, resolution: Resolution) -> Resolution:
+        """Return the proxy resolution times (deployment resolution / the largest), in steps of 32 pixels."""
+        return self._proxy(parse_resolution(str(architecture.genes[0])), resolution)
+
+    def _proxy(self, own: Resolution, base: Resolution) -> Resolution:
+        if any(chain.fixed_size for chain in self.anchors):
+            return own
+        largest = parse_resolution(str(self.choices[0].values[0]))
+        height, width = (min(side, max(32, 32 * round(b * side / most / 32))) for b, side, most in zip(base, own, largest, strict=True))
+        return height, width
+
+    def extreme(self, largest: bool) -> Architecture:
+        """Return the dearest anchor as it is, or the cheapest with every block as small as it can be."""
+        anchor = self._order()[-1 if largest else 0]
+        genes: list[Gene] = [choice.values[0] for choice in self.choices]
+        genes[1] = self.anchors[anchor].name
+        if not largest:
+            genes[0] = self.choices[0].values[-1]
+            for position in range(self._first_block, len(self.choices)):
+                offered = self.choices[position].values
+                genes[position] = OUT if OUT in offered else WIDTHS[0] if WIDTHS[0] in offered else WHOLE
+        return self.architecture(genes)
+
+    def at_end(self, architecture: Architecture, end: int) -> Architecture:
+        """See `ElasticSpace.at_end`: the largest is the dearest anchor, which teaches; the smallest keeps its route and loses what it can."""
+        if end == -1:
+            return self.extreme(True)
+        genes = list(architecture.genes)
+        for position in range(self._first_block, len(self.choices)):
+            offered = self.choices[position].values
+            genes[position] = WIDTHS[0] if WIDTHS[0] in offered else WHOLE
+        return self.architecture(genes)
+
+    def member(self, anchor: str, resolution: str | None = None) -> Architecture:
+        """Return an anchor by itself."""
+        genes: list[Gene] = [choice.values[0] for choice in self.choices]
+        genes[0], genes[1] = resolution or genes[0], anchor
+        return self.architecture(genes)
+
+    def facts(self, architecture: Architecture) -> Mapping[str, str]:
+        """Return the chain in words: which blocks of which anchor, and what was done to them."""
+        words = []
+        for a, first, last in self.route(architecture.genes):
+            chain = self.anchors[a]
+            edits = []
+            for i in range(max(first, 1), min(last, len(chain.ends) - 1) + 1):
+                form = architecture.genes[self._first_block + sum(len(other.ends) - 1 for other in self.anchors[:a]) + i - 1]
+                if form != WHOLE:
+                    edits.append(f"{i} {form}")
+            words.append(f"{chain.name} {first}–{last}" + (f" ({', '.join(edits)})" if edits else ""))
+        return {"chain": " → ".join(words)}
