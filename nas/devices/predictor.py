@@ -6,6 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import NormalDist
@@ -18,6 +19,7 @@ from nas.devices.profile import PrecisionProfile, Profile
 from nas.errors import UsageError, did_you_mean
 from nas.graphs import workloads
 from nas.graphs.graph import Graph, join
+from nas.graphs.images import with_normalisation
 from nas.registry import Registry
 
 Basis = Literal["measured", "estimated"]
@@ -52,8 +54,8 @@ class Estimate:
         upper_ms: Upper end; budgets are judged by it.
         confidence: Nominal coverage of the interval.
         basis: ``measured`` only where the numbers are a device's own timing.
-        unsupported: Operators that the device or the predictor cannot run or price; the estimate leaves them out, so a
-            search treats such a graph as infeasible and a person is told.
+        unsupported: Operators that the device or the predictor cannot run or price, by kind; the estimate and its breakdown leave them
+            out, so a search treats such a graph as infeasible and a person is told.
         extrapolated: What lies outside the calibrated range, in words; empty where nothing does.
         operators: Breakdown; sums to `latency_ms` where the predictor is additive.
     """
@@ -132,6 +134,11 @@ def fitted_key(predictor: str, fitted: Collection[tuple[str, str]], profile: Pro
     raise UsageError(f"{predictor}: nothing is fitted for {profile.name!r} at {precision!r}.{did_you_mean(profile.name, known)}")
 
 
+@lru_cache(maxsize=256)
+def _normalising(network: str) -> Graph:
+    return with_normalisation(workloads.load(network))
+
+
 class Predictor(ABC):
     """Estimates the latency of a graph on the device of a profile; sees nothing but these two.
 
@@ -140,14 +147,21 @@ class Predictor(ABC):
             ``precision`` then is that of the others. Where it is false, such a graph must not be given.
         as_written: Whether it is fitted to networks as their libraries build them, batch norms and branches unfused. A published network is
             priced in that form then; any other graph as it is given.
+        normalises_images: Whether it is fitted to tables whose networks normalise their images themselves, as AI Hub compiles classifiers.
+            A published network is priced with that; any other graph as it is given.
     """
 
     prices_mixed: ClassVar[bool] = False
     as_written: ClassVar[bool] = False
+    normalises_images: ClassVar[bool] = False
 
     def form_timed(self, network: str) -> Graph | None:
-        """Return a published network as its library builds it, where that is what this is fitted to; else None."""
-        return workloads.load_as_written(network) if self.as_written and network in workloads.names() else None
+        """Return a published network in the form in which this predictor's tables time it; None where that is how anyone would write it."""
+        if network not in workloads.names():
+            return None
+        if self.as_written:
+            return workloads.load_as_written(network)
+        return _normalising(network) if self.normalises_images else None
 
     @abstractmethod
     def fit(self, samples: Sequence[Sample], profiles: Sequence[Profile]) -> Predictor:
