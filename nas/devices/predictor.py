@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -84,6 +84,33 @@ def measured(at: PrecisionProfile, network: str, confidence: float = 0.9) -> Est
     typical = at.repeats_within_pct or TYPICAL_REPEATS_PCT
     spread = 1 + typical / 100 * math.exp(_REPEATS_SPREAD * NormalDist().inv_cdf(confidence))
     return Estimate(latency_ms, latency_ms / spread, latency_ms * spread, confidence, "measured")
+
+
+def batch_of(graph: Graph) -> int:
+    """Return the pictures a run that a graph fixes: the first size of all its inputs with four axes or more, 1 where they differ."""
+    sizes = {value.shape[0] for value in graph.inputs if len(value.shape) > 3}
+    return next(iter(sizes)) if len(sizes) == 1 else 1
+
+
+def for_batch(estimate: Estimate, graph: Graph, profile: Profile) -> Estimate:
+    """Return the estimate of a graph at its own batch: of a run, or of a picture where the profile states throughput.
+
+    A batch of one is every graph's usual form, whatever batch the device was timed at. Work is proportional to any other batch; what a
+    device gains from sharing weights and starts among pictures is not known, so the estimate is called extrapolated.
+    """
+    batch = batch_of(graph)
+    if batch == 1:
+        return estimate
+    share = batch if profile.quantity == "reciprocal_throughput" else 1
+    why = () if batch == profile.batch else (f"batch {batch}: the device was timed at batch {profile.batch}, and the work is scaled",)
+    return replace(
+        estimate,
+        latency_ms=estimate.latency_ms / share,
+        lower_ms=estimate.lower_ms / share,
+        upper_ms=estimate.upper_ms / share,
+        extrapolated=(*estimate.extrapolated, *why),
+        operators=tuple(replace(op, latency_ms=op.latency_ms / share) for op in estimate.operators),
+    )
 
 
 @dataclass(frozen=True, slots=True)
