@@ -24,7 +24,7 @@ from latency_predictors._operator_counts import Kind, kind_of
 from latency_predictors._quantities import QUANTITIES, quantities_of
 from nas.devices.predictor import Estimate, Estimates, Floats, OperatorLatency, Predictor, Sample, Segments, fitted_key, predictors
 from nas.devices.profile import PrecisionProfile, Profile
-from nas.errors import ArtifactError, UnpricedOperatorError, UsageError
+from nas.errors import ArtifactError, GraphError, UsageError
 from nas.graphs.graph import Graph, Operator
 from nas.graphs.operators import spec_of
 from nas.graphs.passes import normalise
@@ -352,7 +352,7 @@ def priced(
     parts, total = rows @ prices.prices_ms, rows.sum(axis=0)
     latency = float(total @ prices.prices_ms)
     if not latency > 0:
-        raise UnpricedOperatorError(
+        raise GraphError(
             f"estimate {graph.name}: no operator has a price there, got {', '.join(sorted(set(counted[1]))) or 'none'}."
         )
     beyond = reasons_beyond(prices, total, latency, columns)

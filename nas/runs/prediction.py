@@ -127,7 +127,16 @@ def _subject(
     return Network(name, trace_module(fuse(network), tuple(input_shape), name))
 
 
-def measure_network(network: str, device: str, *, runner: str, threads: int, resolution: str | int | None) -> Measurement:
+def measure_network(
+    network: str,
+    device: str,
+    *,
+    runner: str,
+    threads: int,
+    resolution: str | int | None,
+    input_shapes: Mapping[str, Shape] | None = None,
+    dims: Mapping[str, int] | None = None,
+) -> Measurement:
     """Time a network; see `nas.api.measure`."""
     from nas.devices.measure import measure_graph, measure_onnx, measure_with_runner
 
@@ -137,7 +146,12 @@ def measure_network(network: str, device: str, *, runner: str, threads: int, res
         )
 
     def timed(path: Path) -> Timings:
-        return measure_with_runner(path, runner) if runner else measure_onnx(path, cast("LocalDevice", device), threads=threads)
+        if runner:
+            return measure_with_runner(path, runner)
+        return measure_onnx(path, cast("LocalDevice", device), threads=threads, input_shapes=input_shapes, dims=dims)
+
+    if (input_shapes or dims) and (runner or not network.endswith(".onnx")):
+        raise UsageError(f"input shape: belongs to an .onnx file that is timed here, got {network!r}. Do this: leave it out.")
 
     if network.endswith(".onnx"):
         if not Path(network).is_file():
