@@ -36,7 +36,7 @@ _SLOW = {"Div", "Pow", "Mod", "Exp", "Log", "Sqrt", "Reciprocal", "Sin", "Cos"}
 _FLAGS = {"Equal", "Less", "Greater", "And", "Or", "Not"}
 _KEEPS_ORDER = {"conv", "pool", "resize"}
 _DENSE = ("stem", "point", "conv3", "conv", "gemm")
-_DEPTHWISE = (("3", 3), ("5", 5), ("7", 7), ("9", 10**6))
+_DEPTHWISE = (("3", 0, 3), ("5", 3, 5), ("7", 5, 7), ("9", 7, 10**6))
 _NARROW = (32, 64, 128, 256, 512)
 _CHANNELS = (64, 128, 256)
 _RIDGES = (20, 40, 80)
@@ -83,7 +83,7 @@ def _columns() -> dict[str, Unit]:
     found |= {f"grouped/{name}": Unit("MMAC", target, target) for name, target in (("macs", 0.5), ("strided", 0))}
     found |= {f"grouped/{n}": Unit("MMAC", 0, 0) for n in (8, 16, 32, 64)}
     found["grouped/bytes"] = Unit("MB", 0.5, 0.3)
-    for band, _ in _DEPTHWISE:
+    for band, *_ in _DEPTHWISE:
         found |= {f"depthwise{band}/taps": Unit("M", 0.2, 0.1), f"depthwise{band}/out": Unit("M", 0.2, 0)}
     found |= {f"depthwise/{name}": Unit("M", 0, 0) for name in ("row", "multiplied", "strided taps", "strided in")}
     found["depthwise/bytes"] = Unit("MB", 0.5, 0.3)
@@ -254,6 +254,8 @@ class _Walk:
         self._row = np.zeros(len(COLUMNS))
         inputs, out = [self.graph.values[name] for name in op.inputs], op.outputs[0]
         state = self._launch(op, inputs, out)
+        if op.category == "unknown":  # nobody knows what it launches
+            self._row[:] = 0
         fused = op.attribute("activation")
         if fused is not None:
             self._kernel(_ACTIVATIONS.get(fused, "gelu"), 2 * state.number_bytes * out.elements)
@@ -277,7 +279,7 @@ class _Walk:
     def _wait(self, op: Operator, inputs: list[Value]) -> None:
         """Count starts by kind, and time with a floor: small work waits for its start, large work hides it (600 GMAC/s and 100 GB/s)."""
         row, category = self._row, op.category
-        depthwise = any(row[_AT[f"depthwise{band}/taps"]] for band, _ in _DEPTHWISE)
+        depthwise = any(row[_AT[f"depthwise{band}/taps"]] for band, *_ in _DEPTHWISE)
         kind = "depthwise" if depthwise else "grouped" if row[_AT["grouped/macs"]] else category
         named = {"norm": "gn" if row[_AT["gn"]] else "ln" if row[_AT["ln"]] else "", "layout": "concat" if op.op == "Concat" else ""}
         counted = "reduce" if op.op.startswith("Global") else "product" if row[_AT["product/bytes"]] else named.get(category, kind)
@@ -404,9 +406,9 @@ class _Walk:
             size = 1
         moved = sum(read[v.name] * v.elements for v in inputs) + size * out.elements + 4 * sum(w.elements for w in op.weights)
         large = [v for v in inputs if 2 * v.elements > out.elements]
-        self._kernel(
-            "slow" if op.priced_as in _SLOW else "affine" if len(large) < 2 else "add" if op.op in ("Add", "Sub") else "mul", moved
-        )
+        kind = "slow" if op.priced_as in _SLOW else "affine" if len(large) < 2 else "add" if op.op in ("Add", "Sub") else "mul"
+        promotes = size == 4 and any(read[v.name] == 2 for v in large)  # it moves what a cast does, and saves its reader one
+        self._kernel("cast" if promotes else kind, moved)
         whole = [_packed(v.shape, self.states[v.name].strides) for v in inputs if v.shape == out.shape]
         if len(set(whole)) > 1:
             self._add("mixed order", moved / 1e6)
@@ -424,11 +426,11 @@ class _Walk:
         if len(op.weights) > 1:
             self._kernel("bias", 2 * self.work * out.elements)
         if groups == c_in and groups > 1:
-            band = next(name for name, most in _DEPTHWISE if max(kernel) <= most)
             elements = out.elements / 1e6
             self._add("depthwise/bytes", moved)
-            self._add(f"depthwise{band}/taps", elements * taps)
-            self._add(f"depthwise{band}/out", elements)
+            for name, before, most in _DEPTHWISE:  # a larger kernel pays what a smaller one does, and for what it has more
+                self._add(f"depthwise{name}/taps", elements * max(0, min(taps, most**2) - before**2))
+                self._add(f"depthwise{name}/out", elements if max(kernel) > before else 0.0)
             self._add("depthwise/row", elements * max(kernel))
             self._add("depthwise/multiplied", elements * taps if c_in != c_out else 0.0)
             if strided:
@@ -458,15 +460,15 @@ class _Walk:
         for n in (64, 128):
             self._add(f"padded/{n}", outer * _up(c_in, 32) * _up(c_out, n))
         shape, unit = "flat" if kind in ("point", "gemm") else "wide", "gemm" if kind in ("point", "gemm") else "conv"
-        for edge in _NARROW:
-            self._add(f"{shape}/macs<{edge}", macs if sqrt(c_in * c_out) < edge else 0.0)
+        for edge in _NARROW:  # what narrow operators pay more stays when they widen: a multiply-add gets cheaper, an operator does not
+            self._add(f"{shape}/macs<{edge}", macs * min(1.0, edge / sqrt(c_in * c_out)))
         for edge in _CHANNELS:
-            self._add(f"macs in<{edge}", macs if c_in < edge else 0.0)
-            self._add(f"macs out<{edge}", macs if c_out < edge else 0.0)
+            self._add(f"macs in<{edge}", macs * min(1.0, edge / c_in))
+            self._add(f"macs out<{edge}", macs * min(1.0, edge / c_out))
         for ridge in _RIDGES:
             self._add(f"roof/{unit}/{ridge}", max(macs / ridge, moved))
         for n in _POSITIONS if not self.autocast else ():  # a GPU's batch has plenty
-            self._add(f"{unit}/positions<{n}", macs if positions < n else 0.0)
+            self._add(f"{unit}/positions<{n}", macs * min(1.0, n / positions))
 
     def _product(self, op: Operator, inputs: list[Value], out: Value) -> State:
         macs = self.graph.macs_of(op) / 1e6

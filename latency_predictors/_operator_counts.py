@@ -94,11 +94,12 @@ def catalogue(candidates: Sequence[Segments]) -> Catalogue:
 
 
 def _read(graph: Graph) -> tuple[Counter[Kind], int]:
+    """Return a graph's operators by kind, and the longest path; operators outside the vocabulary are left out."""
     depth = {value.name: 0 for value in graph.inputs}
     for op in graph.operators:
-        reached = 1 + max((depth[name] for name in op.inputs), default=0)
+        reached = (op.category != "unknown") + max((depth[name] for name in op.inputs), default=0)
         depth |= {value.name: reached for value in op.outputs}
-    return Counter(kind_of(graph, op) for op in graph.operators), max(depth[name] for name in graph.outputs)
+    return Counter(kind_of(graph, op) for op in graph.operators if op.category != "unknown"), max(depth[name] for name in graph.outputs)
 
 
 def kind_of(graph: Graph, op: Operator) -> Kind:

@@ -8,15 +8,17 @@ each; because every price multiplies a sum over operators, a network is one vect
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
 from math import prod
 
 import numpy as np
+import numpy.typing as npt
 
 from nas.devices.predictor import Floats
 from nas.graphs.graph import Graph, GraphBuilder, Operator
+from nas.graphs.images import CHANNELS
 from nas.graphs.operators import Shape
 
 ALIGNMENTS = {"none": (1, 1), "out": (4, 32), "tile": (32, 32), "wide": (32, 64)}
@@ -48,6 +50,8 @@ _ELEMENTS = {
 }
 _SLOW = {"Div", "Pow", "Mod", "Exp", "Log", "Sqrt", "Reciprocal", "Sin", "Cos", "Softsign"}
 _FREE = {"Reshape", "Identity", "Cast", "Expand", "Constant"}
+_AFFINE = ("Mul", "Add", "Sub", "Div")
+_MAKERS_OF_IMAGES = ("Conv", "ConvTranspose", "DepthToSpace")
 _PASSIVE = {"Reshape", "Identity", "Cast", "Split", "Slice", "Transpose", "Mul", "Add", "Concat"}
 _NHWC = {(0, 2, 3, 1), (0, 3, 1, 2)}
 FREE_ACTIVATIONS = {"Relu", "Clip"}
@@ -146,7 +150,7 @@ class Quantities:
         ops: Operators' kinds.
         rows: (operators, quantities).
         total: Sum over operators, (quantities,).
-        unknown: Kinds of operators outside the vocabulary, sorted.
+        unknown: Kinds of operators outside the vocabulary, sorted; their rows are empty.
         precisions: That operators fix.
         borders: (operator that makes a value, one that reads it at another precision, the value's shape), once a value and precision.
     """
@@ -158,6 +162,10 @@ class Quantities:
     unknown: tuple[str, ...]
     precisions: tuple[str | None, ...]
     borders: tuple[tuple[int, int, Shape], ...]
+
+    def runnable(self, forbidden: Collection[str]) -> npt.NDArray[np.bool_]:
+        """Return which operators have a price on a device that lacks the kinds `forbidden`, (operators,)."""
+        return np.array([op not in self.unknown and op not in forbidden for op in self.ops], dtype=bool)
 
 
 _cache: OrderedDict[int, tuple[Graph, Quantities]] = OrderedDict()
@@ -176,8 +184,8 @@ def quantities_of(graph: Graph, normalise: Callable[[Graph], Graph] | None = Non
     rows = np.zeros((len(compiled.operators), len(QUANTITIES)))
     near = _around_attention(compiled)
     for row, operator in zip(rows, compiled.operators, strict=True):
-        _count(row, compiled, operator, near)
-    _count_images(rows, compiled)
+        if operator.category != "unknown" and not _count_image(row, compiled, operator):
+            _count(row, compiled, operator, near)
     found = Quantities(
         tuple(op.name for op in compiled.operators),
         tuple(op.op for op in compiled.operators),
@@ -210,26 +218,28 @@ def _borders(graph: Graph) -> tuple[tuple[int, int, Shape], ...]:
     return tuple(found.values())
 
 
-def _count_images(rows: Floats, graph: Graph) -> None:
-    """Count images that enter and are normalised, with the operator that reads them, and images that leave, with the one that makes them.
+def _count_image(row: Floats, graph: Graph, op: Operator) -> bool:
+    """Count a step of an image's normalisation, and an image that is made; return whether the former is all that the operator does.
 
-    A device timed with the normalisation compiled in (AI Hub's classifiers: a subtraction and a division by channel, 0.2 to 0.3 ms on a
-    phone) prices it here, once, whether or not the graph spells it out. A graph that says otherwise scales its image by one number,
-    which a compiler folds into the first convolution.
+    AI Hub compiles the normalisation into its classifiers: a subtraction and a division by channel, 0.2 to 0.3 ms on a phone, half of it
+    for each. Every operator is judged by itself, so that work put before, between or behind never makes a network cheaper.
     """
-    readers, makers = graph.consumers(), graph.producer()
-    place = {op.name: i for i, op in enumerate(graph.operators)}
-    for value in graph.inputs:
-        if len(value.shape) > 3 and value.shape[1] == 3 and not all(_is_scalar(op) for op in readers[value.name]):
-            rows[place[readers[value.name][0].name], COLUMN["image"]] += value.elements / 1e6
-    for name in graph.outputs:
-        if name in makers and len(graph.values[name].shape) > 3 and graph.values[name].shape[1] <= 4:
-            rows[place[makers[name].name], COLUMN["image/out"]] += graph.values[name].elements / 1e6
+    out = op.outputs[0]
+    if len(out.shape) < 4:
+        return False
+    if op.op in _MAKERS_OF_IMAGES and out.shape[1] in (3, 4) and prod(out.shape[2:]) > 1:
+        row[COLUMN["image/out"]] += out.elements / 1e6
+    if not (op.op in _AFFINE and len(op.inputs) == 1 and graph.values[op.inputs[0]].shape == out.shape and out.shape[1] == CHANNELS):
+        return False
+    if not any(w.elements == CHANNELS for w in op.weights):
+        return False
+    row[COLUMN["image"]] += out.elements / 2e6
+    return True
 
 
 def _is_scalar(op: Operator) -> bool:
     """Whether an operator scales or shifts its one input by a single number."""
-    return op.op in ("Mul", "Add", "Sub", "Div") and len(op.inputs) == 1 and not any(w.elements > 1 for w in op.weights)
+    return op.op in _AFFINE and len(op.inputs) == 1 and not any(w.elements > 1 for w in op.weights)
 
 
 def _up(size: int, multiple: int) -> int:
@@ -362,7 +372,7 @@ def _count(row: Floats, graph: Graph, op: Operator, near_attention: set[str]) ->
     elif category == "quantize":
         add("affine", n_out)
         add("n/elementwise", 1)
-    else:  # exotic and unknown
+    else:  # exotic
         add("exotic", n_in + n_out)
         add("n/exotic", 1)
 

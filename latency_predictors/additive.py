@@ -8,6 +8,7 @@ channels, few positions, attention's layout: `latency_predictors._quantities`).
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -23,7 +24,7 @@ from latency_predictors._operator_counts import Kind, kind_of
 from latency_predictors._quantities import QUANTITIES, quantities_of
 from nas.devices.predictor import Estimate, Estimates, Floats, OperatorLatency, Predictor, Sample, Segments, fitted_key, predictors
 from nas.devices.profile import PrecisionProfile, Profile
-from nas.errors import ArtifactError, UsageError
+from nas.errors import ArtifactError, GraphError, UsageError
 from nas.graphs.graph import Graph, Operator
 from nas.graphs.operators import spec_of
 from nas.graphs.passes import normalise
@@ -117,6 +118,8 @@ def _rows(graph: Graph) -> tuple[tuple[str, ...], tuple[str, ...], Floats]:
     fine = quantities_of(compiled, normalise)
     rows = np.zeros((len(compiled.operators), len(COLUMNS)))
     for at, op in enumerate(compiled.operators):
+        if op.category == "unknown":
+            continue
         for name, value in _row(compiled, op).items():
             rows[at, _AT[name]] += value
     rows[:, len(COARSE) :] = fine.rows
@@ -342,9 +345,16 @@ def priced(
         at: Of the device.
         confidence: Nominal coverage that `width` has.
     """
-    names, ops, rows = counted
+    absent = {*graph.unknown, *at.unsupported_ops}
+    runs = np.array([op not in absent for op in counted[1]], dtype=bool)
+    names, ops = (tuple(itertools.compress(each, runs)) for each in counted[:2])
+    rows = counted[2][runs]
     parts, total = rows @ prices.prices_ms, rows.sum(axis=0)
     latency = float(total @ prices.prices_ms)
+    if not latency > 0:
+        raise GraphError(
+            f"estimate {graph.name}: no operator has a price there, got {', '.join(sorted(set(counted[1]))) or 'none'}."
+        )
     beyond = reasons_beyond(prices, total, latency, columns)
     factor = math.exp(width * (BEYOND if beyond else 1))
     return Estimate(
@@ -352,7 +362,7 @@ def priced(
         latency / factor,
         latency * factor,
         confidence,
-        unsupported=tuple(sorted({*graph.unknown, *(set(at.unsupported_ops) & {op.op for op in graph.operators})})),
+        unsupported=tuple(sorted(absent & {*graph.unknown, *counted[1]})),
         extrapolated=beyond,
         operators=tuple(OperatorLatency(name, op, float(ms)) for name, op, ms in zip(names, ops, parts, strict=True)),
     )

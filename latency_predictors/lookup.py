@@ -177,8 +177,8 @@ class _Priced:
     def __init__(self, table: Table, found: Catalogue, forbidden: frozenset[str]) -> None:
         self.table, self.found, self.counts = table, found, found.counts[table.runtime]
         priced = [table.price_ms(kind) for kind in found.kinds]
-        self.prices: Floats = np.array([ms or 0.0 for ms in priced])
         self.unknown = [kind.family if ms is None or kind.family in forbidden else "" for kind, ms in zip(found.kinds, priced, strict=True)]
+        self.prices: Floats = np.array([0.0 if name else ms or 0.0 for name, ms in zip(self.unknown, priced, strict=True)])
         self.entered = np.array([(kind.family, kind.shape) in table.entries_ms for kind in found.kinds], dtype=bool)
         self.sums: Floats = table.start_ms + self.counts @ self.prices
         low, high = table.range_ms

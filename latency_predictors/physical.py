@@ -17,6 +17,7 @@ split and jackknife+ conformal prediction (Barber et al. 2021) with normalised s
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -44,6 +45,7 @@ _SCALE_TRUST = 25.0  # residuals of the pool that a device's own interval scale 
 _SEEN_SHARE = 0.01  # of a network's latency, for a kind of work to count as seen in it
 _UNSEEN_SHARE = 0.05  # of a candidate's latency in unseen kinds, to call it extrapolated
 _CHUNK = 4096
+_OTHER_FORM = "/other form"
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +131,7 @@ class _Prices:
         row = len(self._unknown)
         if row == len(self._matrix):
             self._matrix = np.concatenate([self._matrix, np.zeros_like(self._matrix)])
-        self._matrix[row] = counted.total @ self.table
+        self._matrix[row] = counted.rows[counted.runnable(forbidden)].sum(axis=0) @ self.table
         self._unknown.append(bool(counted.unknown) or not forbidden.isdisjoint(counted.ops))
         self._fixed.append(_fixes(segment))
         self._rows[id(segment)] = (segment, row)
@@ -235,6 +237,7 @@ class Physical(Predictor):
     """
 
     prices_mixed: ClassVar[bool] = True
+    normalises_images: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -286,7 +289,15 @@ class Physical(Predictor):
             if np.isfinite(log_ms):
                 width = factor * np.sqrt(pool.base_sd**2 + spread**2)
                 measured, predicted = float(np.exp(log_ms)), float(np.exp(log_ms - residual))
-                found.append((name, measured, predicted, predicted * float(np.exp(-width)), predicted * float(np.exp(width))))
+                found.append(
+                    (
+                        name.removesuffix(_OTHER_FORM),
+                        measured,
+                        predicted,
+                        predicted * float(np.exp(-width)),
+                        predicted * float(np.exp(width)),
+                    )
+                )
         return found
 
     def choose_informative(self, candidates: Mapping[str, Graph], profile: Profile, precision: str, count: int) -> list[str]:
@@ -343,7 +354,9 @@ class Physical(Predictor):
         at = [fixed or precision for fixed in counted.precisions]
         prices = {p: self.prices(profile, p) for p in dict.fromkeys(at or [precision])}
         mixture = _Mixture(prices, 1, self.members)
-        rows = {p: counted.rows[[a == p for a in at]].sum(axis=0) for p in prices}
+        forbidden = {p: profile.at(p).unsupported_ops for p in prices}
+        runs = np.any([counted.runnable(forbidden[p]) & np.array([a == p for a in at], dtype=bool) for p in prices], axis=0)
+        rows = {p: counted.rows[runs & np.array([a == p for a in at], dtype=bool)].sum(axis=0) for p in prices}
         for p, row in rows.items():
             mixture.add(0, p, row @ prices[p].table)
         borders = [(counted.names[i], mixture.add_border(0, at[i], at[j], shape)[1]) for i, j, shape in counted.borders if at[i] != at[j]]
@@ -354,13 +367,12 @@ class Physical(Predictor):
         def share_ms(price: Floats) -> float:
             return central * float((price / members).mean())
 
-        operators = zip(counted.names, counted.ops, counted.rows, at, strict=True)
+        operators = zip(*(itertools.compress(each, runs) for each in (counted.names, counted.ops, counted.rows, at)), strict=True)
         breakdown = (
             OperatorLatency("launch", "Launch", share_ms(prices[dearest].launch)),
             *(OperatorLatency(name, op, share_ms(row @ prices[p].unit)) for name, op, row, p in operators),
             *(OperatorLatency(f"{name}.requantise", "QuantizeLinear", share_ms(price[:-1])) for name, price in borders),
         )
-        forbidden = {p: profile.at(p).unsupported_ops for p in prices}
         return Estimate(
             latency_ms=central,
             lower_ms=lower,
@@ -551,7 +563,13 @@ def timings_of(samples: Sequence[Sample], minimum: int = MIN_NETWORKS) -> Timing
 
 
 def merge(held: Timings, added: Timings) -> Timings:
-    """Return both; what `added` says of a device and network replaces what `held` says."""
+    """Return both; what `added` says of a device and network replaces what `held` says.
+
+    A network that does other work in `added` than in `held`, as one that a table times with the normalisation of its image, is another one.
+    """
+    known = dict(zip(held.networks, held.totals, strict=True))
+    same = [n not in known or np.allclose(known[n], row, rtol=1e-4, atol=1e-6) for n, row in zip(added.networks, added.totals, strict=True)]
+    added = replace(added, networks=tuple(n if alike else n + _OTHER_FORM for n, alike in zip(added.networks, same, strict=True)))
     networks, devices = tuple(dict.fromkeys([*held.networks, *added.networks])), tuple(dict.fromkeys([*held.devices, *added.devices]))
     log_ms = np.full((len(devices), len(networks)), np.nan)
     trust = np.ones_like(log_ms)

@@ -705,11 +705,12 @@ def _shares(graph: Graph, latency_ms: float) -> tuple[OperatorLatency, ...]:
     found = catalogue([[("graph", graph)]])
     totals = np.maximum(found.counts[0] @ found.quantities(), 1e-9)[0, :3]
     shares = []
-    for op in graph.operators:
+    known = [op for op in graph.operators if op.category != "unknown"]
+    for op in known:
         kind = kind_of(graph, op)
         shares.append(float((np.array([1, kind.macs, kind.activation_bytes]) / totals).mean()))
     whole = sum(shares) or 1.0
-    return tuple(OperatorLatency(op.name, op.op, latency_ms * s / whole) for op, s in zip(graph.operators, shares, strict=True))
+    return tuple(OperatorLatency(op.name, op.op, latency_ms * s / whole) for op, s in zip(known, shares, strict=True))
 
 
 class FewShotTransfer:

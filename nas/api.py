@@ -13,7 +13,7 @@ Example::
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -170,6 +170,8 @@ def predict(
     precision: str | None = None,
     resolution: str | int | None = None,
     input_shape: Sequence[int] | None = None,
+    input_shapes: Mapping[str, tuple[int, ...]] | None = None,
+    dims: Mapping[str, int] | None = None,
     confidence: float = 0.9,
 ) -> Estimate:
     """Estimate how long a network takes on a device; the device's own timing is given where there is one.
@@ -180,6 +182,8 @@ def predict(
         precision: For what the network leaves open; None for the device's own.
         resolution: Of an architecture's input: 224, or ``192x256``.
         input_shape: Of a module's input, batch first: ``(1, 3, 224, 224)``.
+        input_shapes: Of a model file's inputs by name, for sizes that it leaves open or to replace.
+        dims: Values of a model file's symbolic sizes by name.
         confidence: Nominal coverage of the interval, 0.5 to 0.99.
 
     Raises:
@@ -190,11 +194,27 @@ def predict(
     from nas.runs.prediction import predict_network
 
     _check_confidence(confidence)
-    return predict_network(network, device, precision=precision, resolution=resolution, input_shape=input_shape, confidence=confidence)
+    return predict_network(
+        network,
+        device,
+        precision=precision,
+        resolution=resolution,
+        input_shape=input_shape,
+        input_shapes=input_shapes,
+        dims=dims,
+        confidence=confidence,
+    )
 
 
 def measure(
-    network: str | Path, device: str = "local-cpu", *, runner: str = "", threads: int = 1, resolution: str | int | None = None
+    network: str | Path,
+    device: str = "local-cpu",
+    *,
+    runner: str = "",
+    threads: int = 1,
+    resolution: str | int | None = None,
+    input_shapes: Mapping[str, tuple[int, ...]] | None = None,
+    dims: Mapping[str, int] | None = None,
 ) -> Measurement:
     """Time a network on this machine, or on any device that a command can reach.
 
@@ -204,14 +224,18 @@ def measure(
         runner: Command that times ``{onnx}`` and prints milliseconds.
         threads: Of ONNX Runtime, each bound to a processor.
         resolution: Of an architecture's input.
+        input_shapes: Of a model file's inputs by name, where it leaves sizes open.
+        dims: Values of a model file's symbolic sizes by name.
 
     Raises:
-        UsageError: A device that cannot be measured from here.
+        UsageError: A device that cannot be measured from here, or open sizes that nobody gave.
         MeasurementError: No usable timing.
     """
     from nas.runs.prediction import measure_network
 
-    return measure_network(str(network), device, runner=runner, threads=threads, resolution=resolution)
+    return measure_network(
+        str(network), device, runner=runner, threads=threads, resolution=resolution, input_shapes=input_shapes or {}, dims=dims or {}
+    )
 
 
 def train(

@@ -403,8 +403,8 @@ class Estimate(Record):
         precision: At which it runs; ``mixed`` where its operators differ.
         runtime: Of the profile.
         quantity: ``latency``, or ``reciprocal_throughput``.
-        batch: Pictures a run.
-        latency_ms: Central value, a picture.
+        batch: Pictures a run: the network's own where it has one, else the profile's.
+        latency_ms: Central value of a run; of a picture where the quantity is ``reciprocal_throughput``.
         lower_ms: Lower end of the interval.
         upper_ms: Upper end.
         confidence: Nominal coverage of the interval.
@@ -412,7 +412,12 @@ class Estimate(Record):
         extrapolated: Whether the model left what it was calibrated on.
         extrapolated_why: In words.
         unsupported: Operators that the device or its model lacks; the figures leave them out.
-        macs: Multiply-adds of one picture.
+        unchecked: Operators of which no source says whether the device has them; the figures hold them.
+        precisions: Operators by the precision at which they run.
+        input_normalisation_ms: What normalising its images would add, as the networks of the device's tables do; None where they do not.
+        input_normalised: Whether the figures hold that: those of a published network do, those of a file or an architecture do not.
+        notices: What reading the network left out or took for granted.
+        macs: Multiply-adds of a run.
         params: Parameters.
         operators: The breakdown of the model's estimate.
         repeats_within_pct: Median difference of two measurements there, for a measured latency.
@@ -433,6 +438,11 @@ class Estimate(Record):
     extrapolated: bool
     extrapolated_why: tuple[str, ...]
     unsupported: tuple[str, ...]
+    unchecked: tuple[str, ...] = ()
+    precisions: Mapping[str, int] = {}
+    input_normalisation_ms: float | None = None
+    input_normalised: bool = False
+    notices: tuple[str, ...] = ()
     macs: int
     params: int
     operators: tuple[OperatorShare, ...]

@@ -171,8 +171,8 @@ def main() -> None:
             if row.batch > largest.batch:
                 heads[row.device] = row
         fit = {device: found for device, found in timed.items() if len(found) >= FEWEST}
-        load = workloads.load_as_written if MODELS[table][1].as_written else workloads.load
-        graphs = {name: load(name) for found in fit.values() for name in found}
+        form = MODELS[table][1].form_timed
+        graphs = {name: form(name) or workloads.load(name) for found in fit.values() for name in found}
         samples = [
             Sample(graphs[name], heads[device].precision, ms, name, device, workloads.describe(name).family)
             for device, found in fit.items()

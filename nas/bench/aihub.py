@@ -19,7 +19,8 @@ from nas.bench import super_resolution
 from nas.bench.aihub_jobs import BOARDS_FILE, PRECISIONS, Board, Job, read_boards, read_jobs, slug
 from nas.devices.predictor import Sample
 from nas.errors import DataError, GraphError, UnknownNameError, UsageError, did_you_mean
-from nas.graphs.graph import Graph, Operator, Weight
+from nas.graphs.graph import Graph
+from nas.graphs.images import with_normalisation
 from nas.graphs.operators import Shape, spec_of
 
 RUNTIMES = {"qnn": ("qnn_dlc", "qnn"), "tflite": ("tflite",)}
@@ -340,7 +341,8 @@ def graphs_of(models: Sequence[Mapping[str, str]], folder: Path | None = None) -
     for name in super_resolution.NETWORKS:
         graphs.setdefault(name, super_resolution.load(name))
         families.setdefault(name, "super_resolution")
-    return {name: prepared(graph) if name in PREPARED else graph for name, graph in graphs.items()}, families, missing
+    timed = {name: graph if name in PREPARED else with_normalisation(graph) for name, graph in graphs.items()}
+    return timed, families, missing
 
 
 def resized(graph: Graph, shape: Shape) -> Graph | None:
@@ -365,14 +367,6 @@ def resized(graph: Graph, shape: Shape) -> Graph | None:
             return None
         operators.append(replace(op, outputs=(replace(output, shape=shapes[output.name]),)))
     return Graph((replace(graph.inputs[0], shape=shape),), tuple(operators), graph.outputs, graph.name, graph.notices)
-
-
-def prepared(graph: Graph) -> Graph:
-    """Return a graph that says of its images that they arrive normalised: each is scaled by one number, which costs nothing."""
-    scaled = {value.name: replace(value, name=f"{value.name}/prepared") for value in graph.inputs if len(value.shape) > 3}
-    scalings = [Operator(to.name, "Mul", (name,), (to,), (Weight((1,), parameter=False),)) for name, to in scaled.items()]
-    moved = [replace(op, inputs=tuple(scaled[i].name if i in scaled else i for i in op.inputs)) for op in graph.operators]
-    return Graph(graph.inputs, (*scalings, *moved), graph.outputs, graph.name, graph.notices)
 
 
 def _family_of(name: str) -> str:

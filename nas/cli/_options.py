@@ -34,6 +34,15 @@ StudyName = Annotated[str, typer.Option("--study", help="Name of the study in th
 StorageTimeout = Annotated[
     float, typer.Option("--storage-timeout", min=0, help="How long the storage may be away, or its lock held, in seconds.", metavar="S")
 ]
+InputShapes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input-shape", help="Sizes of a model file's input: NAME:1x3x320x320; may be given several times.", metavar="NAME:1x3x320x320"
+    ),
+]
+Dims = Annotated[
+    list[str] | None, typer.Option("--dim", help="A symbolic size of a model file: batch=1; may be given several times.", metavar="NAME=N")
+]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="All randomness comes from it.")]
 
 
@@ -50,6 +59,23 @@ def write(result: Any, form: str, render: Callable[[Any], None]) -> None:
 def plain(result: Any) -> Any:
     """Return a record's dump; other data as they are."""
     return result.dump() if hasattr(result, "dump") else result
+
+
+def sizes(input_shape: list[str] | None, dim: list[str] | None) -> dict[str, Any]:
+    """Return ``input_shapes`` and ``dims`` as the interface takes them.
+
+    Raises:
+        UsageError: One cannot be read, or a name is given twice.
+    """
+    from nas.errors import UsageError
+    from nas.units import parse_dim, parse_input_shape
+
+    shapes, dims = [parse_input_shape(text) for text in input_shape or ()], [parse_dim(text) for text in dim or ()]
+    for option, pairs in (("input-shape", shapes), ("dim", dims)):
+        names = [name for name, _ in pairs]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise UsageError(f"--{option}: given twice, got {twice[0]!r}. Do this: give each name once.")
+    return {"input_shapes": dict(shapes), "dims": dict(dims)}
 
 
 @contextmanager

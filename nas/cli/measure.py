@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nas.cli._options import Format, write
+from nas.cli._options import Dims, Format, InputShapes, sizes, write
 
 if TYPE_CHECKING:
     from nas.results import Measurement
@@ -24,12 +24,14 @@ def command(
     ] = "",
     threads: Annotated[int, typer.Option(min=1, help="Threads of ONNX Runtime, each bound to a processor.")] = 1,
     resolution: Annotated[str | None, typer.Option(help="Input of an architecture, 224 or 192x256.")] = None,
+    input_shape: InputShapes = None,
+    dim: Dims = None,
     form: Format = "table",
 ) -> None:
     """Time a network on this machine, or on any device that a command can reach; weights are random unless a file brings them."""
     from nas import api
 
-    write(api.measure(subject, device, runner=runner, threads=threads, resolution=resolution), form, _print)
+    write(api.measure(subject, device, runner=runner, threads=threads, resolution=resolution, **sizes(input_shape, dim)), form, _print)
 
 
 def _print(result: Measurement) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nas.cli._options import Confidence, Device, Format, Precision, write
+from nas.cli._options import Confidence, Devices, Dims, Format, InputShapes, Precision, sizes, write
 
 if TYPE_CHECKING:
     from nas.results import Estimate
@@ -16,23 +16,34 @@ def command(
     network: Annotated[
         str, typer.Argument(help="ARCH.json, MODEL.onnx or the name of a published network.", metavar="ARCH.json|MODEL.onnx|REFERENCE")
     ],
-    device: Device,
+    device: Devices,
     precision: Precision = None,
     breakdown: Annotated[bool, typer.Option("--breakdown", help="Show the share of every operator.")] = False,
     resolution: Annotated[str | None, typer.Option("--resolution", help="Of an architecture's input: 224 or 192x256.")] = None,
+    input_shape: InputShapes = None,
+    dim: Dims = None,
     confidence: Confidence = 0.9,
     form: Format = "table",
 ) -> None:
     """Estimate how long a network takes on a device, with an interval; a device's own timing is shown where there is one."""
     from nas import api
 
-    result = api.predict(network, device, precision=precision, resolution=resolution, confidence=confidence)
-    write(result, form, lambda found: _print(found, breakdown))
+    given = sizes(input_shape, dim)
+    found = [
+        api.predict(network, name, precision=precision, resolution=resolution, confidence=confidence, **given)
+        for name in dict.fromkeys(device)
+    ]
+
+    def show(_: object) -> None:
+        for result in found:
+            _print(result, breakdown)
+
+    write(found if len(found) > 1 else found[0], form, show)
 
 
 def _print(result: Estimate, breakdown: bool) -> None:
     from nas.devices.predictor import TYPICAL_REPEATS_PCT
-    from nas.report.tables import print_lines, print_table
+    from nas.report.tables import print_lines
 
     what = "latency" if result.quantity == "latency" else "time a frame at full load (throughput, not latency)"
     spread = f"{result.lower_ms:.3g}–{result.upper_ms:.3g} ms at {100 * result.confidence:.0f} %"
@@ -43,12 +54,33 @@ def _print(result: Estimate, breakdown: bool) -> None:
             print_lines([f"repeats on this device are not known: {TYPICAL_REPEATS_PCT:g} % is taken for the usual difference of two"])
         print_lines([f"the model alone would say {model.latency_ms:.3g} ms, {model.lower_ms:.3g}–{model.upper_ms:.3g} ms"])
     print_lines([f"{result.macs / 1e6:,.0f} MMACs, {result.params / 1e6:.2f} M parameters"])
+    print_lines(_remarks(result))
+    if breakdown:
+        _print_breakdown(result)
+
+
+def _remarks(result: Estimate) -> list[str]:
+    """Return what must be known of the figures, a line each."""
+    lines = []
+    if len(result.precisions) > 1:
+        lines.append("operators " + ", ".join(f"at {precision}: {count}" for precision, count in result.precisions.items()))
+    if added := result.input_normalisation_ms:
+        said = (
+            "is in these figures" if result.input_normalised else "is not in these figures, which are those of the network as it is given"
+        )
+        lines.append(f"the device's tables time networks that normalise their image: {added:.3g} ms, which {said}")
     if result.unsupported:
-        print_lines([f"NOT counted, as the device or its model lacks them: {', '.join(result.unsupported)}"])
+        lines.append(f"NOT in these figures, as the device or its model lacks them: {', '.join(result.unsupported)}")
+    if result.unchecked:
+        lines.append(f"unknown on this device, priced all the same: {', '.join(result.unchecked)}")
     if result.extrapolated:
-        print_lines([f"outside what was calibrated: {'; '.join(result.extrapolated_why)}"])
-    if not breakdown:
-        return
+        lines.append(f"outside what was calibrated: {'; '.join(result.extrapolated_why)}")
+    return lines + list(result.notices)
+
+
+def _print_breakdown(result: Estimate) -> None:
+    from nas.report.tables import print_table
+
     total = sum(op.latency_ms for op in result.operators) or 1.0
     kinds: dict[str, list[float]] = {}
     for op in result.operators:

@@ -9,7 +9,7 @@ import shlex
 import statistics
 import subprocess
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -17,7 +17,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from nas.errors import MeasurementError, UsageError
+from nas.devices.model_inputs import fed, precision_of_file
+from nas.errors import MeasurementError, NasError, UsageError, one_line
 from nas.graphs.graph import Graph
 
 LocalDevice = Literal["local-cpu", "local-cuda"]
@@ -89,21 +90,31 @@ def trusted(measurement: Measurement) -> Measurement:
     return measurement
 
 
-def measure_onnx(path: Path, device: LocalDevice = "local-cpu", *, threads: int = 1, most_s: float = 20.0) -> Measurement:
+def measure_onnx(
+    path: Path,
+    device: LocalDevice = "local-cpu",
+    *,
+    threads: int = 1,
+    most_s: float = 20.0,
+    input_shapes: Mapping[str, tuple[int, ...]] | None = None,
+    dims: Mapping[str, int] | None = None,
+) -> Measurement:
     """Time an ``.onnx`` file under ONNX Runtime on this machine.
 
     Args:
-        path: The file; inputs are filled with seeded normal numbers.
+        path: The file; inputs are filled with seeded numbers (`nas.devices.model_inputs.fed`).
         device: Processor or NVIDIA GPU.
         threads: Intra-operator threads, each bound to a processor of its own.
         most_s: Stop sampling after so many seconds (at least five samples are taken).
+        input_shapes: Of inputs by name, where the file leaves sizes open.
+        dims: Symbolic sizes by name; a leading size that is open still is 1.
 
     Raises:
         UsageError: More threads than processors.
         MeasurementError: ONNX Runtime cannot run the file on this device, or the spread is absurd.
     """
     with _bound_to(_processors(threads)) as pinned:
-        run, precision, runtime = _opened(path, device, threads)
+        run, precision, runtime = _opened(path, device, threads, input_shapes, dims)
         samples = _run_guarded(lambda: _sampled(run, most_s), path, device)
     return trusted(Measurement(device, precision, tuple(samples), runtime, threads, pinned))
 
@@ -146,7 +157,13 @@ def _processors(threads: int) -> list[int]:
     return processors[:threads]
 
 
-def _opened(path: Path, device: LocalDevice, threads: int) -> tuple[Callable[[], object], str, str]:
+def _opened(
+    path: Path,
+    device: LocalDevice,
+    threads: int,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    dims: Mapping[str, int] | None = None,
+) -> tuple[Callable[[], object], str, str]:
     """Return a run of a file with seeded inputs, its precision, and the runtime with its version."""
     import onnxruntime
 
@@ -159,16 +176,18 @@ def _opened(path: Path, device: LocalDevice, threads: int) -> tuple[Callable[[],
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 3
     session = _run_guarded(lambda: onnxruntime.InferenceSession(str(path), options, providers=[provider]), path, device)
-    feed = _run_guarded(lambda: {value.name: _filled(value) for value in session.get_inputs()}, path, device)
+    feed = _run_guarded(lambda: fed(session.get_inputs(), shapes or {}, dims or {}), path, device)
     runtime = f"onnxruntime-{'cpu' if device == 'local-cpu' else 'cuda'} {onnxruntime.__version__}"
-    return lambda: session.run(None, feed), _precision_of(session), runtime
+    return lambda: session.run(None, feed), precision_of_file(path), runtime
 
 
 def _run_guarded(call: Callable[[], Any], path: Path, device: str) -> Any:
     try:
         return call()
+    except NasError:
+        raise
     except Exception as error:  # noqa: BLE001 - the runtime's own exceptions have no common base but this one
-        reason = str(error).strip().splitlines()[0]
+        reason = one_line(str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__)
         raise MeasurementError(f"measure: ONNX Runtime cannot run {path.name} on {device} ({reason}).") from None
 
 
@@ -200,20 +219,6 @@ class _bound_to:  # noqa: N801 - a context manager, read as a phrase
     def __exit__(self, *_: object) -> None:
         if hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(0, self.before)
-
-
-_NUMPY = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64, "tensor(int64)": np.int64}
-
-
-def _filled(value: Any) -> Any:
-    if value.type not in _NUMPY or not all(isinstance(size, int) for size in value.shape):
-        raise ValueError(f"input {value.name!r} is {value.type} of shape {value.shape}; expected static shapes and floats")
-    rng = np.random.default_rng(0)
-    return rng.standard_normal(value.shape).astype(_NUMPY[value.type])
-
-
-def _precision_of(session: Any) -> str:
-    return "fp16" if session.get_inputs()[0].type == "tensor(float16)" else "fp32"
 
 
 def _sampled(run: Callable[[], object], most_s: float) -> list[float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from nas.devices.device_folder import checked_name, write_whole
 from nas.devices.predictor import Predictor, Sample, load_predictor
 from nas.devices.profile import FitQuality, Origin, PrecisionProfile, Profile, config_home, find_profile, profile_files, read_profile
 from nas.devices.scores import Prediction, score
+from nas.devices.timings import UserTiming, read_timings
 from nas.errors import UsageError
 from nas.results import Calibrated
 from nas.spaces.network import Network, load_network
@@ -23,21 +23,13 @@ from nas.units import PRECISIONS
 MIN_NETWORKS = 3
 """Timings of fewer networks say nothing about the next one."""
 
-_REPEAT_RATIO = 1.3
 _BROKEN_LOG = 0.7
 _BROKEN_MADS = 5.0
 _MOST_BROKEN = 0.3
 _REFUSED_MEDIAN_PCT = 40.0
 _LOOSENESS = (1.0, 3.0)
-
-
-@dataclass(frozen=True, slots=True)
-class UserTiming:
-    """One line of a user's file, repeats merged by their median."""
-
-    subject: str
-    precision: str
-    latency_ms: float
+_OTHER_UNIT = 100.0
+"""A device this much faster or slower than a related one was timed in another unit."""
 
 
 @dataclass(frozen=True)
@@ -57,45 +49,6 @@ class Calibration:
     broken: tuple[str, ...]
 
 
-def read_timings(path: Path, default_precision: str) -> list[UserTiming]:
-    """Read ``network,latency_ms[,precision]``; a network is a published name, an ``.onnx`` or an architecture file.
-
-    Raises:
-        UsageError: Not such a file, a latency that is no positive number, or repeats that contradict each other; all faults in one line.
-    """
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            columns = set(reader.fieldnames or ())
-            rows = list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"timings {path}: cannot be read ({getattr(error, 'strerror', None) or error}).") from None
-    if not {"network", "latency_ms"} <= columns:
-        raise UsageError(f"timings {path}: columns are missing, got {sorted(columns)}. Expected network,latency_ms[,precision].")
-    faults: list[str] = []
-    found: dict[tuple[str, str], list[float]] = {}
-    for line, row in enumerate(rows, 2):
-        name, precision = (row["network"] or "").strip(), (row.get("precision") or default_precision).strip()
-        try:
-            latency_ms = float(row["latency_ms"])
-        except (TypeError, ValueError):
-            latency_ms = math.nan
-        if not name:
-            faults.append(f"line {line} names no network")
-        elif not (math.isfinite(latency_ms) and latency_ms > 0):
-            faults.append(f"line {line} ({name}) has no positive latency, got {row['latency_ms']!r}")
-        elif precision not in PRECISIONS:
-            faults.append(f"line {line} ({name}) has an unknown precision, got {precision!r}")
-        else:
-            found.setdefault((name, precision), []).append(latency_ms)
-    for (name, precision), values in found.items():
-        if max(values) > _REPEAT_RATIO * min(values):
-            faults.append(f"repeats of {name} at {precision} contradict each other, got {min(values):g} to {max(values):g} ms")
-    if faults:
-        raise UsageError(f"timings {path}: {'; '.join(faults)}.")
-    return [UserTiming(name, precision, median(values)) for (name, precision), values in found.items()]
-
-
 def calibrate(name: str, timings: Sequence[UserTiming], base: Profile, predictor: Predictor, source: str, folder: Path) -> Calibration:
     """Fit a new device to a user's timings, with all devices that `predictor` knows as the prior.
 
@@ -111,9 +64,10 @@ def calibrate(name: str, timings: Sequence[UserTiming], base: Profile, predictor
         folder: Where relative paths of networks start.
 
     Raises:
-        UsageError: Too few timings, too many broken ones, or a device that the prior does not fit at all.
+        UsageError: Too few timings, too many broken ones, latencies in another unit, or a device that the prior does not fit at all.
     """
     networks = {t.subject: _load(t.subject, folder) for t in timings}
+    _check_unit(name, timings, networks, base, predictor)
     broken: list[str] = []
     predictions: dict[str, Sequence[Prediction]] = {}
     precisions: dict[Any, PrecisionProfile] = {}
@@ -163,6 +117,7 @@ def calibrate(name: str, timings: Sequence[UserTiming], base: Profile, predictor
         quantity=base.quantity,
         batch=base.batch,
         runtime=base.runtime,
+        operators=base.operators,
         compiled=base.compiled,
         default_precision=base.default_precision if base.default_precision in precisions else next(iter(precisions)),
         precisions=precisions,
@@ -202,6 +157,23 @@ def _load(subject: str, folder: Path) -> Network:
 
 def _sample(device: str, timing: UserTiming, network: Network) -> Sample:
     return Sample(network.graph, timing.precision, timing.latency_ms, network.timed_as or timing.subject, device)
+
+
+def _check_unit(name: str, timings: Sequence[UserTiming], networks: Mapping[str, Network], base: Profile, predictor: Predictor) -> None:
+    """Refuse latencies that cannot be milliseconds: in the middle a hundred times off what the related device needs."""
+    ratios = []
+    for timing in timings:
+        precision = timing.precision if timing.precision in base.precisions else base.default_precision
+        expected = predictor.estimate(networks[timing.subject].graph, base, precision).latency_ms
+        ratios.append((timing.latency_ms / expected, timing, expected))
+    ratios.sort(key=lambda row: row[0])
+    ratio, timing, expected = ratios[len(ratios) // 2]
+    if not 1 / _OTHER_UNIT <= ratio <= _OTHER_UNIT:
+        unit = "seconds" if ratio < 1 else "microseconds"
+        raise UsageError(
+            f"calibrate {name}: the latencies look like {unit}, got {timing.latency_ms:g} for {timing.subject}, where {base.name} needs about "
+            f"{expected:.3g} ms. Expected milliseconds. Do this: convert them, or name a --base that is nearer."
+        )
 
 
 def _check_count(name: str, precision: str, count: int, why: str) -> None:

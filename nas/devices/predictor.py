@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import NormalDist
@@ -18,6 +19,7 @@ from nas.devices.profile import PrecisionProfile, Profile
 from nas.errors import UsageError, did_you_mean
 from nas.graphs import workloads
 from nas.graphs.graph import Graph, join
+from nas.graphs.images import with_normalisation
 from nas.registry import Registry
 
 Basis = Literal["measured", "estimated"]
@@ -52,8 +54,8 @@ class Estimate:
         upper_ms: Upper end; budgets are judged by it.
         confidence: Nominal coverage of the interval.
         basis: ``measured`` only where the numbers are a device's own timing.
-        unsupported: Operators that the device or the predictor cannot run or price; the estimate leaves them out, so a
-            search treats such a graph as infeasible and a person is told.
+        unsupported: Operators that the device or the predictor cannot run or price, by kind; the estimate and its breakdown leave them
+            out, so a search treats such a graph as infeasible and a person is told.
         extrapolated: What lies outside the calibrated range, in words; empty where nothing does.
         operators: Breakdown; sums to `latency_ms` where the predictor is additive.
     """
@@ -82,6 +84,33 @@ def measured(at: PrecisionProfile, network: str, confidence: float = 0.9) -> Est
     typical = at.repeats_within_pct or TYPICAL_REPEATS_PCT
     spread = 1 + typical / 100 * math.exp(_REPEATS_SPREAD * NormalDist().inv_cdf(confidence))
     return Estimate(latency_ms, latency_ms / spread, latency_ms * spread, confidence, "measured")
+
+
+def batch_of(graph: Graph) -> int:
+    """Return the pictures a run that a graph fixes: the first size of all its inputs with four axes or more, 1 where they differ."""
+    sizes = {value.shape[0] for value in graph.inputs if len(value.shape) > 3}
+    return next(iter(sizes)) if len(sizes) == 1 else 1
+
+
+def for_batch(estimate: Estimate, graph: Graph, profile: Profile) -> Estimate:
+    """Return the estimate of a graph at its own batch: of a run, or of a picture where the profile states throughput.
+
+    A batch of one is every graph's usual form, whatever batch the device was timed at. Work is proportional to any other batch; what a
+    device gains from sharing weights and starts among pictures is not known, so the estimate is called extrapolated.
+    """
+    batch = batch_of(graph)
+    if batch == 1:
+        return estimate
+    share = batch if profile.quantity == "reciprocal_throughput" else 1
+    why = () if batch == profile.batch else (f"batch {batch}: the device was timed at batch {profile.batch}, and the work is scaled",)
+    return replace(
+        estimate,
+        latency_ms=estimate.latency_ms / share,
+        lower_ms=estimate.lower_ms / share,
+        upper_ms=estimate.upper_ms / share,
+        extrapolated=(*estimate.extrapolated, *why),
+        operators=tuple(replace(op, latency_ms=op.latency_ms / share) for op in estimate.operators),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +161,11 @@ def fitted_key(predictor: str, fitted: Collection[tuple[str, str]], profile: Pro
     raise UsageError(f"{predictor}: nothing is fitted for {profile.name!r} at {precision!r}.{did_you_mean(profile.name, known)}")
 
 
+@lru_cache(maxsize=256)
+def _normalising(network: str) -> Graph:
+    return with_normalisation(workloads.load(network))
+
+
 class Predictor(ABC):
     """Estimates the latency of a graph on the device of a profile; sees nothing but these two.
 
@@ -140,14 +174,21 @@ class Predictor(ABC):
             ``precision`` then is that of the others. Where it is false, such a graph must not be given.
         as_written: Whether it is fitted to networks as their libraries build them, batch norms and branches unfused. A published network is
             priced in that form then; any other graph as it is given.
+        normalises_images: Whether it is fitted to tables whose networks normalise their images themselves, as AI Hub compiles classifiers.
+            A published network is priced with that; any other graph as it is given.
     """
 
     prices_mixed: ClassVar[bool] = False
     as_written: ClassVar[bool] = False
+    normalises_images: ClassVar[bool] = False
 
     def form_timed(self, network: str) -> Graph | None:
-        """Return a published network as its library builds it, where that is what this is fitted to; else None."""
-        return workloads.load_as_written(network) if self.as_written and network in workloads.names() else None
+        """Return a published network in the form in which this predictor's tables time it; None where that is how anyone would write it."""
+        if network not in workloads.names():
+            return None
+        if self.as_written:
+            return workloads.load_as_written(network)
+        return _normalising(network) if self.normalises_images else None
 
     @abstractmethod
     def fit(self, samples: Sequence[Sample], profiles: Sequence[Profile]) -> Predictor:

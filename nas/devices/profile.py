@@ -12,15 +12,21 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from nas.errors import NasError, UnknownNameError, UsageError, did_you_mean
+from nas.errors import NasError, UnknownNameError, UsageError, did_you_mean, one_line
+
+_MOST_FAULTS = 8
+"""Faults of a file that one line names."""
+
+if TYPE_CHECKING:
+    from nas.graphs.graph import Graph
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Percent = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -43,6 +49,9 @@ def _plain(name: str) -> str:
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+_File = TypeVar("_File", bound=_Strict)
 
 
 class Origin(_Strict):
@@ -68,6 +77,31 @@ class FitQuality(_Strict):
     spearman: float | None = None
 
 
+class Placement(_Strict):
+    """Which operators a runtime or a compiler has: one file for all devices that it serves, in ``hardware_profiles/operators/``.
+
+    Attributes:
+        title: Of the runtime.
+        sources: Where the facts come from, by the keys that the entries name.
+        supported: Operators that run, each with its source.
+        unsupported: Operators that do not run, each with its source; an operator in neither is unknown there.
+    """
+
+    title: str
+    sources: Mapping[str, Origin]
+    supported: Mapping[str, str] = Field(default_factory=dict)
+    unsupported: Mapping[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _each_has_a_source(self) -> Placement:
+        for op, source in (*self.supported.items(), *self.unsupported.items()):
+            if source not in self.sources:
+                raise ValueError(f"{op} names a source that is not there, got {source!r}")
+        if both := sorted(set(self.supported) & set(self.unsupported)):
+            raise ValueError(f"{both[0]} is both supported and unsupported")
+        return self
+
+
 class PrecisionProfile(_Strict):
     """What a device does at one precision.
 
@@ -82,6 +116,7 @@ class PrecisionProfile(_Strict):
         repeats_within_pct: Median spread of repeated measurements: no fit can be better.
         timings_ms: The device's own timings by reference network (``basis: measured``).
         unsupported_ops: Operators that this precision cannot run on the device.
+        supported_ops: Operators that it can; what is in neither is unknown there.
         notes: What a user must know before trusting a number.
     """
 
@@ -95,7 +130,13 @@ class PrecisionProfile(_Strict):
     repeats_within_pct: Percent | None = None
     timings_ms: Mapping[str, Positive] = Field(default_factory=dict)
     unsupported_ops: tuple[str, ...] = ()
+    supported_ops: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+    def unchecked(self, graph: Graph) -> tuple[str, ...]:
+        """Return the kinds of a graph's operators of which no source says whether the device has them, sorted."""
+        known = {*self.supported_ops, *self.unsupported_ops, *graph.unknown, "Constant", "Identity"}
+        return tuple(sorted({op.op for op in graph.operators} - known))
 
 
 class Profile(_Strict):
@@ -111,6 +152,7 @@ class Profile(_Strict):
         quantity: ``latency``, or ``reciprocal_throughput`` (milliseconds a frame at full load: not a latency).
         batch: Images a run.
         runtime: What executed the networks (``qnn``, ``tflite``, ``onnxruntime-cpu``, ``tensorrt``).
+        operators: File of the operators that this runtime has, in ``operators/`` beside the profiles; empty where no source says.
         compiled: Whether the runtime removes dead code and fuses; eager runtimes follow the graph as written.
         threads: CPU threads where that matters.
         on_chip_memory_mb: In 10⁶ bytes.
@@ -129,6 +171,7 @@ class Profile(_Strict):
     quantity: Literal["latency", "reciprocal_throughput"] = "latency"
     batch: Annotated[int, Field(ge=1)] = 1
     runtime: str
+    operators: Annotated[str, Field(pattern=r"^[a-z0-9-]*$")] = ""
     compiled: bool = True
     threads: Annotated[int, Field(ge=1)] | None = None
     on_chip_memory_mb: Positive | None = None
@@ -150,15 +193,30 @@ class Profile(_Strict):
             UsageError: The device does not have it.
         """
         wanted = precision or self.default_precision
-        for name, found in self.precisions.items():
-            if name == wanted:
-                return found
+        if (found := self._placed.get(wanted)) is not None:
+            return found
         raise UsageError(f"device {self.name}: has no precision {wanted!r}.{did_you_mean(wanted, self.precisions)}")
 
     @cached_property
+    def _placed(self) -> Mapping[str, PrecisionProfile]:
+        """What the device does by precision, with the operators that its runtime has; the profile's own word goes first."""
+        if not self.operators:
+            return {str(name): own for name, own in self.precisions.items()}
+        runtime = read_placement(self.operators)
+        found: dict[str, PrecisionProfile] = {}
+        for name, own in self.precisions.items():
+            lacks = [op for op in runtime.unsupported if op not in own.supported_ops]
+            has = [op for op in runtime.supported if op not in own.unsupported_ops]
+            found[name] = own.model_copy(
+                update={"unsupported_ops": (*own.unsupported_ops, *lacks), "supported_ops": (*own.supported_ops, *has)}
+            )
+        return found
+
+    @cached_property
     def hash(self) -> str:
-        """16 hex digits over everything in the profile; a run records it."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
+        """16 hex digits over everything in the profile and in the list of its runtime's operators; a run records it."""
+        text = self.model_dump_json() + (read_placement(self.operators).model_dump_json() if self.operators else "")
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def config_home() -> Path:
@@ -222,32 +280,64 @@ def find_profile(device: str | Path) -> Path:
     return files[text.lower()]
 
 
+@lru_cache(maxsize=64)
+def read_placement(name: str) -> Placement:
+    """Return the operators of a runtime by the name of its file.
+
+    Raises:
+        UnknownNameError: No such file.
+        UsageError: The file breaks the schema.
+    """
+    spec = find_spec("hardware_profiles")
+    rooms = [Path(root) for root in (spec.submodule_search_locations if spec else None) or ()] + [config_home() / "devices"]
+    files = {path.stem: path for room in rooms for path in sorted((room / "operators").glob("*.toml"))}
+    if name not in files:
+        raise UnknownNameError(
+            "operators", name, files, "A list of a runtime's operators is one file: hardware_profiles/operators/NAME.toml."
+        )
+    return _validated(Placement, files[name], "")
+
+
 def read_profile(path: Path) -> Profile:
     """Read and validate one file.
 
     Raises:
         UsageError: Missing, not TOML, an unknown key, a value out of range.
     """
+    return _validated(Profile, path, path.stem)
+
+
+def _validated(kind: type[_File], path: Path, name: str) -> _File:
     try:
         data: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UsageError(f"profile {path}: no such file.") from None
-    except (OSError, RecursionError) as error:
-        raise UsageError(f"profile {path}: cannot be read ({getattr(error, 'strerror', None) or 'nested too deeply'}).") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"profile {path}: not TOML ({error}).") from None
-    if data.get("name", path.stem) != path.stem:
-        raise UsageError(f"profile {path}: says another name than its file, got {data['name']!r}. Expected {path.stem!r}, or leave it out.")
+    except OSError as error:
+        raise UsageError(f"profile {path}: cannot be read ({error.strerror}).") from None
+    except RecursionError:
+        raise UsageError(f"profile {path}: cannot be read (nested too deeply).") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, ValueError) as error:
+        raise UsageError(f"profile {path}: not TOML ({one_line(error)}).") from None
+    if name and data.get("name", name) != name:
+        said = one_line(repr(data["name"]))
+        raise UsageError(f"profile {path}: says another name than its file, got {said}. Expected {name!r}, or leave it out.")
     try:
-        return Profile.model_validate({**data, "name": path.stem})
+        return kind.model_validate({**data, "name": name} if name else data)
     except ValidationError as error:
-        faults = "; ".join(_fault(dict(fault)) for fault in error.errors())
-        raise UsageError(f"profile {path}: {faults}.") from None
+        faults = [_fault(dict(fault)) for fault in error.errors()]
+        more = f"; and {len(faults) - _MOST_FAULTS} more" if len(faults) > _MOST_FAULTS else ""
+        raise UsageError(f"profile {path}: {'; '.join(faults[:_MOST_FAULTS])}{more}.") from None
 
 
 def _fault(fault: Mapping[str, Any]) -> str:
-    where = ".".join(map(str, fault["loc"])) or "profile"
+    where = one_line(".".join(map(str, fault["loc"])) or "profile")
     if fault["type"] == "extra_forbidden":
-        known = {*Profile.model_fields, *PrecisionProfile.model_fields, *FitQuality.model_fields, *Origin.model_fields}
+        known = {
+            *Profile.model_fields,
+            *PrecisionProfile.model_fields,
+            *FitQuality.model_fields,
+            *Origin.model_fields,
+            *Placement.model_fields,
+        }
         return f"{where}: unknown key.{did_you_mean(str(fault['loc'][-1]), known)}"
-    return f"{where}: {fault['msg'].lower()}, got {fault['input']!r}"
+    return f"{where}: {one_line(fault['msg']).lower()}, got {one_line(repr(fault['input']))}"

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from nas.devices.predictor import load_predictor, measured
-from nas.devices.profile import find_profile, load_profile
+from nas.devices.predictor import Predictor, batch_of, for_batch, load_predictor, measured
+from nas.devices.profile import Profile, find_profile, load_profile
 from nas.errors import ArtifactError, UsageError
 from nas.graphs.graph import Graph
+from nas.graphs.images import with_normalisation
+from nas.graphs.operators import Shape
 from nas.results import Estimate, Interval, Measurement, OperatorShare
 from nas.searching.judge import precision_of
 from nas.spaces.network import Network, load_network
-from nas.units import parse_resolution
+from nas.units import PRECISIONS, parse_resolution
 
 if TYPE_CHECKING:
     from torch import nn
@@ -29,28 +32,32 @@ def predict_network(
     precision: str | None = None,
     resolution: str | int | None = None,
     input_shape: Sequence[int] | None = None,
+    input_shapes: Mapping[str, Shape] | None = None,
+    dims: Mapping[str, int] | None = None,
     confidence: float = 0.9,
 ) -> Estimate:
     """Estimate how long a network takes on a device; see `nas.api.predict`."""
     profile = load_profile(device)
-    subject = _subject(network, resolution, input_shape)
-    fixed = {p for p in subject.graph.precisions if p}
-    chosen = precision or (next(iter(fixed)) if len(fixed) == 1 else profile.default_precision)
+    subject = _subject(network, resolution, input_shape, input_shapes or {}, dims or {})
+    graph = subject.graph
+    chosen = precision or _own_precision(graph) or profile.default_precision
     at = profile.at(chosen)
     predictor = load_predictor(profile, chosen, find_profile(device).parent)
+    fixed = {p for p in graph.precisions if p}
     if fixed - {chosen} and not predictor.prices_mixed:
         said = ", ".join(sorted(fixed))
         raise UsageError(f"predict {subject.name}: fixes {said}, and the latency model of {profile.name} prices one precision at a time.")
-    estimate = predictor.estimate(predictor.form_timed(subject.timed_as) or subject.graph, profile, chosen, confidence)
+    form = predictor.form_timed(subject.timed_as) or graph
+    estimate = for_batch(predictor.estimate(form, profile, chosen, confidence), graph, profile)
     timing = measured(at, subject.timed_as, confidence)
     shown = timing or estimate
     found = Estimate(
         network=subject.name,
         device=profile.name,
-        precision=precision_of([("", subject.graph)], chosen),
+        precision=precision_of([("", graph)], chosen) if _own_precision(graph) != chosen else chosen,
         runtime=profile.runtime,
         quantity=profile.quantity,
-        batch=profile.batch,
+        batch=batch_of(graph) if batch_of(graph) > 1 else profile.batch,
         latency_ms=shown.latency_ms,
         lower_ms=shown.lower_ms,
         upper_ms=shown.upper_ms,
@@ -59,8 +66,13 @@ def predict_network(
         extrapolated=bool(estimate.extrapolated),
         extrapolated_why=estimate.extrapolated,
         unsupported=estimate.unsupported,
-        macs=subject.graph.cost.macs,
-        params=subject.graph.cost.params,
+        unchecked=at.unchecked(graph),
+        precisions=_operators_at(graph, chosen),
+        input_normalisation_ms=_normalisation_ms(predictor, graph, profile, chosen),
+        input_normalised=form is not graph and predictor.normalises_images,
+        notices=graph.notices,
+        macs=graph.cost.macs,
+        params=graph.cost.params,
         operators=tuple(OperatorShare(name=op.name, op=op.op, latency_ms=op.latency_ms) for op in estimate.operators),
     )
     if timing is None:
@@ -69,11 +81,39 @@ def predict_network(
     return found.model_copy(update={"repeats_within_pct": at.repeats_within_pct, "estimated": alone})
 
 
-def _subject(network: str | Path | nn.Module | Graph, resolution: str | int | None, input_shape: Sequence[int] | None) -> Network:
+def _own_precision(graph: Graph) -> str | None:
+    """Return the precision that all operators that compute have of their own; what moves data follows them."""
+    own = {op.precision for op in graph.operators if op.category != "layout"}
+    return next(iter(own)) if len(own) == 1 else None
+
+
+def _operators_at(graph: Graph, chosen: str) -> dict[str, int]:
+    """Count operators by the precision at which they run: their own, else the run's."""
+    found = Counter(op.precision or chosen for op in graph.operators)
+    return {precision: found[precision] for precision in PRECISIONS if found[precision]}
+
+
+def _normalisation_ms(predictor: Predictor, graph: Graph, profile: Profile, precision: str) -> float | None:
+    """Return what the normalisation of its images, as the device's tables have it, adds to a network; None where they have none."""
+    if not predictor.normalises_images:
+        return None
+    plain, normalising = (predictor.estimate(g, profile, precision).latency_ms for g in (graph, with_normalisation(graph)))
+    return max(0.0, normalising - plain)
+
+
+def _subject(
+    network: str | Path | nn.Module | Graph,
+    resolution: str | int | None,
+    input_shape: Sequence[int] | None,
+    input_shapes: Mapping[str, Shape],
+    dims: Mapping[str, int],
+) -> Network:
     if isinstance(network, str | Path):
         if input_shape is not None:
             raise UsageError(f"predict: input_shape belongs to a module, got {input_shape} for {network}. Do this: leave it out.")
-        return load_network(str(network), parse_resolution(str(resolution)) if resolution else None)
+        return load_network(str(network), parse_resolution(str(resolution)) if resolution else None, input_shapes=input_shapes, dims=dims)
+    if input_shapes or dims:
+        raise UsageError("predict: input_shapes and dims belong to a model file. Do this: leave them out.")
     if resolution is not None:
         raise UsageError("predict: resolution belongs to an architecture. Do this: input_shape=(1, 3, 224, 224) for a module.")
     if isinstance(network, Graph):
@@ -87,7 +127,16 @@ def _subject(network: str | Path | nn.Module | Graph, resolution: str | int | No
     return Network(name, trace_module(fuse(network), tuple(input_shape), name))
 
 
-def measure_network(network: str, device: str, *, runner: str, threads: int, resolution: str | int | None) -> Measurement:
+def measure_network(
+    network: str,
+    device: str,
+    *,
+    runner: str,
+    threads: int,
+    resolution: str | int | None,
+    input_shapes: Mapping[str, Shape] | None = None,
+    dims: Mapping[str, int] | None = None,
+) -> Measurement:
     """Time a network; see `nas.api.measure`."""
     from nas.devices.measure import measure_graph, measure_onnx, measure_with_runner
 
@@ -97,7 +146,12 @@ def measure_network(network: str, device: str, *, runner: str, threads: int, res
         )
 
     def timed(path: Path) -> Timings:
-        return measure_with_runner(path, runner) if runner else measure_onnx(path, cast("LocalDevice", device), threads=threads)
+        if runner:
+            return measure_with_runner(path, runner)
+        return measure_onnx(path, cast("LocalDevice", device), threads=threads, input_shapes=input_shapes, dims=dims)
+
+    if (input_shapes or dims) and (runner or not network.endswith(".onnx")):
+        raise UsageError(f"input shape: belongs to an .onnx file that is timed here, got {network!r}. Do this: leave it out.")
 
     if network.endswith(".onnx"):
         if not Path(network).is_file():

@@ -13,6 +13,7 @@ import numpy as np
 from nas.devices.predictor import Predictor
 from nas.devices.profile import Profile
 from nas.graphs.graph import Graph, GraphBuilder, join
+from nas.testing.monotonicity import cases, falls
 
 
 def block(channels: int, size: int = 28, *, kernel: int = 3, activation: str = "Relu") -> Graph:
@@ -73,10 +74,15 @@ def check_computing_operators_have_prices(predictor: Predictor, profile: Profile
 
 
 def check_unknown_operator_is_named(predictor: Predictor, profile: Profile, precision: str) -> None:
-    """An operator outside the vocabulary is unsupported, by name, in single and batched estimates."""
+    """An operator outside the vocabulary is unsupported, by name, in single and batched estimates, and no figure holds it."""
     b = GraphBuilder("foreign")
     graph = b.build(b.conv(b.add_operator("FancyOp", [b.input((1, 32, 14, 14))], shape=(1, 32, 14, 14)), 32))
-    assert predictor.estimate(graph, profile, precision).unsupported == ("FancyOp",)
+    found = predictor.estimate(graph, profile, precision)
+    assert found.unsupported == ("FancyOp",)
+    assert not any(op.op == "FancyOp" and op.latency_ms for op in found.operators)
+    b = GraphBuilder("plain")
+    plain = predictor.estimate(b.build(b.conv(b.input((1, 32, 14, 14)), 32)), profile, precision)
+    assert np.isclose(found.latency_ms, plain.latency_ms, rtol=1e-3)
     assert not predictor.estimate_batch([[("a", graph)]], profile, precision).usable[0]
 
 
@@ -84,6 +90,12 @@ def check_more_work_takes_longer(predictor: Predictor, profile: Profile, precisi
     """Twice the width, or twice the size, is never faster."""
     for narrow, wide in ((block(32), block(64)), (block(64, 14), block(64, 28)), (block(64, kernel=3), block(64, kernel=7))):
         assert predictor.estimate(narrow, profile, precision).latency_ms <= predictor.estimate(wide, profile, precision).latency_ms
+
+
+def check_more_work_never_takes_less(predictor: Predictor, profile: Profile, precision: str, count: int = 48, seed: int = 0) -> None:
+    """Of random networks and ones that do more (`nas.testing.monotonicity`), none is estimated faster by more than 1 %."""
+    found = falls(predictor, profile, precision, list(cases(count, seed)))
+    assert not found, "; ".join(f"{case.change}: {ratio - 1:+.1%}" for case, ratio in found[:8])
 
 
 def check_batch_equals_single(predictor: Predictor, profile: Profile, precision: str) -> None:

@@ -10,6 +10,7 @@ from nas.bench.latency_models import stub_profile
 from nas.devices.predictor import Predictor, Sample, load_predictor, predictors
 from nas.devices.profile import Profile, load_profile, profile_files
 from nas.errors import ArtifactError, UsageError
+from nas.testing import monotonicity
 from nas.testing import predictors as suite
 
 GRAPH_CHECKS: list[Callable[[Predictor, Profile, str], None]] = [
@@ -17,6 +18,7 @@ GRAPH_CHECKS: list[Callable[[Predictor, Profile, str], None]] = [
     suite.check_computing_operators_have_prices,
     suite.check_unknown_operator_is_named,
     suite.check_more_work_takes_longer,
+    suite.check_more_work_never_takes_less,
     suite.check_batch_equals_single,
     suite.check_batch_members_are_independent,
     suite.check_far_away_is_extrapolated,
@@ -41,6 +43,27 @@ def fitted(name: str) -> tuple[Predictor, Profile, str]:
 @pytest.mark.parametrize("name", predictors.names())
 def test_predictor(name: str, check: Callable[[Predictor, Profile, str], None]) -> None:
     check(*fitted(name))
+
+
+DEVICES = (
+    "sa8295p",
+    "samsung-galaxy-s24-tflite",
+    "snapdragon-x-elite-crd",
+    "hailo-8",
+    "i9-10940x",
+    "rtx-4090",
+    "ncnn-raspberry-pi-4-model-b-broadcom-bcm2711b0-cortex-a72-4t",
+    "ncnn-nvidia-jetson-orin-nano-gpu",
+)
+
+
+@pytest.mark.slow
+def test_more_work_never_takes_less_on_eight_devices() -> None:
+    drawn = list(monotonicity.cases(2000, seed=1))
+    for name in DEVICES:
+        profile = load_profile(name)
+        found = monotonicity.falls(load_predictor(profile), profile, profile.default_precision, drawn)
+        assert not found, f"{name}: " + "; ".join(f"{case.change}: {ratio - 1:+.1%}" for case, ratio in found[:8])
 
 
 @pytest.mark.parametrize("name", predictors.names())

@@ -9,7 +9,7 @@ import pytest
 
 from latency_predictors._quantities import QUANTITIES, quantities_of
 from nas.bench import super_resolution
-from nas.bench.aihub import classifiers, graphs_of, prepared, read_models, read_table, resized, samples_of, table_of
+from nas.bench.aihub import classifiers, graphs_of, read_models, read_table, resized, samples_of, table_of
 from nas.bench.aihub_jobs import BOARDS_FILE, Board, Job, read_boards, read_jobs, slug
 from nas.bench.latency_models import run_baselines, splits_of
 from nas.devices.predictor import Sample
@@ -17,6 +17,7 @@ from nas.devices.scores import Prediction, score
 from nas.errors import DataError, UnknownNameError, UsageError
 from nas.graphs import workloads
 from nas.graphs.graph import GraphBuilder
+from nas.graphs.images import with_normalisation
 from nas.graphs.passes import normalise
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
@@ -241,13 +242,15 @@ def test_super_resolution_networks_have_the_parameters_that_ai_hub_states(name: 
     assert super_resolution.load(name).cost.params == params
 
 
-def test_a_prepared_graph_differs_by_what_its_image_costs_alone() -> None:
+def test_a_normalising_graph_differs_by_what_its_image_costs_alone() -> None:
     graph = super_resolution.load("quicksrnetlarge")
-    plain, ready = (quantities_of(g, normalise).total for g in (graph, prepared(graph)))
-    differs = np.flatnonzero(plain != ready)
+    plain, normalising = (quantities_of(g, normalise).total for g in (graph, with_normalisation(graph)))
+    differs = np.flatnonzero(plain != normalising)
     assert [QUANTITIES[i] for i in differs] == ["image"]
-    assert ready[differs[0]] == 0
-    assert prepared(graph).cost.macs == graph.cost.macs
+    assert plain[differs[0]] == 0
+    assert normalising[differs[0]] == pytest.approx(graph.inputs[0].elements / 1e6)
+    assert with_normalisation(graph).cost.macs == graph.cost.macs
+    assert with_normalisation(graph).cost.params == graph.cost.params
 
 
 def samples(networks: int = 8, devices: int = 3) -> list[Sample]:

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from nas.devices.new_device import calibrate, profile_toml, read_timings
+from nas.devices.new_device import calibrate, profile_toml
 from nas.devices.predictor import load_predictor
 from nas.devices.profile import load_profile, read_profile
+from nas.devices.timings import read_timings
 from nas.errors import UsageError
 
 BASE = "snapdragon-x-elite-crd"
@@ -76,8 +77,8 @@ def test_bad_lines_are_named(tmp_path: Path, lines: str, message: str) -> None:
 
 
 def test_a_file_without_the_columns_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "t.csv").write_text("model,ms\nresnet50,3\n")
-    with pytest.raises(UsageError, match="columns are missing"):
+    (tmp_path / "t.csv").write_text("net,ms\nresnet50,3\n")
+    with pytest.raises(UsageError, match="column network is missing"):
         read_timings(tmp_path / "t.csv", "fp16")
 
 
@@ -89,3 +90,43 @@ def test_suggested_networks_differ_and_are_known() -> None:
     chosen = load_predictor(profile).choose_informative({n: workloads.load(n) for n in names}, profile, "fp16", 4)
     assert len(set(chosen)) == 4
     assert not {"resnet50", "resnet101"} <= set(chosen)
+
+
+BODY = "resnet18,1.9\nresnet50,4.1\n"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(("network,latency_ms\n" + BODY).encode("utf-8-sig"), id="byte-order mark"),
+        pytest.param(("network,latency_ms\n" + BODY).encode("utf-16"), id="utf-16"),
+        pytest.param(("network;latency_ms\n" + BODY.replace(",", ";").replace(".", ",")).encode(), id="semicolons, decimal commas"),
+        pytest.param(("network\tlatency_ms\n" + BODY.replace(",", "\t")).encode(), id="tabs"),
+        pytest.param(("network, latency_ms\n" + BODY.replace(",", ", ")).encode(), id="blanks"),
+        pytest.param(("network,latency_ms\n" + BODY).replace("\n", "\r\n").encode(), id="crlf"),
+        pytest.param(('"Network","Latency (ms)"\n' + BODY).encode(), id="quoted header"),
+        pytest.param((b'network,latency_ms\nresnet18,"1,9"\nresnet50,"4,1"\n'), id="quoted decimal commas"),
+        pytest.param(("network,latency_ms\n" + BODY.replace("\n", " ms\n")).encode(), id="units"),
+        pytest.param(("# my board\n\nnetwork,latency_ms\n\n" + BODY + "\n").encode(), id="comments and blank lines"),
+        pytest.param(("network,latency_ms,note\n" + BODY.replace("\n", ",größer\n")).encode("cp1252"), id="another column"),
+        pytest.param(("network,latency_ms,precision\n" + BODY.replace("\n", ",float16\n")).encode(), id="another name of a precision"),
+    ],
+)
+def test_tables_are_read_as_spreadsheets_write_them(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "t.csv").write_bytes(data)
+    found = read_timings(tmp_path / "t.csv", "fp16")
+    assert [(t.subject, t.precision, t.latency_ms) for t in found] == [("resnet18", "fp16", 1.9), ("resnet50", "fp16", 4.1)]
+
+
+@pytest.mark.parametrize("cell", ['"1,234"', "1.2.3", "1_000", "١", "0x10", "inf", "1e999", "1 2"])
+def test_what_is_no_clear_number_is_refused(tmp_path: Path, cell: str) -> None:
+    (tmp_path / "t.csv").write_text(f"network,latency_ms\nresnet50,{cell}\n", encoding="utf-8")
+    with pytest.raises(UsageError, match="no positive latency in ms"):
+        read_timings(tmp_path / "t.csv", "fp16")
+
+
+@pytest.mark.parametrize(("factor", "unit"), [(1.5e-3, "seconds"), (1.5e3, "microseconds")])
+def test_latencies_in_another_unit_are_refused(tmp_path: Path, factor: float, unit: str) -> None:
+    base = load_profile(BASE)
+    with pytest.raises(UsageError, match=f"look like {unit}"):
+        calibrate("mine", read_timings(write(tmp_path / "t.csv", factor), "fp16"), base, load_predictor(base), "t.csv", tmp_path)
