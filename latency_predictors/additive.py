@@ -352,9 +352,7 @@ def priced(
     parts, total = rows @ prices.prices_ms, rows.sum(axis=0)
     latency = float(total @ prices.prices_ms)
     if not latency > 0:
-        raise GraphError(
-            f"estimate {graph.name}: no operator has a price there, got {', '.join(sorted(set(counted[1]))) or 'none'}."
-        )
+        raise GraphError(f"estimate {graph.name}: no operator has a price there, got {', '.join(sorted(set(counted[1]))) or 'none'}.")
     beyond = reasons_beyond(prices, total, latency, columns)
     factor = math.exp(width * (BEYOND if beyond else 1))
     return Estimate(

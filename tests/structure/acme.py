@@ -147,7 +147,7 @@ class ByMacs(Predictor):
         return self
 
     def estimate(self, graph, profile, precision, confidence=0.9):
-        shares = tuple(OperatorLatency(op.name, op.op, self.ms * (1e-3 + graph.macs_of(op) / 1e6)) for op in graph.operators)
+        shares = tuple(OperatorLatency(op.name, op.op, self.ms * (1e-3 + graph.macs_of(op) / 1e6)) for op in graph.operators if op.op not in graph.unknown)
         total = sum(share.latency_ms for share in shares)
         return Estimate(total, total * (1 - 0.2 * confidence), total * (1 + 0.2 * confidence), confidence, unsupported=graph.unknown, operators=shares)
 

@@ -264,8 +264,8 @@ def match_penultimate(
         optimizer = torch.optim.Adam(layer.parameters(), learning_rate)
         for step in range(steps):
             optimizer.zero_grad()
-            value = loss(pairs[step % len(pairs)])
-            value.backward()
+            missed = loss(pairs[step % len(pairs)])
+            missed.backward()
             optimizer.step()
         with torch.no_grad():
             after = sum(float(loss(pair)) for pair in pairs) / len(pairs)
