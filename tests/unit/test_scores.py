@@ -28,7 +28,7 @@ def test_nothing_to_rank_has_no_correlation(a: list[float], b: list[float]) -> N
 
 
 def test_a_constant_prediction_is_scored_without_a_correlation() -> None:
-    assert score([Prediction(str(i), i + 1.0, 2.0, 1.0, 3.0) for i in range(4)])["spearman"] is None
+    assert score([Prediction(str(i), i + 1.0, 2.0, 1.0, 3.0) for i in range(4)]).spearman is None
 
 
 def test_predictions_that_are_all_alike_count_as_zero_in_a_mean() -> None:
