@@ -7,11 +7,20 @@ The command line prints the message as one line and exits with `exit_code`; a tr
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+_ESCAPES = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} | {ord(space): " " for space in "\t\n\v\f\r\x85"}
+
 
 class NasError(Exception):
-    """A stated failure: the request was understood and cannot be met."""
+    """A stated failure: the request was understood and cannot be met.
+
+    Args:
+        message: Is made one plain line: names and reasons from files may hold line ends and control characters.
+    """
 
     exit_code = 1
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message.translate(_ESCAPES).encode("utf-8", "backslashreplace").decode())
 
 
 class UsageError(NasError):

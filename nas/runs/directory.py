@@ -32,7 +32,7 @@ import nas
 from nas.errors import ArtifactError, UsageError
 from nas.events import Event, Notice, PhaseAdvanced, PhaseFinished, PhaseStarted
 from nas.results import Record, Result
-from nas.searching.address import without_password
+from nas.searching.address import words_without_passwords
 from nas.searching.locks import FileLock
 from nas.searching.worker import Worker, this_worker
 
@@ -121,7 +121,7 @@ class RunDirectory:
                 "format": FORMAT,
                 "nas": nas.__version__,
                 "created": datetime.now(UTC).isoformat(timespec="seconds"),
-                "argv": [without_password(word) for word in sys.argv],
+                "argv": words_without_passwords(sys.argv),
                 "python": sys.version.split()[0],
                 "packages": _versions(),
                 "request": dict(request),

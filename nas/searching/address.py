@@ -7,6 +7,7 @@ attributes, messages and results hold the URL without. Where a URL has none, Pos
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from urllib.parse import quote, unquote
 
 _passwords: dict[str, str] = {}
@@ -25,6 +26,15 @@ def without_password(url: str) -> str:
         head, query = url, ""
     kept = "&".join(item for item in query.split("&") if item.partition("=")[0].lower() not in _SECRET)
     return _USER.sub(r"\1@", head) + (f"?{kept}" if kept else "")
+
+
+def words_without_passwords(words: Sequence[str]) -> list[str]:
+    """Return the words of a command line, options that are written ``--name=URL`` included."""
+    found = []
+    for word in words:
+        option, mark, value = word.partition("=") if word.startswith("-") else ("", "", word)
+        found.append(f"{option}{mark}{without_password(value)}")
+    return found
 
 
 def keep_password(url: str) -> str:

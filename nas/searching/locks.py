@@ -6,7 +6,9 @@ What is added: waiting in small steps, with a line for the user and a limit.
 
 from __future__ import annotations
 
+import os
 import random
+import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -28,7 +30,7 @@ class FileLock:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lock = filelock.FileLock(str(path))
+        self._lock: filelock.BaseFileLock | None = None
 
     def acquire(self, limit_s: float = 0.0, waiting: Callable[[], None] | None = None) -> bool:
         """Take the lock; return whether it was had within `limit_s`.
@@ -38,6 +40,7 @@ class FileLock:
             waiting: Called once where it takes longer than `PATIENCE_S`.
         """
         began_s, step_s = time.monotonic(), FIRST_STEP_S
+        self._lock = self._lock or filelock.FileLock(str(self.path), mode=self._made())
         while True:
             try:
                 self._lock.acquire(timeout=0)
@@ -53,6 +56,15 @@ class FileLock:
             else:
                 return True
 
+    def _made(self) -> int:
+        """Create the file where it is absent, as the umask says, and return its permissions; a link is never written through."""
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
+        try:
+            return stat.S_IMODE(os.fstat(descriptor).st_mode)
+        finally:
+            os.close(descriptor)
+
     def release(self) -> None:
         """Let go of the lock."""
-        self._lock.release()
+        if self._lock is not None:
+            self._lock.release()

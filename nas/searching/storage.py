@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from nas.errors import ArtifactError, NasError, UsageError
-from nas.searching.address import with_password
+from nas.searching.address import keep_password, with_password
 from nas.searching.backend import Backend, Record, one_line
 from nas.searching.database import Database
 from nas.searching.journal import DAMAGE, Journal
@@ -322,7 +322,8 @@ def open_backend(url: str, *, create: bool = True, timeout_s: float = STORAGE_TI
         ArtifactError: It cannot be opened; the message says why.
     """
     if "://" in url:
-        return Database(with_password(url), label=url, timeout_s=timeout_s)
+        shown = keep_password(url)
+        return Database(with_password(shown), label=shown, timeout_s=timeout_s)
     path = Path(url)
     if not create and not path.is_file():
         raise AbsentStudyError(f"storage {url}: no such file.")

@@ -238,14 +238,14 @@ def _load(source: Path, store: Path) -> Index | None:
     try:
         data = (store / "index.json").read_bytes()
         body, check = data[:-_CHECK_BYTES], data[-_CHECK_BYTES:]
-        if zlib.crc32(body).to_bytes(_CHECK_BYTES, "little") != check:
+        if _check_of(store / "index.json", body) != check:
             return None
         held = json.loads(body)
-    except OSError:
+        entries = tuple(Entry(**{**entry, "picture": Picture(**entry["picture"])}) for entry in held["entries"])
+        size = (held["size"][0], held["size"][1]) if held["size"] else None
+        return Index(source, store, entries, tuple(held["notices"]), size, held["rows"])
+    except (OSError, ValueError, TypeError, KeyError):  # absent, or another file in its place
         return None
-    entries = tuple(Entry(**{**entry, "picture": Picture(**entry["picture"])}) for entry in held["entries"])
-    size = (held["size"][0], held["size"][1]) if held["size"] else None
-    return Index(source, store, entries, tuple(held["notices"]), size, held["rows"])
 
 
 def _mapped(file: Path, shape: tuple[int, ...]) -> Pixels | None:
@@ -253,7 +253,7 @@ def _mapped(file: Path, shape: tuple[int, ...]) -> Pixels | None:
     size = math.prod(shape)
     try:
         with file.open("rb") as stream:
-            if os.fstat(stream.fileno()).st_size != size + _CHECK_BYTES or _checksum(stream, size) != stream.read(_CHECK_BYTES):
+            if os.fstat(stream.fileno()).st_size != size + _CHECK_BYTES or _checksum(file, stream, size) != stream.read(_CHECK_BYTES):
                 return None
     except OSError:
         return None
@@ -280,7 +280,7 @@ def _written(file: Path, size: int | None) -> Iterator[BinaryIO]:
             stream.truncate(size or 0)
             yield stream
             stream.seek(0)
-            check = _checksum(stream, None)
+            check = _checksum(file, stream, None)
             stream.seek(0, os.SEEK_END)
             stream.write(check)
         os.replace(part, file)
@@ -293,9 +293,16 @@ def _written(file: Path, size: int | None) -> Iterator[BinaryIO]:
             part.unlink()
 
 
-def _checksum(stream: BinaryIO, size: int | None) -> bytes:
-    """Return the checksum of the next `size` bytes (None: of all that follow); a damaged disk or a torn copy shows in it."""
-    check, left = 0, size
+def _check_of(file: Path, body: bytes) -> bytes:
+    return zlib.crc32(body, zlib.crc32(file.name.encode())).to_bytes(_CHECK_BYTES, "little")
+
+
+def _checksum(file: Path, stream: BinaryIO, size: int | None) -> bytes:
+    """Return the checksum of the next `size` bytes (None: of all that follow) under a file's name.
+
+    A damaged disk, a torn copy or another file in its place shows in it.
+    """
+    check, left = zlib.crc32(file.name.encode()), size
     while left is None or left > 0:
         data = stream.read(2**20 if left is None else min(2**20, left))
         if not data:
