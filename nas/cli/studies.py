@@ -18,10 +18,11 @@ def command(
     form: Format = "table",
 ) -> None:
     """List the searches that a storage holds: status, space, devices, evaluations, best."""
+    from nas.searching.address import keep_password
     from nas.searching.storage import open_backend
     from nas.searching.studies import summaries
 
-    write(summaries(open_backend(storage, create=False, timeout_s=storage_timeout)), form, _print)
+    write(summaries(open_backend(keep_password(storage), create=False, timeout_s=storage_timeout)), form, _print)
 
 
 def _print(found: list[StudySummary]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from nas.errors import ArtifactError, InfeasibleError, NasError
 from nas.events import EventBus, Notice
 from nas.results import Fronts, Point, Result
+from nas.runs.cluster import check_workers
 from nas.runs.directory import RunDirectory, StatusFile, eta_s
 from nas.runs.problem import Problem, check_request, pose
 from nas.runs.request import Request
@@ -28,6 +29,7 @@ def start(request: Request, out: Path | None, bus: EventBus) -> Result:
     if out is not None and out.exists():  # before data are read
         raise RunDirectory.taken(out)
     check_request(request)
+    check_workers(request)
     request = request.located()
     problem = pose(request)
     run = RunDirectory.create(out, f"{problem.space.name}-{problem.device}", request.model_dump(), facts_of(problem))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 from nas.events import Event, EventBus, PhaseAdvanced
 from nas.results import Fronts, Point, Record, Result, Verification
 from nas.runs.choice import Decision, blocks, decide
+from nas.runs.cluster import OneAtATime, search_on_cluster
 from nas.runs.delivery import Delivery, Verifications, deliver, verify
 from nas.runs.directory import JOURNAL, RunDirectory
 from nas.runs.problem import Problem, nearest_miss
@@ -105,16 +106,26 @@ def searched(run: RunDirectory, problem: Problem, evaluator: Evaluator, facts: M
     study = open_study(run, problem, attributes={name: fact for name, fact in facts.items() if name != "request"})
     study.note({"request": facts["request"], "status": "searching"})
     bus.listeners.append(keeper := FrontKeeper(run, problem, study))
-    study.run(
-        request.searcher or SEARCHER,
-        evaluator,
-        problem.judge,
-        evals=request.evals or EVALUATIONS,
-        seed=request.seed,
-        bus=bus,
-        shared=request.storage is not None,
-        locked=True,
-    )
+    judge = OneAtATime(problem.judge) if request.workers else problem.judge
+
+    def search(session: Study, scorer: Evaluator, listening: EventBus) -> None:
+        session.run(
+            request.searcher or SEARCHER,
+            scorer,
+            judge,
+            evals=request.evals or EVALUATIONS,
+            seed=request.seed,
+            bus=listening,
+            shared=bool(request.storage or request.workers),
+            locked=True,
+        )
+
+    if request.workers:
+        weights = Path(request.supernet or run.path / SUPERNET_FILE) if "weights" in facts else None
+        search_on_cluster(request, facts, weights, evaluator.key, study, lambda: open_study(run, problem), search, bus)
+        study.refresh()
+    else:
+        search(study, evaluator, bus)
     study.note({"status": "finished"})
     bus.listeners.remove(keeper)
     return study

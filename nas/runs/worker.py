@@ -11,7 +11,8 @@ from pydantic import ValidationError
 from nas.errors import ArtifactError, UsageError
 from nas.events import EventBus, Notice
 from nas.results import Contribution
-from nas.runs.problem import Problem, pose
+from nas.runs.elsewhere import evaluator_elsewhere
+from nas.runs.problem import pose
 from nas.runs.request import Request
 from nas.runs.trained_search import EVALUATIONS, SEARCHER
 from nas.searching.address import keep_password
@@ -19,8 +20,6 @@ from nas.searching.backend import Backend
 from nas.searching.retry import STORAGE_TIMEOUT_S
 from nas.searching.storage import AbsentStudyError, open_backend, study_named
 from nas.searching.study import Study
-from nas.spaces.elastic import ElasticSpace
-from nas.training.evaluator import Evaluator
 
 WAIT_S, POLL_S = 3600.0, 2.0
 """How long a worker waits for its search, and how often it looks."""
@@ -56,11 +55,11 @@ def work(
     written = request_in(facts, name)
     here = {key: str(value) for key, value in (("supernet", supernet), ("data", data)) if value}
     problem = pose(written.model_copy(update=here))
-    _agree("data", problem.dataset.key if problem.dataset else "none", facts["data"])
+    evaluator = evaluator_elsewhere(problem, facts)
     shared = Study.open(storage, name=name, space=problem.space, goal=problem.goal, create=False, timeout_s=timeout_s)
     shared.run(
         written.searcher or SEARCHER,
-        _evaluator(problem, facts.get("weights")),
+        evaluator,
         problem.judge,
         evals=written.evals or EVALUATIONS,
         seed=written.seed,
@@ -127,22 +126,3 @@ def request_in(facts: Mapping[str, str], study: str) -> Request:
         fault = error.errors()[0]
         where = ".".join(map(str, fault["loc"])) or "request"
         raise ArtifactError(f"study {study}: its request cannot be read ({where}: {fault['msg'].lower()}).") from None
-
-
-def _evaluator(problem: Problem, weights: str | None) -> Evaluator:
-    """Return the search's evaluator, made from the same weights."""
-    from nas.training.supernet.train import load_supernet
-
-    if weights is None:
-        return problem.evaluator.make(problem.assignment())
-    if not problem.request.supernet:
-        raise ArtifactError(f"worker: lacks the weights {weights} of the search. Do this: --supernet RUN_DIR/supernet.safetensors.")
-    assert isinstance(problem.space, ElasticSpace)
-    supernet = load_supernet(Path(problem.request.supernet), problem.space.plain)
-    _agree("weights", supernet.key, weights)
-    return problem.evaluator.make(problem.assignment(supernet))
-
-
-def _agree(what: str, found: str, expected: str) -> None:
-    if found != expected:
-        raise ArtifactError(f"worker: has other {what} than the search, got {found}. Expected {expected}.")

@@ -12,9 +12,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from nas.errors import ArtifactError
 from nas.searching.backend import CONSTRAINT, Backend, Record
@@ -23,8 +23,8 @@ from nas.searching.retry import Retry, reason_of
 if TYPE_CHECKING:
     import optuna
     from optuna.distributions import BaseDistribution
-    from sqlalchemy import Engine
-    from sqlalchemy.orm import Session
+    from optuna.trial import TrialState
+    from sqlalchemy import Connection, Engine
 
 T = TypeVar("T")
 
@@ -97,23 +97,23 @@ class Database(Backend):
 
     def create(self, study_id: int, record: Record, distributions: Mapping[str, BaseDistribution], token: str) -> Record:
         """Append a trial."""
-        return self._in_one(lambda session, again: self._create(session, again, study_id, record, distributions, token))
+        return self._in_one(lambda connection, again: self._create(connection, again, study_id, record, distributions, token))
 
     def claim(self, trial_id: int, attributes: Mapping[str, Any]) -> bool:
         """Set a waiting trial running with its owner."""
-        return self._in_one(lambda session, again: self._claim(session, again, trial_id, attributes))
+        return self._in_one(lambda connection, again: self._claim(connection, again, trial_id, attributes))
 
     def close(self, trial_id: int, state: str, values: Sequence[float] | None, attributes: Mapping[str, Any]) -> bool:
         """End a trial."""
-        return self._in_one(lambda session, _: self._close(session, trial_id, state, values, attributes))
+        return self._in_one(lambda connection, _: self._close(connection, trial_id, state, values, attributes))
 
     def set_attributes(self, trial_id: int, attributes: Mapping[str, Any]) -> bool:
         """Store attributes of a trial that is not closed."""
 
-        def write(session: Session, again: bool) -> bool:  # noqa: ARG001 - a value that replaces another may be written twice
-            if _locked(session, trial_id).state.is_finished():
+        def write(connection: Connection, again: bool) -> bool:  # noqa: ARG001 - a value that replaces another may be written twice
+            if _locked(connection, trial_id).is_finished():
                 return False
-            _write_attributes(session, trial_id, attributes)
+            _write_attributes(connection, trial_id, attributes)
             return True
 
         return self._in_one(write)
@@ -134,13 +134,12 @@ class Database(Backend):
             self._read_s = time.monotonic()
         return time.monotonic() + self._offset_s
 
-    def _in_one(self, work: Callable[[Session, bool], T]) -> T:
+    def _in_one(self, work: Callable[[Connection, bool], T]) -> T:
         """Run `work` in one transaction, repeated while the database is away; it is told whether it was tried before."""
-        from sqlalchemy.orm import Session
 
         def attempt(again: bool) -> T:
-            with Session(self._rdb.engine, expire_on_commit=False) as session, session.begin():
-                return work(session, again)
+            with self._rdb.engine.begin() as connection:
+                return work(connection, again)
 
         return self._retry(attempt)
 
@@ -151,66 +150,68 @@ class Database(Backend):
             yield connection.execution_options(isolation_level="AUTOCOMMIT")
 
     def _create(
-        self, session: Session, again: bool, study_id: int, record: Record, distributions: Mapping[str, BaseDistribution], token: str
+        self, connection: Connection, again: bool, study_id: int, record: Record, distributions: Mapping[str, BaseDistribution], token: str
     ) -> Record:
         from optuna.trial import TrialState
-        from sqlalchemy import func, insert, select
+        from sqlalchemy import func, select
 
         models = _tables()
-        trials, attribute = models.TrialModel, models.TrialUserAttributeModel
+        studies, trials, attribute = (m.__table__ for m in (models.StudyModel, models.TrialModel, models.TrialUserAttributeModel))
         # numbers are given one at a time: whoever holds the study's row counts, and any first try has ended by then
-        session.execute(select(models.StudyModel.study_id).where(models.StudyModel.study_id == study_id).with_for_update())
+        connection.execute(select(studies.c.study_id).where(studies.c.study_id == study_id).with_for_update())
         if again:
-            same = select(trials.trial_id, trials.number).join(attribute, attribute.trial_id == trials.trial_id)
-            same = same.where(trials.study_id == study_id, attribute.key == "token", attribute.value_json == json.dumps(token))
-            if (done := session.execute(same).first()) is not None:
+            same = select(trials.c.trial_id, trials.c.number).join(attribute, attribute.c.trial_id == trials.c.trial_id)
+            same = same.where(trials.c.study_id == study_id, attribute.c.key == "token", attribute.c.value_json == json.dumps(token))
+            if (done := connection.execute(same).first()) is not None:
                 return replace(record, trial_id=done[0], number=done[1])
-        number = session.scalar(select(func.count()).select_from(trials).where(trials.study_id == study_id)) or 0
-        state, now = TrialState[record.state], datetime.now()
-        trial = models.TrialModel(study_id=study_id, number=number, state=state)
-        trial.datetime_start = None if state == TrialState.WAITING else now
-        trial.datetime_complete = now if state.is_finished() else None
-        session.add(trial)
-        session.flush()
-        key, of_trial = trial.trial_id, {**record.attributes, "token": token}
+        number = connection.scalar(select(func.count()).select_from(trials).where(trials.c.study_id == study_id)) or 0
+        state = TrialState[record.state]
+        begun, ended = None if state == TrialState.WAITING else _now(), _now() if state.is_finished() else None
+        row = {"study_id": study_id, "number": number, "state": state, "datetime_start": begun, "datetime_complete": ended}
+        made: Any = connection.execute(trials.insert(), row)
+        key = made.inserted_primary_key[0]
         params = [
             {"trial_id": key, "param_name": name, "param_value": distributions[name].to_internal_repr(gene), "distribution_json": text}
             for name, gene in record.params.items()
             for text in (_text(distributions[name]),)
         ]
-        attributes = [{"trial_id": key, "key": name, "value_json": json.dumps(value)} for name, value in of_trial.items()]
+        own = {**record.attributes, "token": token}
+        attributes = [{"trial_id": key, "key": name, "value_json": json.dumps(value)} for name, value in own.items()]
         constraints = [{"trial_id": key, "key": CONSTRAINT + name, "value_json": json.dumps(v)} for name, v in record.violations.items()]
         for table, rows in (
-            (models.TrialParamModel, params),
+            (models.TrialParamModel.__table__, params),
             (attribute, attributes),
-            (models.TrialSystemAttributeModel, constraints),
+            (models.TrialSystemAttributeModel.__table__, constraints),
         ):
             if rows:
-                session.execute(insert(table), rows)
+                connection.execute(table.insert(), rows)
         return replace(record, trial_id=key, number=number)
 
-    def _claim(self, session: Session, again: bool, trial_id: int, attributes: Mapping[str, Any]) -> bool:
+    def _claim(self, connection: Connection, again: bool, trial_id: int, attributes: Mapping[str, Any]) -> bool:
         from optuna.trial import TrialState
 
-        trial = _locked(session, trial_id)
-        if trial.state != TrialState.WAITING:
-            return again and trial.state == TrialState.RUNNING and _has_attributes(session, trial_id, {"owner": attributes["owner"]})
-        trial.state, trial.datetime_start = TrialState.RUNNING, datetime.now()
-        _write_attributes(session, trial_id, attributes)
+        state = _locked(connection, trial_id)
+        if state != TrialState.WAITING:
+            return again and state == TrialState.RUNNING and _has_attributes(connection, trial_id, {"owner": attributes["owner"]})
+        _update_trial(connection, trial_id, state=TrialState.RUNNING, datetime_start=_now())
+        _write_attributes(connection, trial_id, attributes)
         return True
 
-    def _close(self, session: Session, trial_id: int, state: str, values: Sequence[float] | None, attributes: Mapping[str, Any]) -> bool:
+    def _close(
+        self, connection: Connection, trial_id: int, state: str, values: Sequence[float] | None, attributes: Mapping[str, Any]
+    ) -> bool:
         from optuna.trial import TrialState
 
-        models = _tables()
-        trial = _locked(session, trial_id)
-        if trial.state.is_finished():  # by another process, or by a first try whose answer was lost
-            return trial.state == TrialState[state] and _has_attributes(session, trial_id, attributes)
-        for i, value in enumerate(values or ()):
-            stored, kind = models.TrialValueModel.value_to_stored_repr(value)
-            session.add(models.TrialValueModel(trial_id=trial_id, objective=i, value=stored, value_type=kind))
-        _write_attributes(session, trial_id, attributes)
-        trial.state, trial.datetime_complete = TrialState[state], datetime.now()
+        before = _locked(connection, trial_id)
+        if before.is_finished():  # by another process, or by a first try whose answer was lost
+            return bool(before == TrialState[state]) and _has_attributes(connection, trial_id, attributes)
+        model = _tables().TrialValueModel
+        stored = [model.value_to_stored_repr(value) for value in values or ()]
+        rows = [{"trial_id": trial_id, "objective": i, "value": value, "value_type": kind} for i, (value, kind) in enumerate(stored)]
+        if rows:
+            connection.execute(model.__table__.insert(), rows)
+        _write_attributes(connection, trial_id, attributes)
+        _update_trial(connection, trial_id, state=TrialState[state], datetime_complete=_now())
         return True
 
     def _records(self, study_id: int, first: int, known: set[int]) -> list[Record]:
@@ -306,36 +307,49 @@ def _tables() -> Any:
     return models
 
 
-def _locked(session: Session, trial_id: int) -> Any:
-
-    models = _tables()
-    trial = session.get(models.TrialModel, trial_id, with_for_update=True)
-    if trial is None:
-        raise ArtifactError(f"storage: trial {trial_id} is gone. Expected that a study is not deleted while a search works on it.")
-    return trial
+def _now() -> datetime:
+    """Return the time as Optuna's tables hold it."""
+    return datetime.now(UTC).replace(tzinfo=None)
 
 
-def _write_attributes(session: Session, trial_id: int, attributes: Mapping[str, Any]) -> None:
+def _locked(connection: Connection, trial_id: int) -> TrialState:
+    """Return the state of a trial, which nobody else changes until the transaction ends."""
     from sqlalchemy import select
 
-    models = _tables()
-    model = models.TrialUserAttributeModel
+    trials = _tables().TrialModel.__table__
+    state = connection.scalar(select(trials.c.state).where(trials.c.trial_id == trial_id).with_for_update())
+    if state is None:
+        raise ArtifactError(f"storage: trial {trial_id} is gone. Expected that a study is not deleted while a search works on it.")
+    return cast("TrialState", state)
+
+
+def _update_trial(connection: Connection, trial_id: int, **columns: Any) -> None:
+    trials = _tables().TrialModel.__table__
+    connection.execute(trials.update().where(trials.c.trial_id == trial_id), columns)
+
+
+def _attributes(connection: Connection, trial_id: int) -> dict[str, str]:
+    from sqlalchemy import select
+
+    table = _tables().TrialUserAttributeModel.__table__
+    rows = connection.execute(select(table.c.key, table.c.value_json).where(table.c.trial_id == trial_id))
+    return {row.key: row.value_json for row in rows}
+
+
+def _write_attributes(connection: Connection, trial_id: int, attributes: Mapping[str, Any]) -> None:
     if not attributes:
         return
-    known = {row.key: row for row in session.scalars(select(model).where(model.trial_id == trial_id, model.key.in_(attributes)))}
+    table, known = _tables().TrialUserAttributeModel.__table__, _attributes(connection, trial_id)
     for key, value in attributes.items():
+        text = json.dumps(value)
         if key in known:
-            known[key].value_json = json.dumps(value)
+            connection.execute(table.update().where(table.c.trial_id == trial_id, table.c.key == key), {"value_json": text})
         else:
-            session.add(model(trial_id=trial_id, key=key, value_json=json.dumps(value)))
+            connection.execute(table.insert(), {"trial_id": trial_id, "key": key, "value_json": text})
 
 
-def _has_attributes(session: Session, trial_id: int, attributes: Mapping[str, Any]) -> bool:
-    from sqlalchemy import select
-
-    models = _tables()
-    model = models.TrialUserAttributeModel
-    stored = {row.key: json.loads(row.value_json) for row in session.scalars(select(model).where(model.trial_id == trial_id))}
+def _has_attributes(connection: Connection, trial_id: int, attributes: Mapping[str, Any]) -> bool:
+    stored = {key: json.loads(text) for key, text in _attributes(connection, trial_id).items()}
     return all(key in stored and stored[key] == json.loads(json.dumps(value)) for key, value in attributes.items())
 
 

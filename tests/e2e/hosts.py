@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-NETWORK = "10.213.7"
+NETWORK = f"10.213.{os.getpid() % 250}"
+"""Of this process: tests that run side by side have their own."""
 
 
 def postgresql_folder() -> Path | None:

@@ -19,12 +19,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 
 from nas.errors import ArtifactError, TrainingError, UsageError
@@ -160,9 +161,7 @@ def train(
     identity = identity_of(supernet, dataset, recipe, seed)
     run = Training(supernet, Batches(dataset, "train", resolution, accelerator.device), recipe, seed, accelerator)
     epoch, history = 0, list[dict[str, float]]()
-    if path.is_file():
-        found = read_checkpoint(path, "supernet")
-        check_identity(path, found.identity, identity)
+    if (found := checkpoint_of_first(path, identity, accelerator)) is not None:
         epoch, history = int(found.progress["epoch"]), list(found.progress["history"])
         load_tensors(supernet, found.tensors, path)
         run.restore(found.tensors)
@@ -180,6 +179,26 @@ def train(
     seconds = time.monotonic() - started
     bus.emit(PhaseFinished("train", seconds))
     return Trained(supernet, tuple(history), seconds)
+
+
+def checkpoint_of_first(path: Path, identity: Mapping[str, Any], accelerator: Accelerator) -> Checkpoint | None:
+    """Return what the first process has at `path`, in every process: on several hosts the others may have nothing there, or something older.
+
+    Raises:
+        ArtifactError: It is damaged, or of another training.
+    """
+    found: list[Any] = [None]
+    if accelerator.is_main_process and path.is_file():
+        try:
+            found = [read_checkpoint(path, "supernet")]
+            check_identity(path, found[0].identity, identity)
+        except ArtifactError as error:
+            found = [str(error)]
+    if accelerator.num_processes > 1:
+        found = broadcast_object_list(found)
+    if isinstance(found[0], str):
+        raise ArtifactError(found[0])
+    return cast("Checkpoint | None", found[0])
 
 
 def identity_of(supernet: Supernet, dataset: Dataset, recipe: Recipe, seed: int) -> dict[str, Any]:
