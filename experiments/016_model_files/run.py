@@ -1,6 +1,6 @@
 """A hundred model files that this project did not write, read and predicted.
 
-    python experiments/015_model_files/run.py --out /tmp/files [--packages DIR] [--count 40] [--seed 16]
+    python experiments/016_model_files/run.py --out /tmp/files [--packages DIR] [--count 40] [--seed 16]
 
 Sources: `--count` networks of timm and torchvision with random weights, drawn by the seed, exported in turn by PyTorch's TorchScript exporter
 at opsets 11, 13, 17 and 20 and by its dynamo exporter at 18 and 20. Forms: of each source one in turn of ONNX Runtime's static quantiser (QDQ
@@ -126,7 +126,11 @@ def convert(source: Path, path: Path, form: str, shape: tuple[int, ...]) -> None
         onnx.save(convert_float_to_float16(onnx.load(source), keep_io_types=True), path)
     else:
         from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
+        from onnxruntime.quantization.shape_inference import quant_pre_process
 
+        inferred = path.with_suffix(".inferred.onnx")
+        quant_pre_process(str(source), str(inferred), skip_symbolic_shape=True, skip_optimization=True)
+        source = inferred
         name = ort.InferenceSession(str(source), providers=["CPUExecutionProvider"]).get_inputs()[0].name
 
         class One(CalibrationDataReader):
@@ -137,6 +141,7 @@ def convert(source: Path, path: Path, form: str, shape: tuple[int, ...]) -> None
                 return self.left.pop() if self.left else None
 
         quantize_static(str(source), str(path), One(), quant_format=QuantFormat.QDQ if form == "qdq" else QuantFormat.QOperator)
+        inferred.unlink()
 
 
 class Study:
@@ -210,6 +215,10 @@ def run(out: Path, count: int, seed: int, device: str, packages: Path | None, mo
             continue
         torch.manual_seed(seed)
         module = build(name)
+        with torch.no_grad():
+            for parameter in module.parameters():  # equal tensors would be stored once, and count once
+                if parameter.numel() > 1 and float(parameter.std()) == 0:
+                    parameter.add_(0.1 * torch.rand_like(parameter))
         shape = workloads.describe(name).input
         x = torch.randn(shape)
         macs, params = counted(copy.deepcopy(module), x)
