@@ -193,6 +193,28 @@ def test_quantised_operators_count(read: Callable[..., Graph]) -> None:
     assert (graph.cost.macs, graph.operators[0].outputs[0].dtype) == (105, "int32")
 
 
+def test_quantised_operators_of_the_runtime_are_written_out(read: Callable[..., Graph]) -> None:
+    ms, scales = {"domain": "com.microsoft"}, {"s": F(0.1), "z": np.uint8(0)}
+    x = info("x", (1, 4, 6, 6), TensorProto.UINT8)
+    q = ["s", "z", "s", "z"]
+    nodes = [
+        N("QLinearSigmoid", ["x", *q], ["a"], **ms),
+        N("QLinearMul", ["a", "s", "z", "x", "s", "z", "s", "z"], ["b"], **ms),
+        N("QLinearConcat", ["s", "z", "a", "s", "z", "b", "s", "z"], ["c"], axis=1, **ms),
+        N("QLinearAveragePool", ["c", *q], ["d"], kernel_shape=[2, 2], strides=[2, 2], **ms),
+        N("QLinearGlobalAveragePool", ["d", *q], ["e"], **ms),
+        N("Flatten", ["e"], ["f"]),
+        N("QGemm", ["f", "s", "z", "w", "s", "zw", "bias", "s", "z"], ["y"], transB=1, **ms),
+    ]
+    graph = read(nodes, [x], constants=scales | {"w": np.ones((5, 8), np.int8), "zw": np.int8(0), "bias": np.zeros(5, np.int32)})
+    assert [op.op for op in graph.operators] == ["Sigmoid", "Mul", "Concat", "AveragePool", "GlobalAveragePool", "Reshape", "Gemm"]
+    assert (graph.cost.macs, graph.cost.params, graph.notices) == (40, 45, ())
+    lstm = N("DynamicQuantizeLSTM", ["v", "w", "r", "", "", "", "", "", "s", "zw", "s", "zw"], ["y"], hidden_size=6, **ms)
+    weights = {"w": np.ones((1, 5, 24), np.int8), "r": np.ones((1, 6, 24), np.int8), "s": F(0.1), "zw": np.int8(0)}
+    graph = read([lstm], [info("v", (7, 2, 5))], constants=weights)
+    assert (graph.cost.macs, graph.cost.params) == (7 * 2 * 24 * 11, 24 * 11)
+
+
 @pytest.mark.parametrize(("op", "gates"), [("LSTM", 4), ("GRU", 3), ("RNN", 1)])
 def test_recurrent_layers_count(read: Callable[..., Graph], op: str, gates: int) -> None:
     w, r = np.ones((1, gates * 6, 5), F), np.ones((1, gates * 6, 6), F)
