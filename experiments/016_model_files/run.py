@@ -208,10 +208,8 @@ def run(out: Path, count: int, seed: int, device: str, packages: Path | None, mo
     default = study.profile.default_precision
     forms = iter(FORMS * count)
     for i, name in enumerate(networks(count, seed, most_macs)):
-        exporter, opset = EXPORTERS[i % len(EXPORTERS)]
-        form, label = next(forms), f"{name}.{exporter}{opset}"
-        source, made = out / f"{label}.onnx", out / f"{label}.{form}.onnx"
-        if {source.name, made.name} <= study.done:
+        form = next(forms)
+        if any(row["file"].startswith(f"{name}.") and row["form"] == form for row in study.rows):
             continue
         torch.manual_seed(seed)
         module = build(name)
@@ -223,11 +221,18 @@ def run(out: Path, count: int, seed: int, device: str, packages: Path | None, mo
         x = torch.randn(shape)
         macs, params = counted(copy.deepcopy(module), x)
         facts: dict[str, Any] = {"torch_macs": macs, "torch_params": params}
-        try:
-            export(module, x, source, exporter, opset)
-        except Exception as error:  # noqa: BLE001 - an exporter that fails is a row, whatever it raises
-            study.add(source.name, exporter, "source", None, f"not exported: {type(error).__name__}: {' '.join(str(error).split())[:120]}")
+        for exporter, opset in (EXPORTERS[(i + j) % len(EXPORTERS)] for j in range(len(EXPORTERS))):
+            source = out / f"{name}.{exporter}{opset}.onnx"
+            try:
+                export(module, x, source, exporter, opset)
+                break
+            except Exception as error:  # noqa: BLE001 - an exporter that fails is a row, whatever it raises; the next one takes its place
+                study.add(
+                    source.name, exporter, "source", None, f"not exported: {type(error).__name__}: {' '.join(str(error).split())[:120]}"
+                )
+        else:
             continue
+        made = source.with_suffix(f".{form}.onnx")
         if source.name not in study.done:
             study.predict(source, f"{exporter}{opset}", "source", **facts)
         try:
