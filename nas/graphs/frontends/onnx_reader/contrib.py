@@ -21,7 +21,7 @@ from nas.graphs.frontends.onnx_reader.products import (
     write_convolution,
     write_gemm,
 )
-from nas.graphs.frontends.onnx_reader.refs import FLOATS, QUANTISED, Call, Constant, Tensor, handles
+from nas.graphs.frontends.onnx_reader.refs import FLOATS, HANDLERS, QUANTISED, Call, Constant, Tensor, handles
 from nas.graphs.frontends.onnx_reader.tensors import write_binary
 from nas.graphs.graph import Value
 from nas.graphs.operators import OPS, Shape
@@ -121,8 +121,6 @@ def _out_of_blocks(call: Call) -> None:
 
 @handles(*(f"com.microsoft.nchwc.{op}" for op in ("MaxPool", "AveragePool", "GlobalMaxPool", "GlobalAveragePool", "Upsample")))
 def _blocked_pool(call: Call) -> None:
-    from nas.graphs.frontends.onnx_reader.refs import HANDLERS
-
     HANDLERS[call.op](call)
 
 
@@ -361,8 +359,6 @@ def _quantised_binary(call: Call) -> None:
     *_ms("QLinearSigmoid", "QLinearLeakyRelu", "QLinearSoftmax", "QLinearGlobalAveragePool", "QLinearAveragePool", "QLinearReduceMean")
 )
 def _quantised_unary(call: Call) -> None:
-    from nas.graphs.frontends.onnx_reader.refs import HANDLERS
-
     call.bits = 8
     x, op = as_value(call, call.tensor(0)), call.op.removeprefix("QLinear")
     last = bool(call.attributes.get("channels_last"))
@@ -373,13 +369,13 @@ def _quantised_unary(call: Call) -> None:
     elif op == "Softmax":
         call.emit(op, [x], {"axis": call.attributes.get("axis", -1)}, dtype=x.dtype)
     elif last:
-        inner = replace(call, operands=[x], outputs=(f"{call.outputs[0]}.pooled",))
+        inner = replace(call, stands_for=op, operands=[x], outputs=(f"{call.outputs[0]}.pooled",))
         HANDLERS[op](inner)
         made = call.reader.refs[inner.outputs[0]]
         assert isinstance(made, Value)
         call.emit("Transpose", [made], {"perm": (0, 2, 3, 1)})
     else:
-        HANDLERS[op](replace(call, operands=[x]))
+        HANDLERS[op](replace(call, stands_for=op, operands=[x]))
 
 
 @handles(*_ms("QLinearConcat"))
@@ -421,6 +417,14 @@ def _integer_product(call: Call) -> None:
         call.emit("Add", [made, bias])
 
 
+@handles(*_ms("DynamicQuantizeLSTM"))
+def _integer_lstm(call: Call) -> None:
+    """An LSTM whose matrices are held in eight bits and transposed: (directions, inner, gates · hidden)."""
+    x, (w, r) = as_value(call, call.tensor(0)), (swapped(call, call.reader.take_packed(call.tensor(i))) for i in (1, 2))
+    call.bits = 8
+    HANDLERS["LSTM"](replace(call, stands_for="LSTM", operands=[x, w, r, *call.operands[3:4]]))
+
+
 @handles(*_ms("MatMulNBits", "MatMulBnb4"))
 def _packed_product(call: Call) -> None:
     """Weights of a few bits, unpacked as they are read."""
@@ -440,10 +444,8 @@ def _packed_product(call: Call) -> None:
 
 @handles(*_ms("NhwcMaxPool"))
 def _channels_last_pool(call: Call) -> None:
-    from nas.graphs.frontends.onnx_reader.refs import HANDLERS
-
     x = as_value(call, call.transpose(call.tensor(0), (0, 3, 1, 2)))
-    inner = replace(call, operands=[x], outputs=(f"{call.outputs[0]}.pooled",))
+    inner = replace(call, stands_for="MaxPool", operands=[x], outputs=(f"{call.outputs[0]}.pooled",))
     HANDLERS["MaxPool"](inner)
     made = call.reader.refs[inner.outputs[0]]
     assert isinstance(made, Value)
@@ -453,8 +455,6 @@ def _channels_last_pool(call: Call) -> None:
 @handles(*_ms("Pad", "Trilu", "GatherND", "GridSample"))
 def _as_onnx(call: Call) -> None:
     """The same operator as ONNX's, from before it was there."""
-    from nas.graphs.frontends.onnx_reader.refs import HANDLERS
-
     if call.op == "GridSample":
         x, grid = call.tensor(0), call.tensor(1)
         call.emit("GridSample", [as_value(call, x), grid], shape=(*x.shape[:2], *grid.shape[1:-1]))

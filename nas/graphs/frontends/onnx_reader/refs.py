@@ -156,13 +156,14 @@ class Call:
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
     bits: int = 0
+    stands_for: str = ""
     inferred: bool = False
     fresh: int = field(default=0)
 
     @property
     def op(self) -> str:
-        """The operator's name without its domain."""
-        return str(self.node.op_type)
+        """The operator's name without its domain; of one that stands for another, the other's."""
+        return self.stands_for or str(self.node.op_type)
 
     @property
     def label(self) -> str:
