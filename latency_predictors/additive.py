@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from latency_predictors._artifact import check_shapes, read_arrays, reading
 from latency_predictors._calibration import Calibration, calibrated
 from latency_predictors._operator_counts import Kind, kind_of
 from latency_predictors._quantities import QUANTITIES, quantities_of
@@ -394,23 +395,24 @@ def load_prices(path: Path, name: str, columns: Sequence[str], version: int) -> 
         ArtifactError: Missing, damaged, or of another version.
     """
     at = {column: i for i, column in enumerate(columns)}
-    try:
-        with np.load(path, allow_pickle=False) as data:
-            head = json.loads(str(data["head"]))
-            if head["version"] != version or not set(head["columns"]) <= set(columns):
-                raise ArtifactError(f"{name}: {path} is of another version. Do this: fit it again.")
-            place = [at[column] for column in head["columns"]]
-            prices, most = np.zeros((2, len(data["prices"]), len(columns)))
-            prices[:, place], most[:, place] = data["prices"], data["most"]
-            ms = [data[f"ms/{i}"] for i in range(len(prices))]
+    with reading(name, path):
+        data = read_arrays(path)
+        head = json.loads(str(data["head"]))
+        if head["version"] != version or not set(head["columns"]) <= set(columns):
+            raise ArtifactError(f"{name}: {path} is of another version. Do this: fit it again.")
+        place = [at[column] for column in head["columns"]]
+        devices, networks = [(str(device), str(precision)) for device, precision in head["devices"]], head["networks"]
+        shape = (len(devices), len(place))
+        check_shapes({"prices": (data["prices"], shape), "most": (data["most"], shape)})
+        check_shapes({f"ms/{i}": (data[f"ms/{i}"], (2, len(names))) for i, names in enumerate(networks)})
+        timings = [data[f"ms/{i}"] for i in range(len(devices))]
+        if len(networks) != len(devices) or any(not ms.size or (ms <= 0).any() for ms in timings) or (data["prices"] < 0).any():
+            raise ValueError("prices and timings are not positive, or not of all devices")
+        prices, most = np.zeros((2, len(devices), len(columns)))
+        prices[:, place], most[:, place] = data["prices"], data["most"]
         return {
-            (device, precision): Prices(prices[i], tuple(head["networks"][i]), ms[i][0], ms[i][1], most[i])
-            for i, (device, precision) in enumerate(head["devices"])
+            key: Prices(prices[i], tuple(map(str, networks[i])), timings[i][0], timings[i][1], most[i]) for i, key in enumerate(devices)
         }
-    except FileNotFoundError:
-        raise ArtifactError(f"{name}: no such file, got {str(path)!r}.") from None
-    except (OSError, KeyError, ValueError, TypeError, EOFError) as error:
-        raise ArtifactError(f"{name}: damaged file {str(path)!r} ({error}).") from None
 
 
 def _fit_pool(samples: Sequence[Sample], precision: str, penalty: float) -> dict[tuple[str, str], Prices]:

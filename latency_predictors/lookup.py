@@ -16,14 +16,16 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from latency_predictors._artifact import check_shapes, read_json, reading
 from latency_predictors._operator_counts import RUNTIMES, Catalogue, Kind, catalogue
 from latency_predictors.additive import conformal_quantile
 from nas.devices.predictor import Estimate, Estimates, Floats, OperatorLatency, Predictor, Sample, Segments, fitted_key, predictors
 from nas.devices.profile import Profile
-from nas.errors import ArtifactError, UsageError
+from nas.errors import ArtifactError, UsageError, one_line
 from nas.graphs.graph import Graph
 
 FORMAT_VERSION = 1
@@ -147,28 +149,29 @@ class Lookup(Predictor):
     @classmethod
     def load(cls, path: Path) -> Lookup:
         """Read what `save` wrote."""
-        try:
-            head = json.loads(path.read_text())
+        with reading("lookup", path):
+            head = read_json(path)
             if head["version"] != FORMAT_VERSION:
-                raise ArtifactError(f"lookup: {path} is of version {head['version']!r}. Expected {FORMAT_VERSION}. Do this: fit it again.")
-            names = [name for name, _ in RUNTIMES]
-            return cls(
-                {
-                    (row["device"], row["precision"]): Table(
-                        names.index(row["runtime"]),
-                        float(row["start_ms"]),
-                        {(family, shape): float(ms) for family, shape, ms in row["entries_ms"]},
-                        {name: np.array(prices, dtype=float) for name, prices in row["families_ms"].items()},
-                        np.array(row["scores"], dtype=float),
-                        (float(row["range_ms"][0]), float(row["range_ms"][1])),
-                    )
-                    for row in head["tables"]
-                }
-            )
-        except FileNotFoundError:
-            raise ArtifactError(f"lookup: no such file, got {str(path)!r}.") from None
-        except (OSError, KeyError, ValueError, TypeError) as error:
-            raise ArtifactError(f"lookup: damaged file {str(path)!r} ({error}).") from None
+                said = one_line(repr(head["version"]))
+                raise ArtifactError(f"lookup: {path} is of version {said}. Expected {FORMAT_VERSION}. Do this: fit it again.")
+            return cls({(str(row["device"]), str(row["precision"])): _table_of(row) for row in head["tables"]})
+
+
+def _table_of(row: Mapping[str, Any]) -> Table:
+    table = Table(
+        [name for name, _ in RUNTIMES].index(row["runtime"]),
+        float(row["start_ms"]),
+        {(str(family), str(shape)): float(ms) for family, shape, ms in row["entries_ms"]},
+        {str(name): np.array(prices, dtype=float) for name, prices in row["families_ms"].items()},
+        np.array(row["scores"], dtype=float),
+        (float(row["range_ms"][0]), float(row["range_ms"][1])),
+    )
+    numbers = np.array([table.start_ms, *table.entries_ms.values(), *table.range_ms])
+    if not np.isfinite(numbers).all() or (numbers < 0).any() or not table.scores.size:
+        raise ValueError("a price is no positive number")
+    check_shapes({name: (prices, (4,)) for name, prices in table.families_ms.items()})
+    check_shapes({"scores": (table.scores, (table.scores.size,))})
+    return table
 
 
 class _Priced:

@@ -23,11 +23,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar
-from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
 
+from latency_predictors._artifact import check_shapes, read_arrays, reading
 from latency_predictors._pooled import Fit, Priors, fit_pooled
 from latency_predictors._quantities import COLUMN, KIND_OF, KINDS, QUANTITIES, quantities_of, requantisation
 from latency_predictors._switches import COLUMNS, Switches, columns_of, draw, priors_of, relate
@@ -471,20 +471,41 @@ class Physical(Predictor):
     @classmethod
     def load(cls, path: Path) -> Physical:
         """See `Predictor.load`."""
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
+        with reading("physical", path):
+            arrays = read_arrays(path)
             meta = json.loads(arrays["meta"].tobytes())
             if meta["version"] != FORMAT_VERSION or tuple(meta["quantities"]) != QUANTITIES:
                 raise ArtifactError(
                     f"artifact {path}: fitted by another version. Do this: refit it (experiments/004_qualcomm_latency/run.py)."
                 )
-            pools = {precision: _pool_of(precision, about, arrays) for precision, about in meta["pools"].items()}
-            return cls(meta["members"], meta["seed"], pools, scaled=meta.get("scaled"))
-        except FileNotFoundError:
-            raise ArtifactError(f"artifact {path}: no such file.") from None
-        except (BadZipFile, OSError, ValueError, KeyError, TypeError) as error:
-            raise ArtifactError(f"artifact {path}: damaged ({error}).") from None
+            members = int(meta["members"])
+            pools = {str(precision): _pool_of(precision, about, arrays) for precision, about in meta["pools"].items()}
+            for pool in pools.values():
+                _check_pool(pool, members)
+            return cls(members, int(meta["seed"]), pools, scaled=meta.get("scaled"))
+
+
+def _check_pool(pool: Pool, members: int) -> None:
+    t, fitted = pool.timings, pool.device.shape[1] if pool.device.ndim == 3 else 0
+    timed, columns = (len(t.devices), len(t.networks)), len(COLUMNS)
+    lacking = frozenset({"log_ms", "left_out", "spread"})
+    shapes: dict[str, tuple[npt.NDArray[Any], tuple[int, ...]]] = {
+        "totals": (t.totals, (len(t.networks), len(QUANTITIES))),
+        "log_ms": (t.log_ms, timed),
+        "trust": (t.trust, timed),
+        "shared": (pool.shared, (members, columns)),
+        "device": (pool.device, (members, fitted, columns)),
+        "left_out": (pool.left_out, timed),
+        "spread": (pool.spread, timed),
+        "device_scale": (pool.device_scale, (len(t.devices),)),
+        "range_ms": (pool.range_ms, (len(t.devices), 2)),
+        "scores": (pool.scores, (pool.scores.size,)),
+        "seen": (pool.seen, (len(KINDS),)),
+    }
+    check_shapes(shapes, may_lack=lacking)
+    plausible = np.abs(pool.device).max(initial=0) < 100 and (pool.range_ms > 0).all() and (pool.device_scale > 0).all()
+    if not (members and fitted == len(t.devices) and pool.scores.size and len(pool.settings) == members and plausible and pool.base_sd > 0):
+        raise ValueError("prices, ranges or scores are missing or out of range")
 
 
 def _pool_of(precision: str, about: Mapping[str, object], arrays: Mapping[str, npt.NDArray[Any]]) -> Pool:

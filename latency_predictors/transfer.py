@@ -19,10 +19,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from latency_predictors._artifact import read_arrays, reading
 from latency_predictors._operator_counts import QUANTITIES, RUNTIMES, Catalogue, Kind, catalogue, kind_of
 from nas.devices.predictor import Estimate, Estimates, Floats, OperatorLatency, Predictor, Sample, Segments, predictors
 from nas.devices.profile import Profile
-from nas.errors import ArtifactError, UsageError
+from nas.errors import ArtifactError, UsageError, one_line
 from nas.graphs.graph import Graph
 
 FORMAT_VERSION = 3
@@ -640,12 +641,11 @@ class Transfer(Predictor):
     @classmethod
     def load(cls, path: Path) -> Transfer:
         """Read what `save` wrote."""
-        try:
-            with np.load(path, allow_pickle=False) as data:
-                arrays = {name: data[name] for name in data.files}
+        with reading("transfer", path):
+            arrays = read_arrays(path)
             head = json.loads(str(arrays.pop("head")))
             if head["version"] != FORMAT_VERSION:
-                raise ArtifactError(f"transfer: another format version, got {head['version']!r}. Expected {FORMAT_VERSION}.")
+                raise ArtifactError(f"transfer: another format version, got {one_line(repr(head['version']))}. Expected {FORMAT_VERSION}.")
             tables: dict[str, dict[Any, Floats]] = {"centre": {}, "scale": {}, "weight": {}, "rows": {}, "source": {}}
             for name, values in arrays.items():
                 label, *rest = name.split("/")
@@ -679,10 +679,6 @@ class Transfer(Predictor):
                 **{name: arrays[name] for name in ("shares", "alphas", "inverses", "scores")},
             )
             return cls(basis, fit, head["device"])
-        except FileNotFoundError:
-            raise ArtifactError(f"transfer: no such file, got {str(path)!r}.") from None
-        except (OSError, KeyError, ValueError, TypeError, EOFError) as error:
-            raise ArtifactError(f"transfer: damaged file {str(path)!r} ({error}).") from None
 
 
 def _kinds(found: Catalogue, row: int) -> list[Kind]:

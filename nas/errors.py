@@ -4,6 +4,9 @@ Every message has one form: ``<where>: <what is wrong>, got <value!r>. Expected 
 The command line prints the message as one line and exits with `exit_code`; a traceback is shown only with ``--debug``.
 """
 
+import struct
+import zipfile
+import zlib
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -66,6 +69,24 @@ class TrainingError(NasError):
 
 class MeasurementError(NasError):
     """A device or a runner that gave no usable timing."""
+
+
+MALFORMED: tuple[type[Exception], ...] = (
+    *(
+        OSError,
+        EOFError,
+        ValueError,
+        TypeError,
+        LookupError,
+        AttributeError,
+        ArithmeticError,
+        MemoryError,
+        NotImplementedError,
+        RuntimeError,
+    ),
+    *(SyntaxError, zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, struct.error),
+)
+"""What readers of archives, arrays and JSON raise for a file that was cut, mixed up or made up."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

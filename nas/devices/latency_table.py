@@ -11,10 +11,13 @@ from typing import Any
 import numpy as np
 
 from nas.devices.predictor import Floats
-from nas.errors import DataError, UnknownNameError
+from nas.errors import MALFORMED, DataError, UnknownNameError, one_line
 from nas.spaces.architecture import Architecture
 from nas.spaces.naming import get_space
 from nas.spaces.space import SearchSpace
+
+_LARGEST = 2**30
+"""Bytes of all arrays of a table."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,21 +83,29 @@ def read_latency_table(path: Path, space: str = "") -> LatencyTable:
         UsageError: A row that the space does not know.
     """
     try:
+        with zipfile.ZipFile(path) as file:
+            whole = sum(entry.file_size for entry in file.infolist())
+        if whole > _LARGEST:
+            raise DataError(
+                f"latency table: too large, got {whole / 1e6:.0f} MB in {str(path)!r}. Expected at most {_LARGEST / 1e6:.0f} MB."
+            )
         with np.load(path, allow_pickle=False) as data:
             arrays: dict[str, Any] = {name: data[name] for name in data.files}
+        columns = {name.removeprefix("ms/"): values.astype(float) for name, values in arrays.items() if name.startswith("ms/")}
     except FileNotFoundError:
         raise DataError(f"latency table: no such file, got {str(path)!r}.") from None
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise DataError(f"latency table: not an .npz file of plain arrays, got {str(path)!r} ({error}).") from None
-    columns = {name.removeprefix("ms/"): values.astype(float) for name, values in arrays.items() if name.startswith("ms/")}
+    except MALFORMED as error:
+        raise DataError(f"latency table: not an .npz file of plain arrays, got {str(path)!r} ({one_line(error)}).") from None
     if "arch" not in arrays or not columns:
         raise DataError(f"latency table: {path} lacks {'arch' if columns else 'ms/<device>'}. Expected arrays 'arch' and 'ms/<device>'.")
     rows = arrays["arch"]
+    if not rows.ndim:
+        raise DataError(f"latency table: {path}: 'arch' is no list of rows.")
     for device, values in columns.items():
         if values.shape != (len(rows),):
-            raise DataError(f"latency table: {path}, device {device}: {values.shape} latencies for {len(rows)} rows.")
+            raise DataError(f"latency table: {path}, device {one_line(device, 60)}: {values.shape} latencies for {len(rows)} rows.")
         if not np.all(np.isfinite(values) & (values > 0)):
-            raise DataError(f"latency table: {path}, device {device}: a latency that is not positive and finite.")
+            raise DataError(f"latency table: {path}, device {one_line(device, 60)}: a latency that is not positive and finite.")
     known = get_space(space or _guess(rows, path))
     return LatencyTable(path, known, tuple(known.parse(row) for row in rows.tolist()), columns)
 
@@ -107,4 +118,4 @@ def _guess(rows: Any, path: Path) -> str:
             return "nasbench201"
         if '"ks"' in str(rows[0]):
             return "ofa"
-    raise DataError(f"latency table: {path}: rows of no known spelling, got {rows[:1]!r}. Do this: --space NAME.")
+    raise DataError(f"latency table: {path}: rows of no known spelling, got {one_line(repr(rows[:1]))}. Do this: --space NAME.")

@@ -152,7 +152,8 @@ class Profile(_Strict):
         quantity: ``latency``, or ``reciprocal_throughput`` (milliseconds a frame at full load: not a latency).
         batch: Images a run.
         runtime: What executed the networks (``qnn``, ``tflite``, ``onnxruntime-cpu``, ``tensorrt``).
-        operators: File of the operators that this runtime has, in ``operators/`` beside the profiles; empty where no source says.
+        operators: File of the operators that this runtime has, in ``operators/`` beside the profiles; by default the one that is called as
+            the runtime's first word, where there is one.
         compiled: Whether the runtime removes dead code and fuses; eager runtimes follow the graph as written.
         threads: CPU threads where that matters.
         on_chip_memory_mb: In 10⁶ bytes.
@@ -198,11 +199,21 @@ class Profile(_Strict):
         raise UsageError(f"device {self.name}: has no precision {wanted!r}.{did_you_mean(wanted, self.precisions)}")
 
     @cached_property
+    def placement(self) -> Placement | None:
+        """The operators that the runtime has, None where no source says.
+
+        Raises:
+            UnknownNameError: The profile names a file that is not there.
+        """
+        name = self.operators or (self.runtime.split() or [""])[0]
+        return read_placement(name) if self.operators or name in placement_files() else None
+
+    @cached_property
     def _placed(self) -> Mapping[str, PrecisionProfile]:
         """What the device does by precision, with the operators that its runtime has; the profile's own word goes first."""
-        if not self.operators:
+        runtime = self.placement
+        if runtime is None:
             return {str(name): own for name, own in self.precisions.items()}
-        runtime = read_placement(self.operators)
         found: dict[str, PrecisionProfile] = {}
         for name, own in self.precisions.items():
             lacks = [op for op in runtime.unsupported if op not in own.supported_ops]
@@ -215,7 +226,7 @@ class Profile(_Strict):
     @cached_property
     def hash(self) -> str:
         """16 hex digits over everything in the profile and in the list of its runtime's operators; a run records it."""
-        text = self.model_dump_json() + (read_placement(self.operators).model_dump_json() if self.operators else "")
+        text = self.model_dump_json() + (self.placement.model_dump_json() if self.placement else "")
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -280,6 +291,13 @@ def find_profile(device: str | Path) -> Path:
     return files[text.lower()]
 
 
+def placement_files() -> dict[str, Path]:
+    """Return every list of a runtime's operators by its name, without reading any; a user's own goes first."""
+    spec = find_spec("hardware_profiles")
+    rooms = [Path(root) for root in (spec.submodule_search_locations if spec else None) or ()] + [config_home() / "devices"]
+    return {path.stem: path for room in rooms for path in sorted((room / "operators").glob("*.toml"))}
+
+
 @lru_cache(maxsize=64)
 def read_placement(name: str) -> Placement:
     """Return the operators of a runtime by the name of its file.
@@ -288,9 +306,7 @@ def read_placement(name: str) -> Placement:
         UnknownNameError: No such file.
         UsageError: The file breaks the schema.
     """
-    spec = find_spec("hardware_profiles")
-    rooms = [Path(root) for root in (spec.submodule_search_locations if spec else None) or ()] + [config_home() / "devices"]
-    files = {path.stem: path for room in rooms for path in sorted((room / "operators").glob("*.toml"))}
+    files = placement_files()
     if name not in files:
         raise UnknownNameError(
             "operators", name, files, "A list of a runtime's operators is one file: hardware_profiles/operators/NAME.toml."

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
 
-from nas.errors import DataError
+from nas.errors import MALFORMED, DataError, one_line
 
 
 def holds_accuracies(path: Path) -> bool:
@@ -25,8 +24,8 @@ def _arrays(path: Path) -> tuple[str, ...]:
             return tuple(data.files)
     except FileNotFoundError:
         raise DataError(f"table: no such file, got {str(path)!r}.") from None
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-        raise DataError(f"table: not an .npz file of plain arrays, got {str(path)!r} ({error}).") from None
+    except MALFORMED as error:
+        raise DataError(f"table: not an .npz file of plain arrays, got {str(path)!r} ({one_line(error)}).") from None
 
 
 def read_accuracies(path: Path) -> tuple[list[object], list[str], np.ndarray[tuple[int, int], np.dtype[np.float64]]]:
@@ -42,8 +41,8 @@ def read_accuracies(path: Path) -> tuple[list[object], list[str], np.ndarray[tup
         with np.load(path, allow_pickle=False) as data:
             rows, columns = data["arch"].tolist(), [str(name) for name in data["columns"].tolist()]
             accuracy = data["accuracy"].astype(float)
-    except (OSError, ValueError, TypeError, zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError) as error:
-        raise DataError(f"table: a damaged array in {path} ({error}).") from None
+    except MALFORMED as error:
+        raise DataError(f"table: a damaged array in {path} ({one_line(error)}).") from None
     if accuracy.shape != (len(rows), len(columns)):
         raise DataError(f"table: {path}: {accuracy.shape} accuracies for {len(rows)} rows and {len(columns)} columns.")
     if not np.all(np.isfinite(accuracy) & (accuracy >= 0) & (accuracy <= 100)):
