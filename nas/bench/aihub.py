@@ -103,7 +103,7 @@ class Table:
         return known[name.lower()]
 
 
-def read_table(path: Path, networks: Iterable[str], runtime: str = "qnn", boards: Path | None = None) -> Table:
+def read_table(path: Path, networks: Iterable[str], runtime: str = "qnn", boards: Path | None = None, before: str | None = None) -> Table:
     """Read what the table says of some networks under one runtime; see `table_of`.
 
     Args:
@@ -111,6 +111,7 @@ def read_table(path: Path, networks: Iterable[str], runtime: str = "qnn", boards
         networks: AI Hub's model names.
         runtime: A key of `RUNTIMES`.
         boards: The table of boards; default: `BOARDS_FILE` beside the table of timings, where there is one.
+        before: Day or month (``2026-02``) before which a job must have run: what was known then.
 
     Raises:
         DataError: A file is not such a table.
@@ -120,7 +121,8 @@ def read_table(path: Path, networks: Iterable[str], runtime: str = "qnn", boards
         raise UsageError(f"runtime: unknown, got {runtime!r}.{did_you_mean(runtime, RUNTIMES)}")
     beside = path.with_name(BOARDS_FILE)
     file = boards or (beside if beside.is_file() else None)
-    return table_of(read_jobs(path), networks, runtime, read_boards(file) if file else ())
+    jobs = [job for job in read_jobs(path) if before is None or job.date < before]
+    return table_of(jobs, networks, runtime, read_boards(file) if file else ())
 
 
 def table_of(jobs: Sequence[Job], networks: Iterable[str], runtime: str = "qnn", boards: Iterable[Board] = ()) -> Table:
@@ -267,8 +269,13 @@ def _slow_months(histories: Mapping[_Key, Sequence[Job]]) -> dict[str, dict[str,
 
 
 def classifiers(models: Sequence[Mapping[str, str]]) -> tuple[str, ...]:
-    """Return the networks that classify single images: what protocols test on. The others only calibrate."""
+    """Return the networks that classify single images."""
     return tuple(row["aihub_model"] for row in models if not row["torchvision_name"].startswith(_NOT_CLASSIFIERS))
+
+
+def single_images(graphs: Mapping[str, Graph]) -> tuple[str, ...]:
+    """Return the networks that read one image: what protocols test on. The others (video, several images) only calibrate."""
+    return tuple(name for name, graph in graphs.items() if len(graph.inputs) == 1 and len(graph.inputs[0].shape) == 4)
 
 
 def read_models(path: Path) -> list[dict[str, str]]:
