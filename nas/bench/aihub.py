@@ -11,11 +11,11 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
-from functools import cache
 from pathlib import Path
 from statistics import median
 
 from nas.bench import super_resolution
+from nas.bench.aihub_graphs import part_of, rebuilt
 from nas.bench.aihub_jobs import BOARDS_FILE, PRECISIONS, Board, Job, read_boards, read_jobs, slug
 from nas.devices.predictor import Sample
 from nas.errors import DataError, GraphError, UnknownNameError, UsageError, did_you_mean
@@ -174,20 +174,13 @@ def _histories(jobs: Sequence[Job]) -> dict[_Key, list[Job]]:
     """
     parts: dict[tuple[str, ...], set[str]] = defaultdict(set)
     for job in jobs:
-        parts[job.network, job.release, job.precision, job.runtime, job.title].add(_part(job.network, job.component))
+        parts[job.network, job.release, job.precision, job.runtime, job.title].add(part_of(job.network, job.component))
     several = {network for (network, *_), found in parts.items() if len(found) > 1}
     histories: dict[_Key, list[Job]] = defaultdict(list)
     for job in sorted(jobs, key=lambda job: (job.date, job.job)):
-        network = f"{job.network}/{_part(job.network, job.component)}" if job.network in several else job.network
+        network = f"{job.network}/{part_of(job.network, job.component)}" if job.network in several else job.network
         histories[network, job.input, slug(job.board), job.precision].append(job)
     return dict(sorted(histories.items(), key=lambda item: (item[0][0], item[0][1] or (), *item[0][2:])))
-
-
-@cache
-def _part(network: str, component: str) -> str:
-    """Return the name of a component without what it says of its precision and without the model's."""
-    plain = re.sub(r"[^a-z0-9]|quantized|quantizable", "", component.lower())
-    return plain.removeprefix(network.split("_")[0]) or plain
 
 
 def _timing(key: _Key, history: Sequence[Job], today: str) -> Timing:
@@ -316,7 +309,7 @@ def graphs_of(models: Sequence[Mapping[str, str]], folder: Path | None = None) -
     """Return graphs and families by AI Hub's model name, and the names for which there is no graph.
 
     A file ``NAME.onnx`` in `folder` comes first, then the committed workload at the row's input, then a fully convolutional one of another
-    input, then the super-resolution networks. Files whose networks the model table does not know are taken up as well.
+    input, then the super-resolution networks, then the others that are rebuilt. Files whose networks no table knows are taken up as well.
     """
     from nas.graphs import workloads
 
@@ -348,8 +341,12 @@ def graphs_of(models: Sequence[Mapping[str, str]], folder: Path | None = None) -
     for name in super_resolution.NETWORKS:
         graphs.setdefault(name, super_resolution.load(name))
         families.setdefault(name, "super_resolution")
-    timed = {name: graph if name in PREPARED else with_normalisation(graph) for name, graph in graphs.items()}
-    return timed, families, missing
+    for name, found in rebuilt().items():
+        if name not in graphs:
+            graphs[name], families[name] = workloads.load(found.workload), workloads.describe(found.workload).family
+    plain = PREPARED | {name for name, found in rebuilt().items() if not found.normalises}
+    timed = {name: graph if name in plain else with_normalisation(graph) for name, graph in graphs.items()}
+    return timed, families, [name for name in missing if name not in graphs]
 
 
 def resized(graph: Graph, shape: Shape) -> Graph | None:
@@ -385,8 +382,15 @@ def samples_of(table: Table, graphs: Mapping[str, Graph], families: Mapping[str,
     return [
         Sample(graphs[t.network], t.precision, t.latency_ms, t.network, t.device, families[t.network], t.trust)
         for t in table.timings
-        if t.network in graphs and t.input in (None, graphs[t.network].inputs[0].shape) and precision in (None, t.precision)
+        if t.network in graphs and fits(t, graphs[t.network]) and precision in (None, t.precision)
     ]
+
+
+def fits(timing: Timing, graph: Graph) -> bool:
+    """Return whether a graph is the one that was timed, by the compiled size or the release."""
+    known = rebuilt().get(timing.network)
+    since = known.since if known else ""
+    return timing.input in (None, graph.inputs[0].shape) and timing.measured_on >= since
 
 
 def repeats_within_pct(table: Table, device: str, precision: str) -> float | None:

@@ -10,7 +10,8 @@ import pytest
 
 from latency_predictors._quantities import QUANTITIES, quantities_of
 from nas.bench import super_resolution
-from nas.bench.aihub import classifiers, graphs_of, read_models, read_table, resized, samples_of, table_of
+from nas.bench.aihub import Timing, classifiers, fits, graphs_of, read_models, read_table, resized, samples_of, table_of
+from nas.bench.aihub_graphs import rebuilt
 from nas.bench.aihub_jobs import BOARDS_FILE, Board, Job, read_boards, read_jobs, slug
 from nas.bench.latency_models import run_baselines, splits_of
 from nas.bench.lineages import lineage_of, read_lineages
@@ -377,3 +378,22 @@ def test_the_real_table_names_its_duplicates() -> None:
     assert table.slow_months.keys() == {"sa7255p", "sa8775p"}
     assert set(table.slow_months["sa8775p"]) <= {"2025-10", "2025-11", "2025-12", "2026-01", "2026-02", "2026-03"}
     assert max(table.slow_months["sa7255p"]) == "2025-06"
+
+
+def test_every_rebuilt_network_is_a_committed_graph_at_its_compiled_size() -> None:
+    known = rebuilt()
+    assert len(known) > 50
+    lineages = read_lineages()
+    for name, found in known.items():
+        assert workloads.describe(found.workload).input == found.input, name
+        assert lineage_of(name, lineages) != name or name.partition("/")[0] in lineages
+
+
+def test_a_graph_fits_the_releases_that_compiled_it() -> None:
+    graph = workloads.load("detr_resnet50")
+    since = rebuilt()["detr_resnet50"].since
+    timing = Timing("detr_resnet50", None, "d", "fp16", 1.0, "2025-01-08", "", 1, None, 1.0)
+    assert since > timing.measured_on
+    assert not fits(timing, graph)
+    assert fits(replace(timing, measured_on=since), graph)
+    assert not fits(replace(timing, measured_on=since, input=(1, 3, 480, 480)), graph)
