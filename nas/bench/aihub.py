@@ -55,6 +55,7 @@ class Timing:
         layers: Of the compiled graph.
         repeats_within_pct: Difference from the release before, of the same compiled graph; None where there is none.
         trust: 0.5 where much older than the table, or where the network is compiled to another graph by now; else 1.
+        other_graph: Whether the network is compiled to another graph by now, as its number of layers shows.
     """
 
     network: str
@@ -67,6 +68,7 @@ class Timing:
     layers: int
     repeats_within_pct: float | None
     trust: float
+    other_graph: bool = False
 
 
 _Key = tuple[str, Shape | None, str, str]
@@ -211,7 +213,10 @@ def _compiled_anew(timings: Sequence[Timing]) -> list[Timing]:
     for t in timings:
         key = (t.network, t.input, t.precision)
         layers[key] = max(layers.get(key, ("", 0)), (t.measured_on, t.layers))
-    return [replace(t, trust=0.5) if abs(t.layers / layers[t.network, t.input, t.precision][1] - 1) > _OTHER_GRAPH else t for t in timings]
+    return [
+        replace(t, trust=0.5, other_graph=True) if abs(t.layers / layers[t.network, t.input, t.precision][1] - 1) > _OTHER_GRAPH else t
+        for t in timings
+    ]
 
 
 def _size_notes(timings: Iterable[Timing]) -> list[str]:
@@ -378,11 +383,14 @@ def _family_of(name: str) -> str:
 
 
 def samples_of(table: Table, graphs: Mapping[str, Graph], families: Mapping[str, str], precision: str | None = None) -> list[Sample]:
-    """Return the timings whose network has a graph at the size that was compiled as samples, optionally of one precision."""
+    """Return the timings whose network has a graph at the size that was compiled as samples, optionally of one precision.
+
+    Timings of another graph than the network is compiled to by now are left out: ``vit`` at w8a16 had 1,190 layers and took twice as long.
+    """
     return [
         Sample(graphs[t.network], t.precision, t.latency_ms, t.network, t.device, families[t.network], t.trust)
         for t in table.timings
-        if t.network in graphs and fits(t, graphs[t.network]) and precision in (None, t.precision)
+        if t.network in graphs and not t.other_graph and fits(t, graphs[t.network]) and precision in (None, t.precision)
     ]
 
 
