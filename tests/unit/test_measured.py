@@ -11,7 +11,8 @@ from nas.bench.aihub import table_of
 from nas.bench.aihub_jobs import BOARDS_FILE, Job, read_boards, read_jobs
 from nas.bench.latency_models import stub_profile
 from nas.devices.predictor import measured
-from nas.devices.profile import PrecisionProfile, Profile
+from nas.devices.profile import PrecisionProfile, Profile, load_profile
+from nas.errors import UnknownNameError
 
 TABLE = Path(__file__).parents[3] / "shared" / "data" / "aihub_perf.csv.gz"
 
@@ -58,3 +59,9 @@ def test_only_what_was_timed_is_measured() -> None:
     assert stand_in is not None
     assert (stand_in.basis, stand_in.latency_ms) == ("proxy", 1.0)
     assert unknown.lower_ms < known.lower_ms < 1.0 < known.upper_ms < unknown.upper_ms
+
+
+def test_a_device_is_known_under_its_other_names() -> None:
+    assert load_profile("SA8775P ADP").name == load_profile("qcs9075").name == "sa8775p"
+    with pytest.raises(UnknownNameError, match="sa8775"):
+        load_profile("sa8775x")
