@@ -492,19 +492,22 @@ class Scores(Record):
     Attributes:
         networks: What was tested.
         networks_tested: How many different ones.
+        lineages_tested: How many lineages they are of, which the bootstrap draws; None where it draws networks.
         mean_error_pct: Of |predicted / measured − 1|.
-        mean_error_interval_pct: 90 % bootstrap interval over networks.
+        mean_error_interval_pct: 90 % bootstrap interval over lineages, or networks.
         median_error_pct: The same, median.
-        median_error_interval_pct: 90 % bootstrap interval over networks.
+        median_error_interval_pct: 90 % bootstrap interval over lineages, or networks.
         within_10_pct: Share of networks within 10 %.
         within_25_pct: Share within 25 %.
         spearman: Rank correlation; None where it is not defined.
         coverage_pct: Share of timings inside their interval.
+        above_upper_pct: Share of timings above the upper end, by which a budget admits.
         halfwidth_pct: Median half width of the intervals.
     """
 
     networks: tuple[HeldOut, ...]
     networks_tested: int
+    lineages_tested: int | None
     mean_error_pct: float
     mean_error_interval_pct: tuple[float, float]
     median_error_pct: float
@@ -513,6 +516,7 @@ class Scores(Record):
     within_25_pct: float
     spearman: float | None
     coverage_pct: float
+    above_upper_pct: float
     halfwidth_pct: float | None
 
 

@@ -11,11 +11,11 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
-from functools import cache
 from pathlib import Path
 from statistics import median
 
 from nas.bench import super_resolution
+from nas.bench.aihub_graphs import part_of, rebuilt
 from nas.bench.aihub_jobs import BOARDS_FILE, PRECISIONS, Board, Job, read_boards, read_jobs, slug
 from nas.devices.predictor import Sample
 from nas.errors import DataError, GraphError, UnknownNameError, UsageError, did_you_mean
@@ -55,6 +55,7 @@ class Timing:
         layers: Of the compiled graph.
         repeats_within_pct: Difference from the release before, of the same compiled graph; None where there is none.
         trust: 0.5 where much older than the table, or where the network is compiled to another graph by now; else 1.
+        other_graph: Whether the network is compiled to another graph by now, as its number of layers shows.
     """
 
     network: str
@@ -67,6 +68,7 @@ class Timing:
     layers: int
     repeats_within_pct: float | None
     trust: float
+    other_graph: bool = False
 
 
 _Key = tuple[str, Shape | None, str, str]
@@ -103,7 +105,7 @@ class Table:
         return known[name.lower()]
 
 
-def read_table(path: Path, networks: Iterable[str], runtime: str = "qnn", boards: Path | None = None) -> Table:
+def read_table(path: Path, networks: Iterable[str], runtime: str = "qnn", boards: Path | None = None, before: str | None = None) -> Table:
     """Read what the table says of some networks under one runtime; see `table_of`.
 
     Args:
@@ -111,6 +113,7 @@ def read_table(path: Path, networks: Iterable[str], runtime: str = "qnn", boards
         networks: AI Hub's model names.
         runtime: A key of `RUNTIMES`.
         boards: The table of boards; default: `BOARDS_FILE` beside the table of timings, where there is one.
+        before: Day or month (``2026-02``) before which a job must have run: what was known then.
 
     Raises:
         DataError: A file is not such a table.
@@ -120,7 +123,8 @@ def read_table(path: Path, networks: Iterable[str], runtime: str = "qnn", boards
         raise UsageError(f"runtime: unknown, got {runtime!r}.{did_you_mean(runtime, RUNTIMES)}")
     beside = path.with_name(BOARDS_FILE)
     file = boards or (beside if beside.is_file() else None)
-    return table_of(read_jobs(path), networks, runtime, read_boards(file) if file else ())
+    jobs = [job for job in read_jobs(path) if before is None or job.date < before]
+    return table_of(jobs, networks, runtime, read_boards(file) if file else ())
 
 
 def table_of(jobs: Sequence[Job], networks: Iterable[str], runtime: str = "qnn", boards: Iterable[Board] = ()) -> Table:
@@ -172,20 +176,13 @@ def _histories(jobs: Sequence[Job]) -> dict[_Key, list[Job]]:
     """
     parts: dict[tuple[str, ...], set[str]] = defaultdict(set)
     for job in jobs:
-        parts[job.network, job.release, job.precision, job.runtime, job.title].add(_part(job.network, job.component))
+        parts[job.network, job.release, job.precision, job.runtime, job.title].add(part_of(job.network, job.component))
     several = {network for (network, *_), found in parts.items() if len(found) > 1}
     histories: dict[_Key, list[Job]] = defaultdict(list)
     for job in sorted(jobs, key=lambda job: (job.date, job.job)):
-        network = f"{job.network}/{_part(job.network, job.component)}" if job.network in several else job.network
+        network = f"{job.network}/{part_of(job.network, job.component)}" if job.network in several else job.network
         histories[network, job.input, slug(job.board), job.precision].append(job)
     return dict(sorted(histories.items(), key=lambda item: (item[0][0], item[0][1] or (), *item[0][2:])))
-
-
-@cache
-def _part(network: str, component: str) -> str:
-    """Return the name of a component without what it says of its precision and without the model's."""
-    plain = re.sub(r"[^a-z0-9]|quantized|quantizable", "", component.lower())
-    return plain.removeprefix(network.split("_")[0]) or plain
 
 
 def _timing(key: _Key, history: Sequence[Job], today: str) -> Timing:
@@ -216,7 +213,10 @@ def _compiled_anew(timings: Sequence[Timing]) -> list[Timing]:
     for t in timings:
         key = (t.network, t.input, t.precision)
         layers[key] = max(layers.get(key, ("", 0)), (t.measured_on, t.layers))
-    return [replace(t, trust=0.5) if abs(t.layers / layers[t.network, t.input, t.precision][1] - 1) > _OTHER_GRAPH else t for t in timings]
+    return [
+        replace(t, trust=0.5, other_graph=True) if abs(t.layers / layers[t.network, t.input, t.precision][1] - 1) > _OTHER_GRAPH else t
+        for t in timings
+    ]
 
 
 def _size_notes(timings: Iterable[Timing]) -> list[str]:
@@ -267,8 +267,13 @@ def _slow_months(histories: Mapping[_Key, Sequence[Job]]) -> dict[str, dict[str,
 
 
 def classifiers(models: Sequence[Mapping[str, str]]) -> tuple[str, ...]:
-    """Return the networks that classify single images: what protocols test on. The others only calibrate."""
+    """Return the networks that classify single images."""
     return tuple(row["aihub_model"] for row in models if not row["torchvision_name"].startswith(_NOT_CLASSIFIERS))
+
+
+def single_images(graphs: Mapping[str, Graph]) -> tuple[str, ...]:
+    """Return the networks that read one image: what protocols test on. The others (video, several images) only calibrate."""
+    return tuple(name for name, graph in graphs.items() if len(graph.inputs) == 1 and len(graph.inputs[0].shape) == 4)
 
 
 def read_models(path: Path) -> list[dict[str, str]]:
@@ -309,7 +314,7 @@ def graphs_of(models: Sequence[Mapping[str, str]], folder: Path | None = None) -
     """Return graphs and families by AI Hub's model name, and the names for which there is no graph.
 
     A file ``NAME.onnx`` in `folder` comes first, then the committed workload at the row's input, then a fully convolutional one of another
-    input, then the super-resolution networks. Files whose networks the model table does not know are taken up as well.
+    input, then the super-resolution networks, then the others that are rebuilt. Files whose networks no table knows are taken up as well.
     """
     from nas.graphs import workloads
 
@@ -341,8 +346,12 @@ def graphs_of(models: Sequence[Mapping[str, str]], folder: Path | None = None) -
     for name in super_resolution.NETWORKS:
         graphs.setdefault(name, super_resolution.load(name))
         families.setdefault(name, "super_resolution")
-    timed = {name: graph if name in PREPARED else with_normalisation(graph) for name, graph in graphs.items()}
-    return timed, families, missing
+    for name, found in rebuilt().items():
+        if name not in graphs:
+            graphs[name], families[name] = workloads.load(found.workload), workloads.describe(found.workload).family
+    plain = PREPARED | {name for name, found in rebuilt().items() if not found.normalises}
+    timed = {name: graph if name in plain else with_normalisation(graph) for name, graph in graphs.items()}
+    return timed, families, [name for name in missing if name not in graphs]
 
 
 def resized(graph: Graph, shape: Shape) -> Graph | None:
@@ -374,12 +383,22 @@ def _family_of(name: str) -> str:
 
 
 def samples_of(table: Table, graphs: Mapping[str, Graph], families: Mapping[str, str], precision: str | None = None) -> list[Sample]:
-    """Return the timings whose network has a graph at the size that was compiled as samples, optionally of one precision."""
+    """Return the timings whose network has a graph at the size that was compiled as samples, optionally of one precision.
+
+    Timings of another graph than the network is compiled to by now are left out: ``vit`` at w8a16 had 1,190 layers and took twice as long.
+    """
     return [
         Sample(graphs[t.network], t.precision, t.latency_ms, t.network, t.device, families[t.network], t.trust)
         for t in table.timings
-        if t.network in graphs and t.input in (None, graphs[t.network].inputs[0].shape) and precision in (None, t.precision)
+        if t.network in graphs and not t.other_graph and fits(t, graphs[t.network]) and precision in (None, t.precision)
     ]
+
+
+def fits(timing: Timing, graph: Graph) -> bool:
+    """Return whether a graph is the one that was timed, by the compiled size or the release."""
+    known = rebuilt().get(timing.network)
+    since = known.since if known else ""
+    return timing.input in (None, graph.inputs[0].shape) and timing.measured_on >= since
 
 
 def repeats_within_pct(table: Table, device: str, precision: str) -> float | None:

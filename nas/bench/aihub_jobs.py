@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import gzip
 import math
-import re
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+from nas.devices.profile import slug
 from nas.errors import DataError
 from nas.graphs.operators import Shape
 
@@ -102,12 +102,6 @@ class Job:
 
 
 @cache
-def slug(title: str) -> str:
-    """Return a device's title as a profile name: ``SA8295P ADP`` -> ``sa8295p``."""
-    plain = re.sub(r"\s*(\(Proxy\)|\bADP\b)\s*", " ", title)
-    return re.sub(r"[^a-z0-9]+", "-", plain.lower()).strip("-")
-
-
 def _day(text: str) -> str:
     return date.fromisoformat(text).isoformat()
 

@@ -1,4 +1,4 @@
-"""Protocols for latency models on a table of timings: leave one network out, leave a family out, a new device with few timings, a donor.
+"""Protocols for latency models on a table of timings: what came later, a lineage never seen, one network out, few timings, a donor.
 
 Everything is refitted inside the protocol; a tested network is in no part of fit or calibration, under no device. Baselines run on the
 same splits.
@@ -21,6 +21,7 @@ from nas.graphs.graph import Graph
 
 Baseline = Callable[[Sequence[Sample], Sequence[Sample], str], dict[str, float]]
 _FEW = re.compile(r"few:([0-9]+)")
+_RELEASE = re.compile(r"release:([0-9]{4}-[0-9]{2}(?:-[0-9]{2})?)")
 _FEW_DRAWS, _FEW_FOLDS = 3, 3
 
 
@@ -41,6 +42,8 @@ def splits_of(
     donor: str | None = None,
     seed: int = 0,
     precision: str | None = None,
+    lineages: Mapping[str, str] | None = None,
+    known: Sequence[Sample] | None = None,
 ) -> Iterator[Split]:
     """Yield the splits of a protocol.
 
@@ -48,13 +51,16 @@ def splits_of(
         samples: Timings of all devices at the precisions that may be fitted.
         device: Profile name of the device in question.
         tested: Networks that may be tested; the others only calibrate.
-        protocol: ``loo``, ``family`` or ``few:K`` (K timings on the device; the tested networks are timed nowhere).
+        protocol: ``release:DATE`` (fit what was known before a day or month, predict networks first timed from then on), ``lineage`` (leave out
+            all networks of a lineage), ``loo``, ``family`` or ``few:K`` (K timings on the device; the tested networks are timed nowhere).
         donor: Device whose timing of a tested network may be fitted.
         seed: Of the draws of ``few``.
         precision: Tested precision; default: all that the device has.
+        lineages: Of the networks, for ``lineage``; a network that is not there is a lineage of its own.
+        known: Timings as they stood before the day of ``release``.
 
     Raises:
-        UsageError: An unknown protocol, or too few timings on the device.
+        UsageError: An unknown protocol, one that lacks what it needs, or too few timings on the device.
     """
     own = {s.name: s for s in samples if s.device == device and s.name in set(tested) and precision in (None, s.precision)}
     if len(own) < 3:
@@ -73,14 +79,16 @@ def splits_of(
     if protocol == "loo":
         for name in own:
             yield split([name], name)
-    elif protocol == "family":
-        families = {s.name: s.family for s in own.values()}
-        everywhere = {family: {s.name for s in samples if s.family == family} for family in set(families.values())}
-        for family in sorted(everywhere):
-            members = [name for name in own if families[name] == family]
+    elif protocol in ("family", "lineage"):
+        groups = {s.name: (lineages or {}).get(s.name, s.name) if protocol == "lineage" else s.family for s in samples}
+        everywhere = {group: {name for name, other in groups.items() if other == group} for group in {groups[name] for name in own}}
+        for group in sorted(everywhere):
+            members = [name for name in own if groups[name] == group]
             for name in members:
-                twins[name] = everywhere[family]
-            yield split(members, family)
+                twins[name] |= everywhere[group]
+            yield split(members, group)
+    elif match := _RELEASE.fullmatch(protocol):
+        yield _later(own, known, match[1])
     elif match := _FEW.fullmatch(protocol):
         count = int(match[1])
         names = list(own)
@@ -93,7 +101,26 @@ def splits_of(
             for fold in range(min(_FEW_FOLDS, len(rest))):
                 yield split(rest[fold::_FEW_FOLDS], f"draw {draw}, fold {fold}", kept)
     else:
-        raise UsageError(f"protocol: unknown, got {protocol!r}. Expected loo, family or few:K (few:10).")
+        raise UsageError(
+            f"protocol: unknown, got {protocol!r}. Expected release:DATE (release:2026-02), lineage, loo, family or few:K (few:10)."
+        )
+
+
+def release_date(protocol: str) -> str | None:
+    """Return the day or month from which on a protocol tests; None where it is not ``release``."""
+    match = _RELEASE.fullmatch(protocol)
+    return match[1] if match else None
+
+
+def _later(own: Mapping[str, Sample], known: Sequence[Sample] | None, day: str) -> Split:
+    """Return what was known before a day beside the networks that nobody had timed then."""
+    if known is None:
+        raise UsageError(f"protocol: the timings known before {day} are missing, got none.")
+    names, graphs = {s.name for s in known}, {s.graph.key for s in known}
+    later = tuple(s for s in own.values() if s.name not in names and s.graph.key not in graphs)
+    if not later:
+        raise UsageError(f"protocol: no network was first timed from {day} on, got {len(own)} networks that were timed before.")
+    return Split(tuple(known), later, f"from {day}")
 
 
 def stub_profile(device: str, precision: Literal["fp32", "fp16", "w8a16", "w8a8"]) -> Profile:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from nas.cli._options import Format, write
+
+if TYPE_CHECKING:
+    from nas.bench.aihub import Table
+    from nas.devices.predictor import Sample
 
 
 def command(
@@ -18,7 +22,19 @@ def command(
     graphs: Annotated[
         Path | None, typer.Option(help="Folder of NAME.onnx by the table's model names; these come before the committed graphs.")
     ] = None,
-    protocol: Annotated[str, typer.Option(help="loo, family, or few:K: K timings on the device, all else of it unseen.")] = "loo",
+    protocol: Annotated[
+        str,
+        typer.Option(
+            help="release:DATE (fit what was known before, predict networks first timed later), lineage (no network of its lineage), "
+            "loo, family, or few:K: K timings on the device, all else of it unseen."
+        ),
+    ] = "lineage",
+    task: Annotated[
+        Literal["single-image", "classification"], typer.Option(help="Networks that are tested; the others only calibrate.")
+    ] = "single-image",
+    lineages: Annotated[
+        Path | None, typer.Option(help="CSV network,lineage,reason; default: the committed table. Others are their own lineage.")
+    ] = None,
     boards: Annotated[
         Path | None, typer.Option(help="Which device names are one board; default: aihub_boards.csv beside the table of timings.")
     ] = None,
@@ -29,8 +45,9 @@ def command(
     form: Format = "json",
 ) -> None:
     """Refit a latency model inside a protocol and say how wrong it is on networks that it never saw."""
-    from nas.bench.aihub import classifiers, graphs_of, read_models, read_table, repeats_within_pct, samples_of
-    from nas.bench.latency_models import run_baselines, run_protocol, splits_of
+    from nas.bench.aihub import classifiers, graphs_of, read_models, read_table, repeats_within_pct, samples_of, single_images
+    from nas.bench.latency_models import release_date, run_baselines, run_protocol, splits_of
+    from nas.bench.lineages import lineage_of, read_lineages
     from nas.devices.predictor import predictors
     from nas.devices.scores import score
     from nas.errors import UsageError
@@ -44,18 +61,20 @@ def command(
     name, other = table.device(device), table.device(donor) if donor else None
     if other == name:
         raise UsageError(f"donor: is the device itself (or the same data), got {donor!r}. Expected another device.")
+    listed_lineages = read_lineages(lineages)
+    lineage = {n: lineage_of(n, listed_lineages) for n in known}
     # quantised precisions take their prior from fp16; few-shot splits leave the device's other precisions out
     related = {precision} if precision == "fp16" else {precision, "fp16"}
-    samples = [
-        s for s in samples_of(table, known, families) if s.precision in related and not (s.device == name and s.precision != precision)
-    ]
-    listed = {row["aihub_model"] for row in rows}
-    tested = (
-        [*classifiers(rows), *(file.stem for file in sorted(graphs.glob("*.onnx")) if file.stem not in listed)]
-        if graphs
-        else classifiers(rows)
-    )
-    splits = list(splits_of(samples, name, tested, protocol, other, seed, precision))
+
+    def usable(timings: Table) -> list[Sample]:
+        chosen = [s for s in samples_of(timings, known, families) if s.precision in related]
+        return [s for s in chosen if s.precision == precision or s.device != name] if protocol.startswith("few") else chosen
+
+    day = release_date(protocol)
+    before = usable(read_table(perf, known, runtime, boards, before=day)) if day else None
+    classes = {*classifiers(rows), *(set(known) - {row["aihub_model"] for row in rows} if graphs else ())}
+    tested = [n for n in single_images(known) if task == "single-image" or n in classes]
+    splits = list(splits_of(usable(table), name, tested, protocol, other, seed, precision, lineage, before))
     predictions = run_protocol(kind, splits, name, precision, other)
     if not predictions:
         raise UsageError(f"donor: {donor} timed none of the tested networks at {precision}.")
@@ -66,7 +85,7 @@ def command(
         "runtime": runtime,
         "predictor": predictor,
         "seed": seed,
-        **score(predictions).dump(),
+        **score(predictions, groups=lineage).dump(),
         "baselines": run_baselines(splits, name, precision),
         "repeats_within_pct": repeats_within_pct(table, name, precision),
         "without_graph": missing,
@@ -91,9 +110,11 @@ def _render(result: dict[str, Any]) -> None:
     print_table("", ["network", "measured ms", "estimated ms", "90 % interval", "error"], shown)
     low, high = result["mean_error_interval_pct"]
     lines = [
-        f"{result['device']} {result['precision']} {result['runtime']}, {result['protocol']}: {result['networks_tested']} networks",
+        f"{result['device']} {result['precision']} {result['runtime']}, {result['protocol']}: {result['networks_tested']} networks "
+        f"of {result['lineages_tested']} lineages",
         f"mean error {result['mean_error_pct']:.1f} % (bootstrap {low:.1f} to {high:.1f}), median {result['median_error_pct']:.1f} %, "
-        f"{result['within_10_pct']:.0f} % within 10 %, coverage {result['coverage_pct']:.0f} %, half-width {result['halfwidth_pct']:.0f} %",
+        f"{result['within_10_pct']:.0f} % within 10 %, coverage {result['coverage_pct']:.0f} %, "
+        f"{result['above_upper_pct']:.0f} % above the upper end, half-width {result['halfwidth_pct']:.0f} %",
         *(f"{name}: mean {found['mean_error_pct']:.1f} % over {found['answered']}" for name, found in result["baselines"].items()),
         *result["notes"],
     ]

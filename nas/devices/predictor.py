@@ -15,14 +15,14 @@ from typing import ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 
-from nas.devices.profile import PrecisionProfile, Profile
+from nas.devices.profile import Profile
 from nas.errors import UsageError, did_you_mean
 from nas.graphs import workloads
 from nas.graphs.graph import Graph, join
 from nas.graphs.images import with_normalisation
 from nas.registry import Registry
 
-Basis = Literal["measured", "estimated"]
+Basis = Literal["measured", "estimated", "proxy"]
 Floats = npt.NDArray[np.float64]
 Segments = Sequence[tuple[str, Graph]]
 
@@ -53,7 +53,7 @@ class Estimate:
         lower_ms: Lower end of the interval.
         upper_ms: Upper end; budgets are judged by it.
         confidence: Nominal coverage of the interval.
-        basis: ``measured`` only where the numbers are a device's own timing.
+        basis: ``measured`` only where the numbers are a device's own timing; ``proxy`` where they are the timing of one that stands in for it.
         unsupported: Operators that the device or the predictor cannot run or price, by kind; the estimate and its breakdown leave them
             out, so a search treats such a graph as infeasible and a person is told.
         extrapolated: What lies outside the calibrated range, in words; empty where nothing does.
@@ -74,16 +74,17 @@ class Estimate:
             raise ValueError(f"estimate: not an interval, got {self.lower_ms} ≤ {self.latency_ms} ≤ {self.upper_ms} ms.")
 
 
-def measured(at: PrecisionProfile, network: str, confidence: float = 0.9) -> Estimate | None:
+def measured(profile: Profile, precision: str | None, network: str, confidence: float = 0.9) -> Estimate | None:
     """Return the device's own timing of a network, if it has one, with the interval within which another measurement would lie.
 
-    Two measurements differ by a small amount as a rule and by a large one at times, as when a release of the SDK lies between them.
+    A device that stands in for another has its ``proxy``. Two measurements differ by a small amount as a rule and by a large one at times, as when a release of the SDK lies between them.
     """
+    at = profile.at(precision)
     if (latency_ms := at.timings_ms.get(network)) is None:
         return None
     typical = at.repeats_within_pct or TYPICAL_REPEATS_PCT
     spread = 1 + typical / 100 * math.exp(_REPEATS_SPREAD * NormalDist().inv_cdf(confidence))
-    return Estimate(latency_ms, latency_ms / spread, latency_ms * spread, confidence, "measured")
+    return Estimate(latency_ms, latency_ms / spread, latency_ms * spread, confidence, "proxy" if profile.proxy else "measured")
 
 
 def batch_of(graph: Graph) -> int:

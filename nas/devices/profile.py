@@ -160,6 +160,8 @@ class Profile(_Strict):
         default_precision: Used where the user names none.
         precisions: What the device can run.
         origin: Where the facts come from.
+        proxy: What it stands in for, where it is another device than the one that its names promise (``SA8255 (Proxy), …``): its timings are
+            those of a stand-in and are never called measured.
         notes: What a user must know.
     """
 
@@ -179,6 +181,7 @@ class Profile(_Strict):
     default_precision: Literal["fp32", "fp16", "w8a16", "w8a8"]
     precisions: Mapping[Literal["fp32", "fp16", "w8a16", "w8a8"], PrecisionProfile]
     origin: Origin
+    proxy: str = ""
     notes: tuple[str, ...] = ()
 
     @model_validator(mode="after")
@@ -285,6 +288,9 @@ def find_profile(device: str | Path) -> Path:
         return Path(text)
     files = profile_files()
     if text.lower() not in files:
+        known = {alias: path for path in files.values() for alias in _aliases(path)}
+        if slug(text) in known:
+            return known[slug(text)]
         raise UnknownNameError("device", text, files, "A new device is one file: nas devices add, or hardware_profiles/NAME.toml.")
     if (twice := clashes().get(text.lower())) is not None:
         raise NasError(clash_text(text.lower(), twice))
@@ -312,6 +318,20 @@ def read_placement(name: str) -> Placement:
             "operators", name, files, "A list of a runtime's operators is one file: hardware_profiles/operators/NAME.toml."
         )
     return _validated(Placement, files[name], "")
+
+
+def slug(title: str) -> str:
+    """Return a device's title as a profile name: ``SA8295P ADP`` -> ``sa8295p``."""
+    plain = re.sub(r"\s*(\(Proxy\)|\bADP\b)\s*", " ", title)
+    return re.sub(r"[^a-z0-9]+", "-", plain.lower()).strip("-")
+
+
+def _aliases(path: Path) -> list[str]:
+    """Return the aliases of a profile as names; a file that cannot be read has none (`read_profile` says why)."""
+    try:
+        return [slug(alias) for alias in tomllib.loads(path.read_text(encoding="utf-8")).get("aliases", ())]
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError):
+        return []
 
 
 def read_profile(path: Path) -> Profile:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -29,11 +29,18 @@ def errors_pct(predictions: Sequence[Prediction]) -> Floats:
     return np.array([abs(p.latency_ms / p.measured_ms - 1) * 100 for p in predictions])
 
 
-def score(predictions: Sequence[Prediction], seed: int = 0) -> Scores:
-    """Return the figures of merit with a 90 % bootstrap interval over networks for the mean and the median error."""
+def score(predictions: Sequence[Prediction], seed: int = 0, groups: Mapping[str, str] | None = None) -> Scores:
+    """Return the figures of merit with a 90 % bootstrap interval for the mean and the median error.
+
+    Args:
+        predictions: Of networks that the fit had not seen.
+        seed: Of the bootstrap.
+        groups: Network -> what is drawn by the bootstrap in its place: its lineage, whose members err alike.
+    """
     errors = errors_pct(predictions)
-    names = sorted({p.name for p in predictions})
-    where = [np.array([i for i, p in enumerate(predictions) if p.name == name]) for name in names]
+    group = [(groups or {}).get(p.name, p.name) for p in predictions]
+    names = sorted(set(group))
+    where = [np.array([i for i, name in enumerate(group) if name == wanted]) for wanted in names]
     rng = np.random.default_rng(seed)
     means, medians = [], []
     for _ in range(_RESAMPLES):
@@ -44,7 +51,8 @@ def score(predictions: Sequence[Prediction], seed: int = 0) -> Scores:
     widths = [100 * (np.sqrt(p.upper_ms / p.lower_ms) - 1) for p in predictions if p.lower_ms > 0]
     return Scores(
         networks=tuple(HeldOut(**asdict(p)) for p in predictions),
-        networks_tested=len(names),
+        networks_tested=len({p.name for p in predictions}),
+        lineages_tested=None if groups is None else len(names),
         mean_error_pct=float(errors.mean()),
         mean_error_interval_pct=_interval(means),
         median_error_pct=float(np.median(errors)),
@@ -53,6 +61,7 @@ def score(predictions: Sequence[Prediction], seed: int = 0) -> Scores:
         within_25_pct=float((errors <= 25).mean() * 100),
         spearman=rank_correlation([p.latency_ms for p in predictions], [p.measured_ms for p in predictions]),
         coverage_pct=float(np.mean(covered) * 100),
+        above_upper_pct=float(np.mean([p.measured_ms > p.upper_ms for p in predictions]) * 100),
         halfwidth_pct=float(np.median(widths)) if widths else None,
     )
 

@@ -49,7 +49,7 @@ def predict_network(
         raise UsageError(f"predict {subject.name}: fixes {said}, and the latency model of {profile.name} prices one precision at a time.")
     form = predictor.form_timed(subject.timed_as) or graph
     estimate = for_batch(predictor.estimate(form, profile, chosen, confidence), graph, profile)
-    timing = measured(at, subject.timed_as, confidence)
+    timing = measured(profile, chosen, subject.timed_as, confidence)
     shown = timing or estimate
     found = Estimate(
         network=subject.name,

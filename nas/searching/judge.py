@@ -144,10 +144,9 @@ class Judge(Prescreen):
         forms = [target.predictor.form_timed(name) for name in names]
         priced = [((name, form),) if form else parts for name, form, parts in zip(names, forms, segments, strict=True)]
         batch = target.predictor.estimate_batch(priced, target.profile, target.precision, self.confidence)
-        at = target.profile.at(target.precision)
         found = []
         for i, name in enumerate(names):
-            if timing := measured(at, name, self.confidence):
+            if timing := measured(target.profile, target.precision, name, self.confidence):
                 found.append(timing)
                 continue
             found.append(

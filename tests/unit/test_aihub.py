@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,11 @@ import pytest
 
 from latency_predictors._quantities import QUANTITIES, quantities_of
 from nas.bench import super_resolution
-from nas.bench.aihub import classifiers, graphs_of, read_models, read_table, resized, samples_of, table_of
+from nas.bench.aihub import Timing, classifiers, fits, graphs_of, read_models, read_table, resized, samples_of, table_of
+from nas.bench.aihub_graphs import rebuilt
 from nas.bench.aihub_jobs import BOARDS_FILE, Board, Job, read_boards, read_jobs, slug
 from nas.bench.latency_models import run_baselines, splits_of
+from nas.bench.lineages import lineage_of, read_lineages
 from nas.devices.predictor import Sample
 from nas.devices.scores import Prediction, score
 from nas.errors import DataError, UnknownNameError, UsageError
@@ -278,6 +281,44 @@ def test_splits_hide_what_they_test(protocol: str) -> None:
     assert len(tested) == 8 or protocol.startswith("few")
 
 
+def test_a_lineage_is_left_out_as_a_whole() -> None:
+    lineages = {"n0": "a", "n1": "b", "n2": "a", "n3": "b", "n4": "b"}
+    splits = {s.label: s for s in splits_of(samples(), "d0", ["n0", "n1", "n5", "n6"], "lineage", lineages=lineages)}
+    assert {label: [s.name for s in split.tested] for label, split in splits.items()} == {
+        "a": ["n0"],
+        "b": ["n1"],
+        "n5": ["n5"],
+        "n6": ["n6"],
+    }
+    assert {s.name for s in splits["a"].fitted} == {"n1", "n3", "n4", "n5", "n6", "n7"}
+    assert not {"n1", "n3", "n4"} & {s.name for s in splits["b"].fitted}
+
+
+def test_what_came_later_is_predicted_from_what_was_known() -> None:
+    names = [f"n{i}" for i in range(8)]
+    before = [replace(s, latency_ms=2 * s.latency_ms) for s in samples() if s.name < "n5"]
+    copy = [replace(s, name="copy", graph=before[0].graph) for s in samples() if s.name == "n7"]
+    (split,) = splits_of([*samples(), *copy], "d0", [*names, "copy"], "release:2026-02", known=before)
+    assert [s.name for s in split.tested] == ["n5", "n6", "n7"]  # the copy is n0 under another name
+    assert split.fitted == tuple(before)
+    with pytest.raises(UsageError, match="no network was first timed from 2026-02 on"):
+        list(splits_of(before, "d0", names, "release:2026-02", known=before))
+    with pytest.raises(UsageError, match="known before 2026-02 are missing"):
+        list(splits_of(before, "d0", names, "release:2026-02"))
+
+
+def test_every_network_of_the_table_has_a_lineage_with_a_reason(tmp_path: Path) -> None:
+    lineages = read_lineages()
+    assert {lineages[n] for n in ("resnet18", "resnext101", "fcn_resnet50", "detr_resnet50")} == {"resnet"}
+    assert {lineages[n] for n in ("mobilenet_v2", "mobilenet_v4", "mnasnet05", "efficientnet_b4")} == {"inverted residual"}
+    assert {lineages[n] for n in ("vit", "beit")} == {"vit"}
+    assert lineage_of("sam2/decoder", lineages) == lineages["sam2"]
+    assert lineage_of("mine", lineages) == "mine"
+    (tmp_path / "l.csv").write_text("network,lineage,reason\na,x,\n")
+    with pytest.raises(DataError, match="a field is empty, got 'a'"):
+        read_lineages(tmp_path / "l.csv")
+
+
 def test_a_donor_shows_its_own_timing_alone() -> None:
     for split in splits_of(samples(), "d0", [f"n{i}" for i in range(8)], "loo", donor="d1"):
         (hidden,) = split.tested
@@ -305,6 +346,12 @@ def test_score_counts_networks_and_coverage() -> None:
     assert found["within_10_pct"] == pytest.approx(200 / 3)
     assert found["coverage_pct"] == pytest.approx(200 / 3)
     assert found["spearman"] == pytest.approx(1.0)
+    assert found.above_upper_pct == 0
+    grouped = score(
+        [Prediction(n, 1.0, 1.0 + e, 0.5, 3.0) for n, e in (("a", 0.0), ("b", 0.0), ("c", 0.3))], groups={"a": "x", "b": "x", "c": "y"}
+    )
+    assert (grouped.lineages_tested, grouped.networks_tested) == (2, 3)
+    assert grouped.mean_error_interval_pct == pytest.approx([0, 30])
 
 
 @pytest.mark.skipif(not (DATA / "aihub_perf.csv.gz").is_file(), reason="the shared data are not here")
@@ -331,3 +378,22 @@ def test_the_real_table_names_its_duplicates() -> None:
     assert table.slow_months.keys() == {"sa7255p", "sa8775p"}
     assert set(table.slow_months["sa8775p"]) <= {"2025-10", "2025-11", "2025-12", "2026-01", "2026-02", "2026-03"}
     assert max(table.slow_months["sa7255p"]) == "2025-06"
+
+
+def test_every_rebuilt_network_is_a_committed_graph_at_its_compiled_size() -> None:
+    known = rebuilt()
+    assert len(known) > 50
+    lineages = read_lineages()
+    for name, found in known.items():
+        assert workloads.describe(found.workload).input == found.input, name
+        assert lineage_of(name, lineages) != name or name.partition("/")[0] in lineages
+
+
+def test_a_graph_fits_the_releases_that_compiled_it() -> None:
+    graph = workloads.load("detr_resnet50")
+    since = rebuilt()["detr_resnet50"].since
+    timing = Timing("detr_resnet50", None, "d", "fp16", 1.0, "2025-01-08", "", 1, None, 1.0)
+    assert since > timing.measured_on
+    assert not fits(timing, graph)
+    assert fits(replace(timing, measured_on=since), graph)
+    assert not fits(replace(timing, measured_on=since, input=(1, 3, 480, 480)), graph)

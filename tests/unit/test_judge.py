@@ -59,7 +59,7 @@ def test_a_timing_makes_it_measured(tmp_path: Path) -> None:
     targets = load_targets([str(path)])
     found = Judge(get_space("tiny-published"), make_goal(targets, ["0.9ms"]), targets)
     verdict = found.verdicts([found.space.architecture((64, "Relu"))])[0]
-    assert verdict.estimates["tiny"] == measured(targets[0].profile.at("fp16"), "tiny-64-Relu", 0.9)
+    assert verdict.estimates["tiny"] == measured(targets[0].profile, "fp16", "tiny-64-Relu", 0.9)
     assert verdict.estimates["tiny"].basis == "measured"
     assert verdict.feasible
     assert found.verdicts([found.space.architecture((8, "Relu"))])[0].estimates["tiny"].basis == "estimated"
