@@ -26,7 +26,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from nas.errors import UnknownNameError, UsageError
-from nas.graphs.graph import Graph, GraphBuilder
+from nas.graphs.graph import GraphBuilder
 from nas.graphs.operators import Shape
 from nas.registry import Registry
 from nas.spaces.architecture import Architecture, Gene
@@ -188,9 +188,6 @@ class Head(Part):
         return pyramid.head(self.shape[1], self.classes)
 
 
-_Key = tuple[Any, ...]
-
-
 @spaces.register("hybrid")
 class Hybrid(ElasticSpace):
     """The hybrid pyramid; see the module.
@@ -247,8 +244,9 @@ class Hybrid(ElasticSpace):
         self.choices = tuple(choices)
         self._first = tuple(choice.values[0] for choice in choices)
         self._widest = max(resolutions, key=lambda text: prod(parse_resolution(text)))
-        self._parts: dict[_Key, Part] = {}
-        self._segments: dict[_Key, tuple[str, Graph]] = {}
+        self._deployment = cache(parse_resolution)
+        self._stem, self._downsample, self._head = cache(self._make_stem), cache(self._make_downsample), cache(self._make_head)
+        self._mixer, self._channel_mixer = cache(self._make_mixer), cache(self._make_channel_mixer)
 
     options: ClassVar[frozenset[str]] = frozenset({"num_classes", "resolution", "without"})
 
@@ -309,61 +307,38 @@ class Hybrid(ElasticSpace):
         """Return the deployment resolution of an architecture."""
         return parse_resolution(str(architecture.genes[0]))
 
-    def _keys(self, genes: tuple[Gene, ...], resolution: Resolution | None, classes: int) -> list[_Key]:
-        """Return what tells each part of a chain from every other part."""
-        size: Any = genes[0] if resolution is None else resolution
-        width: Any = genes[self._blocks[0][0] - 1]
-        keys: list[_Key] = [(size, genes[1], width)]
+    def parts(self, architecture: Architecture, resolution: Resolution | None = None, num_classes: int | None = None) -> tuple[Part, ...]:
+        """Return the chain of an architecture."""
+        genes: tuple[Any, ...] = architecture.genes
+        size = self._deployment(str(genes[0])) if resolution is None else resolution
+        mixer, channel_mixer, width = self._mixer, self._channel_mixer, genes[self._blocks[0][0] - 1]
+        chain: list[Part] = [self._stem(size, genes[1], width)]
         for s, (depth, blocks) in enumerate(self._blocks):
             before, width = width, genes[depth - 1]
             if s:
-                keys.append((size, s, before, width))
-            for b in range(genes[depth]):  # type: ignore[arg-type]
-                i = blocks[b]
-                keys.append((size, s, b, width, genes[i]))
-                keys.append((size, s, b, width, genes[i + 1], genes[i + 2]))
-        keys.append((size, width, classes, None, None, None, None))
-        return keys
+                chain.append(self._downsample(size, s, before, width))
+            for b, i in enumerate(blocks[: genes[depth]]):
+                chain.append(mixer(size, s, b, width, genes[i]))
+                chain.append(channel_mixer(size, s, b, width, genes[i + 1], genes[i + 2]))
+        chain.append(self._head(size, width, num_classes or self.num_classes))
+        return tuple(chain)
 
-    def _part(self, key: _Key) -> Part:
-        if key in self._parts:
-            return self._parts[key]
-        h, w = parse_resolution(key[0]) if isinstance(key[0], str) else key[0]
-        part: Part
-        match key:
-            case (_, kind, width):
-                part = Stem("stem", (1, 3, h, w), kind, width)
-            case (_, s, before, width):
-                part = Downsample(f"stage{s}.downsample", (1, before, *_map_size((h, w), s - 1)), width)
-            case (_, s, b, width, setting):
-                family, operator = self._token[s][setting]
-                part = Half(f"stage{s}.block{b}.mixer", (1, width, *_map_size((h, w), s)), family, operator)
-            case (_, s, b, width, setting, expansion):
-                family, operators = self._channel[s][setting]
-                part = Half(f"stage{s}.block{b}.channel_mixer", (1, width, *_map_size((h, w), s)), family, operators[expansion])
-            case (_, width, classes, *_):
-                part = Head("head", (1, width, *_map_size((h, w), 3)), classes)
-            case _:
-                raise AssertionError(key)
-        self._parts[key] = part
-        return part
+    def _make_stem(self, size: Resolution, kind: str, width: int) -> Stem:
+        return Stem("stem", (1, 3, *size), kind, width)
 
-    def parts(self, architecture: Architecture, resolution: Resolution | None = None, num_classes: int | None = None) -> tuple[Part, ...]:
-        """Return the chain of an architecture."""
-        return tuple(self._part(key) for key in self._keys(architecture.genes, resolution, num_classes or self.num_classes))
+    def _make_downsample(self, size: Resolution, stage: int, before: int, width: int) -> Downsample:
+        return Downsample(f"stage{stage}.downsample", (1, before, *_map_size(size, stage - 1)), width)
 
-    def segments(self, architecture: Architecture, resolution: Resolution | None = None) -> tuple[tuple[str, Graph], ...]:
-        """Return half-blocks, downsamplings, stem and head as cached graphs."""
-        keys = self._keys(architecture.genes, resolution, self.num_classes)
-        held = self._segments
-        try:
-            return tuple([held[key] for key in keys])
-        except KeyError:
-            for key in keys:
-                if key not in held:
-                    part = self._part(key)
-                    held[key] = (part.label, part.graph())
-            return tuple([held[key] for key in keys])
+    def _make_mixer(self, size: Resolution, stage: int, block: int, width: int, setting: str) -> Half:
+        family, operator = self._token[stage][setting]
+        return Half(f"stage{stage}.block{block}.mixer", (1, width, *_map_size(size, stage)), family, operator)
+
+    def _make_channel_mixer(self, size: Resolution, stage: int, block: int, width: int, setting: str, expansion: int) -> Half:
+        family, operators = self._channel[stage][setting]
+        return Half(f"stage{stage}.block{block}.channel_mixer", (1, width, *_map_size(size, stage)), family, operators[expansion])
+
+    def _make_head(self, size: Resolution, width: int, classes: int) -> Head:
+        return Head("head", (1, width, *_map_size(size, 3)), classes)
 
     def proxy(self, architecture: Architecture, resolution: Resolution) -> Resolution:
         """Return the proxy resolution times (deployment resolution / 224), in steps of 4 pixels, if the search may choose.
@@ -383,25 +358,24 @@ class Hybrid(ElasticSpace):
         """Return every setting of every position at the stage's widths and the largest proxy."""
         found: dict[str, list[Part]] = {}
         largest = self.architecture((self._widest, *self._first[1:]))
-        for key in self._largest_keys(self.proxy(largest, resolution), num_classes):
-            part = self._part(key)
+        for part in self._largest_parts(self.proxy(largest, resolution), num_classes):
             found.setdefault(part.slot, []).append(part)
         return {slot: tuple(parts) for slot, parts in found.items()}
 
-    def _largest_keys(self, size: Resolution, classes: int) -> Iterator[_Key]:
+    def _largest_parts(self, size: Resolution, classes: int) -> Iterator[Part]:
         widths = [w[-1] for w in self._size.widths]
         for kind in STEMS:
-            yield (size, kind, widths[0])
+            yield self._stem(size, kind, widths[0])
         for s, depths in enumerate(self._size.depths):
             if s:
-                yield (size, s, widths[s - 1], widths[s])
+                yield self._downsample(size, s, widths[s - 1], widths[s])
             # families beyond the default may group channels otherwise at another width, so every width counts
             for b, width in product(range(depths[-1]), [widths[s]] if self._narrow else self._size.widths[s]):
                 for setting in self._token[s]:
-                    yield (size, s, b, width, setting)
+                    yield self._mixer(size, s, b, width, setting)
                 for setting, expansion in product(self._channel[s], EXPANSIONS):
-                    yield (size, s, b, width, setting, expansion)
-        yield (size, widths[3], classes, None, None, None, None)
+                    yield self._channel_mixer(size, s, b, width, setting, expansion)
+        yield self._head(size, widths[3], classes)
 
 
 def _map_size(resolution: Resolution, stage: int) -> Resolution:

@@ -16,11 +16,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from math import prod
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from nas.errors import UsageError
-from nas.graphs.graph import Graph, GraphBuilder, Weight
+from nas.graphs.graph import GraphBuilder, Weight
 from nas.spaces.architecture import Architecture, Gene
 from nas.spaces.elastic import ElasticSpace, Part
 from nas.spaces.space import Choice, Resolution, spaces
@@ -192,7 +193,7 @@ class VisionTransformer(ElasticSpace):
                 )
             ),
         )
-        self._graphs: dict[Part, Graph] = {}
+        self._patches, self._attention, self._perceptron, self._head = cache(Patches), cache(Attention), cache(Perceptron), cache(Head)
 
     options: ClassVar[frozenset[str]] = frozenset({"num_classes", "resolution"})
 
@@ -226,22 +227,13 @@ class VisionTransformer(ElasticSpace):
 
     def _chain(self, resolution: Resolution, genes: tuple[Any, ...], classes: int) -> Iterator[Part]:
         width, depth, *settings = genes
-        yield (first := Patches("patches", (1, 3, *resolution), width))
+        yield (first := self._patches("patches", (1, 3, *resolution), width))
         shape = (1, 1 + prod(first.grid), width)
         for b in range(depth):
             heads, expansion = settings[2 * b : 2 * b + 2]
-            yield Attention(f"block{b}.attention", shape, heads, self._size.head_dim)
-            yield Perceptron(f"block{b}.perceptron", shape, float(expansion))
-        yield Head("head", shape, classes)
-
-    def segments(self, architecture: Architecture, resolution: Resolution | None = None) -> tuple[tuple[str, Graph], ...]:
-        """Return patches, half-blocks and head as cached graphs."""
-        held, found = self._graphs, []
-        for part in self.parts(architecture, resolution):
-            if part not in held:
-                held[part] = part.graph()
-            found.append((part.label, held[part]))
-        return tuple(found)
+            yield self._attention(f"block{b}.attention", shape, heads, self._size.head_dim)
+            yield self._perceptron(f"block{b}.perceptron", shape, float(expansion))
+        yield self._head("head", shape, classes)
 
     def proxy(self, architecture: Architecture, resolution: Resolution) -> Resolution:
         """Return the proxy resolution times (deployment resolution / 224), in whole patches; a small deployment is its own proxy.

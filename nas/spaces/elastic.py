@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from nas.graphs.graph import Graph, GraphBuilder
@@ -32,6 +32,7 @@ class Part(ABC):
 
     label: str
     shape: Shape
+    _segment: tuple[str, Graph] = field(init=False, repr=False, compare=False)
 
     @property
     def slot(self) -> str:
@@ -51,15 +52,36 @@ class Part(ABC):
         builder = GraphBuilder(self.label)
         return builder.build(self.lower(builder, builder.input(self.shape)))
 
+    @property
+    def segment(self) -> tuple[str, Graph]:
+        """The label and the graph, which is written once."""
+        try:
+            return self._segment
+        except AttributeError:
+            object.__setattr__(self, "_segment", (self.label, self.graph()))
+            return self._segment
+
 
 class ElasticSpace(SearchSpace):
     """A space that one supernet serves; `segments` and `build` follow from `parts`."""
 
     num_classes: int
 
+    def segments(self, architecture: Architecture, resolution: Resolution | None = None) -> tuple[tuple[str, Graph], ...]:
+        """Return the parts as named graphs; see `SearchSpace.segments`."""
+        parts = self.parts(architecture, resolution)
+        try:
+            return tuple([part._segment for part in parts])
+        except AttributeError:  # a part's graph is asked for the first time
+            return tuple([part.segment for part in parts])
+
     @abstractmethod
     def parts(self, architecture: Architecture, resolution: Resolution | None = None, num_classes: int | None = None) -> tuple[Part, ...]:
-        """Return the chain of an architecture; the resolution defaults to the architecture's own."""
+        """Return the chain of an architecture; the resolution defaults to the architecture's own.
+
+        A search asks for the chains of thousands of members. A space that makes each part once (`functools.cache` around what
+        makes a kind of part) has each graph written and priced once, too.
+        """
 
     @abstractmethod
     def slots(self, resolution: Resolution, num_classes: int) -> Mapping[str, tuple[Part, ...]]:

@@ -75,6 +75,15 @@ def test_inactive_blocks_do_not_count() -> None:
         assert sum(label.startswith("stage2.block") for label, _ in space.segments(found)) == 2
 
 
+@pytest.mark.parametrize("name", ["hybrid-s", "vit-n"])
+def test_a_part_is_lowered_once(name: str) -> None:
+    space = get_elastic_space(name)
+    architecture = space.sample(np.random.default_rng(3))
+    first, again = space.segments(architecture), space.segments(architecture)
+    assert all(a is b for a, b in zip(first, again, strict=True))
+    assert first == tuple((part.label, part.graph()) for part in space.parts(architecture))
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_fused_module_equals_training_form(seed: int) -> None:
     space = get_space("hybrid-s", resolution=(64, 96))
