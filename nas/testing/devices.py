@@ -22,9 +22,9 @@ def check_profile(profile: Profile, path: Path) -> None:
 
 def check_timings(profile: Profile) -> None:
     """Timings are positive; a measured latency lies inside its interval."""
-    for at in profile.precisions.values():
+    for precision, at in profile.precisions.items():
         for network, latency_ms in at.timings_ms.items():
-            timing = measured(at, network)
+            timing = measured(profile, precision, network)
             assert timing is not None
             assert 0 < timing.lower_ms < latency_ms < timing.upper_ms < math.inf
 
