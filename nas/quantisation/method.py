@@ -3,6 +3,16 @@
 A recipe is a sequence of methods by name (``("smoothing", "mse", "bias-correction")``). Preparations run in order on the
 fused network; the last method of the recipe that has an opinion on ranges decides them (default: min-max). The same recipe drives
 the simulation that scores members and the export, so that both quantise alike.
+
+Life of a method, in a simulation as in an export::
+
+    quantisers.get(name)()                  one instance of each method of the recipe; `recipe` is set on it
+            │
+    prepare(module, batches, input_shape)   in the recipe's order, each on what the one before it returned
+            │
+    wide                                    before ranges are set: which results have 16 bits
+            │
+    bounds(activations, bits)               for every tensor, once all calibration pictures have been seen
 """
 
 from __future__ import annotations

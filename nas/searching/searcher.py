@@ -2,6 +2,18 @@
 
 A searcher's only randomness is the generator of (run seed, trial number). It keeps whatever state it likes, as long as
 the state follows from the trials told so far in the order of their numbers; resuming is telling them again.
+
+Life of a searcher in a search::
+
+    searchers.get(name)(space, goal, seed, prescreen)     once a process
+            │
+    tell(trial)             for every trial that the study holds already, in the order of their numbers
+            │
+        ask(number)  ◀──┐   a proposal; None where the space has been seen whole
+            │           │
+        tell(trial)     │   what became of it; in a shared study also of others' trials, still in the order of their numbers
+            │           │
+        pend(…)  ───────┘   once for every trial of a shared study that is still open
 """
 
 from __future__ import annotations

@@ -2,6 +2,20 @@
 
 A family is one file holding a frozen dataclass of knobs. The dataclass *is* the request: it lowers itself to a graph in
 its deploy form, and it builds a module in its training form. A search space offers instances of it as genes.
+
+Life of a family in a space::
+
+    mixers.get(name)            the class: `npu_grade` and `source`
+            │
+    choices()                   when a space is made: which knobs there are, with which values
+            │
+    Family(**knobs)             one instance a setting that is offered; `grade` is its own
+            │
+    lower(builder, x)           when a space is made, to see what fits; then for each position, width and map size that is priced
+            │
+    build(channels, resolution) for each slot of a supernet and for each member that stands alone
+            │
+    fuse()                      of the built module (see `Fusible`), after training and before it is exported
 """
 
 from __future__ import annotations

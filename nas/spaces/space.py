@@ -3,6 +3,20 @@
 A space is a file in ``search_spaces/`` that registers a class; its presets are asked for as ``name-preset``
 (``hybrid-s``). Samplers see only `SearchSpace.choices`; everything that depends on another gene is settled by
 `SearchSpace.canonical`, so that two encodings of one network are one architecture.
+
+Life of a space in a search::
+
+    spaces.get(family)              the class: `presets`, `options`, and the `evaluator` that scores its members by default
+            │
+    make(preset, **options)         once a process; `choices` is fixed from then on
+            │
+    sample, mutate, crossover  ◀──  by the searcher, as often as it likes; each asks `canonical` and `admits`
+            │
+    segments(architecture)          for every proposal: counts, and estimates on every device
+            │
+    identity(architecture)          names the network, so that none is evaluated twice
+            │
+    build(architecture)             where a member is trained or exported on its own; `lower` gives its graph as one
 """
 
 from __future__ import annotations

@@ -2,6 +2,14 @@
 
 Weights come from ``train``; every choice hangs on ``train`` and ``validation``; ``test`` is read once, by the report.
 A kind of data set is a file in ``nas/training/data/``; `load_dataset` finds the kind that understands a name or a path.
+
+Life of a data set::
+
+    accepts(source)             of each kind in turn, until one understands what the user wrote
+            │
+    open(source, seed=…)        once a process: classes, labels and splits are settled and checked
+            │
+    read(indices, resolution)   whenever `pixels` wants pictures at a size that is not in memory yet
 """
 
 from __future__ import annotations
