@@ -113,14 +113,7 @@ def export(
         raise UsageError(f"--to {to}: the file exists. Do this: name another or remove it.")
     recipe = tuple(quantisation.split(",")) if quantisation else DEFAULT_RECIPE
     methods(recipe)
-    if Path(subject).suffix == ".json":
-        if trial is not None:
-            raise UsageError("--trial: belongs to a run directory. Do this: leave it out.")
-        found = _of_file(Path(subject), weights, data)
-    elif data is not None:
-        raise UsageError("--data: a run has its own data. Do this: leave it out.")
-    else:
-        found = _of_run(Path(subject), trial, weights)
+    found = _subject(Path(subject), trial, weights, data)
     if takes != "normalised" and found.dataset is None:
         raise UsageError(f"--input {takes}: mean and deviation are those of the data. Do this: --data NAME|DIR, or export a run.")
     found = replace(found, takes=takes, recipe=recipe)
@@ -209,6 +202,16 @@ def _subjects(subject: Subject, space: ElasticSpace, targets: Mapping[str, Targe
         trained = Trained(plain, member, subject.module, (height, width), subject.dataset)
         mixed = replace(subject, space=choosing, architecture=spared(trained, choosing))
     return asked | {"mixed": mixed}
+
+
+def _subject(path: Path, trial: int | None, weights: str | None, data: str | None) -> Subject:
+    if path.suffix != ".json":
+        if data is not None:
+            raise UsageError("--data: a run has its own data. Do this: leave it out.")
+        return _of_run(path, trial, weights)
+    if trial is not None:
+        raise UsageError("--trial: belongs to a run directory. Do this: leave it out.")
+    return _of_file(path, weights, data)
 
 
 def _of_file(path: Path, weights: str | None, data: str | None) -> Subject:

@@ -176,9 +176,9 @@ def train(
             write_checkpoint(path, Checkpoint("supernet", identity, progress, tensors))
         accelerator.wait_for_everyone()
         bus.emit(PhaseAdvanced("train", epoch, numbers))
-    seconds = time.monotonic() - started
-    bus.emit(PhaseFinished("train", seconds))
-    return Trained(supernet, tuple(history), seconds)
+    done = Trained(supernet, tuple(history), time.monotonic() - started)
+    bus.emit(PhaseFinished("train", done.seconds))
+    return done
 
 
 def checkpoint_of_first(path: Path, identity: Mapping[str, Any], accelerator: Accelerator) -> Checkpoint | None:
