@@ -226,6 +226,17 @@ class Profile(_Strict):
             )
         return found
 
+    def least_ms(self, graph: Graph, precision: str) -> float:
+        """Return the time in ms below which no run of a network can be, by the facts that the profile states; 0 where it states none.
+
+        The larger of its multiply-adds at the peak and of its weights, as far as they do not fit on the chip, through the memory; and one launch.
+        """
+        at = self.at(precision)
+        compute_ms = graph.cost.macs / (1e6 * at.peak_gmacs) if at.peak_gmacs else 0.0
+        moved_bytes = max(0.0, graph.size_bytes(precision) - 1e6 * (self.on_chip_memory_mb or 0.0))
+        traffic_ms = moved_bytes / (1e6 * at.bandwidth_gb_s) if at.bandwidth_gb_s else 0.0
+        return max(compute_ms, traffic_ms) + 1e-3 * (at.launch_us or 0.0)
+
     @cached_property
     def hash(self) -> str:
         """16 hex digits over everything in the profile and in the list of its runtime's operators; a run records it."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from nas.devices.predictor import Estimate as Priced
 from nas.devices.predictor import Predictor, batch_of, for_batch, load_predictor, measured
 from nas.devices.profile import Profile, find_profile, load_profile
 from nas.errors import ArtifactError, UsageError
@@ -51,6 +52,7 @@ def predict_network(
     estimate = for_batch(predictor.estimate(form, profile, chosen, confidence), graph, profile)
     timing = measured(profile, chosen, subject.timed_as, confidence)
     shown = timing or estimate
+    doubts = (*estimate.extrapolated, *_faster_than_possible(shown, graph, profile, chosen))
     found = Estimate(
         network=subject.name,
         device=profile.name,
@@ -63,8 +65,8 @@ def predict_network(
         upper_ms=shown.upper_ms,
         confidence=estimate.confidence,
         basis=shown.basis,
-        extrapolated=bool(estimate.extrapolated),
-        extrapolated_why=estimate.extrapolated,
+        extrapolated=bool(doubts),
+        extrapolated_why=doubts,
         unsupported=estimate.unsupported,
         unchecked=at.unchecked(graph),
         precisions=_operators_at(graph, chosen),
@@ -79,6 +81,14 @@ def predict_network(
         return found
     alone = Interval(latency_ms=estimate.latency_ms, lower_ms=estimate.lower_ms, upper_ms=estimate.upper_ms)
     return found.model_copy(update={"repeats_within_pct": at.repeats_within_pct, "estimated": alone})
+
+
+def _faster_than_possible(shown: Priced, graph: Graph, profile: Profile, precision: str) -> tuple[str, ...]:
+    """Say so where even the upper end is below what the profile's own facts allow."""
+    least_ms = profile.least_ms(graph, precision) * (1.0 if profile.quantity == "latency" else 0.0)
+    if shown.upper_ms >= least_ms:
+        return ()
+    return (f"faster than the peak, the bandwidth and the launch that the profile states allow: no less than {least_ms:.3g} ms",)
 
 
 def _own_precision(graph: Graph) -> str | None:
