@@ -347,7 +347,7 @@ def test_score_counts_networks_and_coverage() -> None:
     assert found["within_10_pct"] == pytest.approx(200 / 3)
     assert found["coverage_pct"] == pytest.approx(200 / 3)
     assert found["spearman"] == pytest.approx(1.0)
-    assert found.above_upper_pct == 0
+    assert found["above_upper_pct"] == 0
     grouped = score(
         [Prediction(n, 1.0, 1.0 + e, 0.5, 3.0) for n, e in (("a", 0.0), ("b", 0.0), ("c", 0.3))], groups={"a": "x", "b": "x", "c": "y"}
     )
