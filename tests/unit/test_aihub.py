@@ -12,10 +12,11 @@ from latency_predictors._quantities import QUANTITIES, quantities_of
 from nas.bench import super_resolution
 from nas.bench.aihub import Timing, classifiers, fits, graphs_of, read_models, read_table, resized, samples_of, table_of
 from nas.bench.aihub_graphs import rebuilt
-from nas.bench.aihub_jobs import BOARDS_FILE, Board, Job, read_boards, read_jobs, slug
+from nas.bench.aihub_jobs import BOARDS_FILE, Board, Job, read_boards, read_jobs
 from nas.bench.latency_models import run_baselines, splits_of
 from nas.bench.lineages import lineage_of, read_lineages
 from nas.devices.predictor import Sample
+from nas.devices.profile import slug
 from nas.devices.scores import Prediction, score
 from nas.errors import DataError, UnknownNameError, UsageError
 from nas.graphs import workloads
@@ -346,7 +347,7 @@ def test_score_counts_networks_and_coverage() -> None:
     assert found["within_10_pct"] == pytest.approx(200 / 3)
     assert found["coverage_pct"] == pytest.approx(200 / 3)
     assert found["spearman"] == pytest.approx(1.0)
-    assert found.above_upper_pct == 0
+    assert found["above_upper_pct"] == 0
     grouped = score(
         [Prediction(n, 1.0, 1.0 + e, 0.5, 3.0) for n, e in (("a", 0.0), ("b", 0.0), ("c", 0.3))], groups={"a": "x", "b": "x", "c": "y"}
     )
