@@ -63,7 +63,7 @@ def networks(count: int, seed: int, most_macs: float) -> list[str]:
     small = [
         n
         for n in workloads.names()
-        if (w := workloads.describe(n)).library != "references" and w.macs < most_macs and w.params < 12e6 and "@" not in n
+        if (w := workloads.describe(n)).library in ("timm", "torchvision") and w.macs < most_macs and w.params < 12e6 and "@" not in n
     ]
     families: dict[str, list[str]] = {}
     for name in small:
