@@ -8,6 +8,7 @@ group ``nas.devices``.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import tomllib
@@ -139,6 +140,10 @@ class PrecisionProfile(_Strict):
         return tuple(sorted({op.op for op in graph.operators} - known))
 
 
+_ADDED, _ADDED_TO_PRECISIONS = ("operators", "proxy"), ("supported_ops",)
+"""Fields that 0.1.0 did not have."""
+
+
 class Profile(_Strict):
     """A device.
 
@@ -242,6 +247,16 @@ class Profile(_Strict):
         """16 hex digits over everything in the profile and in the list of its runtime's operators; a run records it."""
         text = self.model_dump_json() + (self.placement.model_dump_json() if self.placement else "")
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @cached_property
+    def former_hash(self) -> str:
+        """The hash as 0.1.0 wrote it into its runs: without the list of operators, and without later fields that say nothing."""
+        said = self.model_dump(mode="json", exclude={name for name in _ADDED if not getattr(self, name)})
+        for at in said["precisions"].values():
+            for name in _ADDED_TO_PRECISIONS:
+                if not at[name]:
+                    del at[name]
+        return hashlib.sha256(json.dumps(said, separators=(",", ":"), ensure_ascii=False).encode()).hexdigest()[:16]
 
 
 def config_home() -> Path:

@@ -14,6 +14,7 @@ from nas.runs.directory import RunDirectory, StatusFile, eta_s
 from nas.runs.problem import Problem, check_request, pose
 from nas.runs.request import Request
 from nas.searching.address import keep_password
+from nas.searching.judge import Target
 
 PHASES = ("train", "search", "finetune", "export")
 
@@ -65,8 +66,9 @@ def resume(path: Path, bus: EventBus, *, runner: str = "", yes: bool = False, **
     request = request.model_copy(update=changes).located()
     problem = problem_of(run, request)
     facts = facts_of(problem)
+    former = {_profile_at(t): t.profile.former_hash for t in problem.targets}
     for name, believed in run.manifest["facts"].items():
-        if facts.get(name) != believed:
+        if believed not in (facts.get(name), former.get(name)):
             raise ArtifactError(
                 f"run {path}: {name} has changed since, got {facts.get(name)}. Expected {believed}. Do this: start a new run."
             )
@@ -130,9 +132,13 @@ def request_of(run: RunDirectory) -> Request:
         raise ArtifactError(f"run {run.path}: manifest.json is damaged ({'.'.join(map(str, fault['loc']))}: {fault['msg']}).") from None
 
 
+def _profile_at(target: Target) -> str:
+    return f"the profile of {target.profile.name} at {target.precision}"
+
+
 def facts_of(problem: Problem) -> dict[str, str]:
     """Return the hashes of what a run believes; it is continued only while they hold."""
-    facts = {f"the profile of {t.profile.name} at {t.precision}": t.profile.hash for t in problem.targets}
+    facts = {_profile_at(t): t.profile.hash for t in problem.targets}
     facts["the space"] = f"{problem.space.name} version {problem.space.version}"
     if problem.dataset is not None:
         facts["the data"] = problem.dataset.key

@@ -6,6 +6,7 @@ What is added: waiting in small steps, with a line for the user and a limit.
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import stat
@@ -58,6 +59,10 @@ class FileLock:
 
     def _made(self) -> int:
         """Create the file where it is absent, as the umask says, and return its permissions; a link is never written through."""
+        if issubclass(filelock.FileLock, filelock.SoftFileLock):  # there the file itself is the lock, and must not be there
+            if self.path.is_symlink():
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(self.path))
+            return 0o644
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
         try:
             return stat.S_IMODE(os.fstat(descriptor).st_mode)

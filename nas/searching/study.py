@@ -408,7 +408,7 @@ class _Session:
     def _evaluate(self, row: Row) -> None:
         message = ""
         values = dict(row.values)
-        if not values:
+        if not all(objective.name in values for objective in self.study.goal.objectives):  # not evaluated, or seen in the middle of it
             try:
                 metrics = self.evaluator.evaluate(row.architecture)
             except (NasError, RuntimeError, ValueError, ArithmeticError, MemoryError, OSError) as error:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from nas.report.results import result_text
+from nas.results import Result as Result_
 from tests.e2e.conftest import Result
 from tests.e2e.tiny import tiny_plugins, write_device
 
@@ -66,9 +67,9 @@ def test_the_table_names_choice_and_margin(nas: Callable[..., Result], words: li
 
 def test_what_leaves_the_calibrated_range_is_called_extrapolated(nas: Callable[..., Result], words: list[object]) -> None:
     found = json.loads(nas(*words, "--format", "json").out)
-    known = result_text(found)
+    known = result_text(Result_.model_validate(found))
     found["chosen"]["devices"]["tiny"]["extrapolated"] = True
-    said = result_text(found)
+    said = result_text(Result_.model_validate(found))
     assert "extrapolated" not in known
     assert "ms extrapolated" in said
     assert "time this network there" in said

@@ -518,11 +518,12 @@ def test_a_run_that_noted_no_decoder_goes_on_where_its_pixels_are_the_same(tmp_p
         load_dataset(deep, decoder="")
 
 
-def test_baselines(tmp_path: Path) -> None:
+def test_chance_and_the_majority_class(tmp_path: Path) -> None:
     fill(tmp_path / "d", "train/a", "test/a", "test/b")
     fill(tmp_path / "d", "train/b", count=15)
-    baselines = load_dataset(str(tmp_path / "d")).baselines
-    assert (baselines.chance_pct, baselines.majority_class, baselines.majority_pct) == (50.0, "b", 50.0)
-    assert "no better than always naming 'b': 50.00 %" in baselines.verdict(50.0)
-    assert "not clearly better" in baselines.verdict(60.0)
-    assert baselines.verdict(90.0) == ""
+    dataset = load_dataset(str(tmp_path / "d"))
+    level = dataset.blind("test", 50.0)
+    assert (level.chance_pct, level.majority_class, level.majority_pct) == (50.0, "b", 50.0)
+    assert "always naming 'b'" in level.verdict
+    assert "not clearly better" in dataset.blind("test", 60.0).verdict
+    assert dataset.blind("test", 100.0).verdict == "" or dataset.count("test") < 5

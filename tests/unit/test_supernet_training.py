@@ -211,7 +211,13 @@ def test_a_header_of_any_length_is_no_pickle(tmp_path: Path) -> None:
     path, lows = tmp_path / "w.safetensors", set()
     for length in range(0, 256, 8):  # the length's low byte takes every value that it can, a pickle's first byte among them
         write_checkpoint(
-            path, Checkpoint("supernet", {"filler": "x" * length, "classes": 2}, {"epoch": 1, "epochs": 1}, {"a": torch.ones(1)})
+            path,
+            Checkpoint(
+                "supernet",
+                {"filler": "x" * length, "classes": 1, "resolution": [8, 8]},
+                {"epoch": 1, "epochs": 1, "history": [{}]},
+                {"a": torch.ones(1)},
+            ),
         )
         lows.add(path.read_bytes()[0])
         assert len(read_checkpoint(path, "supernet").identity["filler"]) == length
