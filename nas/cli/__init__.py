@@ -11,39 +11,22 @@ import errno
 import io
 import os
 import sys
-from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nas.cli._overview import light_answer
+
 if TYPE_CHECKING:
-    import typer
-
-GROUPS = {
-    "anchors": "Trained networks to start from: show where they can be cut.",
-    "bench": "Published protocols, run on tables that the user names.",
-    "devices": "Hardware profiles: list, show, add, calibrate, suggest.",
-    "spaces": "Search spaces: list, show, sample, references.",
-}
-
+    from typer.core import TyperGroup
 
 _INTERRUPTED = 130
 """What typer returns instead of raising KeyboardInterrupt."""
 
 
-def build_app() -> typer.Typer:
-    """Return the application with every command file of this folder."""
-    import typer
+def build_app() -> TyperGroup:
+    """Return the application; the file of a command is imported when the command is asked for."""
+    from nas.cli._application import Commands
 
-    summary = "Find the vision backbone that a chip runs within a budget. Add --debug to any command for a traceback."
-    app = typer.Typer(name="nas", help=summary, add_completion=False, no_args_is_help=True, rich_markup_mode=None)
-    groups = {name: typer.Typer(help=text, no_args_is_help=True, rich_markup_mode=None) for name, text in GROUPS.items()}
-    for name, group in groups.items():
-        app.add_typer(group, name=name)
-    for path in sorted(Path(__file__).parent.glob("[a-z]*.py")):
-        head, _, rest = path.stem.partition("_")
-        owner, name = (groups[head], rest) if head in groups and rest else (app, path.stem)
-        owner.command(name.replace("_", "-"))(import_module(f"{__name__}.{path.stem}").command)
-    return app
+    return Commands(None)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -51,8 +34,13 @@ def main(arguments: list[str] | None = None) -> None:
     words = sys.argv[1:] if arguments is None else list(arguments)
     debug = "--debug" in words
     _ready_streams()
+    words = [word for word in words if word != "--debug"]
     try:
-        code = build_app()([word for word in words if word != "--debug"], prog_name="nas", standalone_mode=False)
+        if (answer := light_answer(words)) is not None:
+            sys.stdout.write(f"{answer}\n")
+            code = 0
+        else:
+            code = build_app()(words, prog_name="nas", standalone_mode=False)
     except (Exception, KeyboardInterrupt) as error:
         if debug and not isinstance(error, KeyboardInterrupt):
             raise
@@ -110,7 +98,7 @@ def _report(error: BaseException) -> int:
         if type(error).__name__ == "NoArgsIsHelpError":
             sys.stderr.write(f"{message}\n")
             return int(code)
-        message = f"{message.rstrip('.')}. Do this: nas {_command_of(error)}--help."
+        message = f"{message.rstrip('.')}{'' if message.endswith('?') else '.'} Do this: nas {_command_of(error)}--help."
     elif isinstance(error, OSError):
         message = f"{error.filename or 'file system'}: {error.strerror or error}."
     else:

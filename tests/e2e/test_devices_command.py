@@ -67,7 +67,7 @@ def test_unknown_device(refused: Callable[..., str], nas: Callable[..., Result],
     assert "no such file" in refused("devices", "show", "nowhere/acme.toml")
 
 
-@pytest.mark.parametrize("words", [["--help"], ["devices", "list"]])
+@pytest.mark.parametrize("words", [["devices", "list", "--help"], ["devices", "list"]])
 def test_startup_imports_neither_torch_nor_optuna(words: list[str]) -> None:
     code = "import sys, nas.cli\ntry: nas.cli.main(sys.argv[1:])\nexcept SystemExit: pass\n"
     code += "sys.stderr.write(repr([m for m in ('torch', 'optuna', 'onnx', 'scipy', 'pandas') if m in sys.modules]))"

@@ -11,6 +11,7 @@ from tests.e2e.conftest import Result
     ("words", "message"),
     [
         (["frobnicate"], "No such command 'frobnicate'"),
+        (["devises"], "Did you mean 'devices'? Do this: nas --help."),
         (["devices", "frobnicate"], "No such command 'frobnicate'"),
         (["devices", "show"], "Missing argument 'D'"),
         (["devices", "list", "--nope"], "No such option: --nope"),

@@ -151,9 +151,45 @@ def test_rich_stays_at_the_edge(path: Path) -> None:
         assert not {name for name in imports(path, top_level=False) if name.split(".")[0] in {"rich", "typer"}}
 
 
-def test_help_imports_nothing_heavy() -> None:
-    code = "import sys; from nas.cli import build_app; build_app(); print([m for m in sys.argv[1:] if m in sys.modules])"
+def test_commands_import_nothing_heavy() -> None:
+    code = """
+import sys
+from nas.cli import build_app
+app = build_app()
+commands = [*app.commands.values()]
+assert len(commands + [part for group in commands for part in getattr(group, "commands", {}).values()]) > 20
+print([m for m in sys.argv[1:] if m in sys.modules])
+"""
     done = subprocess.run(
         [sys.executable, "-c", code, *sorted(HEAVY), "numpy", "pydantic"], capture_output=True, text=True, cwd=ROOT, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("words", [["--help"], ["devices", "--help"], ["--version"]])
+def test_help_imports_nothing(words: list[str]) -> None:
+    code = """
+import sys, time
+began = time.process_time()
+from nas.cli import main
+try: main(sys.argv[1:])
+except SystemExit as error: assert not error.code
+light = {"nas", "nas.cli", "nas.cli._overview"}
+loaded = {m for m in sys.modules if m.partition(".")[0] in ("nas", "typer", "click", "rich", "numpy", "pydantic", "torch", "onnx", "scipy")}
+sys.stderr.write(repr([sorted(loaded - light), time.process_time() - began < 0.12]))
+"""
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stderr == "[[], True]"
+    assert done.stdout
+
+
+def test_the_overview_says_what_the_commands_say() -> None:
+    """It reads the files; a command whose file is written otherwise would be listed with the wrong words."""
+    from importlib import import_module
+
+    from nas.cli._overview import GROUPS, command_files, summary
+
+    for group in (None, *GROUPS):
+        for name, path in command_files(group).items():
+            said = import_module(f"nas.cli.{path.stem}").command.__doc__
+            assert summary(path) == said.partition("\n")[0].replace("``", "").strip() != "", name
