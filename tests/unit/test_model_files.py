@@ -209,6 +209,9 @@ def test_quantised_operators_of_the_runtime_are_written_out(read: Callable[..., 
     graph = read(nodes, [x], constants=scales | {"w": np.ones((5, 8), np.int8), "zw": np.int8(0), "bias": np.zeros(5, np.int32)})
     assert [op.op for op in graph.operators] == ["Sigmoid", "Mul", "Concat", "AveragePool", "GlobalAveragePool", "Reshape", "Gemm"]
     assert (graph.cost.macs, graph.cost.params, graph.notices) == (40, 45, ())
+    scale = [N("QuantizeLinear", ["half", "s2", "z"], ["hq"]), N("QLinearMul", ["hq", "s2", "z", "x", "s", "z", "s", "z"], ["y"], **ms)]
+    graph = read(scale, [x], constants=scales | {"half": F(0.5), "s2": F(0.5 / 255)})
+    assert graph.operators[0].attribute("scalar") == pytest.approx(0.5)  # so that a GELU of three scalars is still one
     lstm = N("DynamicQuantizeLSTM", ["v", "w", "r", "", "", "", "", "", "s", "zw", "s", "zw"], ["y"], hidden_size=6, **ms)
     weights = {"w": np.ones((1, 5, 24), np.int8), "r": np.ones((1, 6, 24), np.int8), "s": F(0.1), "zw": np.int8(0)}
     graph = read([lstm], [info("v", (7, 2, 5))], constants=weights)

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from math import prod
 
+import numpy as np
+
 from nas.graphs.frontends.onnx_reader.products import (
     as_value,
     attention,
@@ -351,8 +353,23 @@ def _grouped_queries(call: Call) -> None:
 @handles(*_ms("QLinearAdd", "QLinearMul"))
 def _quantised_binary(call: Call) -> None:
     call.bits = 8
-    operands = [call.tensor(0), call.tensor(3)]
-    call.emit(call.op.removeprefix("QLinear"), [as_value(call, operands[0]), operands[1]], dtype=operands[0].dtype)
+    operands = [_unpacked_scalar(call, 0), _unpacked_scalar(call, 3)]
+    operands.sort(key=lambda ref: isinstance(ref, Constant))
+    if isinstance(operands[0], Constant):
+        operands[0] = as_value(call, operands[0])
+    write_binary(call, call.op.removeprefix("QLinear"), operands, call.outputs, operands[0].dtype)
+
+
+def _unpacked_scalar(call: Call, index: int) -> Tensor:
+    """An operand with its scale and zero point behind it; of a constant scalar the number that it stands for."""
+    ref, scale, zero = call.tensor(index), call.optional(index + 1), call.optional(index + 2)
+    if not isinstance(ref, Constant) or ref.array is None or ref.array.size != 1:
+        return ref
+    if not isinstance(scale, Constant) or scale.scalar is None:
+        return ref
+    offset = zero.scalar if isinstance(zero, Constant) and zero.scalar is not None else 0.0
+    number = (float(ref.array.reshape(-1)[0]) - offset) * scale.scalar
+    return Constant(ref.shape, ref.dtype, ref.sources, np.full(ref.shape, number, dtype=np.float32))
 
 
 @handles(

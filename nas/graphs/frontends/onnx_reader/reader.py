@@ -368,16 +368,18 @@ class Reader:
 
     def _requantised(self, call: Call, constants: Sequence[Constant]) -> bool:
         """A quantised constant stays packed; a small one that is unpacked keeps its numbers too."""
-        x = constants[0]
+        x, scale, zero = constants[0], constants[1].scalar, 0.0
+        if len(constants) > 2:
+            zero = constants[2].scalar or 0.0
+        if not scale or x.array is None or x.array.size != 1:
+            scale = None
         if call.op == "QuantizeLinear":
-            zero = constants[2].dtype if len(constants) > 2 else "uint8"
-            self.refs[call.outputs[0]] = Constant(x.shape, zero, x.sources)
+            kind = constants[2].dtype if len(constants) > 2 else "uint8"
+            packed = None if scale is None or x.array is None else np.rint(x.array / scale) + zero
+            self.refs[call.outputs[0]] = Constant(x.shape, kind, x.sources, packed)
             return True
         self._quantised |= set(x.sources)
-        array = None
-        if x.array is not None and x.array.size == 1 and constants[1].array is not None and constants[1].array.size == 1:
-            zero_point = constants[2].array if len(constants) > 2 and constants[2].array is not None else np.zeros(1)
-            array = (x.array.astype(np.float32) - zero_point.astype(np.float32).reshape(-1)[0]) * constants[1].array.reshape(-1)[0]
+        array = None if scale is None or x.array is None else (x.array.astype(np.float32) - zero) * np.float32(scale)
         self.refs[call.outputs[0]] = Constant(x.shape, x.dtype, x.sources, array)
         return True
 

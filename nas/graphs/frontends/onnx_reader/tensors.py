@@ -194,7 +194,7 @@ def _at_axis(call: Call) -> list[Tensor]:
     return operands
 
 
-def write_binary(call: Call, op: str, operands: list[Tensor], outputs: tuple[str, ...] | list[str]) -> Value:
+def write_binary(call: Call, op: str, operands: list[Tensor], outputs: tuple[str, ...] | list[str], dtype: str | None = None) -> Value:
     """Write an operator of two operands; a constant scalar among them becomes an attribute."""
     attributes: dict[str, Any] = {}
     constant = next((i for i, ref in enumerate(operands) if isinstance(ref, Constant)), None)
@@ -206,8 +206,7 @@ def write_binary(call: Call, op: str, operands: list[Tensor], outputs: tuple[str
         if ref.scalar is not None and len(ref.shape) <= len(other.shape):
             attributes["scalar"] = ref.scalar
             operands = [other]
-    made = call.emit(op, operands, attributes, outputs=outputs)
-    return made[0]
+    return call.emit(op, operands, attributes, outputs=outputs, dtype=dtype)[0]
 
 
 @handles("Sum", "Mean", "Max", "Min")
