@@ -212,7 +212,7 @@ def run(out: Path, count: int, seed: int, device: str, packages: Path | None, mo
         if any(row["file"].startswith(f"{name}.") and row["form"] == form for row in study.rows):
             continue
         torch.manual_seed(seed)
-        module = build(name)
+        module = build(name).requires_grad_(False)
         with torch.no_grad():
             for parameter in module.parameters():  # equal tensors would be stored once, and count once
                 if parameter.numel() > 1 and float(parameter.std()) == 0:

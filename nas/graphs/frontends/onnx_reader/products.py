@@ -11,7 +11,7 @@ import numpy as np
 from nas.errors import GraphError
 from nas.graphs.frontends.onnx_reader.refs import Call, Constant, Tensor, handles
 from nas.graphs.graph import Value
-from nas.graphs.operators import Shape
+from nas.graphs.operators import OPS, Shape
 
 
 def pads_of(call: Call, x: Shape, kernel: Shape, stride: Shape, dilation: Shape) -> Shape:
@@ -71,12 +71,11 @@ def write_convolution(
         raise ValueError(f"{attributes['groups']} groups with weights of shape {weight.shape}")
     if transposed:
         attributes |= _transposed(call, x.shape, attributes)
-    elif isinstance(weight, Value):
-        shape = call.known_shape()
+    op = "ConvTranspose" if transposed else "Conv"
+    if isinstance(weight, Value) and (infer := OPS[op].infer) is not None:
+        shape = infer([x.shape], [weight.shape], attributes)
         return call.emit("DynamicConv", [x, weight, *bias], attributes, outputs=outputs, shape=shape, dtype=dtype)[0]
-    if isinstance(weight, Value):
-        return call.emit("DynamicConv", [x, weight, *bias], attributes, outputs=outputs, dtype=dtype)[0]
-    return call.emit("ConvTranspose" if transposed else "Conv", [x, weight, *bias], attributes, outputs=outputs, dtype=dtype)[0]
+    return call.emit(op, [x, weight, *bias], attributes, outputs=outputs, dtype=dtype)[0]
 
 
 def _transposed(call: Call, x: Shape, window: dict[str, Any]) -> dict[str, Any]:

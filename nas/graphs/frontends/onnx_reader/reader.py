@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from math import prod
@@ -31,10 +30,11 @@ from nas.graphs.frontends.onnx_reader.refs import (
     Ref,
     Tensor,
     Types,
+    is_parameter,
     python_value,
     type_of,
 )
-from nas.graphs.frontends.onnx_reader.wire import BITS, KEPT_FLOATS, KEPT_INTEGERS
+from nas.graphs.frontends.onnx_reader.wire import KEPT_FLOATS, KEPT_INTEGERS, numbers_of
 from nas.graphs.frontends.text import plain
 from nas.graphs.graph import Graph, Operator, Value, Weight, freeze
 from nas.graphs.operators import DATA_DEPENDENT, OPS, Shape
@@ -45,10 +45,6 @@ MOST_ELEMENTS, MOST_MACS = 2**36, 2**56
 _MAIN = ("", "ai.onnx")
 _FLAGS = {"Equal", "Less", "Greater", "And", "Or", "Xor", "Not", "IsNaN", "IsInf"}
 _RANDOM = {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial"}
-_AUTOMATIC = re.compile(r"onnx::\w+|_?val_\d+|\d+|.*_output_\d+|const(ant)?_.*|.*const_fold_opt.*|.*/Constant.*")
-"""Names that exporters invent for what they work out: of these tensors none is a parameter by its name."""
-
-_LINEAR = {"conv", "matmul", "recurrent", "norm"}
 _MALFORMED = (IndexError, KeyError, TypeError, ValueError, ZeroDivisionError, OverflowError, AttributeError, NotImplementedError)
 
 
@@ -175,32 +171,8 @@ class Reader:
         if min(shape, default=1) < 0 or count > MOST_ELEMENTS:
             raise GraphError(f"{self.path}: the constant {source!r} has an impossible shape, got {shape}. Do this: export it again.")
         known = count <= (KEPT_FLOATS if dtype in FLOATS else KEPT_INTEGERS)
-        array = self._numbers(tensor, source) if known and dtype != "string" else None
+        array = numbers_of(tensor, source, self.path) if known and dtype != "string" else None
         return Constant(shape, dtype, (source,) if source else (), array)
-
-    def _numbers(self, tensor: TensorProto, name: str) -> Any:
-        try:
-            if tensor.data_location == TensorProto.EXTERNAL:
-                tensor = self._loaded(tensor)
-            array = numpy_helper.to_array(tensor)
-        except (OSError, *_MALFORMED) as error:
-            reason = " ".join(str(error).split())
-            raise GraphError(
-                f"{self.path}: the numbers of the constant {name!r} cannot be read, got: {reason}. Do this: export it again."
-            ) from None
-        return array if array.dtype.kind in "biuf" else None
-
-    def _loaded(self, tensor: TensorProto) -> TensorProto:
-        """Read the numbers of a small constant from the file beside the model that holds them."""
-        place = {entry.key: entry.value for entry in tensor.external_data}
-        folder = self.path.resolve().parent
-        file = (folder / place["location"]).resolve()
-        if not file.is_relative_to(folder):
-            raise ValueError(f"the file {place['location']!r} lies outside the model's folder")
-        with file.open("rb") as data:
-            data.seek(int(place.get("offset", 0)))
-            raw = data.read(-(-prod(tensor.dims) * BITS[tensor.data_type] // 8))
-        return TensorProto(dims=tensor.dims, data_type=tensor.data_type, raw_data=raw)
 
     def dtype(self, code: int, name: str) -> str:
         """Return the name of a type.
@@ -248,6 +220,7 @@ class Reader:
                 self._end_before(call, follows=True)
             elif not self._fold(call):
                 self._dispatch(call)
+                self._keep_constant(call, mark)
         except OpenSizeError:
             del self.operators[mark:]
             self._end_before(call)
@@ -357,14 +330,32 @@ class Reader:
                 self.refs[name] = Constant(array.shape, DTYPES.get(code, "fp32"), sources, array)
             if made_all is not None:
                 return True
-        for name in call.outputs:
+        for name in filter(None, call.outputs):
             known, kind = self.known(call, name)
+            if known is None and name != call.outputs[0]:
+                self.refs[name] = Cut()  # statistics of a norm and the like, which nothing reads
+                continue
             if known is None:
                 return False
             if prod(known) > MOST_ELEMENTS:
                 raise GraphError(f"{self.path}: the constant that {call.label!r} makes is larger than any memory, got {known}.")
             self.refs[name] = Constant(known, kind, sources)
         return True
+
+    def _keep_constant(self, call: Call, mark: int) -> None:
+        """What an operator makes of constants alone stays a constant, whatever its handler has written for it."""
+        constants = [ref for ref in call.operands if isinstance(ref, Constant)]
+        written = self.operators[mark:]
+        if not written or not constants or len(constants) < sum(ref is not None for ref in call.operands) or call.op in _RANDOM:
+            return
+        made = {value.name for op in written for value in op.outputs}
+        if any(name not in made for op in written for name in op.inputs):  # a body that reads a value from outside
+            return
+        sources = tuple(dict.fromkeys(source for ref in constants if ref.dtype in FLOATS | QUANTISED for source in ref.sources))
+        for name in call.outputs:
+            if isinstance(ref := self.refs.get(name), Value):
+                self.refs[name] = Constant(ref.shape, ref.dtype, sources)
+        del self.operators[mark:]
 
     def _requantised(self, call: Call, constants: Sequence[Constant]) -> bool:
         """A quantised constant stays packed; a small one that is unpacked keeps its numbers too."""
@@ -400,7 +391,8 @@ class Reader:
         types, data = {}, {}
         for name, ref in zip(node.input, call.operands, strict=True):
             if isinstance(ref, Value | Constant):
-                types[name] = onnx.helper.make_tensor_type_proto(CODES[ref.dtype], ref.shape)
+                packed = isinstance(ref, Constant) and ref.dtype in QUANTISED and any(s in self._quantised for s in ref.sources)
+                types[name] = onnx.helper.make_tensor_type_proto(CODES["fp32" if packed else ref.dtype], ref.shape)
                 if isinstance(ref, Constant) and ref.array is not None:
                     data[name] = numpy_helper.from_array(ref.array)
         schema = onnx.defs.get_schema(node.op_type, version, domain)
@@ -479,7 +471,7 @@ class Reader:
         return made
 
     def _weight(self, ref: Constant, op: str) -> Weight:
-        if not self._is_parameter(ref, op):
+        if not is_parameter(ref, op, self._quantised):
             return Weight(ref.shape, ref.dtype, False)
         count = 0
         for source in ref.sources:
@@ -489,20 +481,6 @@ class Reader:
         if not ref.sources:
             count = prod(ref.shape)
         return Weight(ref.shape, ref.dtype, True, None if count == prod(ref.shape) else count)
-
-    def _is_parameter(self, ref: Constant, op: str) -> bool:
-        """Whether a constant was trained, as far as a file tells: by what reads it, and else by its name and form.
-
-        A file has no mark for parameters. What convolutions, products and norms read is one. Of the rest, a tensor that bears a name of the
-        network is one, and of those that an exporter has named a vector along one axis (a folded scale or bias), but no table or mask.
-        """
-        if ref.dtype not in FLOATS and not any(source in self._quantised for source in ref.sources):
-            return False
-        if op in OPS and OPS[op].category in _LINEAR:
-            return True
-        named = any(not _AUTOMATIC.fullmatch(source) for source in ref.sources)
-        axes = sum(size > 1 for size in ref.shape)
-        return bool(ref.sources) and (named or axes == 1) and op not in ("Constant", "Where", "Resize", "Range")
 
     def resize(self, source: str, count: int) -> None:
         """Let an initialiser, which the file holds packed, count for `count` parameters."""

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import numpy as np
 import onnx
 from onnx import TensorProto
 
 from nas.graphs.frontends.onnx_reader.folding import Array
 from nas.graphs.frontends.text import plain
 from nas.graphs.graph import Operator, Value
-from nas.graphs.operators import Shape
+from nas.graphs.operators import OPS, Shape
 
 Types = dict[str, tuple[Shape | None, str]]
 """Shape (None where it does not follow) and dtype by a value's name."""
@@ -312,11 +312,23 @@ def python_value(attribute: onnx.AttributeProto) -> Any:
     return value
 
 
-def empty(ref: Tensor) -> bool:
-    """Whether a tensor has no element, as the left-out operands of a resize are written."""
-    return 0 in ref.shape
+_AUTOMATIC = re.compile(r"onnx::\w+|_?val_\d+|\d+|.*_output_\d+|const(ant)?_.*|.*const_fold_opt.*|.*/Constant.*")
+"""Names that exporters invent for what they work out: of these tensors none is a parameter by its name."""
+
+_LINEAR = {"conv", "matmul", "recurrent", "norm"}
 
 
-def numbers(*values: int) -> Array:
-    """Return integers as a constant's numbers."""
-    return np.array(values, dtype=np.int64)
+def is_parameter(ref: Constant, op: str, quantised: Collection[str]) -> bool:
+    """Whether a constant was trained, as far as a file tells: by what reads it, and else by its name and form.
+
+    A file has no mark for parameters. What convolutions, products and norms read is one. Of the rest, a tensor that bears a name of the
+    network is one, and of those that an exporter has named a vector along one axis (a folded scale or bias), but no table or mask.
+    `quantised` are the sources that hold integers instead of floats.
+    """
+    if ref.dtype not in FLOATS and not any(source in quantised for source in ref.sources):
+        return False
+    if op in OPS and OPS[op].category in _LINEAR:
+        return True
+    named = any(not _AUTOMATIC.fullmatch(source) for source in ref.sources)
+    axes = sum(size > 1 for size in ref.shape)
+    return bool(ref.sources) and (named or axes == 1) and op not in ("Constant", "Where", "Resize", "Range")

@@ -10,10 +10,12 @@ import os
 import struct
 from math import prod
 from pathlib import Path
+from typing import Any
 
+import numpy.typing as npt
 import onnx
 from google.protobuf.message import DecodeError
-from onnx import TensorProto
+from onnx import TensorProto, numpy_helper
 
 from nas.errors import GraphError
 
@@ -232,3 +234,29 @@ def _integers(data: _Bytes, wire: int, at: int, end: int) -> list[int]:
 
 def _signed(number: int) -> int:
     return int(struct.unpack("<q", struct.pack("<Q", number & (1 << 64) - 1))[0])
+
+
+def numbers_of(tensor: TensorProto, name: str, path: Path) -> npt.NDArray[Any] | None:
+    """Return the numbers of a small constant, from the file beside the model where it lies there; None of what numpy has no type for.
+
+    Raises:
+        GraphError: They do not fill its shape, or the file cannot be read.
+    """
+    try:
+        array = numpy_helper.to_array(_loaded(tensor, path) if tensor.data_location == TensorProto.EXTERNAL else tensor)
+    except (OSError, KeyError, ValueError, TypeError, OverflowError, NotImplementedError, AttributeError, IndexError) as error:
+        reason = " ".join(str(error).split())
+        raise GraphError(f"{path}: the numbers of the constant {name!r} cannot be read, got: {reason}. Do this: export it again.") from None
+    return array if array.dtype.kind in "biuf" else None
+
+
+def _loaded(tensor: TensorProto, path: Path) -> TensorProto:
+    place = {entry.key: entry.value for entry in tensor.external_data}
+    folder = path.resolve().parent
+    file = (folder / place["location"]).resolve()
+    if not file.is_relative_to(folder):
+        raise ValueError(f"the file {place['location']!r} lies outside the model's folder")
+    with file.open("rb") as data:
+        data.seek(int(place.get("offset", 0)))
+        raw = data.read(-(-prod(tensor.dims) * BITS[tensor.data_type] // 8))
+    return TensorProto(dims=tensor.dims, data_type=tensor.data_type, raw_data=raw)
