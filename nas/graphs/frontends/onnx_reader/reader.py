@@ -473,13 +473,10 @@ class Reader:
     def _weight(self, ref: Constant, op: str) -> Weight:
         if not is_parameter(ref, op, self._quantised):
             return Weight(ref.shape, ref.dtype, False)
-        count = 0
-        for source in ref.sources:
-            if source not in self._used:
-                self._used.add(source)
-                count += self._sizes.get(source, 0)
-        if not ref.sources:
-            count = prod(ref.shape)
+        sizes = [self._sizes.get(source, 0) for source in ref.sources if source not in self._used]
+        self._used |= set(ref.sources)
+        # a table that is gathered counts as it is stored; of what several make together (a standardised weight) none counts twice
+        count = min(sum(sizes), max(prod(ref.shape), *sizes)) if sizes else 0 if ref.sources else prod(ref.shape)
         return Weight(ref.shape, ref.dtype, True, None if count == prod(ref.shape) else count)
 
     def resize(self, source: str, count: int) -> None:
