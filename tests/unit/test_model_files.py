@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import os
 import resource
 import subprocess
@@ -431,3 +433,27 @@ def test_node_cases_of_onnx_are_counted_or_named(tmp_path: Path) -> None:
             outcome["named" if graph.unknown or graph.notices else "counted"] += 1
     assert not wrong
     assert outcome["counted"] > 1700
+
+
+@pytest.mark.slow
+def test_foreign_files_are_predicted(tmp_path: Path) -> None:
+    """Six networks by both exporters and a form of each by ONNX Runtime's tools: the study of a hundred files in small."""
+    pytest.importorskip("timm")
+    study = Path(__file__).parents[2] / "experiments" / "016_model_files"
+    spec = importlib.util.spec_from_file_location("model_files", study / "run.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    rows = module.run(tmp_path, 6, 3, "sa8295p", None, 2.5e8).rows
+    counts = module.summary(rows)
+    assert counts["files"] >= 11
+    assert counts["predicted"] == counts["files"]
+    assert all(abs(row.get("macs_pct", 0)) < 2 for row in rows), rows
+    assert all(abs(row.get("latency_pct", 0)) <= 10 for row in rows), rows
+
+
+def test_the_study_of_foreign_files_holds() -> None:
+    counts = json.loads((Path(__file__).parents[2] / "experiments" / "016_model_files" / "results" / "summary.json").read_text())
+    assert counts["files"] >= 100
+    assert counts["predicted"] >= counts["files"] - 3

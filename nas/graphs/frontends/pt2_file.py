@@ -57,6 +57,7 @@ _PLAIN: Mapping[str, Callable[..., Any]] = {
 """Arithmetic on sizes."""
 
 _MALFORMED = (
+    StopIteration,
     KeyError,
     IndexError,
     TypeError,

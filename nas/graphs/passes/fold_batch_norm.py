@@ -11,7 +11,7 @@ _LINEAR = {"Conv", "ConvTranspose", "Gemm"}
 def rewrite(draft: Draft) -> None:
     """Edit `draft` in place. Two vectors a batch norm go from the parameters, a bias comes where there was none."""
     for node in draft.nodes("BatchNormalization"):
-        maker = _linear_before(draft, node.inputs[0])
+        maker = _linear_before(draft, node.inputs[0]) if len(node.shape) > 1 else None
         if maker is None:
             continue
         channels = node.shape[1]

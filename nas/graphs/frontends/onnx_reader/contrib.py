@@ -399,7 +399,8 @@ def _quantised_unary(call: Call) -> None:
 def _quantised_concat(call: Call) -> None:
     call.bits = 8
     parts = [call.tensor(i) for i in range(2, len(call.operands), 3)]
-    first = next(ref for ref in parts if isinstance(ref, Value))
+    first = as_value(call, parts[0])
+    parts[0] = first
     call.emit("Concat", parts, {"axis": call.axis(0, len(first.shape))}, dtype=first.dtype)
 
 

@@ -45,7 +45,17 @@ MOST_ELEMENTS, MOST_MACS = 2**36, 2**56
 _MAIN = ("", "ai.onnx")
 _FLAGS = {"Equal", "Less", "Greater", "And", "Or", "Xor", "Not", "IsNaN", "IsInf"}
 _RANDOM = {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial"}
-_MALFORMED = (IndexError, KeyError, TypeError, ValueError, ZeroDivisionError, OverflowError, AttributeError, NotImplementedError)
+_MALFORMED = (
+    StopIteration,
+    IndexError,
+    KeyError,
+    TypeError,
+    ValueError,
+    ZeroDivisionError,
+    OverflowError,
+    AttributeError,
+    NotImplementedError,
+)
 
 
 class Reader:

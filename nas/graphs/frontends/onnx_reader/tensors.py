@@ -36,7 +36,9 @@ def _generic(call: Call) -> None:
 
 @handles("Constant")
 def _constant(call: Call) -> None:
-    name, value = next(iter(call.attributes.items()))
+    if len(call.attributes) != 1:
+        raise ValueError(f"a constant of {len(call.attributes)} values")
+    ((name, value),) = call.attributes.items()
     import numpy as np
     import onnx
 
