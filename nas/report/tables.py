@@ -22,6 +22,7 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
     """Print one table; columns that hold numbers only are right-aligned."""
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
     body = [[str(cell) for cell in row] for row in rows]
     table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, title_style="bold")
@@ -29,7 +30,7 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
         numeric = bool(body) and all(not row[i] or row[i][0] in "0123456789.-–<>≤≥×" for row in body)
         table.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in body:
-        table.add_row(*row)
+        table.add_row(*(Text(cell) for cell in row))  # what a file or a user wrote is no markup
     (console or stdout_console()).print(table)
 
 

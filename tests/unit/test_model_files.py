@@ -357,6 +357,13 @@ def test_names_are_shown_as_text(read: Callable[..., Graph]) -> None:
     assert graph.operators[0].name == "[bold]redline"
 
 
+def test_markup_in_a_name_is_printed_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    from nas.report.tables import print_table
+
+    print_table("", ["name"], [["[bold]conv[/bold]"], ["[/red]"]])
+    assert "[bold]conv[/bold]" in capsys.readouterr().out
+
+
 def test_tensors_whose_numbers_do_not_fill_their_shape_are_refused(tmp_path: Path) -> None:
     path = save(tmp_path / "m.onnx", [N("MatMul", ["x", "w"], ["y"])], [info("x", (1, 100))], constants={"w": np.ones((100, 100), F)})
     model = onnx.load(path)

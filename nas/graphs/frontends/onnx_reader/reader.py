@@ -31,6 +31,7 @@ from nas.graphs.frontends.onnx_reader.refs import (
     Tensor,
     Types,
     is_parameter,
+    trained_sources,
     python_value,
     type_of,
 )
@@ -483,8 +484,9 @@ class Reader:
     def _weight(self, ref: Constant, op: str) -> Weight:
         if not is_parameter(ref, op, self._quantised):
             return Weight(ref.shape, ref.dtype, False)
-        sizes = [self._sizes.get(source, 0) for source in ref.sources if source not in self._used]
-        self._used |= set(ref.sources)
+        sources = trained_sources(ref, op)
+        sizes = [self._sizes.get(source, 0) for source in sources if source not in self._used]
+        self._used |= set(sources)
         # a table that is gathered counts as it is stored; of what several make together (a standardised weight) none counts twice
         count = min(sum(sizes), max(prod(ref.shape), *sizes)) if sizes else 0 if ref.sources else prod(ref.shape)
         return Weight(ref.shape, ref.dtype, True, None if count == prod(ref.shape) else count)

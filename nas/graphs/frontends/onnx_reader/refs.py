@@ -315,7 +315,18 @@ def python_value(attribute: onnx.AttributeProto) -> Any:
 _AUTOMATIC = re.compile(r"onnx::\w+|_?val_\d+|\d+|.*_output_\d+|const(ant)?_.*|.*const_fold_opt.*|.*/Constant.*")
 """Names that exporters invent for what they work out: of these tensors none is a parameter by its name."""
 
+_BUFFER = re.compile(r"(^|[._/])\w*(ind(ex|ices)|mask|coord|grid|anchor|running_|num_batches|inv_freq)", re.IGNORECASE)
+"""Names that networks give to tables that they compute once: indices, masks, coordinates."""
+
 _LINEAR = {"conv", "matmul", "recurrent", "norm"}
+
+
+def trained_sources(ref: Constant, op: str) -> tuple[str, ...]:
+    """Return the initialisers behind a constant that may have been trained: no table by its name, and none of an exporter's own beside named ones."""
+    sources = tuple(source for source in ref.sources if not _BUFFER.search(source))
+    if op in OPS and OPS[op].category in _LINEAR:
+        return sources
+    return tuple(source for source in sources if not _AUTOMATIC.fullmatch(source)) or sources
 
 
 def is_parameter(ref: Constant, op: str, quantised: Collection[str]) -> bool:
@@ -329,6 +340,6 @@ def is_parameter(ref: Constant, op: str, quantised: Collection[str]) -> bool:
         return False
     if op in OPS and OPS[op].category in _LINEAR:
         return True
-    named = any(not _AUTOMATIC.fullmatch(source) for source in ref.sources)
+    named = any(not _AUTOMATIC.fullmatch(source) for source in trained_sources(ref, op))
     axes = sum(size > 1 for size in ref.shape)
-    return bool(ref.sources) and (named or axes == 1) and op not in ("Constant", "Where", "Resize", "Range")
+    return bool(trained_sources(ref, op)) and (named or axes == 1) and op not in ("Constant", "Where", "Resize", "Range")
