@@ -31,8 +31,8 @@ from nas.graphs.frontends.onnx_reader.refs import (
     Tensor,
     Types,
     is_parameter,
-    trained_sources,
     python_value,
+    trained_sources,
     type_of,
 )
 from nas.graphs.frontends.onnx_reader.wire import KEPT_FLOATS, KEPT_INTEGERS, numbers_of
@@ -370,11 +370,9 @@ class Reader:
 
     def _requantised(self, call: Call, constants: Sequence[Constant]) -> bool:
         """A quantised constant stays packed; a small one that is unpacked keeps its numbers too."""
-        x, scale, zero = constants[0], constants[1].scalar, 0.0
-        if len(constants) > 2:
-            zero = constants[2].scalar or 0.0
-        if not scale or x.array is None or x.array.size != 1:
-            scale = None
+        x, scale = constants[0], constants[1].scalar
+        zero = (constants[2].scalar or 0.0) if len(constants) > 2 else 0.0
+        scale = scale if scale and x.array is not None and x.array.size == 1 else None
         if call.op == "QuantizeLinear":
             kind = constants[2].dtype if len(constants) > 2 else "uint8"
             packed = None if scale is None or x.array is None else np.rint(x.array / scale) + zero
