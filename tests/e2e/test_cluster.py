@@ -1,12 +1,10 @@
-"""Evaluations on a Ray cluster of our own, one of whose processes is killed on the way."""
+"""Evaluations on a Ray cluster of our own, one of whose processes dies on the way."""
 
 import os
 import signal
 import socket
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,7 +19,14 @@ ROOT = Path(__file__).parents[2]
 
 
 class Toy:
-    """What an actor does, without a search's data: the toy's score and its process."""
+    """What an actor does, without a search's data: the toy's score and its process.
+
+    Args:
+        last: The evaluation in which its process is killed; 0 for none.
+    """
+
+    def __init__(self, last: int) -> None:
+        self.left = last
 
     def process(self) -> int:
         return os.getpid()
@@ -29,7 +34,9 @@ class Toy:
     def evaluate(self, architecture: str) -> tuple[float, str, dict[str, float]]:
         from nas.spaces.architecture import Architecture
 
-        time.sleep(0.1)
+        self.left -= 1
+        if self.left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)  # a node is lost
         found = ToyEvaluator().evaluate(Architecture.from_json(architecture))
         return found.accuracy_pct, found.split, {"process": float(os.getpid())}
 
@@ -62,7 +69,7 @@ def test_candidates_are_evaluated_on_a_cluster(cluster: str, tmp_path: Path) -> 
     kind, pids = ray.remote(num_cpus=1)(Toy), list[int]()
 
     def start() -> object:
-        actor = kind.remote()
+        actor = kind.remote(0 if pids else 3)
         pids.append(ray.get(actor.process.remote()))
         return actor
 
@@ -76,10 +83,7 @@ def test_candidates_are_evaluated_on_a_cluster(cluster: str, tmp_path: Path) -> 
 
     try:
         evaluator = ClusterEvaluator("toy", start, 2)
-        killer = threading.Timer(1.0, os.kill, (pids[0], signal.SIGKILL))  # a node is lost
-        killer.start()
         _side_by_side([opened(), opened()], search, evaluator, EventBus())
-        killer.join()
     finally:
         ray.shutdown()
     study = opened()

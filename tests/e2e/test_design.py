@@ -141,49 +141,61 @@ def test_resuming_gives_the_run_that_would_have_been(
 
 
 SMALL_RUN = """
-import sys
+import os, sys, threading
 import nas.runs.problem
 import nas.runs.trained_search
 from nas.cli import main
+from nas.events import PhaseAdvanced, PhaseStarted
 from nas.results import Fronts
+from nas.runs.directory import StatusFile
 nas.runs.trained_search.published_front = lambda _problem: Fronts(front=())
 nas.runs.problem.larger_preset = lambda *_: ""
+record, moment = StatusFile.__call__, os.environ.get("HOLD_AT")
+
+def held(self, event):
+    record(self, event)
+    if isinstance(event, PhaseStarted | PhaseAdvanced) and f"{event.phase}:{event.done}" == moment:
+        threading.Event().wait()  # to be killed
+
+StatusFile.__call__ = held
 main(sys.argv[1:])
 """
+"""A run of the command line that stands still when it has recorded the progress that HOLD_AT names (``train:1``)."""
 
 
 @pytest.mark.slow
 def test_kill_9_and_resume(nas: Callable[..., Result], words: list[object], tmp_path: Path) -> None:
-    """Killed when `nas show` says so: in the first, the middle and the last epoch, and in the first, a middle and the last evaluation."""
+    """Killed when `nas show` says so: before and between epochs, and before and between evaluations."""
     import os
-    import signal
     import subprocess
     import time
 
     words[words.index("--epochs") + 1] = "3"
 
-    def begin(*arguments: object) -> subprocess.Popen[bytes]:
+    def begin(moment: str, *arguments: object) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-c", SMALL_RUN, *map(str, arguments)]
-        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT)
+        environment = {**os.environ, "HOLD_AT": moment}
+        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT, env=environment)
 
     whole = json.loads(nas(*words, "--format", "json").out)
     run = tmp_path / "killed"
     words[-1] = run
-    process = begin(*words)
-    for phase, done in (("train", 0), ("train", 1), ("train", 2), ("search", 0), ("search", 2), ("search", 3)):
-        deadline_s = time.monotonic() + 300
-        while time.monotonic() < deadline_s and process.poll() is None:
-            shown = nas("show", run, "--format", "json")
-            status = json.loads(shown.out) if shown.code == 0 else {}
-            if status.get("status") == "running" and (status.get("phase"), status.get("done")) == (phase, done):
-                break
-            time.sleep(0.02)
-        assert process.poll() is None, f"{phase} was over before it was seen at {done}"
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
+    arguments = words
+    for phase, done in (("train", 0), ("train", 2), ("search", 0), ("search", 2)):
+        process = begin(f"{phase}:{done}", *arguments)
+        try:
+            status: dict[str, Any] = {}
+            while (status.get("status"), status.get("phase"), status.get("done")) != ("running", phase, done):
+                assert process.poll() is None, f"ended before {phase} was at {done}"
+                time.sleep(0.1)
+                shown = nas("show", run, "--format", "json")
+                status = json.loads(shown.out) if shown.code == 0 else {}
+        finally:
+            process.kill()  # SIGKILL
+            process.wait()
         assert json.loads(nas("show", run, "--format", "json").out)["status"] == "interrupted"
-        process = begin("resume", run)
-    assert process.wait(timeout=300) == 0
+        arguments = ["resume", run]
+    assert begin("", *arguments).wait(timeout=600) == 0
     found = json.loads(nas("show", run, "--format", "json").out)
     same = ("architecture", "supernet_accuracy_pct", "accuracy_pct", "trial")
     assert [[p[key] for key in same] for p in found["front"]] == [[p[key] for key in same] for p in whole["front"]]

@@ -30,13 +30,20 @@ WORK = """
 import os, sys, time
 from nas.searching.study import Study
 from nas.testing.searchers import ToyEvaluator, ToyJudge, ToySpace, toy_goal
-storage, searcher, log, evals, pause_s = sys.argv[1:]
+storage, searcher, log, evals, count, gate = sys.argv[1:]
 
 class Logged(ToyEvaluator):
+    begun = 0
+
     def evaluate(self, architecture):
         with open(log, "a") as file:
             file.write(f"{architecture.key} {os.getpid()}" + chr(10))
-        time.sleep(float(pause_s))
+        self.begun += 1
+        if self.begun == int(count):
+            open(f"{log}.{os.getpid()}", "w").close()
+            while not os.path.exists(gate):
+                time.sleep(0.02)
+        time.sleep(0.01)
         return super().evaluate(architecture)
 
 goal = toy_goal(objectives=2)
@@ -52,28 +59,38 @@ def postgresql() -> Iterator[str]:
         yield server.url
 
 
-def start(storage: str, searcher: str, log: Path, evals: int, pause_s: float) -> subprocess.Popen[bytes]:
+def start(storage: str, searcher: str, log: Path, evals: int, count: int, gate: Path) -> subprocess.Popen[bytes]:
+    """Start a worker that stands still in its evaluation number `count` until the file `gate` is there."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
-    words = [sys.executable, "-c", WORK, storage, searcher, str(log), str(evals), str(pause_s)]
+    words = [sys.executable, "-c", WORK, storage, searcher, str(log), str(evals), str(count), str(gate)]
     return subprocess.Popen(words, cwd=ROOT, env=environment)
 
 
-def wait_for(log: Path, count: int, victim: subprocess.Popen[bytes]) -> None:
-    """Wait until so many evaluations have begun and the last of them is the victim's."""
-    while len(lines := log.read_text().splitlines() if log.exists() else []) < count or lines[-1].split()[1] != str(victim.pid):
+def kill_in_evaluation(victim: subprocess.Popen[bytes], log: Path) -> None:
+    """Kill a worker when it stands still."""
+    while not Path(f"{log}.{victim.pid}").exists():
         assert victim.poll() is None, "the worker has ended"
-        time.sleep(0.002)
+        time.sleep(0.02)
+    victim.send_signal(signal.SIGKILL)
+    victim.wait()
 
 
-def check_four_workers(storage: str, log: Path, searcher: str, evals: int, pause_s: float) -> Study:
+def check_four_workers(storage: str, log: Path, searcher: str, evals: int) -> Study:
     """Four workers, two killed and one added on the way: nothing is lost, nothing counts twice."""
-    workers = [start(storage, searcher, log, evals, pause_s) for _ in range(4)]
-    for count, victim in ((evals // 5, workers[0]), (evals // 2, workers[1])):
-        wait_for(log, count, victim)
-        victim.send_signal(signal.SIGKILL)
-        victim.wait()
-    workers.append(start(storage, searcher, log, evals, pause_s))
-    assert [worker.wait(timeout=300) for worker in workers[2:]] == [0, 0, 0]
+    never, gate = log.with_name("never"), log.with_name("gate")
+    begun = (evals // 10, evals // 5)  # by the two that are killed; the two others wait for that, with half of the work left
+    workers = [start(storage, searcher, log, evals, count, never) for count in begun]
+    workers += [start(storage, searcher, log, evals, evals // 4, gate) for _ in range(2)]
+    try:
+        for victim in workers[:2]:
+            kill_in_evaluation(victim, log)
+        workers.append(start(storage, searcher, log, evals, 0, never))
+        gate.touch()
+        assert [worker.wait(timeout=300) for worker in workers[2:]] == [0, 0, 0]
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.wait()
     study = Study.open(storage, name="shared", space=ToySpace(4), goal=toy_goal(objectives=2))
     trials = study.trials()
     assert [trial.number for trial in trials] == list(range(study.proposals))  # all closed, none lost
@@ -82,7 +99,7 @@ def check_four_workers(storage: str, log: Path, searcher: str, evals: int, pause
     assert max(Counter(trial.architecture for trial in complete).values()) == 1
     evaluated = Counter(line.split()[0] for line in log.read_text().splitlines())
     failed = [trial for trial in trials if trial.state == "failed"]
-    assert 1 <= len(failed) <= 2  # one a killed worker, unless it came to the end of its evaluation first
+    assert len(failed) == 2
     assert {trial.message for trial in failed} == {"its worker stopped"}
     again = {trial.architecture.key for trial in failed}
     assert all(count == 1 for key, count in evaluated.items() if key not in again)
@@ -93,11 +110,11 @@ def check_four_workers(storage: str, log: Path, searcher: str, evals: int, pause
 
 @pytest.mark.slow
 def test_four_workers_on_postgresql(postgresql: str, tmp_path: Path) -> None:
-    check_four_workers(postgresql, tmp_path / "log", "nsga2", 40, 0.1)
+    check_four_workers(postgresql, tmp_path / "log", "nsga2", 40)
 
 
 def test_four_workers_on_a_journal(tmp_path: Path) -> None:
-    check_four_workers(str(tmp_path / "s.journal"), tmp_path / "log", "evolution", 80, 0.1)
+    check_four_workers(str(tmp_path / "s.journal"), tmp_path / "log", "evolution", 80)
 
 
 @pytest.mark.slow
