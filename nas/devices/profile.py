@@ -279,16 +279,22 @@ def clash_text(name: str, paths: Sequence[Path]) -> str:
     return f"device: a name is taken twice, got {name!r} from {paths[0]} and {paths[1]}. Do this: rename or remove {paths[-1]}."
 
 
+@lru_cache(maxsize=1)
+def _foreign_rooms() -> tuple[Path, ...]:
+    return tuple(Path(root) for point in entry_points(group="nas.devices") for root in point.load().__path__)
+
+
 def _all_files() -> dict[str, list[Path]]:
     spec = find_spec("hardware_profiles")
     rooms = [Path(root) for root in (spec.submodule_search_locations if spec else None) or ()]
-    rooms += [Path(root) for point in entry_points(group="nas.devices") for root in point.load().__path__]
+    rooms += _foreign_rooms()
     rooms.append(config_home() / "devices")
     found: dict[str, list[Path]] = {}
     for room in rooms:
-        for path in sorted(room.glob("*.toml")):
-            if not path.name.startswith("."):
-                found.setdefault(path.stem, []).append(path)
+        names = sorted(os.listdir(room)) if room.is_dir() else []
+        for name in names:
+            if name.endswith(".toml") and not name.startswith("."):
+                found.setdefault(name.removesuffix(".toml"), []).append(room / name)
     return found
 
 
@@ -312,15 +318,16 @@ def find_profile(device: str | Path) -> Path:
     text = str(device)
     if text.endswith(".toml") or os.sep in text:
         return Path(text)
-    files = profile_files()
+    files = _all_files()
     if text.lower() not in files:
-        known = {alias: path for path in files.values() for alias in _aliases(path)}
+        known = {alias: paths[0] for paths in files.values() for alias in _aliases(paths[0])}
         if slug(text) in known:
             return known[slug(text)]
         raise UnknownNameError("device", text, files, "A new device is one file: nas devices add, or hardware_profiles/NAME.toml.")
-    if (twice := clashes().get(text.lower())) is not None:
-        raise NasError(clash_text(text.lower(), twice))
-    return files[text.lower()]
+    first, *others = files[text.lower()]
+    if others:
+        raise NasError(clash_text(text.lower(), [first, *others]))
+    return first
 
 
 def placement_files() -> dict[str, Path]:

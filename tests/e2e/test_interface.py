@@ -160,6 +160,7 @@ def test_an_unknown_schema(refused: Callable[..., str]) -> None:
     assert "Did you mean 'Result'" in refused("schema", "Resul")
 
 
+@pytest.mark.slow
 def test_a_table_is_searched(nas: Callable[..., Result], tmp_path: Path) -> None:
     """Known accuracies and latencies of NAS-Bench-201: the best network within the budget is found."""
     from nas.spaces.naming import get_space

@@ -35,6 +35,7 @@ def _own_config_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NAS_CONFIG_HOME", str(tmp_path / "config"))
 
 
+@pytest.mark.slow
 def test_estimates_of_networks_on_devices_at_their_precisions() -> None:
     same(answers.predictions(), answers.read("predictions"), "predict")
 

@@ -155,10 +155,11 @@ def test_a_report_leaves_out_blocks_beyond_the_depth(space: ElasticSpace) -> Non
     assert [line.partition(":")[0] for line in lines] == ["input", "block0", "block1"]
 
 
+@pytest.mark.slow
 def test_the_most_sensitive_block_is_spared(space: ElasticSpace, net: Supernet) -> None:
     member = space.extreme(True)
     size = space.proxy(member, net.resolution)
-    data = load_dataset("digits").thinned("train", 64)
+    data = load_dataset("digits").thinned("train", 16)
     trained = Trained(space, member, net.extract(member, size).eval(), size, data)
     found = trained.sensitivity_db()
     assert list(found) == ["patches", "block0", "block1", "block2", "block3", "head"]
