@@ -33,6 +33,7 @@ from nas.graphs.passes import normalise
 FORMAT_VERSION = 2
 FEWEST = 10
 MANY = 60
+FEWEST_FAMILIES = 3
 ALIKE = 5
 """Devices that are enough to lean on each other."""
 BEYOND = 1.5  # by so much the interval's logarithm grows outside what was calibrated
@@ -261,7 +262,7 @@ class Additive(Predictor):
     def fit(self, samples: Sequence[Sample], profiles: Sequence[Profile] = ()) -> Additive:  # noqa: ARG002
         """Return prices of every device in `samples`; devices with few networks are shrunk to the pool's typical device.
 
-        With 60 networks or more, five folds over families give the interval; with fewer, each network is left out in turn, on all devices.
+        With 60 networks or more, five folds over families give the interval; with fewer, each family is left out in turn, on all devices.
         """
         found: dict[tuple[str, str], Prices] = {}
         for precision in sorted({s.precision for s in samples}):
@@ -323,7 +324,7 @@ class Additive(Predictor):
     @classmethod
     def load(cls, path: Path) -> Additive:
         """Read what `save` wrote."""
-        return cls(load_prices(path, "additive", COLUMNS, FORMAT_VERSION))
+        return cls(load_prices(path, "additive", COLUMNS, FORMAT_VERSION)[0])
 
 
 def priced(
@@ -375,9 +376,12 @@ def priced_batch(prices: Prices, x: Floats, usable: Sequence[bool], columns: Seq
     return Estimates(latency, latency / factor, latency * factor, np.array(usable, dtype=bool), np.array(extrapolated, dtype=bool))
 
 
-def save_prices(path: Path, devices: Mapping[tuple[str, str], Prices], columns: Sequence[str], version: int) -> None:
-    """Write prices by (device, precision) as an npz of numbers and one JSON text."""
-    head = {"version": version, "columns": columns, "devices": [list(key) for key in devices]}
+def save_prices(
+    path: Path, devices: Mapping[tuple[str, str], Prices], columns: Sequence[str], version: int, facts: Mapping[str, Any] | None = None
+) -> None:
+    """Write prices by (device, precision), and what else a predictor must know, as an npz of numbers and one JSON text."""
+    head: dict[str, Any] = {"version": version, "columns": columns, "devices": [list(key) for key in devices]}
+    head |= {"facts": dict(facts)} if facts else {}
     head["networks"] = [list(p.networks) for p in devices.values()]
     stacked: dict[str, Any] = {
         "prices": np.array([p.prices_ms for p in devices.values()]),
@@ -388,8 +392,8 @@ def save_prices(path: Path, devices: Mapping[tuple[str, str], Prices], columns: 
         np.savez_compressed(file, head=np.array(json.dumps(head)), **stacked, **ms)
 
 
-def load_prices(path: Path, name: str, columns: Sequence[str], version: int) -> dict[tuple[str, str], Prices]:
-    """Read what `save_prices` wrote; columns that came later are free.
+def load_prices(path: Path, name: str, columns: Sequence[str], version: int) -> tuple[dict[tuple[str, str], Prices], dict[str, Any]]:
+    """Read the prices and facts that `save_prices` wrote; columns that came later are free.
 
     Raises:
         ArtifactError: Missing, damaged, or of another version.
@@ -410,9 +414,10 @@ def load_prices(path: Path, name: str, columns: Sequence[str], version: int) -> 
             raise ValueError("prices and timings are not positive, or not of all devices")
         prices, most = np.zeros((2, len(devices), len(columns)))
         prices[:, place], most[:, place] = data["prices"], data["most"]
-        return {
+        made = {
             key: Prices(prices[i], tuple(map(str, networks[i])), timings[i][0], timings[i][1], most[i]) for i, key in enumerate(devices)
         }
+        return made, dict(head.get("facts", {}))
 
 
 def _fit_pool(samples: Sequence[Sample], precision: str, penalty: float) -> dict[tuple[str, str], Prices]:
@@ -424,14 +429,14 @@ def _fit_pool(samples: Sequence[Sample], precision: str, penalty: float) -> dict
         if not (math.isfinite(s.latency_ms) and s.latency_ms > 0):
             raise UsageError(f"additive: a latency must be positive, got {s.latency_ms!r} ms for {s.name}.")
         timed.setdefault(s.device, {})[s.name] = s.latency_ms
-    typical = _Typical(timed, rows, penalty) if len(timed) >= ALIKE and len(graphs) < MANY else None
+    typical = _Typical(timed, rows, family, penalty) if len(timed) >= ALIKE and len(graphs) < MANY else None
     found = {}
     for device, latencies in sorted(timed.items()):
         if len(latencies) < FEWEST:
             raise UsageError(f"additive: too few networks of {device}, got {len(latencies)}. Expected at least {FEWEST}.")
         names = list(latencies)
         x, y = np.array([rows[n] for n in names]), np.array([latencies[n] for n in names])
-        groups = folds_of([family[n] for n in names]) if len(names) >= MANY else names
+        groups = folds_of([family[n] for n in names]) if len(names) >= MANY else left_out_together(names, family)
         scale = float(np.exp(np.mean(np.log(y))))
         guess = left_out(x, y, groups, (lambda n, scale=scale: typical.prices(n) * scale) if typical else None)
         prior = typical.prices("") * scale if typical else None
@@ -446,24 +451,34 @@ def _fit_pool(samples: Sequence[Sample], precision: str, penalty: float) -> dict
 
 
 class _Typical:
-    """Prices of the geometric mean of all devices, each scaled by its own mean, with a network left out everywhere."""
+    """Prices of the geometric mean of all devices, each scaled by its own mean, with a family left out everywhere."""
 
-    def __init__(self, timed: Mapping[str, Mapping[str, float]], rows: Mapping[str, Floats], penalty: float) -> None:
-        self.timed, self.rows, self.penalty = timed, rows, penalty
+    def __init__(
+        self, timed: Mapping[str, Mapping[str, float]], rows: Mapping[str, Floats], family: Mapping[str, str], penalty: float
+    ) -> None:
+        self.timed, self.rows, self.family, self.penalty = timed, rows, family, penalty
         self.known: dict[str, Floats] = {}
 
     def prices(self, without: str) -> Floats:
         if without not in self.known:
             logs: dict[str, list[float]] = {}
             for latencies in self.timed.values():
-                mean = float(np.mean([math.log(ms) for name, ms in latencies.items() if name != without]))
-                for name, ms in latencies.items():
-                    if name != without:
-                        logs.setdefault(name, []).append(math.log(ms) - mean)
+                seen = {name: ms for name, ms in latencies.items() if without not in (name, self.family[name])}
+                if not seen:
+                    continue
+                mean = float(np.mean([math.log(ms) for ms in seen.values()]))
+                for name, ms in seen.items():
+                    logs.setdefault(name, []).append(math.log(ms) - mean)
             names = sorted(logs)
             y = np.exp([float(np.mean(logs[n])) for n in names])
             self.known[without] = fit_prices(np.array([self.rows[n] for n in names]), y, None, self.penalty)
         return self.known[without]
+
+
+def left_out_together(names: Sequence[str], family: Mapping[str, str]) -> list[str]:
+    """Return what each network is left out with: its family where there are `FEWEST_FAMILIES` or more, else itself alone."""
+    families = [family[name] for name in names]
+    return families if len(set(families)) >= FEWEST_FAMILIES else list(names)
 
 
 def conformal_quantile(scores: Floats, confidence: float) -> float:

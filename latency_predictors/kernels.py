@@ -172,7 +172,7 @@ class KernelPrices(Predictor):
     @classmethod
     def load(cls, path: Path) -> KernelPrices:
         """Read what `save` wrote."""
-        return cls(load_prices(path, "kernels", NAMES, FORMAT_VERSION))
+        return cls(load_prices(path, "kernels", NAMES, FORMAT_VERSION)[0])
 
 
 def _chained(parts: Segments, autocast: bool) -> list[Kernels]:

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 Basis = Literal["measured", "estimated", "proxy"]
 """How a latency is known: by the device itself, by a model, or by a device that stands in for it."""
 
+Grade = Literal["A", "B", "C", "D"]
+"""How far to believe a latency model, by its errors and coverage on families of networks left out."""
+
 Cell = str | int | float | None
 
 
@@ -81,6 +84,7 @@ class DeviceLatency(Record):
         basis: How it is known.
         precision: At which the network runs there; ``mixed`` where its parts differ.
         extrapolated: Whether the estimate left what its model was calibrated on.
+        grade: How far to believe the device's latency model: A to D, see `nas.devices.trust`.
         budget_ms: Of this device, where there is one.
         margin_ms: Budget less upper end.
     """
@@ -91,6 +95,7 @@ class DeviceLatency(Record):
     basis: Basis
     precision: str
     extrapolated: bool = False
+    grade: Grade | None = None
     budget_ms: float | None = None
     margin_ms: float | None = None
 
@@ -407,7 +412,8 @@ class Estimate(Record):
         latency_ms: Central value of a run; of a picture where the quantity is ``reciprocal_throughput``.
         lower_ms: Lower end of the interval.
         upper_ms: Upper end.
-        confidence: Nominal coverage of the interval.
+        confidence: Nominal coverage of the interval; less than asked where the device's intervals covered less on networks left out.
+        grade: How far to believe the device's latency model: A to D, see `nas.devices.trust`.
         basis: How it is known.
         extrapolated: Whether the model left what it was calibrated on.
         extrapolated_why: In words.
@@ -434,6 +440,7 @@ class Estimate(Record):
     lower_ms: float
     upper_ms: float
     confidence: float
+    grade: Grade | None = None
     basis: Basis
     extrapolated: bool
     extrapolated_why: tuple[str, ...]

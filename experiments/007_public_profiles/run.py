@@ -1,10 +1,11 @@
-"""Fit and write the profiles of devices with public timings: timm's GPUs and CPU, ncnn's boards and phones, Hailo, Rockchip.
+"""Fit and write the profiles of devices with public timings: timm's GPUs and CPU, ncnn's boards and phones, Hailo, Rockchip, and car chips,
+boards and microcontrollers (Horizon, Renesas, ST, Axelera, Coral, iPhone).
 
     python experiments/007_public_profiles/run.py --data ../shared/data
 
-Writes ``hardware_profiles/*.toml``, ``latency_predictors/artifacts/{timm,ncnn-cpu,ncnn-gpu,hailo}.npz`` and results/results.json. Errors
-are of networks left out with all their family (five folds, timm) or one by one and on all devices at once (the others): the device has
-never seen the network, and neither has the prior that it is shrunk to. ``known_elsewhere`` is the other reading of leave-one-network-out:
+Writes ``hardware_profiles/*.toml``, ``latency_predictors/artifacts/*.npz`` and results/results.json. Errors are of networks left out with all their
+family: by five folds (timm), one family after the other (boards) and on all devices at once (ncnn); Hailo's one by one. The device has never seen the
+network, and neither has the prior that it is shrunk to. What a profile has of aliases and memory is kept. ``known_elsewhere`` is the other reading of leave-one-network-out:
 the network's own timings on the other devices of the table are used, scaled.
 """
 
@@ -14,24 +15,47 @@ import argparse
 import json
 import math
 import platform
+import tomllib
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from latency_predictors._kernels import kernels_of
-from latency_predictors.additive import Additive, conformal_quantile, folds_of
+from latency_predictors.additive import FEWEST_FAMILIES, Additive, conformal_quantile, folds_of
+from latency_predictors.boards import HOST, Boards, Table
 from latency_predictors.kernels import AUTOCAST, KernelPrices, left_out
 from latency_predictors.physical import Physical
+from nas.bench.board_tables import READERS
 from nas.bench.public_tables import PublicTiming, read_hailo, read_ncnn, read_rknn, read_timm
 from nas.devices.predictor import Predictor, Sample
 from nas.graphs import workloads
+from nas.graphs.graph import Graph
 
 ROOT = Path(__file__).parents[2]
 TIMM = "huggingface/pytorch-image-models results/", "https://github.com/huggingface/pytorch-image-models", "Apache-2.0"
 NCNN = "Tencent/ncnn benchmark/", "https://github.com/Tencent/ncnn", "BSD-3-Clause"
 HAILO = "hailo-ai/hailo_model_zoo", "https://github.com/hailo-ai/hailo_model_zoo", "MIT"
 RKNN = "airockchip/rknn_model_zoo", "https://github.com/airockchip/rknn_model_zoo", "Apache-2.0"
+RENESAS_V = "renesas-rz/rzv_drp-ai_tvm docs/model_list", "https://github.com/renesas-rz/rzv_drp-ai_tvm", "Apache-2.0"
+BOARDS: dict[str, tuple[str, str, str]] = {
+    "rdk": ("D-Robotics/rdk_model_zoo", "https://github.com/D-Robotics/rdk_model_zoo", "Apache-2.0"),
+    "renesas_rzv": RENESAS_V,
+    "rcar_x5h": ("Renesas model cards", "https://huggingface.co/Renesas", "Apache-2.0"),
+    "stm32": ("STMicroelectronics/stm32ai-modelzoo READMEs", "https://github.com/STMicroelectronics/stm32ai-modelzoo", "facts only"),
+    "axelera": ("axelera-ai-hub/voyager-sdk v1.2.5", "https://github.com/axelera-ai-hub/voyager-sdk", "facts only"),
+    "coral": ("coral.ai benchmarks", "https://coral.ai/docs/edgetpu/benchmarks", "facts only"),
+    "iphone": ("READMEs of EfficientFormer and RepViT", "https://github.com/snap-research/EfficientFormer", "facts only"),
+}
+_DRPAI = frozenset(HOST)
+TABLES = {
+    "rz-v2h": Table(0.5, _DRPAI - {"swish"}),
+    **{f"rz-v2{letter}": Table(0.5, _DRPAI | {"depthwise>3"}) for letter in ("l", "m", "ma")},
+    "iphone-12": Table(0.05),
+}
+"""Renesas states whole milliseconds; what falls to the processor there is read from which networks are 20 to 100 times slower."""
 FEWEST = 12
 MODELS: dict[str, tuple[str, Predictor]] = {
     "timm": ("kernels", KernelPrices()),
@@ -39,6 +63,19 @@ MODELS: dict[str, tuple[str, Predictor]] = {
     "ncnn-gpu": ("additive", Additive(penalty=0.4)),
     "hailo": ("physical", Physical(members=100, refit=True, scaled={"noise_sd": 3.0, "price_sd": 0.5})),
     "rknn": ("additive", Additive()),
+    **{name: ("boards", Boards(tables=TABLES)) for name in BOARDS},
+}
+FEWEST_OF = dict.fromkeys(BOARDS, 7)
+"""Of a table; `FEWEST` by default."""
+NOTES: dict[str, tuple[str, ...]] = {
+    "rz-v2h": ("whole milliseconds: below 10 ms a step is 10 % and more",),
+    **{f"rz-v2{letter}": ("whole milliseconds",) for letter in ("l", "m", "ma")},
+    "iphone-12": ("timings of three papers with three tools, rounded to .1 ms",),
+    "axelera-metis-pcie": ("end to end on a host with the card, full load: not a latency",),
+    "axelera-metis-m2": ("end to end on a host with the card, full load: not a latency",),
+    "stm32n6": ("networks whose activations stay in the 2.5 MB of internal RAM; one that leaves it is up to ten times slower",),
+    "r-car-x5h": ("one NPU core; a model card that states no input was taken at the network's own",),
+    "coral-usb": ("weights beyond 8 MB stream over USB at every run",),
 }
 STREAMED = (
     "the compiler could not keep these networks on the chip at once; which networks are is its choice: ask the device of the other name too"
@@ -66,6 +103,7 @@ def tables(data: Path) -> dict[str, tuple[tuple[str, str, str], list[PublicTimin
         "ncnn-gpu": (NCNN, [r for r in ncnn if r.kind == "gpu"]),
         "hailo": (HAILO, list(read_hailo(data / "hailo_fps.csv"))),
         "rknn": (RKNN, list(read_rknn(data / "rknn_fps.csv"))),
+        **{name: (BOARDS[name], [row for row in READERS[name](data / f"{name}.csv") if not row.note]) for name in BOARDS},
     }
 
 
@@ -123,17 +161,25 @@ def coverage_across_folds(rows: list[tuple[str, float, float, float, float]]) ->
     return round(100 * float(np.mean(inside)), 1)
 
 
-def toml(head: PublicTiming, origin: tuple[str, str, str], artifact: str, quality: dict[str, object], timings: dict[str, float]) -> str:
+def toml(
+    head: PublicTiming,
+    origin: tuple[str, str, str],
+    artifact: str,
+    quality: dict[str, object],
+    timings: dict[str, float],
+    kept: Mapping[str, Any],
+) -> str:
     def text(value: str) -> str:
         return json.dumps(value, ensure_ascii=False)
 
     lines = [f"title = {text(head.title)}", f'kind = "{head.kind}"']
+    lines += [f"aliases = {json.dumps(kept['aliases'])}"] if kept.get("aliases") else []
     lines += [f'quantity = "{head.quantity}"'] if head.quantity != "latency" else []
     lines += [f"batch = {head.batch}"] if head.batch != 1 else []
     lines += [f"runtime = {text(head.runtime)}"]
     lines += ["compiled = false"] if head.kind == "gpu" and head.runtime.startswith("pytorch") else []
     lines += [f"threads = {head.threads}"] if head.threads else []
-    notes = [STREAMED] if head.device.endswith("-streamed") else [AS_WRITTEN] if artifact == "timm" else []
+    notes = [STREAMED] if head.device.endswith("-streamed") else [AS_WRITTEN] if artifact == "timm" else list(NOTES.get(head.device, ()))
     lines += [f"notes = {json.dumps(notes, ensure_ascii=False)}"] if notes else []
     lines += [f'default_precision = "{head.precision}"', "", "[origin]", f"title = {text(origin[0])}", f"reference = {text(origin[1])}"]
     lines += [f"licence = {text(origin[2])}", 'command = "python experiments/007_public_profiles/run.py --data ../shared/data"']
@@ -153,6 +199,31 @@ def toml(head: PublicTiming, origin: tuple[str, str, str], artifact: str, qualit
     return "\n".join(lines) + "\n"
 
 
+def graph_of(table: str, name: str) -> Graph:
+    """Return a network in the form in which a table timed it; Renesas exports RepVGG with its branches unmerged."""
+    if table == "renesas_rzv" and name.startswith("repvgg"):
+        return workloads.load_as_written(name)
+    return MODELS[table][1].form_timed(name) or workloads.load(name)
+
+
+def protocol(table: str, networks: Mapping[str, float], families: Mapping[str, str]) -> tuple[str, int | None]:
+    """Return how a device's networks are left out, in words, and the number of families where these are."""
+    count = len({families[name] for name in networks})
+    if table == "hailo":
+        return "leave one network out, on all devices", None
+    if count < FEWEST_FAMILIES:
+        return "leave one network out", None
+    if len(networks) >= 60 and table not in BOARDS:
+        return "five folds over families", count
+    return "leave one family out" + ("" if table in BOARDS else ", on all devices"), count
+
+
+def kept_of(device: str) -> dict[str, Any]:
+    """Return what the profile of a device already holds."""
+    path = ROOT / "hardware_profiles" / f"{device}.toml"
+    return tomllib.loads(path.read_text()) if path.is_file() else {}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
@@ -170,11 +241,11 @@ def main() -> None:
             largest = heads.setdefault(row.device, row)
             if row.batch > largest.batch:
                 heads[row.device] = row
-        fit = {device: found for device, found in timed.items() if len(found) >= FEWEST}
-        form = MODELS[table][1].form_timed
-        graphs = {name: form(name) or workloads.load(name) for found in fit.values() for name in found}
+        fit = {device: found for device, found in timed.items() if len(found) >= FEWEST_OF.get(table, FEWEST)}
+        families = {row.network: row.family or workloads.describe(row.network).family for row in rows}
+        graphs = {name: graph_of(table, name) for found in fit.values() for name in found}
         samples = [
-            Sample(graphs[name], heads[device].precision, ms, name, device, workloads.describe(name).family)
+            Sample(graphs[name], heads[device].precision, ms, name, device, families[name])
             for device, found in fit.items()
             for name, ms in found.items()
         ]
@@ -186,10 +257,11 @@ def main() -> None:
             if device in fit:
                 rows_left_out = model.held_out(device, heads[device].precision)
                 error = np.array([abs(guess / measured - 1) for _, measured, guess, *_ in rows_left_out])
-                folds = "five folds over families" if len(found) >= 60 else "leave one network out, on all devices"
+                folds, count = protocol(table, found, families)
                 quality = {
                     "protocol": folds,
                     "networks": len(found),
+                    **({"families": count} if count else {}),
                     "mean_error_pct": round(100 * float(np.minimum(error, 10).mean()), 2),
                     "median_error_pct": round(100 * float(np.median(error)), 2),
                     "within_10_pct": round(100 * float((error <= 0.10).mean()), 1),
@@ -197,9 +269,9 @@ def main() -> None:
                     "coverage_pct": round(100 * float(np.mean([low <= ms <= high for _, ms, _, low, high in rows_left_out])), 1),
                 }
             by_draw = other_folds(samples, device) if table == "timm" else None
-            if not quality and table not in ("rknn", "hailo"):
+            if not quality and table not in ("rknn", "hailo", *BOARDS):
                 continue
-            (ROOT / "hardware_profiles" / f"{device}.toml").write_text(toml(heads[device], origin, table, quality, found))
+            (ROOT / "hardware_profiles" / f"{device}.toml").write_text(toml(heads[device], origin, table, quality, found, kept_of(device)))
             factors = [high / guess for _, _, guess, _, high in rows_left_out] if quality else []
             report[device] = quality | {
                 "networks": len(found),

@@ -35,6 +35,8 @@ class PublicTiming:
         runtime: What executed the network.
         kind: What computes.
         threads: CPU threads, None elsewhere.
+        family: As the table names it; empty where it does not, and the stored graph's family holds.
+        note: What the number depends on.
     """
 
     device: str
@@ -45,8 +47,10 @@ class PublicTiming:
     quantity: Quantity
     batch: int
     runtime: str
-    kind: Literal["npu", "gpu", "cpu"]
+    kind: Literal["npu", "gpu", "cpu", "tpu"]
     threads: int | None = None
+    family: str = ""
+    note: str = ""
 
 
 _NCNN: Mapping[str, tuple[str, int]] = {
@@ -112,7 +116,7 @@ def slug(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:60].rstrip("-")
 
 
-def _named(model: str, size: int) -> str | None:
+def named(model: str, size: int) -> str | None:
     """Return the reference network of a model at a resolution."""
     for name in (model, f"{model}@{size}"):
         if name in workloads.names() and workloads.describe(name).input[-2:] == (size, size):
@@ -120,7 +124,12 @@ def _named(model: str, size: int) -> str | None:
     return None
 
 
-def _rows(path: Path) -> list[dict[str, str]]:
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a CSV file, gzipped or not.
+
+    Raises:
+        DataError: It cannot be read.
+    """
     try:
         packed = path.read_bytes()
         text = (gzip.decompress(packed) if path.suffix == ".gz" else packed).decode()
@@ -131,8 +140,8 @@ def _rows(path: Path) -> list[dict[str, str]]:
 
 def read_timm(path: Path, device: str, title: str, kind: Literal["gpu", "cpu"], runtime: str) -> Iterator[PublicTiming]:
     """Yield timm's inference benchmark: milliseconds a frame, at the batch the table used; batch 1 is a latency."""
-    for row in _rows(path):
-        batch, name = int(row["infer_batch_size"]), _named(row["model"], int(row["infer_img_size"]))
+    for row in read_rows(path):
+        batch, name = int(row["infer_batch_size"]), named(row["model"], int(row["infer_img_size"]))
         if name is None or abs(float(row["param_count"]) * 1e6 / workloads.describe(name).params - 1) > 0.01:
             continue
         quantity: Quantity = "latency" if kind == "cpu" and batch == 1 else "reciprocal_throughput"
@@ -143,9 +152,9 @@ def read_timm(path: Path, device: str, title: str, kind: Literal["gpu", "cpu"], 
 
 def read_ncnn(path: Path) -> Iterator[PublicTiming]:
     """Yield ncnn's benchmark at fp32/fp16 storage (its default), least of its loops: CPU threads by device, or a GPU through Vulkan."""
-    for row in _rows(path):
+    for row in read_rows(path):
         model, size = _NCNN.get(row["model"], ("", 0))
-        name = _named(model, size) if model else None
+        name = named(model, size) if model else None
         try:
             ms, threads, gpu = float(row["min"]), int(float(row["threads"])), float(row["gpu"])
         except ValueError:
@@ -176,9 +185,9 @@ def read_hailo(path: Path) -> Iterator[PublicTiming]:
     A network that the compiler keeps on the chip at once runs equally fast at any batch; one that it loads part by part runs faster in
     batches. These are two devices to a price list, and the table's two batches tell them apart: the second is called ``-streamed``.
     """
-    for row in _rows(path):
+    for row in read_rows(path):
         model, size = _hailo_network(row)
-        name = _named(model, size) if model else None
+        name = named(model, size) if model else None
         if name is None or not row["fps_b1"] or abs(float(row["params_m"]) * 1e6 / workloads.describe(name).params - 1) > 0.05:
             continue
         streamed = bool(row["fps_b8"]) and float(row["fps_b8"]) > 1.01 * float(row["fps_b1"])
@@ -189,7 +198,7 @@ def read_hailo(path: Path) -> Iterator[PublicTiming]:
 
 def hailo_inputs(path: Path) -> Iterator[tuple[str, int]]:
     """Yield the networks of Hailo's model zoo that can be rebuilt, with their resolution."""
-    for row in _rows(path):
+    for row in read_rows(path):
         model, size = _hailo_network(row)
         if model:
             yield model, size
@@ -204,8 +213,8 @@ def _hailo_network(row: Mapping[str, str]) -> tuple[str, int]:
 
 def read_rknn(path: Path) -> Iterator[PublicTiming]:
     """Yield Rockchip's model zoo: frames a second at batch 1."""
-    for row in _rows(path):
-        name = _named(_RKNN.get(row["model"], ""), 224) if row["model"] in _RKNN else None
+    for row in read_rows(path):
+        name = named(_RKNN.get(row["model"], ""), 224) if row["model"] in _RKNN else None
         if name is None or not row["fps"]:
             continue
         yield PublicTiming(

@@ -16,7 +16,8 @@ def command(
     from nas.devices.profile import load_profile
 
     profile = load_profile(device)
-    write({**profile.model_dump(mode="json"), "hash": profile.hash}, form, _render)
+    grades = {str(name): at.grade for name, at in profile.precisions.items()}
+    write({**profile.model_dump(mode="json"), "hash": profile.hash, "grades": grades}, form, _render)
 
 
 def _render(profile: dict[str, Any]) -> None:
@@ -38,6 +39,7 @@ def _render(profile: dict[str, Any]) -> None:
     print_lines([f"{profile['name']}"])
     print_lines(f"  {key:20} {profile[key]}" for key in facts if profile[key] not in (None, ""))
     print_lines(f"  {'source: ' + key:20} {value}" for key, value in profile["origin"].items() if value)
+    print_lines([f"  {'also called':20} {', '.join(profile['aliases'])}"] if profile["aliases"] else [])
     print_lines(f"  note: {note}" for note in profile["notes"])
     rows = []
     for name, found in profile["precisions"].items():
@@ -45,12 +47,34 @@ def _render(profile: dict[str, Any]) -> None:
         shown = [held_out.get(key) for key in ("networks", "mean_error_pct", "within_25_pct", "coverage_pct")]
         facts_of = [found[key] for key in ("peak_gmacs", "bandwidth_gb_s", "launch_us")]
         numbers = ["" if value is None else f"{value:g}" for value in (*facts_of, *shown)]
-        rows.append([name, found["predictor"] or "none fitted", found["runtime_version"], *numbers, str(len(found["timings_ms"]))])
-    columns = ["precision", "predictor", "runtime version", "peak GMACs/s", "GB/s", "launch µs", "networks", "mean error %", "within 25 %"]
+        rows.append(
+            [
+                name,
+                profile["grades"][name],
+                found["predictor"] or "none fitted",
+                found["runtime_version"],
+                *numbers,
+                str(len(found["timings_ms"])),
+            ]
+        )
+    columns = [
+        "precision",
+        "grade",
+        "predictor",
+        "runtime version",
+        "peak GMACs/s",
+        "GB/s",
+        "launch µs",
+        "networks",
+        "mean error %",
+        "within 25 %",
+    ]
     print_table("", [*columns, "coverage %", "timed networks"], rows)
     for name, found in profile["precisions"].items():
         if found["held_out"]:
             print_lines([f"  {name}: errors by {found['held_out']['protocol']}"])
+        if profile["grades"][name] == "D":
+            print_lines([f"  {name}: grade D. Do this: nas devices calibrate NAME --from timings.csv --base {profile['name']}"])
         if found["unsupported_ops"]:
             print_lines([f"  {name}: cannot run {', '.join(found['unsupported_ops'])}"])
         print_lines(f"  {name}: {note}" for note in found["notes"])

@@ -48,11 +48,12 @@ def _print(result: Estimate, breakdown: bool) -> None:
     what = "latency" if result.quantity == "latency" else "time a frame at full load (throughput, not latency)"
     spread = f"{result.lower_ms:.3g}–{result.upper_ms:.3g} ms at {100 * result.confidence:.0f} %"
     head = f"{result.network} on {result.device} {result.precision} ({result.runtime}, batch {result.batch})"
-    print_lines([f"{head}: {what} {result.latency_ms:.4g} ms {result.basis}, {spread}"])
+    grade = f", grade {result.grade}" if result.grade and (result.basis == "estimated" or result.estimated) else ""
+    print_lines([f"{head}: {what} {result.latency_ms:.4g} ms {result.basis}, {spread}{grade if result.basis == 'estimated' else ''}"])
     if model := result.estimated:
         if not result.repeats_within_pct:
             print_lines([f"repeats on this device are not known: {TYPICAL_REPEATS_PCT:g} % is taken for the usual difference of two"])
-        print_lines([f"the model alone would say {model.latency_ms:.3g} ms, {model.lower_ms:.3g}–{model.upper_ms:.3g} ms"])
+        print_lines([f"the model alone would say {model.latency_ms:.3g} ms, {model.lower_ms:.3g}–{model.upper_ms:.3g} ms{grade}"])
     print_lines([f"{result.macs / 1e6:,.0f} MMACs, {result.params / 1e6:.2f} M parameters"])
     print_lines(_remarks(result))
     if breakdown:
@@ -73,6 +74,9 @@ def _remarks(result: Estimate) -> list[str]:
         lines.append(f"NOT in these figures, as the device or its model lacks them: {', '.join(result.unsupported)}")
     if result.unchecked:
         lines.append(f"unknown on this device, priced all the same: {', '.join(result.unchecked)}")
+    if result.grade == "D" and result.basis == "estimated":
+        remedy = f"nas devices calibrate NAME --from timings.csv --base {result.device}"
+        lines.append(f"grade D: {result.device} has no model of its own that errs by less than 35 %. Do this: {remedy}")
     if result.extrapolated:
         lines.append(f"outside what was calibrated: {'; '.join(result.extrapolated_why)}")
     return lines + list(result.notices)

@@ -274,7 +274,7 @@ _loaded: dict[tuple[str, Path], Predictor] = {}
 
 
 def load_predictor(profile: Profile, precision: str | None = None, folder: Path | None = None) -> Predictor:
-    """Return the fitted predictor that a profile names for a precision.
+    """Return the fitted predictor that a profile names for a precision; the roofline of its facts where it names none and states its peak.
 
     Args:
         profile: The device.
@@ -286,6 +286,8 @@ def load_predictor(profile: Profile, precision: str | None = None, folder: Path 
         ArtifactError: The artifact is missing or damaged.
     """
     found = profile.at(precision)
+    if not found.predictor and found.peak_gmacs is not None:  # facts alone
+        found = found.model_copy(update={"predictor": "roofline", "artifact": "roofline.npz"})
     if not found.predictor:
         remedy = f"Do this: nas devices calibrate {profile.name} --from timings.csv."
         raise UsageError(f"device {profile.name}: no latency predictor is fitted for {precision or profile.default_precision}. {remedy}")

@@ -21,7 +21,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from nas.devices.trust import grade_of, stated_confidence
 from nas.errors import NasError, UnknownNameError, UsageError, did_you_mean, one_line
+from nas.results import Grade
 
 _MOST_FAULTS = 8
 """Faults of a file that one line names."""
@@ -66,10 +68,15 @@ class Origin(_Strict):
 
 
 class FitQuality(_Strict):
-    """How a fit did on networks that it had not seen; the protocol says how they were held out."""
+    """How a fit did on networks that it had not seen; the protocol says how they were held out.
+
+    Attributes:
+        families: That were left out whole, one after the other or by folds; None where single networks were left out.
+    """
 
     protocol: str
     networks: int
+    families: Annotated[int, Field(ge=1)] | None = None
     mean_error_pct: Percent
     median_error_pct: Percent
     within_10_pct: Percent
@@ -134,13 +141,28 @@ class PrecisionProfile(_Strict):
     supported_ops: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
+    @property
+    def grade(self) -> Grade:
+        """How far to believe the latency model; see `nas.devices.trust`."""
+        found = self.held_out
+        return grade_of(
+            fitted=bool(self.predictor),
+            mean_error_pct=found.mean_error_pct if found else None,
+            families=found.families if found else None,
+            coverage_pct=found.coverage_pct if found else None,
+        )
+
+    def stated_confidence(self, confidence: float) -> float:
+        """Return what an interval of nominal `confidence` may be called, by what such intervals covered."""
+        return stated_confidence(confidence, self.held_out.coverage_pct if self.held_out else None)
+
     def unchecked(self, graph: Graph) -> tuple[str, ...]:
         """Return the kinds of a graph's operators of which no source says whether the device has them, sorted."""
         known = {*self.supported_ops, *self.unsupported_ops, *graph.unknown, "Constant", "Identity"}
         return tuple(sorted({op.op for op in graph.operators} - known))
 
 
-_ADDED, _ADDED_TO_PRECISIONS = ("operators", "proxy"), ("supported_ops",)
+_ADDED, _ADDED_TO_PRECISIONS, _ADDED_TO_HELD_OUT = ("operators", "proxy"), ("supported_ops",), ("families",)
 """Fields that 0.1.0 did not have."""
 
 
@@ -153,7 +175,7 @@ class Profile(_Strict):
         kind: What computes.
         family: Devices of one family share a prior (``hexagon``, ``nvidia``, ``cortex-a``).
         generation: Generation within the family (``v68``).
-        aliases: Other names of the same data; never on both sides of a split.
+        aliases: Other names of the same data, and what people type (``rpi5``); never on both sides of a split.
         quantity: ``latency``, or ``reciprocal_throughput`` (milliseconds a frame at full load: not a latency).
         batch: Images a run.
         runtime: What executed the networks (``qnn``, ``tflite``, ``onnxruntime-cpu``, ``tensorrt``).
@@ -256,6 +278,9 @@ class Profile(_Strict):
             for name in _ADDED_TO_PRECISIONS:
                 if not at[name]:
                     del at[name]
+            for name in _ADDED_TO_HELD_OUT if at["held_out"] else ():
+                if at["held_out"][name] is None:
+                    del at["held_out"][name]
         return hashlib.sha256(json.dumps(said, separators=(",", ":"), ensure_ascii=False).encode()).hexdigest()[:16]
 
 

@@ -99,6 +99,8 @@ class Problem:
 
     def _latency(self, device: str, estimate: Estimate, precision: str) -> DeviceLatency:
         budget = self.judge.budget_of(device)
+        own = [target for target in self.targets if target.profile.name == device]
+        target = next((t for t in own if t.precision == precision), own[0])
         limits = {} if budget is None else {"budget_ms": budget.limit.value, "margin_ms": budget.limit.value - estimate.upper_ms}
         return DeviceLatency(
             latency_ms=estimate.latency_ms,
@@ -107,6 +109,7 @@ class Problem:
             basis=estimate.basis,
             precision=precision,
             extrapolated=bool(estimate.extrapolated),
+            grade=target.profile.at(target.precision).grade if target.predictor else None,
             **limits,
         )
 
