@@ -29,7 +29,7 @@ def grade_of(*, fitted: bool, mean_error_pct: float | None, families: int | None
     """
     if not fitted or mean_error_pct is None:
         return "D"
-    grade = next((letter for letter, most in _BEST_ERROR_PCT if mean_error_pct <= most), "D")
+    grade: Grade = next((letter for letter, most in _BEST_ERROR_PCT if mean_error_pct <= most), "D")
     few = families is None or families < _FEWEST_FAMILIES
     narrow = coverage_pct is None or coverage_pct < LEAST_COVERAGE_PCT
     return "C" if grade in ("A", "B") and (few or narrow) else grade
