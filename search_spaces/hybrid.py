@@ -4,11 +4,11 @@
 
 Each half of a block is y = x + BN(f(x)); the batch norm folds into a convolution that ends f. Choices are a stage's
 width and depth, the stem and the resolution beside those of the blocks. Operator families come from the registries: what
-is in ``search_spaces/mixers/`` and ``search_spaces/channel_mixers/`` enters by itself, its first knob is searched, and
-its other knobs keep their defaults.
+is in ``search_spaces/mixers/`` and ``search_spaces/channel_mixers/`` enters by itself, and says which of its knobs are
+searched; its other knobs keep their defaults.
 
 Presets: ``s m l`` have the families of `DEFAULT_MIXERS` and `DEFAULT_CHANNEL_MIXERS`; ``npu-s …`` have all that are
-graded green; ``gpu-s …`` have all.
+graded green; ``gpu-s …`` have all. ``hybrid-s:mixers=pool,hornet:knobs=pool.kernel`` has other families, and more knobs.
 
 Source:
     The pyramid and the split of a block are MetaFormer's (arXiv 2111.11418); the batch norm after the operator is
@@ -18,22 +18,38 @@ Source:
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from itertools import product
 from math import prod
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from nas.errors import UnknownNameError, UsageError
+from nas.errors import UsageError
 from nas.graphs.graph import GraphBuilder
-from nas.graphs.operators import Shape
-from nas.registry import Registry
 from nas.spaces.architecture import Architecture, Gene
 from nas.spaces.elastic import ElasticSpace, Part
-from nas.spaces.operator_family import OperatorFamily, channel_mixers, mixers
+from nas.spaces.naming import SpaceName
+from nas.spaces.operator_family import OperatorFamily
 from nas.spaces.space import Choice, Resolution, spaces
 from nas.units import parse_resolution
+from search_spaces._operator_settings import (
+    EXPANSIONS,
+    GREEN,
+    SMALL,
+    STAGES,
+    Rule,
+    Size,
+    channel_families,
+    channel_settings,
+    check_asked,
+    further_knobs,
+    is_small,
+    macs_of,
+    map_size,
+    token_families,
+    token_settings,
+)
 
 if TYPE_CHECKING:
     from torch import nn
@@ -41,56 +57,11 @@ if TYPE_CHECKING:
 DEFAULT_MIXERS = ("depthwise", "inception-next", "pool", "catm", "window", "spatial-reduction")
 DEFAULT_CHANNEL_MIXERS = ("mlp", "depthwise-mlp", "inverted-residual", "glu")
 RESOLUTIONS = ("128x128", "160x160", "192x192", "224x224", "256x256", "288x288", "128x256", "160x288", "192x256", "256x192")
-EXPANSIONS = (2, 3, 4)
 STEMS = ("convolutions", "patch")
-_ACTIVATION = "relu"
-_SMALL = 48
-"""Pictures with a side shorter than this are reduced by 2 in the stem, larger ones by 4."""
-
-_KNOBS: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
-    "inception-next": {"band": (11,)},
-    "pool": {"kernel": (3,)},
-    "catm": {"kernel": (3,)},
-    "window": {"window": (7,)},
-    "depthwise-mlp": {"kernel": (3,)},
-    "inverted-residual": {"kernel": (3, 5)},
-}
-"""What the first knob takes where the default presets want less than the family offers."""
-
-_REDUCTIONS = (8, 4, 2, 1)
-"""Of spatially reduced attention in each stage, as in PVT (arXiv 2102.12122)."""
-
-
-@dataclass(frozen=True)
-class _Size:
-    """Widths and depths of a preset, and what its largest member may cost at 224 × 224."""
-
-    widths: tuple[tuple[int, ...], ...]
-    depths: tuple[tuple[int, ...], ...]
-    most_macs: float
-
-
-@dataclass(frozen=True)
-class _Rule:
-    """What decides whether a stage offers a setting.
-
-    Attributes:
-        size: Of the preset.
-        resolutions: That must be possible.
-        slack: Factor on the bound on multiply-adds.
-        narrow: Whether `_KNOBS` applies.
-    """
-
-    size: _Size
-    resolutions: tuple[str, ...]
-    slack: float
-    narrow: bool
-
-
-SIZES: Mapping[str, _Size] = {
-    "s": _Size(((16, 24), (32, 40, 48), (64, 80, 96), (128, 160, 192)), ((1, 2), (1, 2), (1, 2, 3, 4), (1, 2)), 0.4e9),
-    "m": _Size(((24, 32, 40), (48, 64, 80), (96, 128, 160), (192, 256, 320)), ((1, 2), (1, 2, 3), (3, 4, 5, 6), (1, 2, 3)), 1.5e9),
-    "l": _Size(((48, 64, 72), (96, 128, 144), (192, 256, 288), (384, 512, 576)), ((1, 2), (2, 3, 4), (4, 6, 8), (2, 3)), 5e9),
+SIZES: Mapping[str, Size] = {
+    "s": Size(((16, 24), (32, 40, 48), (64, 80, 96), (128, 160, 192)), ((1, 2), (1, 2), (1, 2, 3, 4), (1, 2)), 0.4e9),
+    "m": Size(((24, 32, 40), (48, 64, 80), (96, 128, 160), (192, 256, 320)), ((1, 2), (1, 2, 3), (3, 4, 5, 6), (1, 2, 3)), 1.5e9),
+    "l": Size(((48, 64, 72), (96, 128, 144), (192, 256, 288), (384, 512, 576)), ((1, 2), (2, 3, 4), (4, 6, 8), (2, 3)), 5e9),
 }
 
 
@@ -109,7 +80,7 @@ class Stem(Part):
     @property
     def stride(self) -> int:
         """Reduction after the first halving."""
-        return 1 if min(self.shape[2:]) < _SMALL else 2
+        return 1 if is_small(self.shape[2:]) else 2
 
     def lower(self, builder: GraphBuilder, x: str) -> str:
         """Write the deploy form."""
@@ -148,15 +119,22 @@ class Downsample(Part):
 
 @dataclass(frozen=True)
 class Half(Part):
-    """y = x + BN(f(x)), where f is an operator family's: one half of a block."""
+    """y = x + BN(f(x)), where f is an operator family's: one half of a block.
+
+    Attributes:
+        family: Its name.
+        operator: It.
+        weights: Which of the position's weights it takes; see `Setting.slot`.
+    """
 
     family: str
     operator: OperatorFamily
+    weights: str
 
     @property
     def slot(self) -> str:
-        """One a family."""
-        return f"{self.label}/{self.family}"
+        """One a family, or a part of its settings."""
+        return f"{self.label}/{self.weights}"
 
     def lower(self, builder: GraphBuilder, x: str) -> str:
         """Write the deploy form."""
@@ -197,38 +175,45 @@ class Hybrid(ElasticSpace):
         num_classes: Of the head.
         resolution: Fixes the deployment resolution; None leaves it to the search.
         without: Operator families to leave out, say because a device lacks their operators.
+        mixers: Token mixers and channel mixers to choose from in place of the preset's, or ``green``; a kind of which none is named keeps the preset's.
+        knobs: Searched with all their values beside those that the families name, as ``family.knob``.
 
     Raises:
-        UsageError: An unknown family in `without`, or one that every network needs.
+        UsageError: An unknown family or knob, one that fits no stage, or a stage for which nothing is left.
     """
 
     presets = ("s", "m", "l", "npu-s", "npu-m", "npu-l", "gpu-s", "gpu-m", "gpu-l")
 
     def __init__(
-        self, preset: str, *, num_classes: int = 1000, resolution: Resolution | None = None, without: Collection[str] = ()
+        self,
+        preset: str,
+        *,
+        num_classes: int = 1000,
+        resolution: Resolution | None = None,
+        without: Collection[str] = (),
+        mixers: Sequence[str] = (),
+        knobs: Sequence[str] = (),
     ) -> None:
-        self.name = f"hybrid-{preset}"
+        where = f"space hybrid-{preset}"
+        asked = check_asked(where, mixers)
         self.num_classes = num_classes
-        group, _, size = preset.rpartition("-")
-        self._size, self._narrow = SIZES[size], not group
-        known = {*mixers.names(), *channel_mixers.names()}
-        if unknown := sorted(set(without) - known):
-            raise UnknownNameError("mixer", unknown[0], known)
-        if kept := sorted({"depthwise", "mlp"} & set(without)):
-            raise UsageError(f"space {self.name}: cannot do without {kept[0]!r}, got without={sorted(without)!r}.")
         if resolution is not None and (min(resolution) < 32 or any(side % 4 for side in resolution)):
-            raise UsageError(
-                f"space {self.name}: cannot take the resolution, got {resolution}. Expected multiples of 4 from 32 pixels a side."
-            )
-        token = _families(mixers, DEFAULT_MIXERS, group, without)
-        channel = _families(channel_mixers, DEFAULT_CHANNEL_MIXERS, group, without)
+            raise UsageError(f"{where}: cannot take the resolution, got {resolution}. Expected multiples of 4 from 32 pixels a side.")
         resolutions = RESOLUTIONS if resolution is None else (f"{resolution[0]}x{resolution[1]}",)
-        for slack in (1.0, 0.9, 0.8, 0.7, 0.6):  # whatever families there are, the largest member keeps the preset's promise
-            rule = _Rule(self._size, resolutions, slack, self._narrow)
-            self._token = [dict(_settings(token, stage, rule)) for stage in range(4)]
-            self._channel = [dict(_channel_settings(channel, stage, rule)) for stage in range(4)]
-            if self._dearest_macs() <= self._size.most_macs:
-                break
+        group, _, size = preset.rpartition("-")
+        self._size = SIZES[size]
+        self._every_width = bool(group or asked or knobs)
+        self._choose_settings(where, group, tuple(dict.fromkeys((*RESOLUTIONS, *resolutions))), asked, knobs, without)
+        offered = {setting.family for stage in (*self._token, *self._channel) for setting in stage.values()}
+        if useless := [name for name in mixers if name not in (GREEN, *offered, *without)]:
+            raise UsageError(
+                f"{where}: fits no stage, or costs more there than the preset allows, got {', '.join(useless)}. Do this: leave it out."
+            )
+        named = {
+            "mixers": tuple(name for name in asked if name in offered),
+            "knobs": tuple(sorted({text for text in knobs if text.partition(".")[0] in offered})),
+        }
+        self.name = str(SpaceName(f"hybrid-{preset}", named))
         choices = [Choice("resolution", resolutions), Choice("stem", STEMS)]
         self._blocks: list[tuple[int, list[int]]] = []  # of each stage: position of its depth, and of its blocks' first genes
         for s, (widths, depths) in enumerate(zip(self._size.widths, self._size.depths, strict=True)):
@@ -248,7 +233,32 @@ class Hybrid(ElasticSpace):
         self._stem, self._downsample, self._head = cache(self._make_stem), cache(self._make_downsample), cache(self._make_head)
         self._mixer, self._channel_mixer = cache(self._make_mixer), cache(self._make_channel_mixer)
 
-    options: ClassVar[frozenset[str]] = frozenset({"num_classes", "resolution", "without"})
+    options: ClassVar[frozenset[str]] = frozenset({"num_classes", "resolution", "without", "mixers", "knobs"})
+
+    def _choose_settings(
+        self, where: str, group: str, resolutions: tuple[str, ...], asked: Sequence[str], knobs: Sequence[str], without: Collection[str]
+    ) -> None:
+        """Settle what each stage offers: as many settings as let the largest member keep the preset's promise.
+
+        Raises:
+            UsageError: An unknown family or knob, or a stage for which nothing is left.
+        """
+        check_asked(where, tuple(without))
+        token = token_families(DEFAULT_MIXERS, group, asked, without)
+        channel = channel_families(DEFAULT_CHANNEL_MIXERS, group, asked, without)
+        further = further_knobs(where, [text for text in knobs if text.partition(".")[0] not in without], {**token, **channel})
+        for slack in (1.0, 0.9, 0.8, 0.7, 0.6):
+            rule = Rule(self._size, resolutions, bool(group), further, slack)
+            self._token = [{s.label: s for s in token_settings(token, stage, rule)} for stage in range(STAGES)]
+            self._channel = [{s.label: s for s in channel_settings(channel, stage, rule)} for stage in range(STAGES)]
+            empty = [i for i in range(STAGES) if not self._token[i] or not self._channel[i]]
+            if empty:
+                raise UsageError(
+                    f"{where}: nothing is left for stage {empty[0]}, got {', '.join([*token, *channel]) or 'no family'}. "
+                    f"Do this: add {DEFAULT_MIXERS[0]} and {DEFAULT_CHANNEL_MIXERS[0]}, which fit everywhere."
+                )
+            if self._dearest_macs() <= self._size.most_macs:
+                break
 
     @classmethod
     def make(cls, preset: str = "", **options: Any) -> Hybrid:
@@ -273,15 +283,15 @@ class Hybrid(ElasticSpace):
         """Return an upper bound on the multiply-adds of any member at 224 × 224."""
         whole = (224, 224)
         widths = [w[-1] for w in self._size.widths]
-        parts: list[tuple[Part, int]] = [(Head("head", (1, widths[3], *_map_size(whole, 3)), self.num_classes), 1)]
-        parts += [(Downsample("", (1, widths[s - 1], *_map_size(whole, s - 1)), widths[s]), 1) for s in (1, 2, 3)]
+        parts: list[tuple[Part, int]] = [(Head("head", (1, widths[3], *map_size(whole, 3)), self.num_classes), 1)]
+        parts += [(Downsample("", (1, widths[s - 1], *map_size(whole, s - 1)), widths[s]), 1) for s in (1, 2, 3)]
         total = max(Stem("stem", (1, 3, *whole), kind, widths[0]).graph().cost.macs for kind in STEMS)
         total += sum(part.graph().cost.macs * times for part, times in parts)
         for s, depths in enumerate(self._size.depths):
-            shape = (1, widths[s], *_map_size(whole, s))
-            mixer = max(_macs(operator, shape) or 0 for _, operator in self._token[s].values())
-            channel = max(_macs(o, shape) or 0 for _, operators in self._channel[s].values() for o in operators.values())
-            total += depths[-1] * (mixer + channel)
+            shape = (1, widths[s], *map_size(whole, s))
+            halves = (self._token[s], self._channel[s])
+            dearest = [max(macs_of(o, shape) or 0 for x in half.values() for o in x.operators.values()) for half in halves]
+            total += depths[-1] * sum(dearest)
         return total
 
     def canonical(self, genes: tuple[Gene, ...]) -> tuple[Gene, ...]:
@@ -327,18 +337,20 @@ class Hybrid(ElasticSpace):
         return Stem("stem", (1, 3, *size), kind, width)
 
     def _make_downsample(self, size: Resolution, stage: int, before: int, width: int) -> Downsample:
-        return Downsample(f"stage{stage}.downsample", (1, before, *_map_size(size, stage - 1)), width)
+        return Downsample(f"stage{stage}.downsample", (1, before, *map_size(size, stage - 1)), width)
 
-    def _make_mixer(self, size: Resolution, stage: int, block: int, width: int, setting: str) -> Half:
-        family, operator = self._token[stage][setting]
-        return Half(f"stage{stage}.block{block}.mixer", (1, width, *_map_size(size, stage)), family, operator)
+    def _make_mixer(self, size: Resolution, stage: int, block: int, width: int, label: str) -> Half:
+        setting = self._token[stage][label]
+        operator = setting.operators[EXPANSIONS[0]]
+        return Half(f"stage{stage}.block{block}.mixer", (1, width, *map_size(size, stage)), setting.family, operator, setting.slot)
 
-    def _make_channel_mixer(self, size: Resolution, stage: int, block: int, width: int, setting: str, expansion: int) -> Half:
-        family, operators = self._channel[stage][setting]
-        return Half(f"stage{stage}.block{block}.channel_mixer", (1, width, *_map_size(size, stage)), family, operators[expansion])
+    def _make_channel_mixer(self, size: Resolution, stage: int, block: int, width: int, label: str, expansion: int) -> Half:
+        setting = self._channel[stage][label]
+        operator, position = setting.operators[expansion], f"stage{stage}.block{block}.channel_mixer"
+        return Half(position, (1, width, *map_size(size, stage)), setting.family, operator, setting.slot)
 
     def _make_head(self, size: Resolution, width: int, classes: int) -> Head:
-        return Head("head", (1, width, *_map_size(size, 3)), classes)
+        return Head("head", (1, width, *map_size(size, 3)), classes)
 
     def proxy(self, architecture: Architecture, resolution: Resolution) -> Resolution:
         """Return the proxy resolution times (deployment resolution / 224), in steps of 4 pixels, if the search may choose.
@@ -347,9 +359,9 @@ class Hybrid(ElasticSpace):
         """
         if len(self.choices[0].values) == 1:
             return resolution
-        small = min(resolution) < _SMALL
+        small = is_small(resolution)
         height, width = (
-            min(_SMALL - 4, max(16, size)) if small else max(_SMALL, size)
+            min(SMALL - 4, max(16, size)) if small else max(SMALL, size)
             for size in (4 * round(base * side / 224 / 4) for base, side in zip(resolution, self.resolution(architecture), strict=True))
         )
         return height, width
@@ -370,112 +382,9 @@ class Hybrid(ElasticSpace):
             if s:
                 yield self._downsample(size, s, widths[s - 1], widths[s])
             # families beyond the default may group channels otherwise at another width, so every width counts
-            for b, width in product(range(depths[-1]), [widths[s]] if self._narrow else self._size.widths[s]):
+            for b, width in product(range(depths[-1]), self._size.widths[s] if self._every_width else [widths[s]]):
                 for setting in self._token[s]:
                     yield self._mixer(size, s, b, width, setting)
                 for setting, expansion in product(self._channel[s], EXPANSIONS):
                     yield self._channel_mixer(size, s, b, width, setting, expansion)
         yield self._head(size, widths[3], classes)
-
-
-def _map_size(resolution: Resolution, stage: int) -> Resolution:
-    """Return (height, width) of a stage's maps: halvings, rounded up except in the patch stem."""
-    halvings = stage + (1 if min(resolution) < _SMALL else 2)
-    height, width = (-(-side // 2**halvings) for side in resolution)
-    return height, width
-
-
-def _families(
-    registry: Registry[type[OperatorFamily]], default: tuple[str, ...], group: str, without: Collection[str]
-) -> dict[str, type[OperatorFamily]]:
-    """Return the families of a group of presets by name, plain ones first."""
-    names = default if not group else sorted(registry.names(), key=lambda name: (name not in default, name))
-    found = {name: registry.get(name) for name in names if name not in without}
-    first = default[0]
-    ordered = {first: found[first]} | found
-    return {name: kind for name, kind in ordered.items() if group != "npu" or kind().grade == "green"}
-
-
-def _operator(kind: type[OperatorFamily], **knobs: Any) -> OperatorFamily:
-    """Return an operator with the space's activation and batch norms wherever the family lets us choose."""
-    known = {field.name for field in fields(kind)}
-    fixed: dict[str, Any] = {}
-    if "activation" in known:
-        fixed["activation"] = _ACTIVATION
-    return kind(**(fixed | knobs))
-
-
-def _costs_at_most(operator: OperatorFamily, shape: Shape, macs: float) -> bool:
-    found = _macs(operator, shape)
-    return found is not None and found <= macs
-
-
-def _comparison(stage: int, rule: _Rule) -> tuple[Shape, float]:
-    """Return a stage's largest input at 224 × 224, and the multiply-adds of an MLP of expansion 4 on it, times the slack."""
-    shape = (1, rule.size.widths[stage][-1], *_map_size((224, 224), stage))
-    return shape, rule.slack * 8 * prod(shape) * shape[1]
-
-
-@cache
-def _macs(operator: OperatorFamily, shape: Shape) -> int | None:
-    """Return the multiply-adds of an operator on an input; None where it cannot take it."""
-    builder = GraphBuilder()
-    try:
-        return builder.build(operator.lower(builder, builder.input(shape))).cost.macs
-    except UsageError:
-        return None
-
-
-def _fits(operator: OperatorFamily, stage: int, rule: _Rule) -> bool:
-    """Return whether an operator takes every width of a stage, and the maps of every resolution and of a small proxy."""
-    widths = rule.size.widths[stage]
-    sizes = [parse_resolution(text) for text in rule.resolutions] + [(20, 20), (32, 32), (40, 40)]
-    shapes = [(1, width, *_map_size(sizes[0], stage)) for width in widths] + [(1, widths[-1], *_map_size(size, stage)) for size in sizes]
-    return all(_macs(operator, shape) is not None for shape in shapes)
-
-
-def _label(family: str, knob: str | None, value: Any) -> str:
-    return family if knob is None else f"{family}:{knob}={value}"
-
-
-def _settings(families: Mapping[str, type[OperatorFamily]], stage: int, rule: _Rule) -> Iterator[tuple[str, tuple[str, OperatorFamily]]]:
-    """Yield (gene, (family, operator)): each family's first knob, where it costs no more than an MLP of expansion 4 would.
-
-    The comparison is made at 224 × 224 and the stage's largest width; it keeps global attention out of early stages.
-    """
-    shape, bound = _comparison(stage, rule)
-    for family, kind in families.items():
-        offered = dict(kind.choices())
-        knob = next(iter(offered), None)
-        values = (None,) if knob is None else offered[knob]
-        if rule.narrow and knob is not None:
-            values = _KNOBS.get(family, {}).get(knob, values)
-        if family == "spatial-reduction" and knob == "reduction":
-            values = (_REDUCTIONS[stage],)
-        for value in values:
-            operator = _operator(kind, **({} if knob is None else {knob: value}))
-            if _fits(operator, stage, rule) and _costs_at_most(operator, shape, bound):
-                yield _label(family, knob, value), (family, operator)
-
-
-def _channel_settings(
-    families: Mapping[str, type[OperatorFamily]], stage: int, rule: _Rule
-) -> Iterator[tuple[str, tuple[str, dict[int, OperatorFamily]]]]:
-    """Yield (gene, (family, operator by expansion)): the first knob beside expansion and activation.
-
-    A setting whose dearest expansion costs over 1.8 times an MLP's (a dense 3 × 3 convolution) is left out.
-    """
-    shape, bound = _comparison(stage, rule)
-    for family, kind in families.items():
-        offered = {knob: values for knob, values in kind.choices().items() if knob != "activation"}
-        expansions = offered.pop("expansion", ())
-        knob = next(iter(offered), None)
-        values = (None,) if knob is None else offered[knob]
-        if rule.narrow and knob is not None:
-            values = _KNOBS.get(family, {}).get(knob, values)
-        for value in values:
-            own = {} if knob is None else {knob: value}
-            found = {e: _operator(kind, **own, **({"expansion": e} if e in expansions else {})) for e in EXPANSIONS}
-            largest = found[EXPANSIONS[-1]]
-            if _fits(largest, stage, rule) and _costs_at_most(largest, shape, 1.8 * bound):
-                yield _label(family, knob, value), (family, found)

@@ -26,9 +26,13 @@ def command(
     ] = None,
     space: Annotated[str, typer.Option("--space", help="Search space; nas spaces list.", metavar="S")] = "hybrid",
     mixers: Annotated[
-        str | None, typer.Option("--mixers", help="Operator families to choose from, or green: all that NPUs run well.", metavar="A,B,…")
+        str | None,
+        typer.Option("--mixers", help="Token and channel mixers to choose from, or green: all that NPUs run well.", metavar="A,B,…"),
     ] = None,
-    knobs: Annotated[str | None, typer.Option("--knobs", help="Knobs searched beside the first, as family.knob.", metavar="A.K,…")] = None,
+    knobs: Annotated[
+        str | None,
+        typer.Option("--knobs", help="Knobs of mixers that are searched with all their values beside the usual ones.", metavar="A.K,…"),
+    ] = None,
     evaluator: Annotated[
         str | None, typer.Option("--evaluator", help="Who scores candidates; default: the space's own.", metavar="NAME")
     ] = None,

@@ -15,6 +15,7 @@ from nas.runs.problem import Problem, check_request, pose
 from nas.runs.request import Request
 from nas.searching.address import keep_password
 from nas.searching.judge import Target
+from nas.spaces.naming import SpaceName
 
 PHASES = ("train", "search", "finetune", "export")
 
@@ -33,7 +34,7 @@ def start(request: Request, out: Path | None, bus: EventBus) -> Result:
     check_workers(request)
     request = request.located()
     problem = pose(request)
-    run = RunDirectory.create(out, f"{problem.space.name}-{problem.device}", request.model_dump(), facts_of(problem))
+    run = RunDirectory.create(out, f"{SpaceName.parse(problem.space.name).plain}-{problem.device}", request.model_dump(), facts_of(problem))
     try:
         return _work(run, problem, bus)
     except InfeasibleError:

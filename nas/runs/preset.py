@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from nas.searching.judge import Judge, Target
 from nas.spaces.architecture import Architecture
-from nas.spaces.naming import get_space
+from nas.spaces.naming import NAMED_OPTIONS, SpaceName, get_space
 from nas.spaces.space import SearchSpace, spaces
 
 SIZES = ("s", "m", "l")
@@ -34,18 +35,20 @@ def choose_preset(space: str, images: int, gpu: bool) -> tuple[str, str]:
     Small data and slow machines train a small supernet better: a GPU and ≥ 50,000 images take ``l``, ≥ 10,000 images
     ``m``, else ``s``. A name that has its preset stays as it is.
     """
-    family, _, given = space.partition("-")
+    name = SpaceName.parse(space)
+    family, _, given = name.plain.partition("-")
     if family not in spaces.names():
         return space, ""
     offered = spaces.get(family).presets
     prefix = f"{given}-" if given and f"{given}-s" in offered else ""
-    if space in spaces.names() or prefix:
+    if name.plain in spaces.names() or prefix:
         if not all(f"{prefix}{size}" in offered for size in SIZES):
             return space, ""
         machine = "a GPU" if gpu else "no GPU"
         size = "l" if gpu and images >= 50_000 else "m" if images >= 10_000 else "s"
         rule = {"l": "a GPU and at least 50,000", "m": "at least 10,000", "s": "fewer than 10,000"}[size]
-        return f"{family}-{prefix}{size}", f"space: {family}-{prefix}{size}, since there are {images:,} images and {machine} ({rule})."
+        chosen = f"{family}-{prefix}{size}"
+        return str(replace(name, plain=chosen)), f"space: {chosen}, since there are {images:,} images and {machine} ({rule})."
     return space, ""
 
 
@@ -65,12 +68,14 @@ def lacking_families(space: SearchSpace, targets: Sequence[Target]) -> dict[str,
 def larger_preset(judge: Judge, options: dict[str, Any]) -> str:
     """Return a line where the budget would have allowed a larger preset than the space at hand; else the empty string."""
     space = judge.space
-    if not isinstance(space, Sized) or not space.name.endswith(SIZES[:-1]) or "-" not in space.name:
+    parsed = SpaceName.parse(space.name)
+    if not isinstance(space, Sized) or not parsed.plain.endswith(SIZES[:-1]) or "-" not in parsed.plain:
         return ""
     most_macs = sum(graph.cost.macs for _, graph in space.segments(space.extreme(True), judge.resolution))
-    for size in reversed(SIZES[SIZES.index(space.name[-1]) + 1 :]):
-        name = f"{space.name[:-1]}{size}"
-        bigger = get_space(name, **options)
+    further = {name: value for name, value in options.items() if name not in NAMED_OPTIONS}
+    for size in reversed(SIZES[SIZES.index(parsed.plain[-1]) + 1 :]):
+        name = f"{parsed.plain[:-1]}{size}"
+        bigger = get_space(str(replace(parsed, plain=name)), **further)
         rng = np.random.default_rng(0)
         beside = Judge(bigger, judge.goal, judge.targets, judge.confidence, judge.resolution, judge.batch)
         fits = [v for v in beside.verdicts([bigger.sample(rng) for _ in range(_LOOKS)]) if v.feasible and v.values["macs"] > most_macs]
@@ -79,7 +84,7 @@ def larger_preset(judge: Judge, options: dict[str, Any]) -> str:
             device, estimate = next(iter(verdict.estimates.items()))
             return (
                 f"the budget would have allowed {name}: a member of {verdict.values['macs'] / 1e9:.2f} GMACs has an upper end of "
-                f"{estimate.upper_ms:.3g} ms on {device}, and {space.name} ends at {most_macs / 1e9:.2f}. "
+                f"{estimate.upper_ms:.3g} ms on {device}, and {parsed.plain} ends at {most_macs / 1e9:.2f}. "
                 f"Do this: --space {name}, with more data or a GPU."
             )
     return ""

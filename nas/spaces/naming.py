@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from nas.errors import UnknownNameError, UsageError
 from nas.spaces.elastic import ElasticSpace
 from nas.spaces.precision import SEPARATOR, PrecisionSpace
 from nas.spaces.space import SearchSpace, spaces
+
+NAMED_OPTIONS = ("mixers", "knobs")
+"""Options of a space that stand in its name, since they change what its genes are."""
 
 
 def is_elastic(name: str) -> bool:
@@ -31,23 +36,63 @@ def get_elastic_space(name: str, **options: Any) -> ElasticSpace:
 
 def family_of(name: str) -> str | None:
     """Return the registered family of a space's name (``hybrid`` of ``hybrid-s@fp16+w8a8``); None where there is none."""
-    plain = name.partition(SEPARATOR)[0]
+    plain = SpaceName.parse(name).plain
     return max((family for family in spaces.names() if plain == family or plain.startswith(f"{family}-")), key=len, default=None)
 
 
 def get_space(name: str, **options: Any) -> SearchSpace:
-    """Return the space called `name`: a family (``zoo``), one with a preset (``hybrid-s``), one with precisions (``hybrid-s@fp16+w8a8``).
+    """Return the space called `name`; see `SpaceName`.
 
     Raises:
         UnknownNameError: No family of that name, or no such preset.
+        UsageError: An option that the family does not know, or one that is given here and in the name.
     """
-    if SEPARATOR in name:
-        plain, _, precisions = name.partition(SEPARATOR)
-        return PrecisionSpace.make(precisions, plain=get_space(plain, **options))
-    family = family_of(name)
+    parsed = SpaceName.parse(name)
+    if parsed.precisions:
+        return PrecisionSpace.make(parsed.precisions, plain=get_space(str(replace(parsed, precisions="")), **options))
+    family = family_of(parsed.plain)
     if family is None:
         raise UnknownNameError("space", name, spaces.names(), "A new space is one file in search_spaces/.")
-    kind, preset = spaces.get(family), name[len(family) + 1 :]
+    kind, preset = spaces.get(family), parsed.plain[len(family) + 1 :]
     if not kind.has_preset(preset):
         raise UnknownNameError("space", name, [f"{family}-{p}" for p in kind.presets])
-    return kind.make(preset, **options)
+    if twice := sorted(parsed.options.keys() & options.keys()):
+        raise UsageError(f"space {name}: {twice[0]} are in its name already, got {options[twice[0]]!r} too. Do this: leave one out.")
+    return kind.make(preset, **parsed.options, **options)
+
+
+@dataclass(frozen=True)
+class SpaceName:
+    """The parts of ``hybrid-s:mixers=pool,window:knobs=pool.kernel@fp16+w8a8``.
+
+    Attributes:
+        plain: Family with its preset.
+        options: Those that change which genes there are, hence belong to the name; empty ones are not written.
+        precisions: Joined by ``+``; empty where the run decides.
+    """
+
+    plain: str
+    options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    precisions: str = ""
+
+    @classmethod
+    def parse(cls, name: str) -> SpaceName:
+        """Read a name.
+
+        Raises:
+            UsageError: An option of a name that is none.
+        """
+        rest, _, precisions = name.partition(SEPARATOR)
+        plain, *words = rest.split(":")
+        options: dict[str, tuple[str, ...]] = {}
+        for word in words:
+            option, mark, values = word.partition("=")
+            if option not in NAMED_OPTIONS or not mark or not values or option in options:
+                expected = " and ".join(f":{option}=A,B" for option in NAMED_OPTIONS)
+                raise UsageError(f"space {plain}: cannot read its name, got {word!r}. Expected {expected}, once each.")
+            options[option] = tuple(values.split(","))
+        return cls(plain, options, precisions)
+
+    def __str__(self) -> str:
+        words = [f":{option}={','.join(self.options[option])}" for option in NAMED_OPTIONS if self.options.get(option)]
+        return "".join((self.plain, *words, f"{SEPARATOR}{self.precisions}" if self.precisions else ""))

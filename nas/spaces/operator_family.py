@@ -7,7 +7,7 @@ Life of a family in a space::
 
     mixers.get(name)            the class: `npu_grade` and `source`
             │
-    choices()                   when a space is made: which knobs there are, with which values
+    choices(), searched(stage)  when a space is made: which knobs there are, and which of them are searched unless a user says so
             │
     Family(**knobs)             one instance a setting that is offered; `grade` is its own
             │
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 Grade = Literal["green", "amber", "red"]
 
+EXPANSION, ACTIVATION = "expansion", "activation"
+"""Knobs that spaces settle themselves where a family has them: a gene of its own, one for the whole space."""
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -58,10 +61,12 @@ class OperatorFamily(ABC):
         npu_grade: ``green`` plain and dominated by convolutions and matrix products; ``amber`` plain, yet heavy in
             layout, normalisation or softmax; ``red`` needs operators that NPUs lack.
         source: The paper.
+        usual: Values of knobs that a space with few choices searches, where `choices` has more of them.
     """
 
     npu_grade: ClassVar[Grade]
     source: ClassVar[Source]
+    usual: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
 
     @property
     def grade(self) -> Grade:
@@ -72,6 +77,23 @@ class OperatorFamily(ABC):
     @abstractmethod
     def choices(cls) -> Mapping[str, tuple[Any, ...]]:
         """Return, for each knob that can be searched, the values that make sense; every combination must be valid."""
+
+    @classmethod
+    def searched(cls, stage: int, *, wide: bool = False) -> Mapping[str, tuple[Any, ...]]:  # noqa: ARG003
+        """Return the knobs that a space searches unless a user asks for more (``--knobs family.knob``), with their values.
+
+        By default the first of `choices` that the space does not settle itself. A family overrides this where it wants more knobs, or other
+        values in each stage of a pyramid.
+
+        Args:
+            stage: Of a pyramid, 0 the finest.
+            wide: Whether the space takes every value; else those of `usual`.
+        """
+        knob = next((name for name in cls.choices() if name not in (EXPANSION, ACTIVATION)), None)
+        if knob is None:
+            return {}
+        every = cls.choices()[knob]
+        return {knob: every if wide else cls.usual.get(knob, every)}
 
     @abstractmethod
     def lower(self, builder: GraphBuilder, x: str) -> str:

@@ -58,6 +58,7 @@ class DepthwiseMLP(OperatorFamily):
     source: ClassVar[Source] = Source(
         "PVT v2: Improved Baselines with Pyramid Vision Transformer", "arXiv 2106.13797; FFNet, arXiv 2406.02021"
     )
+    usual: ClassVar[Mapping[str, tuple[Any, ...]]] = {"kernel": (3,)}
 
     @classmethod
     def choices(cls) -> Mapping[str, tuple[Any, ...]]:

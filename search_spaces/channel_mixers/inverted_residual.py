@@ -53,6 +53,7 @@ class InvertedResidual(OperatorFamily):
     source: ClassVar[Source] = Source(
         "MobileNetV2: Inverted Residuals and Linear Bottlenecks", "arXiv 1801.04381; MobileNetV3, arXiv 1905.02244"
     )
+    usual: ClassVar[Mapping[str, tuple[Any, ...]]] = {"kernel": (3, 5)}
 
     @classmethod
     def choices(cls) -> Mapping[str, tuple[Any, ...]]:

@@ -38,6 +38,7 @@ class Catm(OperatorFamily):
         "arXiv 2408.03703, github.com/Tianfang-Zhang/CAS-ViT",
         "kernels other than 3, the gates and the hard sigmoid are knobs; the published form is the default",
     )
+    usual: ClassVar[Mapping[str, tuple[Any, ...]]] = {"kernel": (3,)}
 
     kernel: int = 3
     gates: Gates = "both"

@@ -74,6 +74,7 @@ class InceptionNeXt(OperatorFamily):
 
     npu_grade: ClassVar[Grade] = "green"
     source: ClassVar[Source] = Source("InceptionNeXt: When Inception Meets ConvNeXt", "arXiv 2303.16900", "the merged deploy form is ours")
+    usual: ClassVar[Mapping[str, tuple[Any, ...]]] = {"band": (11,)}
 
     @classmethod
     def choices(cls) -> Mapping[str, tuple[Any, ...]]:

@@ -37,6 +37,7 @@ class Pool(OperatorFamily):
 
     npu_grade: ClassVar[Grade] = "green"
     source: ClassVar[Source] = Source("MetaFormer Is Actually What You Need for Vision", "arXiv 2111.11418")
+    usual: ClassVar[Mapping[str, tuple[Any, ...]]] = {"kernel": (3,)}
 
     @classmethod
     def choices(cls) -> Mapping[str, tuple[Any, ...]]:

@@ -45,6 +45,11 @@ class SpatialReduction(OperatorFamily):
         """Return the values that make sense."""
         return {"reduction": (1, 2, 4, 8), "reduce": ("depthwise", "pool"), "head_dim": (16, 32)}
 
+    @classmethod
+    def searched(cls, stage: int, *, wide: bool = False) -> Mapping[str, tuple[Any, ...]]:  # noqa: ARG003
+        """Return PVT's reduction of each stage (arXiv 2102.12122)."""
+        return {"reduction": ((8, 4, 2, 1)[min(stage, 3)],)}
+
     def lower(self, builder: GraphBuilder, x: str) -> str:
         """Write the deploy form."""
         c, heads, r = builder.shape(x)[1], heads_of(builder.shape(x)[1], self.head_dim), self.reduction

@@ -35,6 +35,7 @@ class Window(OperatorFamily):
         "arXiv 2103.14030",
         "where the map is no multiple of the window, windows shrink to fit before anything is padded, and padding is masked",
     )
+    usual: ClassVar[Mapping[str, tuple[Any, ...]]] = {"window": (7,)}
 
     window: int = 7
     shift: bool = False

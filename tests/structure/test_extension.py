@@ -66,6 +66,8 @@ mixer = mixers.get("acme-mixer")
 operators.check_shape_and_counts(mixer())
 operators.check_fuse(mixer(5), 16, (9, 13))
 operators.check_gradients(mixer(), 16, (9, 13))
+chosen = get_space("hybrid-s", mixers=("acme-mixer",))
+assert {value.partition(":")[0] for c in chosen.choices if c.name.endswith(".mixer") for value in c.values} == {"acme-mixer"}
 search.check_proposes_members(searchers.get("in-order"), objectives=2, count=20)
 search.check_follows_the_seed(searchers.get("in-order"), count=20)
 search.check_works_without_prescreen(searchers.get("in-order"))

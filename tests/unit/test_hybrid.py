@@ -1,13 +1,21 @@
 """The hybrid space: its presets keep their promise, its choices come from the registries, its deploy form is exact."""
 
+import hashlib
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from nas.errors import UsageError
 from nas.graphs.graph import GraphBuilder
-from nas.spaces.naming import get_elastic_space, get_space
+from nas.runs.problem import pose
+from nas.runs.request import Request
+from nas.spaces.naming import SpaceName, get_elastic_space, get_space
+from nas.spaces.network import read_architecture
 from nas.spaces.operator_family import fuse
+from nas.spaces.space import SearchSpace
 from search_spaces.hybrid import DEFAULT_MIXERS, SIZES, Hybrid
 
 
@@ -33,10 +41,93 @@ def test_default_families_and_groups() -> None:
     without = get_space("hybrid-s", without=("window", "glu"))
     assert isinstance(without, Hybrid)
     assert not {"window", "glu"} & set(without.families)
-    with pytest.raises(UsageError, match="cannot do without 'depthwise'"):
-        get_space("hybrid-s", without=("depthwise",))
+    with pytest.raises(UsageError, match="nothing is left for stage 0"):
+        get_space("hybrid-s", without=DEFAULT_MIXERS)
     with pytest.raises(UsageError, match="Did you mean 'window'"):
         get_space("hybrid-s", without=("windw",))
+
+
+@pytest.mark.parametrize(("preset", "digest"), [("s", "8bdf3235878665e5"), ("m", "ea662d973a931169"), ("l", "7c1780bc0bf8fe60")])
+def test_the_presets_keep_their_genes(preset: str, digest: str) -> None:
+    """Runs, files and checkpoints hold them."""
+    choices = [(c.name, c.values, c.ordered) for c in get_space(f"hybrid-{preset}").choices]
+    assert hashlib.sha256(repr(choices).encode()).hexdigest()[:16] == digest
+
+
+def mixers_of(space: SearchSpace, stage: int, half: str = "mixer") -> list[str]:
+    return [str(v) for v in next(c for c in space.choices if c.name == f"stage{stage}.block0.{half}").values]
+
+
+def test_mixers_and_knobs_are_chosen_and_stand_in_the_name() -> None:
+    space = get_space("hybrid-s", mixers=("pool", "depthwise", "mlp"), knobs=("pool.kernel", "mlp.activation"))
+    assert space.name == "hybrid-s:mixers=depthwise,pool,mlp:knobs=mlp.activation,pool.kernel"
+    assert mixers_of(space, 1) == [*(f"depthwise:kernel={k}" for k in (3, 5, 7, 9, 11)), *(f"pool:kernel={k}" for k in (3, 5, 7, 9))]
+    assert mixers_of(space, 1, "channel_mixer") == [f"mlp:activation={a}" for a in ("relu", "hardswish", "gelu")]
+    again = get_space("hybrid-s", mixers=("mlp", "pool", "depthwise"), knobs=("mlp.activation", "pool.kernel"))
+    architecture = space.sample(np.random.default_rng(0))
+    for other in (again, get_space(space.name), get_space(architecture.space)):
+        other.validate(architecture)
+        assert other.lower(architecture) == space.lower(architecture)
+    precise = get_space(f"{space.name}@fp16+w8a8")
+    precise.validate(precise.sample(np.random.default_rng(0)))
+    assert precise.name == f"{space.name}@fp16+w8a8"
+    with pytest.raises(UsageError, match="of another space"):
+        get_space("hybrid-s").validate(architecture)
+
+
+def test_only_the_named_kind_is_replaced_and_green_is_spelt_out() -> None:
+    usual, token = get_space("hybrid-s"), get_space("hybrid-s:mixers=hornet,depthwise")
+    assert mixers_of(token, 2, "channel_mixer") == mixers_of(usual, 2, "channel_mixer")
+    assert {v.partition(":")[0] for v in mixers_of(token, 2)} == {"depthwise", "hornet"}
+    green = SpaceName.parse(get_space("hybrid-s", mixers=("green",)).name).options["mixers"]
+    assert {"depthwise", "mlp", "pool"} <= set(green)
+    assert "window" not in green
+    assert not {"window", "spatial-reduction"} & {v.partition(":")[0] for v in mixers_of(get_space("hybrid-s", mixers=("green",)), 3)}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"mixers": ("poool",)}, "Did you mean 'pool'"),
+        ({"mixers": ("spectral", "depthwise"), "resolution": (32, 32)}, None),
+        ({"mixers": ("window",)}, "nothing is left for stage 0"),
+        ({"knobs": ("hornet.order",)}, "a family that the space has not, got 'hornet.order'"),
+        ({"knobs": ("pool.size",)}, "pool has no such knob to search, got 'pool.size'. Expected kernel."),
+        ({"knobs": ("glu.expansion",)}, "glu has no such knob"),
+    ],
+)
+def test_what_cannot_be_chosen_is_refused(options: dict[str, object], message: str | None) -> None:
+    if message is None:
+        get_space("hybrid-s", **options)
+        return
+    with pytest.raises(UsageError, match=re.escape(message)):
+        get_space("hybrid-s", **options)
+
+
+@pytest.mark.parametrize("name", ["hybrid-s:mixers=", "hybrid-s:size=3", "hybrid-s:mixers=pool:mixers=catm"])
+def test_a_name_that_cannot_be_read_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match="cannot read its name"):
+        get_space(name)
+    with pytest.raises(UsageError, match="are in its name already"):
+        get_space("hybrid-s:mixers=pool,depthwise", mixers=("catm",))
+
+
+def test_words_of_a_further_knob_have_weights_of_their_own_and_numbers_share() -> None:
+    space = get_elastic_space("hybrid-s", mixers=("depthwise", "lsnet"), knobs=("depthwise.branches", "lsnet.small"), num_classes=3)
+    slots = [slot for slot in space.slots((32, 32), 3) if slot.startswith("stage1.block0.mixer/")]
+    assert {slot.partition("/")[2] for slot in slots} == {*(f"depthwise:branches={b}" for b in ("plain", "repvgg", "dilated")), "lsnet"}
+
+
+def test_a_problem_carries_the_choice(tmp_path: Path) -> None:
+    request = Request(
+        devices=("sa8295p",), budgets=("5ms",), space="hybrid", mixers=("pool", "depthwise"), knobs=("pool.kernel",), resolution="32"
+    )
+    space = pose(request).space
+    assert space.name == "hybrid-s:mixers=depthwise,pool:knobs=pool.kernel"
+    path = tmp_path / "arch.json"
+    path.write_text(space.sample(np.random.default_rng(0)).to_json())
+    rebuilt, architecture = read_architecture(path)
+    assert rebuilt.name == space.name == architecture.space
 
 
 def test_a_fixed_resolution_may_be_any_and_is_still_a_member() -> None:
