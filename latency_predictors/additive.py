@@ -9,7 +9,6 @@ channels, few positions, attention's layout: `latency_predictors._quantities`).
 from __future__ import annotations
 
 import itertools
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,13 +18,13 @@ from typing import Any
 
 import numpy as np
 
-from latency_predictors._artifact import check_shapes, read_arrays, reading
 from latency_predictors._calibration import Calibration, calibrated
 from latency_predictors._operator_counts import Kind, kind_of
 from latency_predictors._quantities import QUANTITIES, quantities_of
+from nas.devices.artifact import check_shapes, other_version, read_artifact, write_artifact
 from nas.devices.predictor import Estimate, Estimates, Floats, OperatorLatency, Predictor, Sample, Segments, fitted_key, predictors
 from nas.devices.profile import PrecisionProfile, Profile
-from nas.errors import ArtifactError, GraphError, UsageError
+from nas.errors import GraphError, UsageError
 from nas.graphs.graph import Graph, Operator
 from nas.graphs.operators import spec_of
 from nas.graphs.passes import normalise
@@ -319,7 +318,7 @@ class Additive(Predictor):
 
     def save(self, path: Path) -> None:
         """Write an npz of numbers and one JSON text."""
-        save_prices(path, self.devices, COLUMNS, FORMAT_VERSION)
+        save_prices(path, "additive", self.devices, COLUMNS, FORMAT_VERSION)
 
     @classmethod
     def load(cls, path: Path) -> Additive:
@@ -377,19 +376,22 @@ def priced_batch(prices: Prices, x: Floats, usable: Sequence[bool], columns: Seq
 
 
 def save_prices(
-    path: Path, devices: Mapping[tuple[str, str], Prices], columns: Sequence[str], version: int, facts: Mapping[str, Any] | None = None
+    path: Path,
+    name: str,
+    devices: Mapping[tuple[str, str], Prices],
+    columns: Sequence[str],
+    version: int,
+    facts: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write prices by (device, precision), and what else a predictor must know, as an npz of numbers and one JSON text."""
-    head: dict[str, Any] = {"version": version, "columns": columns, "devices": [list(key) for key in devices]}
+    """Write prices by (device, precision), and what else a predictor must know, as the artifact of the predictor `name`."""
+    head = {"columns": list(columns), "devices": [list(key) for key in devices], "networks": [list(p.networks) for p in devices.values()]}
     head |= {"facts": dict(facts)} if facts else {}
-    head["networks"] = [list(p.networks) for p in devices.values()]
-    stacked: dict[str, Any] = {
+    stacked = {
         "prices": np.array([p.prices_ms for p in devices.values()]),
         "most": np.array([p.most for p in devices.values()], dtype=np.float32),
     }
-    ms: dict[str, Any] = {f"ms/{i}": np.stack([p.measured_ms, p.left_out_ms]) for i, p in enumerate(devices.values())}
-    with path.open("wb") as file:
-        np.savez_compressed(file, head=np.array(json.dumps(head)), **stacked, **ms)
+    ms = {f"ms/{i}": np.stack([p.measured_ms, p.left_out_ms]) for i, p in enumerate(devices.values())}
+    write_artifact(path, name, version, head, stacked | ms)
 
 
 def load_prices(path: Path, name: str, columns: Sequence[str], version: int) -> tuple[dict[tuple[str, str], Prices], dict[str, Any]]:
@@ -399,11 +401,10 @@ def load_prices(path: Path, name: str, columns: Sequence[str], version: int) -> 
         ArtifactError: Missing, damaged, or of another version.
     """
     at = {column: i for i, column in enumerate(columns)}
-    with reading(name, path):
-        data = read_arrays(path)
-        head = json.loads(str(data["head"]))
-        if head["version"] != version or not set(head["columns"]) <= set(columns):
-            raise ArtifactError(f"{name}: {path} is of another version. Do this: fit it again.")
+    with read_artifact(path, name, version) as found:
+        head, data = found.header, found.arrays
+        if later := sorted(set(head["columns"]) - set(columns)):
+            raise other_version(path, name, f"the column {later[0]}", version)
         place = [at[column] for column in head["columns"]]
         devices, networks = [(str(device), str(precision)) for device, precision in head["devices"]], head["networks"]
         shape = (len(devices), len(place))

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from latency_predictors.additive import Prices, conformal_quantile, left_out_together, load_prices, priced, priced_batch, save_prices
+from nas.devices.artifact import reading
 from nas.devices.predictor import Estimate, Estimates, Floats, Predictor, Sample, Segments, fitted_key, predictors
 from nas.devices.profile import Profile
 from nas.errors import UsageError
@@ -283,13 +284,16 @@ class Boards(Predictor):
         return priced_batch(prices, x, usable, COLUMNS, conformal_quantile(prices.scores, confidence))
 
     def save(self, path: Path) -> None:
-        """Write an npz of numbers and one JSON text."""
+        """See `Predictor.save`."""
         tables = {device: [table.grain_ms, sorted(table.host)] for device, table in sorted(self.tables.items())}
-        save_prices(path, self.devices, COLUMNS, FORMAT_VERSION, {"families": dict(sorted(self.families.items())), "tables": tables})
+        save_prices(
+            path, "boards", self.devices, COLUMNS, FORMAT_VERSION, {"families": dict(sorted(self.families.items())), "tables": tables}
+        )
 
     @classmethod
     def load(cls, path: Path) -> Boards:
         """Read what `save` wrote."""
         devices, facts = load_prices(path, "boards", COLUMNS, FORMAT_VERSION)
-        tables = {str(device): Table(float(grain), frozenset(map(str, host))) for device, (grain, host) in facts["tables"].items()}
-        return cls(devices, {str(name): str(family) for name, family in facts["families"].items()}, tables)
+        with reading(path, "boards"):
+            tables = {str(device): Table(float(grain), frozenset(map(str, host))) for device, (grain, host) in facts["tables"].items()}
+            return cls(devices, {str(name): str(family) for name, family in facts["families"].items()}, tables)

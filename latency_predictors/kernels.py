@@ -167,7 +167,7 @@ class KernelPrices(Predictor):
 
     def save(self, path: Path) -> None:
         """Write an npz of numbers and one JSON text."""
-        save_prices(path, self.devices, NAMES, FORMAT_VERSION)
+        save_prices(path, "kernels", self.devices, NAMES, FORMAT_VERSION)
 
     @classmethod
     def load(cls, path: Path) -> KernelPrices:

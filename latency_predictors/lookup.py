@@ -11,7 +11,6 @@ non-negative least squares with reweighting (relative error 5 %).
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,12 +19,12 @@ from typing import Any
 
 import numpy as np
 
-from latency_predictors._artifact import check_shapes, read_json, reading
 from latency_predictors._operator_counts import RUNTIMES, Catalogue, Kind, catalogue
 from latency_predictors.additive import conformal_quantile
+from nas.devices.artifact import check_shapes, read_artifact, write_artifact
 from nas.devices.predictor import Estimate, Estimates, Floats, OperatorLatency, Predictor, Sample, Segments, fitted_key, predictors
 from nas.devices.profile import Profile
-from nas.errors import ArtifactError, UsageError, one_line
+from nas.errors import UsageError
 from nas.graphs.graph import Graph
 
 FORMAT_VERSION = 1
@@ -144,17 +143,13 @@ class Lookup(Predictor):
             }
             for (device, precision), table in self.tables.items()
         ]
-        path.write_text(json.dumps({"version": FORMAT_VERSION, "tables": rows}))
+        write_artifact(path, "lookup", FORMAT_VERSION, {"tables": rows}, {})
 
     @classmethod
     def load(cls, path: Path) -> Lookup:
         """Read what `save` wrote."""
-        with reading("lookup", path):
-            head = read_json(path)
-            if head["version"] != FORMAT_VERSION:
-                said = one_line(repr(head["version"]))
-                raise ArtifactError(f"lookup: {path} is of version {said}. Expected {FORMAT_VERSION}. Do this: fit it again.")
-            return cls({(str(row["device"]), str(row["precision"])): _table_of(row) for row in head["tables"]})
+        with read_artifact(path, "lookup", FORMAT_VERSION) as found:
+            return cls({(str(row["device"]), str(row["precision"])): _table_of(row) for row in found.header["tables"]})
 
 
 def _table_of(row: Mapping[str, Any]) -> Table:

@@ -18,7 +18,6 @@ split and jackknife+ conformal prediction (Barber et al. 2021) with normalised s
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -27,16 +26,16 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from latency_predictors._artifact import check_shapes, read_arrays, reading
 from latency_predictors._pooled import Fit, Priors, fit_pooled
 from latency_predictors._quantities import COLUMN, KIND_OF, KINDS, QUANTITIES, quantities_of, requantisation
 from latency_predictors._switches import COLUMNS, Switches, columns_of, draw, priors_of, relate
+from nas.devices.artifact import check_shapes, other_version, read_artifact, write_artifact
 from nas.devices.predictor import Estimate, Estimates, Floats, OperatorLatency, Predictor, Sample, Segments, predictors
 from nas.devices.profile import Profile
-from nas.errors import ArtifactError, UsageError, did_you_mean
+from nas.errors import UsageError, did_you_mean
 from nas.graphs.graph import Graph
 from nas.graphs.passes import normalise
-from nas.units import PRECISIONS
+from nas.units import Precision
 
 FORMAT_VERSION = 1
 MEMBERS = 50
@@ -418,7 +417,7 @@ class Physical(Predictor):
         if any(len(graph.precisions) > 1 for parts in candidates for _, graph in parts):
             return super().estimate_batch(candidates, profile, precision, confidence)
         used = {p or precision for parts in candidates for _, graph in parts for p in graph.precisions}
-        prices = {p: self.prices(profile, p) for p in PRECISIONS if p in used}
+        prices = {p: self.prices(profile, p) for p in Precision if p in used}
         forbidden = {p: frozenset(profile.at(p).unsupported_ops) for p in prices}
         mixture, usable = _Mixture(prices, len(candidates), self.members), np.ones(len(candidates), dtype=bool)
         for i, parts in enumerate(candidates):
@@ -436,10 +435,8 @@ class Physical(Predictor):
         return Estimates(central, lower, upper, usable, (unseen > _UNSEEN_SHARE) | (beyond > 0))
 
     def save(self, path: Path) -> None:
-        """Write an npz without objects; its bytes depend on the content alone."""
-        arrays: dict[str, Any] = {}
-        meta: dict[str, object] = {"version": FORMAT_VERSION, "members": self.members, "seed": self.seed, "quantities": QUANTITIES}
-        meta |= {"scaled": self.scaled} if self.scaled else {}
+        """See `Predictor.save`."""
+        arrays: dict[str, npt.NDArray[Any]] = {}
         about = {}
         for precision, pool in self.pools.items():
             t = pool.timings
@@ -464,20 +461,16 @@ class Physical(Predictor):
             }
             arrays |= {f"{precision}/{name}": array.astype(np.float32) for name, array in held.items()}
             arrays[f"{precision}/seen"] = pool.seen
-        arrays["meta"] = np.frombuffer(json.dumps(meta | {"pools": about}, sort_keys=True).encode(), dtype=np.uint8)
-        with path.open("wb") as file:
-            np.savez_compressed(file, **arrays)
+        head = {"members": self.members, "seed": self.seed, "quantities": list(QUANTITIES), "pools": about}
+        write_artifact(path, "physical", FORMAT_VERSION, head | ({"scaled": self.scaled} if self.scaled else {}), arrays)
 
     @classmethod
     def load(cls, path: Path) -> Physical:
         """See `Predictor.load`."""
-        with reading("physical", path):
-            arrays = read_arrays(path)
-            meta = json.loads(arrays["meta"].tobytes())
-            if meta["version"] != FORMAT_VERSION or tuple(meta["quantities"]) != QUANTITIES:
-                raise ArtifactError(
-                    f"artifact {path}: fitted by another version. Do this: refit it (experiments/004_qualcomm_latency/run.py)."
-                )
+        with read_artifact(path, "physical", FORMAT_VERSION) as found:
+            meta, arrays = found.header, found.arrays
+            if tuple(meta["quantities"]) != QUANTITIES:
+                raise other_version(path, "physical", "other quantities", FORMAT_VERSION)
             members = int(meta["members"])
             pools = {str(precision): _pool_of(precision, about, arrays) for precision, about in meta["pools"].items()}
             for pool in pools.values():

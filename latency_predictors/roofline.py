@@ -6,7 +6,6 @@ those of devices of which both facts and timings are known; their errors, each d
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from latency_predictors._artifact import check_shapes, read_arrays, reading
+from nas.devices.artifact import check_shapes, read_artifact, write_artifact
 from nas.devices.predictor import Estimate, Floats, OperatorLatency, Predictor, Sample, predictors
 from nas.devices.profile import PrecisionProfile, Profile
-from nas.errors import ArtifactError, GraphError, UsageError
+from nas.errors import GraphError, UsageError
 from nas.graphs.graph import Graph
 from nas.graphs.passes import normalise
 
@@ -171,10 +170,9 @@ class Roofline(Predictor):
         )
 
     def save(self, path: Path) -> None:
-        """Write an npz of numbers and one JSON text."""
-        head = {"version": FORMAT_VERSION, "shares": [self.shares.compute, self.shares.memory, self.shares.launch_us]}
-        with path.open("wb") as file:
-            np.savez_compressed(file, head=np.array(json.dumps(head)), scores=self.scores, weights=self.weights)
+        """See `Predictor.save`."""
+        head = {"shares": [self.shares.compute, self.shares.memory, self.shares.launch_us]}
+        write_artifact(path, "roofline", FORMAT_VERSION, head, {"scores": self.scores, "weights": self.weights})
 
     @classmethod
     def load(cls, path: Path) -> Roofline:
@@ -183,11 +181,8 @@ class Roofline(Predictor):
         Raises:
             ArtifactError: Missing, damaged, or of another version.
         """
-        with reading("roofline", path):
-            data = read_arrays(path)
-            head = json.loads(str(data["head"]))
-            if head["version"] != FORMAT_VERSION:
-                raise ArtifactError(f"roofline: {path} is of another version. Do this: fit it again.")
+        with read_artifact(path, "roofline", FORMAT_VERSION) as found:
+            head, data = found.header, found.arrays
             check_shapes({"weights": (data["weights"], data["scores"].shape)})
             return cls(Shares(*map(float, head["shares"])), data["scores"], data["weights"])
 

@@ -10,7 +10,6 @@ whether the measured latencies of other devices help.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,11 +18,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from latency_predictors._artifact import read_arrays, reading
 from latency_predictors._operator_counts import QUANTITIES, RUNTIMES, Catalogue, Kind, catalogue, kind_of
+from nas.devices.artifact import read_artifact, write_artifact
 from nas.devices.predictor import Estimate, Estimates, Floats, OperatorLatency, Predictor, Sample, Segments, predictors
 from nas.devices.profile import Profile
-from nas.errors import ArtifactError, UsageError, one_line
+from nas.errors import UsageError
 from nas.graphs.graph import Graph
 
 FORMAT_VERSION = 3
@@ -606,12 +605,11 @@ class Transfer(Predictor):
         return self.basis, self.fitted
 
     def save(self, path: Path) -> None:
-        """Write an npz of numbers and one JSON text."""
+        """See `Predictor.save`."""
         if self.basis is None or self.fitted is None:
             raise UsageError("transfer: not fitted, nothing to save.")
         basis, fit = self.basis, self.fitted
         head = {
-            "version": FORMAT_VERSION,
             "device": self.device,
             "runtimes": basis.runtimes,
             "families": list(basis.families),
@@ -635,17 +633,13 @@ class Transfer(Predictor):
         arrays |= {f"source/{i}": weights for i, (_, weights) in enumerate(basis.sources)}
         for label, table in (("centre", basis.centres), ("scale", basis.scales), ("weight", fit.weights), ("rows", fit.rows)):
             arrays |= {f"{label}/{r}/{name}": values for (r, name), values in table.items()}
-        with path.open("wb") as file:
-            np.savez_compressed(file, head=np.array(json.dumps(head)), **arrays)
+        write_artifact(path, "transfer", FORMAT_VERSION, head, arrays)
 
     @classmethod
     def load(cls, path: Path) -> Transfer:
         """Read what `save` wrote."""
-        with reading("transfer", path):
-            arrays = read_arrays(path)
-            head = json.loads(str(arrays.pop("head")))
-            if head["version"] != FORMAT_VERSION:
-                raise ArtifactError(f"transfer: another format version, got {one_line(repr(head['version']))}. Expected {FORMAT_VERSION}.")
+        with read_artifact(path, "transfer", FORMAT_VERSION) as found:
+            head, arrays = found.header, found.arrays
             tables: dict[str, dict[Any, Floats]] = {"centre": {}, "scale": {}, "weight": {}, "rows": {}, "source": {}}
             for name, values in arrays.items():
                 label, *rest = name.split("/")
