@@ -417,7 +417,7 @@ class Physical(Predictor):
         if any(len(graph.precisions) > 1 for parts in candidates for _, graph in parts):
             return super().estimate_batch(candidates, profile, precision, confidence)
         used = {p or precision for parts in candidates for _, graph in parts for p in graph.precisions}
-        prices = {p: self.prices(profile, p) for p in Precision if p in used}
+        prices: dict[str, _Prices] = {p: self.prices(profile, p) for p in Precision if p in used}
         forbidden = {p: frozenset(profile.at(p).unsupported_ops) for p in prices}
         mixture, usable = _Mixture(prices, len(candidates), self.members), np.ones(len(candidates), dtype=bool)
         for i, parts in enumerate(candidates):

@@ -4,10 +4,13 @@ Internally every quantity has one unit, and the name of every variable says it: 
 frames a second.
 """
 
+from __future__ import annotations
+
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Literal
 
 from nas.errors import UsageError, did_you_mean
@@ -120,11 +123,52 @@ def parse_dim(text: str) -> tuple[str, int]:
     return name.strip(), int(size)
 
 
-PRECISIONS = ("fp32", "fp16", "w8a16", "w8a8")
-"""Precisions that a profile may offer, most precise first; ``wXaY`` has X-bit weights and Y-bit activations."""
+class Precision(StrEnum):
+    """Number formats at which a network runs, most precise first; ``wXaY`` has X-bit weights and Y-bit activations.
 
-WEIGHT_BYTES = {"fp32": 4.0, "fp16": 2.0, "w8a16": 1.0, "w8a8": 1.0}
-"""Bytes a weight in the exported file."""
+    A member is the word that files and options use, so that either can stand for the other.
+    """
 
-ACTIVATION_BYTES = {"fp32": 4.0, "fp16": 2.0, "w8a16": 2.0, "w8a8": 1.0}
-"""Bytes an activation element in memory."""
+    FP32 = "fp32"
+    FP16 = "fp16"
+    W8A16 = "w8a16"
+    W8A8 = "w8a8"
+
+    def __repr__(self) -> str:
+        return repr(self.value)
+
+    @property
+    def weight_bits(self) -> int:
+        """Bits a weight in the exported file."""
+        return _BITS[self][0]
+
+    @property
+    def activation_bits(self) -> int:
+        """Bits an element of an activation in memory."""
+        return _BITS[self][1]
+
+    @property
+    def weight_bytes(self) -> float:
+        """Bytes a weight in the exported file."""
+        return self.weight_bits / 8
+
+    @property
+    def activation_bytes(self) -> float:
+        """Bytes an element of an activation in memory."""
+        return self.activation_bits / 8
+
+    @property
+    def quantised(self) -> bool:
+        """Whether numbers are integers with a scale."""
+        return self.value.startswith("w")
+
+    @classmethod
+    def least(cls, words: Iterable[str]) -> Precision:
+        """Return the least precise of some."""
+        return max(map(cls, words), key=list(cls).index)
+
+
+_BITS = {Precision.FP32: (32, 32), Precision.FP16: (16, 16), Precision.W8A16: (8, 16), Precision.W8A8: (8, 8)}
+
+QUANTISED: frozenset[str] = frozenset(precision for precision in Precision if precision.quantised)
+"""Precisions whose numbers are integers."""

@@ -80,7 +80,7 @@ class Stem(Part):
     @property
     def stride(self) -> int:
         """Reduction after the first halving."""
-        return 1 if is_small(self.shape[2:]) else 2
+        return 1 if is_small((self.shape[2], self.shape[3])) else 2
 
     def lower(self, builder: GraphBuilder, x: str) -> str:
         """Write the deploy form."""

@@ -16,7 +16,7 @@ from statistics import median
 
 from nas.bench import super_resolution
 from nas.bench.aihub_graphs import part_of, rebuilt
-from nas.bench.aihub_jobs import BOARDS_FILE, PRECISIONS, Board, Job, read_boards, read_jobs
+from nas.bench.aihub_jobs import BOARDS_FILE, WORDS, Board, Job, read_boards, read_jobs
 from nas.devices.predictor import Sample
 from nas.devices.profile import slug
 from nas.errors import DataError, GraphError, UnknownNameError, UsageError, did_you_mean
@@ -49,7 +49,7 @@ class Timing:
         network: AI Hub's model name; ``model/part`` where a model is several networks.
         input: Compiled size, batch first; None where the table does not state it.
         device: Name of the board as a profile has it.
-        precision: One of `nas.units.PRECISIONS`.
+        precision: One of `nas.units.Precision`.
         latency_ms: The newest, in the board's usual speed state; the median where a release timed it several times.
         measured_on: ISO date of the release.
         sdk: QAIRT version; empty where the table has none.
@@ -144,7 +144,7 @@ def table_of(jobs: Sequence[Job], networks: Iterable[str], runtime: str = "qnn",
     distinct = list({job.job: job for job in jobs}.values())
     notes = [f"{len(jobs) - len(distinct)} rows repeat a job and were dropped"] if len(distinct) < len(jobs) else []
     known = _boards_of(distinct, boards)
-    ours = [job for job in distinct if job.precision in PRECISIONS.values() and job.runtime in RUNTIMES[runtime]]
+    ours = [job for job in distinct if job.precision in WORDS.values() and job.runtime in RUNTIMES[runtime]]
     if fallen := sum(job.network in wanted and not job.wholly_on_npu for job in ours):
         notes.append(f"{fallen} rows fell back to the CPU or GPU and were dropped")
     histories = _histories([job for job in ours if job.wholly_on_npu])

@@ -21,8 +21,9 @@ from typing import Any
 from nas.devices.profile import slug
 from nas.errors import DataError
 from nas.graphs.operators import Shape
+from nas.units import Precision
 
-PRECISIONS = {"float": "fp16", "w8a8": "w8a8", "w8a16": "w8a16"}
+WORDS = {"float": Precision.FP16, "w8a8": Precision.W8A8, "w8a16": Precision.W8A16}
 """AI Hub's word for a precision -> ours; its ``float`` runs as fp16 on the NPU."""
 
 BOARDS_FILE = "aihub_boards.csv"
@@ -64,7 +65,7 @@ class Job:
         date: ISO date of the release.
         network: AI Hub's model name.
         component: Name of the compiled part; some models are several networks.
-        precision: One of `nas.units.PRECISIONS`, or AI Hub's word for a mixture.
+        precision: One of `nas.units.Precision`, or AI Hub's word for a mixture.
         runtime: The table's word.
         title: Device name under which the job was shown.
         board: Title of the board that ran it.
@@ -137,7 +138,7 @@ _COLUMNS: Mapping[str, Callable[[str], Any]] = {
     "date": cache(_day),
     "model": str,
     "component": str,
-    "precision": lambda text: PRECISIONS.get(text, text),
+    "precision": lambda text: WORDS.get(text, text),
     "runtime": str,
     "device": str,
     "board": str,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from nas.devices.profile import Origin, PrecisionProfile, Profile
 from nas.devices.scores import Prediction
 from nas.errors import UsageError
 from nas.graphs.graph import Graph
+from nas.units import Precision
 
 Baseline = Callable[[Sequence[Sample], Sequence[Sample], str], dict[str, float]]
 _FEW = re.compile(r"few:([0-9]+)")
@@ -123,15 +124,15 @@ def _later(own: Mapping[str, Sample], known: Sequence[Sample] | None, day: str) 
     return Split(tuple(known), later, f"from {day}")
 
 
-def stub_profile(device: str, precision: Literal["fp32", "fp16", "w8a16", "w8a8"]) -> Profile:
+def stub_profile(device: str, precision: str) -> Profile:
     """Return a profile that says no more of a device than its name."""
     return Profile(
         name=device,
         title=device,
         kind="npu",
         runtime="any",
-        default_precision=precision,
-        precisions={precision: PrecisionProfile()},
+        default_precision=Precision(precision),
+        precisions={Precision(precision): PrecisionProfile()},
         origin=Origin(title="a table that the user named"),
     )
 
@@ -140,7 +141,7 @@ def run_protocol(
     make: Callable[[], Predictor],
     splits: Sequence[Split],
     device: str,
-    precision: Literal["fp32", "fp16", "w8a16", "w8a8"],
+    precision: str,
     donor: str | None = None,
 ) -> list[Prediction]:
     """Refit on each split and predict what it tests.

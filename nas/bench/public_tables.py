@@ -16,6 +16,7 @@ from typing import Literal
 
 from nas.errors import DataError
 from nas.graphs import workloads
+from nas.units import Precision
 
 Quantity = Literal["latency", "reciprocal_throughput"]
 
@@ -28,7 +29,7 @@ class PublicTiming:
         device: Name fit for a profile.
         title: As the table writes it.
         network: Name of a reference network.
-        precision: One of `nas.units.PRECISIONS`.
+        precision: One of `nas.units.Precision`.
         ms: Milliseconds a frame.
         quantity: What the number is.
         batch: Images a run.
@@ -42,7 +43,7 @@ class PublicTiming:
     device: str
     title: str
     network: str
-    precision: Literal["fp32", "fp16", "w8a16", "w8a8"]
+    precision: Precision
     ms: float
     quantity: Quantity
     batch: int
@@ -145,7 +146,7 @@ def read_timm(path: Path, device: str, title: str, kind: Literal["gpu", "cpu"], 
         if name is None or abs(float(row["param_count"]) * 1e6 / workloads.describe(name).params - 1) > 0.01:
             continue
         quantity: Quantity = "latency" if kind == "cpu" and batch == 1 else "reciprocal_throughput"
-        precision: Literal["fp32", "fp16"] = "fp32" if kind == "cpu" else "fp16"
+        precision = Precision.FP32 if kind == "cpu" else Precision.FP16
         ms = float(row["infer_step_time"]) / batch
         yield PublicTiming(device, title, name, precision, ms, quantity, 1 if kind == "cpu" else batch, runtime, kind, None)
 
@@ -169,7 +170,7 @@ def read_ncnn(path: Path) -> Iterator[PublicTiming]:
             f"ncnn-{slug(row['device'].split('(')[0])}-{part}",
             title,
             name,
-            "fp16",
+            Precision.FP16,
             ms,
             "latency",
             1,
@@ -193,7 +194,7 @@ def read_hailo(path: Path) -> Iterator[PublicTiming]:
         streamed = bool(row["fps_b8"]) and float(row["fps_b8"]) > 1.01 * float(row["fps_b1"])
         title = f"Hailo-{row['device'].removeprefix('HAILO')}" + (", networks loaded part by part" if streamed else "")
         device = slug(f"hailo-{row['device'].removeprefix('HAILO')}") + ("-streamed" if streamed else "")
-        yield PublicTiming(device, title, name, "w8a8", 1e3 / float(row["fps_b1"]), "reciprocal_throughput", 1, "hailort", "npu")
+        yield PublicTiming(device, title, name, Precision.W8A8, 1e3 / float(row["fps_b1"]), "reciprocal_throughput", 1, "hailort", "npu")
 
 
 def hailo_inputs(path: Path) -> Iterator[tuple[str, int]]:
@@ -218,5 +219,5 @@ def read_rknn(path: Path) -> Iterator[PublicTiming]:
         if name is None or not row["fps"]:
             continue
         yield PublicTiming(
-            slug(row["device"]), row["device"], name, "w8a8", 1e3 / float(row["fps"]), "reciprocal_throughput", 1, "rknn", "npu"
+            slug(row["device"]), row["device"], name, Precision.W8A8, 1e3 / float(row["fps"]), "reciprocal_throughput", 1, "rknn", "npu"
         )  # fmt: skip

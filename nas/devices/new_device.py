@@ -18,7 +18,7 @@ from nas.devices.timings import UserTiming, read_timings
 from nas.errors import UsageError
 from nas.results import Calibrated
 from nas.spaces.network import Network, load_network
-from nas.units import PRECISIONS
+from nas.units import Precision
 
 MIN_NETWORKS = 3
 """Timings of fewer networks say nothing about the next one."""
@@ -71,7 +71,7 @@ def calibrate(name: str, timings: Sequence[UserTiming], base: Profile, predictor
     broken: list[str] = []
     predictions: dict[str, Sequence[Prediction]] = {}
     precisions: dict[Any, PrecisionProfile] = {}
-    for precision in [p for p in PRECISIONS if any(t.precision == p for t in timings)]:
+    for precision in [p for p in Precision if any(t.precision == p for t in timings)]:
         samples = [_sample(name, t, networks[t.subject]) for t in timings if t.precision == precision]
         _check_count(name, precision, len(samples), "")
         first = predictor.extended(samples)

@@ -131,7 +131,7 @@ class Sample:
 
     Attributes:
         graph: What ran.
-        precision: One of `nas.units.PRECISIONS`.
+        precision: One of `nas.units.Precision`.
         latency_ms: The device's word.
         name: Network, for messages and for leaving networks out.
         device: Profile name.

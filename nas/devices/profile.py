@@ -24,6 +24,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from nas.devices.trust import grade_of, stated_confidence
 from nas.errors import NasError, UnknownNameError, UsageError, did_you_mean, one_line
 from nas.results import Grade
+from nas.units import Precision
 
 _MOST_FAULTS = 8
 """Faults of a file that one line names."""
@@ -205,8 +206,8 @@ class Profile(_Strict):
     compiled: bool = True
     threads: Annotated[int, Field(ge=1)] | None = None
     on_chip_memory_mb: Positive | None = None
-    default_precision: Literal["fp32", "fp16", "w8a16", "w8a8"]
-    precisions: Mapping[Literal["fp32", "fp16", "w8a16", "w8a8"], PrecisionProfile]
+    default_precision: Precision
+    precisions: Mapping[Precision, PrecisionProfile]
     origin: Origin
     proxy: str = ""
     notes: tuple[str, ...] = ()

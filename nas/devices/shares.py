@@ -19,7 +19,7 @@ def shares(segments: Segments, predictor: Predictor, profile: Profile, precision
         segments: Named graphs that follow one another.
         predictor: Fitted for the precision.
         profile: The device.
-        precision: One of `nas.units.PRECISIONS`.
+        precision: One of `nas.units.Precision`.
     """
     whole = predictor.estimate(join(segments), profile, precision)
     found = dict.fromkeys((label for label, _ in segments), 0.0)

@@ -12,14 +12,21 @@ from pathlib import Path
 from statistics import median
 
 from nas.errors import UsageError, did_you_mean, one_line
-from nas.units import PRECISIONS
+from nas.units import Precision
 
 _REPEAT_RATIO = 1.3
 _SEPARATORS = (",", ";", "\t")
 _MOST_FAULTS = 8
 _LARGEST = 50_000_000
 _COLUMNS = {"network": "network", "model": "network", "latency_ms": "latency_ms", "precision": "precision"}
-_PRECISIONS = {"int8": "w8a8", "uint8": "w8a8", "float16": "fp16", "half": "fp16", "float32": "fp32", "float": "fp32"}
+_WORDS = {
+    "int8": Precision.W8A8,
+    "uint8": Precision.W8A8,
+    "float16": Precision.FP16,
+    "half": Precision.FP16,
+    "float32": Precision.FP32,
+    "float": Precision.FP32,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +56,14 @@ def read_timings(path: Path, default_precision: str) -> list[UserTiming]:
         row = dict(zip(header, (cell.strip() for cell in cells), strict=False))
         name, said = row.get("network", ""), row.get("latency_ms", "")
         written = row.get("precision", "").lower() or default_precision
-        precision = _PRECISIONS.get(written, written)
+        precision = _WORDS.get(written, written)
         latency_ms = _milliseconds(said, decimal_comma=separator != ",")
         if not name:
             faults.append(f"line {line} names no network")
         elif latency_ms is None:
             faults.append(f"line {line} ({one_line(name, 60)}) has no positive latency in ms, got {one_line(repr(said), 60)}")
-        elif precision not in PRECISIONS:
-            hint = did_you_mean(precision, PRECISIONS)
+        elif precision not in list(Precision):
+            hint = did_you_mean(precision, Precision)
             faults.append(
                 f"line {line} ({one_line(name, 60)}) has an unknown precision, got {one_line(repr(written), 60)}.{hint}".rstrip(".")
             )

@@ -44,7 +44,7 @@ class Artifact:
     Attributes:
         path: Where it is.
         format: Exporter's name.
-        precision: One of `nas.units.PRECISIONS`.
+        precision: One of `nas.units.Precision`.
         sha256: Of the file's bytes.
         size_bytes: Of the file.
         max_difference: Largest absolute difference between module and reloaded file on the probe input.

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from nas.errors import ArtifactError, GraphError
 from nas.graphs.operators import Category, Shape, spec_of
-from nas.units import ACTIVATION_BYTES, WEIGHT_BYTES
+from nas.units import Precision
 
 if TYPE_CHECKING:
     import networkx
@@ -114,7 +114,7 @@ class Operator:
         weights: Its constants; the main weight first, then bias or scale.
         attributes: Sorted pairs. Windows have ``kernel stride pads dilation groups``; ``activation`` names an
             activation that a pass has fused into the operator.
-        precision: One of `nas.units.PRECISIONS` where the network fixes it, None where the run decides.
+        precision: One of `nas.units.Precision` where the network fixes it, None where the run decides.
     """
 
     name: str
@@ -242,9 +242,8 @@ class Graph:
 
     def size_bytes(self, precision: str) -> float:
         """Bytes of the weights in a file at `precision` (the container adds a few kilobytes)."""
-        return sum(
-            w.elements * _at_precision(w.dtype, WEIGHT_BYTES[op.precision or precision]) for op in self.operators for w in op.weights
-        )
+        width = {p: Precision(p or precision).weight_bytes for p in self.precisions}
+        return sum(w.elements * _at_precision(w.dtype, width[op.precision]) for op in self.operators for w in op.weights)
 
     @cached_property
     def precisions(self) -> frozenset[str | None]:
@@ -256,7 +255,8 @@ class Graph:
         last = {name: i for i, op in enumerate(self.operators) for name in op.inputs}
         last |= {name: len(self.operators) for name in self.outputs}
         fixed = {value.name: op.precision for op in self.operators for value in op.outputs}
-        size = {v.name: v.elements * _at_precision(v.dtype, ACTIVATION_BYTES[fixed.get(v.name) or precision]) for v in self.values.values()}
+        width = {p: Precision(p or precision).activation_bytes for p in {*self.precisions, None}}
+        size = {v.name: v.elements * _at_precision(v.dtype, width[fixed.get(v.name)]) for v in self.values.values()}
         alive = {value.name: size[value.name] for value in self.inputs}
         peak = sum(alive.values())
         for i, op in enumerate(self.operators):

@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nas.registry import Registry
+from nas.units import QUANTISED, Precision
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -34,9 +35,6 @@ Bounds = tuple[float, float]
 
 CALIBRATION_PICTURES = 256
 """Training pictures from which ranges are taken."""
-
-ACTIVATION_BITS = {"w8a8": 8, "w8a16": 16}
-"""Bits of activations by precision; weights have 8, per output channel, symmetric."""
 
 NATURAL: Mapping[str, Bounds] = {"Softmax": (0.0, 1.0)}
 """Ranges of results that are given by the kind of an operator.
@@ -108,6 +106,11 @@ def precision_at(path: str, precisions: Mapping[str, str], default: str) -> str:
     while path not in precisions and "." in path:
         path = path.rpartition(".")[0]
     return precisions.get(path, default)
+
+
+def activation_bits(precision: str) -> int:
+    """Return the bits of a quantised precision's activations; 0 where they stay float. Weights have 8, per output channel, symmetric."""
+    return Precision(precision).activation_bits if precision in QUANTISED else 0
 
 
 def methods(recipe: Sequence[str]) -> list[Quantiser]:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from nas.quantisation.method import ACTIVATION_BITS, NATURAL, Activations, Quantiser, grid, methods, precision_at, range_of, wide_operators
+from nas.quantisation.method import NATURAL, Activations, Quantiser, activation_bits, grid, methods, precision_at, range_of, wide_operators
 from nas.quantisation.weights import rounded_weight
 
 _WEIGHT_AT = {"conv1d": 1, "conv2d": 1, "conv3d": 1, "linear": 1, "layer_norm": 2}
@@ -65,7 +65,7 @@ class Simulated(nn.Module):
     @property
     def bits(self) -> int:
         """Activation bits of the part that runs now; 0 in float."""
-        return ACTIVATION_BITS.get(precision_at(self._scopes[-1], self._precisions, self._default), 0)
+        return activation_bits(precision_at(self._scopes[-1], self._precisions, self._default))
 
     def calibrate(self, batches: Sequence[Tensor], recipe: Sequence[Quantiser]) -> None:
         """Set the ranges from pictures; memory holds one batch and a sample of each tensor."""

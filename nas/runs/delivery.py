@@ -15,13 +15,13 @@ from nas.errors import NasError
 from nas.events import EventBus, Notice, PhaseAdvanced, PhaseFinished, PhaseStarted
 from nas.exporting.exporter import PEAKS, ExportOrder, exporters
 from nas.exporting.trained import Trained, predictions_of
-from nas.quantisation.method import ACTIVATION_BITS
 from nas.results import Point, Record, Verification
 from nas.runs.directory import RunDirectory
 from nas.runs.problem import Problem
 from nas.spaces.architecture import Architecture
 from nas.spaces.elastic import ElasticSpace
 from nas.training.evaluator import Evaluator
+from nas.units import QUANTISED
 
 if TYPE_CHECKING:
     from torch import nn
@@ -193,7 +193,7 @@ def _export_tested(
         left.unlink(missing_ok=True)
     facts = metadata(run, problem, dataset, architecture, tuned.validation_accuracy_pct)
     trained = Trained(problem.space, architecture, tuned.module.to("cpu"), verdict.resolution, dataset, problem.recipe)
-    quantised = precision in ACTIVATION_BITS or precision == "mixed"
+    quantised = precision in QUANTISED or precision == "mixed"
     artifact = trained.export(
         precision if quantised else "fp32", part, facts, request.takes, request.exporter
     )  # compilers for fp16 take fp32

@@ -24,7 +24,7 @@ from nas.spaces.network import read_architecture
 from nas.spaces.precision import PrecisionSpace
 from nas.spaces.space import Resolution, SearchSpace
 from nas.training.dataset import Dataset, load_dataset
-from nas.units import PRECISIONS
+from nas.units import QUANTISED, Precision
 
 if TYPE_CHECKING:
     from torch import nn
@@ -107,8 +107,8 @@ def export(
     """
     form = exporter or exporter_for(to)
     exporters.get(form)
-    if precision not in (None, *PRECISIONS, "mixed", "all"):
-        raise UsageError(f"--precision: unknown, got {precision!r}. Expected one of {', '.join(PRECISIONS)}, mixed or all.")
+    if precision not in (None, *Precision, "mixed", "all"):
+        raise UsageError(f"--precision: unknown, got {precision!r}. Expected one of {', '.join(Precision)}, mixed or all.")
     if to.exists():
         raise UsageError(f"--to {to}: the file exists. Do this: name another or remove it.")
     recipe = tuple(quantisation.split(",")) if quantisation else DEFAULT_RECIPE
@@ -118,7 +118,7 @@ def export(
         raise UsageError(f"--input {takes}: mean and deviation are those of the data. Do this: --data NAME|DIR, or export a run.")
     found = replace(found, takes=takes, recipe=recipe)
     chosen = precision or found.precision
-    if quantisation and chosen in ("fp32", "fp16"):
+    if quantisation and chosen not in (*QUANTISED, "mixed", "all"):
         raise UsageError(f"--quantisation: has no effect on a file in {chosen}. Do this: --precision w8a8, or leave it out.")
     if precision == "all":
         return _at_all(found, to, form)
@@ -171,7 +171,7 @@ def _at_all(subject: Subject, to: Path, form: str) -> Exports:
         artifact, accuracy_pct = _written(one, name, paths[name], form)
         graph = one.space.lower(one.architecture, subject.resolution)
         estimate = target.predictor.estimate(graph, target.profile, target.precision)
-        spared_parts = sorted(k for k, p in one.part_precisions.items() if p in ("fp32", "fp16")) if name == "mixed" else []
+        spared_parts = sorted(k for k, p in one.part_precisions.items() if p not in QUANTISED) if name == "mixed" else []
         rows.append(
             ExportAtPrecision(
                 precision=name,
@@ -272,7 +272,7 @@ def _of_trial(run: RunDirectory, problem: Problem, trial: int, weights: str | No
 def _of_problem(subject: Subject, problem: Problem) -> Subject:
     """Add what the run knows: data, device, and the precision if the choice is a quantised one."""
     precision = problem.judge.verdicts([subject.architecture])[0].precisions[problem.device]
-    chosen = "fp32" if precision in ("fp32", "fp16") else precision
+    chosen = precision if precision in (*QUANTISED, "mixed") else Precision.FP32
     return replace(subject, dataset=problem.dataset, precision=chosen, target=problem.targets[0])
 
 

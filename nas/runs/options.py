@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from nas.errors import UsageError
-from nas.quantisation.method import ACTIVATION_BITS
 from nas.runs.request import Request
 from nas.searching.judge import Target
 from nas.spaces.space import SearchSpace
 from nas.training.accuracy_table import holds_accuracies
 from nas.training.evaluator import Evaluator
+from nas.units import QUANTISED
 
 Check = Callable[[Request, type[Evaluator], type[SearchSpace]], str]
 """Says why an option has no effect; the empty string where it has one."""
@@ -141,7 +141,7 @@ def check_for_devices(request: Request, targets: Sequence[Target]) -> None:
     """
     if request.batch and all(target.profile.quantity == "latency" for target in targets):
         raise UsageError("search: --batch has no effect: every device states the latency of one picture. Do this: leave it out.")
-    if request.quantisation and not any(target.precision in ACTIVATION_BITS for target in targets):
+    if request.quantisation and not any(target.precision in QUANTISED for target in targets):
         raise UsageError("search: --quantisation has no effect: nothing runs quantised. Do this: --precision w8a8, or leave it out.")
 
 

@@ -17,7 +17,7 @@ from nas.graphs.operators import Shape
 from nas.results import Estimate, Interval, Measurement, OperatorShare
 from nas.searching.judge import precision_of
 from nas.spaces.network import Network, load_network
-from nas.units import PRECISIONS, parse_resolution
+from nas.units import Precision, parse_resolution
 
 if TYPE_CHECKING:
     from torch import nn
@@ -101,7 +101,7 @@ def _own_precision(graph: Graph) -> str | None:
 def _operators_at(graph: Graph, chosen: str) -> dict[str, int]:
     """Count operators by the precision at which they run: their own, else the run's."""
     found = Counter(op.precision or chosen for op in graph.operators)
-    return {precision: found[precision] for precision in PRECISIONS if found[precision]}
+    return {precision: found[precision] for precision in Precision if found[precision]}
 
 
 def _normalisation_ms(predictor: Predictor, graph: Graph, profile: Profile, precision: str) -> float | None:

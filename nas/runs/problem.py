@@ -25,7 +25,7 @@ from nas.spaces.elastic import ElasticSpace
 from nas.spaces.naming import family_of, get_space, is_elastic
 from nas.spaces.space import SearchSpace, spaces
 from nas.training.evaluator import Assignment, Evaluator, evaluators
-from nas.units import PRECISIONS, parse_resolution, write_resolution
+from nas.units import Precision, parse_resolution, write_resolution
 
 if TYPE_CHECKING:
     from nas.training.dataset import Dataset
@@ -57,7 +57,7 @@ class Problem:
     @property
     def precision(self) -> str:
         """The least precise of the devices' precisions: what members are scored at where they do not say it themselves."""
-        return max((target.precision for target in self.targets), key=PRECISIONS.index)
+        return Precision.least(target.precision for target in self.targets)
 
     @property
     def recipe(self) -> tuple[str, ...]:

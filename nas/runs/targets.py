@@ -15,7 +15,7 @@ from nas.searching.judge import Target
 from nas.searching.objective import COSTS, Budget, Goal, Objective
 from nas.spaces.precision import PrecisionSpace
 from nas.spaces.space import SearchSpace
-from nas.units import PRECISIONS, Limit, parse_limit
+from nas.units import Limit, Precision, parse_limit
 
 if TYPE_CHECKING:
     from nas.spaces.elastic import ElasticSpace
@@ -28,7 +28,7 @@ def choose_by_part(space: ElasticSpace, targets: Sequence[Target]) -> tuple[Sear
         UsageError: The devices have no precision in common, or a latency model that prices one precision at a time.
     """
     devices = list(dict.fromkeys(target.profile.name for target in targets))
-    common = [p for p in PRECISIONS if all((d, p) in {(t.profile.name, t.precision) for t in targets} for d in devices)]
+    common = [p for p in Precision if all((d, p) in {(t.profile.name, t.precision) for t in targets} for d in devices)]
     if not common:
         raise UsageError(f"--precision any: {' and '.join(devices)} have no precision in common. Do this: leave --precision out.")
     chosen = [next(t for t in targets if t.profile.name == device and t.precision == common[0]) for device in devices]
@@ -49,7 +49,7 @@ def load_targets(devices: Sequence[str], precision: str | None = None, tables: S
 
     Args:
         devices: Names or paths of profiles, or columns of latency tables.
-        precision: One of `nas.units.PRECISIONS`, ``any``, or None for each device's default.
+        precision: One of `nas.units.Precision`, ``any``, or None for each device's default.
         tables: Files of published latencies, one column a device.
         space: Of the tables' rows.
 
@@ -67,7 +67,7 @@ def load_targets(devices: Sequence[str], precision: str | None = None, tables: S
         if profile.name in {target.profile.name for target in targets}:
             raise UsageError(f"device {profile.name}: given twice.")
         if precision == "any":
-            names = [name for name in PRECISIONS if name in profile.precisions and profile.at(name).predictor]
+            names: list[str] = [name for name in Precision if name in profile.precisions and profile.at(name).predictor]
         else:
             names = [precision or profile.default_precision]
         targets += [Target(profile, name, load_predictor(profile, name, folder)) for name in names or [profile.default_precision]]
@@ -90,8 +90,8 @@ def _tabled(device: str, table: LatencyTable, precision: str | None) -> Target:
         title=device,
         kind="asic",
         runtime="table",
-        default_precision="fp32",
-        precisions={"fp32": PrecisionProfile()},
+        default_precision=Precision.FP32,
+        precisions={Precision.FP32: PrecisionProfile()},
         origin=origin,
     )
     return Target(profile, "fp32", None, {identity: sum(group) / len(group) for identity, group in groups.items()})

@@ -25,7 +25,7 @@ class Target:
 
     Attributes:
         profile: The device.
-        precision: One of `nas.units.PRECISIONS`.
+        precision: One of `nas.units.Precision`.
         predictor: Fitted for that precision; None where `timings_ms` says everything.
         timings_ms: By the identity of an architecture (`SearchSpace.identity`): a published table's own latencies, taken as they are.
     """

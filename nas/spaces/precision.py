@@ -20,7 +20,7 @@ from nas.graphs.graph import Graph
 from nas.spaces.architecture import Architecture, Gene
 from nas.spaces.elastic import ElasticSpace, Part
 from nas.spaces.space import Choice, Resolution
-from nas.units import PRECISIONS
+from nas.units import Precision
 
 if TYPE_CHECKING:
     from torch import nn
@@ -38,16 +38,16 @@ class PrecisionSpace(ElasticSpace):
 
     Args:
         plain: Whose members; its weights serve this space too.
-        precisions: At least two, of `nas.units.PRECISIONS`.
+        precisions: At least two, of `nas.units.Precision`.
 
     Raises:
         UsageError: An unknown precision, or fewer than two.
     """
 
     def __init__(self, plain: ElasticSpace, precisions: Sequence[str]) -> None:
-        if unknown := [p for p in precisions if p not in PRECISIONS]:
-            raise UsageError(f"space {plain.name}: unknown precision, got {unknown[0]!r}.{did_you_mean(unknown[0], PRECISIONS)}")
-        self._plain, self.precisions = plain, tuple(p for p in PRECISIONS if p in precisions)
+        if unknown := [p for p in precisions if p not in list(Precision)]:
+            raise UsageError(f"space {plain.name}: unknown precision, got {unknown[0]!r}.{did_you_mean(unknown[0], Precision)}")
+        self._plain, self.precisions = plain, tuple(str(p) for p in Precision if p in precisions)
         if len(self.precisions) < 2:
             raise UsageError(f"space {plain.name}: a choice of precision needs two of them, got {len(self.precisions)}.")
         self.name, self.version = f"{plain.name}{SEPARATOR}{'+'.join(self.precisions)}", plain.version

@@ -60,7 +60,7 @@ class Assignment:
     Attributes:
         space: Of the candidates.
         seed: The run's.
-        precision: At which the devices run what a candidate leaves open; one of `nas.units.PRECISIONS`.
+        precision: At which the devices run what a candidate leaves open; one of `nas.units.Precision`.
         dataset: Where there is one; ``validation`` scores, ``test`` is for the report alone.
         supernet: Trained shared weights (`nas.training.supernet.weights.Supernet`), where the evaluator needs them.
         recipe: Methods of quantisation by name, see `nas.quantisation.method`.

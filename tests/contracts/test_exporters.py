@@ -7,10 +7,10 @@ import pytest
 from nas.errors import UsageError
 from nas.exporting.exporter import ExportOrder, exporters
 from nas.testing import exporters as suite
-from nas.units import PRECISIONS
+from nas.units import Precision
 
 TOLERANCE = {"fp32": 1e-4, "fp16": 0.05, "w8a16": 0.1, "w8a8": 0.2}
-CASES = [(name, str(precision)) for name in exporters.names() for precision in PRECISIONS]
+CASES = [(name, str(precision)) for name in exporters.names() for precision in Precision]
 
 
 @pytest.mark.parametrize(("name", "precision"), CASES)
@@ -32,7 +32,7 @@ def test_contract(name: str, precision: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", exporters.names())
 def test_writes_something(name: str) -> None:
     """No exporter refuses every precision."""
-    for precision in PRECISIONS:
+    for precision in Precision:
         try:
             exporters.get(name).make(ExportOrder(str(precision), suite.pictures))
         except UsageError:

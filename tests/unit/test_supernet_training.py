@@ -233,7 +233,7 @@ def test_quantised_members_are_scored_as_they_will_run(
     from nas.training.evaluators.quantised import QuantisedEvaluator
 
     supernet = unbroken[0].supernet
-    monkeypatch.setattr(nas.quantisation.simulate, "ACTIVATION_BITS", {"w8a8": 2, "w8a16": 16})
+    monkeypatch.setattr(nas.quantisation.simulate, "activation_bits", {"w8a8": 2, "w8a16": 16, "fp16": 0, "fp32": 0}.__getitem__)
     choosing = PrecisionSpace(space, ("fp16", "w8a16", "w8a8"))
     evaluator = QuantisedEvaluator(supernet, data, space=choosing, split="train")
     member = space.extreme(True)

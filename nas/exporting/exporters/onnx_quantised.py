@@ -25,7 +25,6 @@ from nas.exporting.exporter import Artifact, ExportOrder, exporters
 from nas.exporting.exporters.onnx import OnnxExporter, publish, scores_of, written
 from nas.graphs.graph import Graph
 from nas.quantisation.method import (
-    ACTIVATION_BITS,
     DEFAULT_RECIPE,
     Activations,
     Bounds,
@@ -36,6 +35,7 @@ from nas.quantisation.method import (
     wide_operators,
 )
 from nas.spaces.operator_family import fuse
+from nas.units import QUANTISED, Precision
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -89,8 +89,10 @@ class QuantisedOnnxExporter(OnnxExporter):
         precisions: Mapping[str, str] | None = None,
     ) -> None:
         named = dict(precisions or {})
-        if not {precision, *named.values()} & ACTIVATION_BITS.keys():
-            raise UsageError(f"export: no quantised precision, got {precision!r}. Expected one of {', '.join(ACTIVATION_BITS)}.")
+        if not {precision, *named.values()} & QUANTISED:
+            raise UsageError(
+                f"export: no quantised precision, got {precision!r}. Expected one of {', '.join(p for p in Precision if p.quantised)}."
+            )
         if not pictures:
             raise UsageError("export: quantisation needs calibration pictures, got none.")
         self.precision, self.pictures, self.recipe, self.precisions = precision, pictures, tuple(recipe), named
@@ -183,8 +185,8 @@ def _quantised(
         scopes |= dict.fromkeys(node.output, scope)
         precision = precision_at(scope, precisions, default)
         wanted[node.name] = "w8a16" if precision == "w8a8" and node.op_type in wide else precision
-    for precision, bits in ACTIVATION_BITS.items():
-        names = {name for name, at in wanted.items() if at == precision}
+    for kind in (Precision.W8A8, Precision.W8A16):
+        names, bits = {name for name, at in wanted.items() if at == kind}, kind.activation_bits
         if names:
             model = _with_pairs(model, names, bits, {name: range_of(recipe, activations, bits) for name, activations in seen.items()})
     return model

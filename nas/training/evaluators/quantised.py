@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor, nn
 
-from nas.quantisation.method import ACTIVATION_BITS, CALIBRATION_PICTURES, DEFAULT_RECIPE
+from nas.quantisation.method import CALIBRATION_PICTURES, DEFAULT_RECIPE
 from nas.quantisation.simulate import simulate
 from nas.spaces.architecture import Architecture
 from nas.spaces.elastic import ElasticSpace, children
@@ -22,6 +22,7 @@ from nas.training.evaluator import Assignment, Evaluator, Metrics, Need, evaluat
 from nas.training.supernet.batches import Batches
 from nas.training.supernet.statistics import calibration_indices, pictures, predictions, recalibrate
 from nas.training.supernet.weights import Supernet
+from nas.units import QUANTISED
 
 _BATCH = 64
 _SCORED = 128  # rounding is bound by memory: smaller batches stay in the cache
@@ -87,8 +88,8 @@ class QuantisedEvaluator(Evaluator):
         network = member
         if len(said) == 1:
             uniform = next(iter(said))
-            network = simulate(fuse(member), shown, uniform, self.recipe) if uniform in ACTIVATION_BITS else member
-        elif said & ACTIVATION_BITS.keys():
+            network = simulate(fuse(member), shown, uniform, self.recipe) if uniform in QUANTISED else member
+        elif said & QUANTISED:
             network = simulate(fuse(member), shown, self.precision, self.recipe, parts)
         return np.equal(predictions(network, scored, _SCORED), self.dataset.labels(self.split))
 

@@ -16,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor, nn
 
-from nas.quantisation.method import ACTIVATION_BITS
 from nas.spaces.architecture import Architecture
 from nas.spaces.space import Resolution
 from nas.training.dataset import Dataset, Split
@@ -24,6 +23,7 @@ from nas.training.evaluator import Assignment, Evaluator, Metrics, Need, evaluat
 from nas.training.supernet.batches import Batches
 from nas.training.supernet.statistics import calibration_indices, pictures, predictions, recalibrate
 from nas.training.supernet.weights import Supernet
+from nas.units import QUANTISED
 
 
 @evaluators.register("supernet")
@@ -43,7 +43,7 @@ class SupernetEvaluator(Evaluator):
         """Return the evaluator of a space; candidates that will run quantised are scored quantised."""
         needed(assignment, "supernet", "data", "supernet")
         assert assignment.dataset is not None
-        if assignment.precision in ACTIVATION_BITS or assignment.space is not assignment.supernet.space:
+        if assignment.precision in QUANTISED or assignment.space is not assignment.supernet.space:
             return evaluators.get("quantised").make(assignment)
         return cls(assignment.supernet, assignment.dataset)
 
