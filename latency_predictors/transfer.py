@@ -593,9 +593,9 @@ class Transfer(Predictor):
             ),
         )
 
-    @staticmethod
-    def few_shot() -> FewShotTransfer:
-        """Return the predictor as the bench uses it."""
+    @classmethod
+    def few_shot(cls) -> FewShotTransfer:
+        """See `Predictor.few_shot`."""
         return FewShotTransfer()
 
     def _ready(self, profile: Profile, precision: str) -> tuple[Basis, Fit]:
@@ -704,7 +704,7 @@ def _shares(graph: Graph, latency_ms: float) -> tuple[OperatorLatency, ...]:
 
 
 class FewShotTransfer:
-    """The predictor on rows of candidates whose operators were counted once (see `nas.bench.latency_transfer.FewShot`)."""
+    """The predictor on rows of candidates whose operators were counted once (see `nas.devices.predictor.FewShot`)."""
 
     def prepare(self, candidates: Sequence[Segments], pool: Sequence[int], sources: Mapping[str, tuple[Sequence[int], Floats]]) -> Prepared:
         """Count operators and make the basis of the pool."""

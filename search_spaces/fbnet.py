@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy.typing as npt
+
 from nas.errors import UsageError
 from nas.graphs.graph import Graph, GraphBuilder
 from nas.spaces.architecture import Architecture, Gene
@@ -68,6 +70,11 @@ class FBNet(SearchSpace):
             spelt += [*first, *(gene for gene in rest if gene != "skip"), *(gene for gene in rest if gene == "skip")]
             at += depth
         return tuple(spelt)
+
+    @classmethod
+    def spells(cls, rows: npt.NDArray[Any]) -> bool:
+        """See `SearchSpace.spells`."""
+        return rows.dtype.kind in "iu" and rows.shape[1:] == (len(PLACES),)
 
     def parse(self, row: Any) -> Architecture:
         """Return the architecture of a table's row of 22 block row.

@@ -58,6 +58,11 @@ class NasBench201(SearchSpace):
         cls.check_options(preset, options)
         return cls(**options)
 
+    @classmethod
+    def spells(cls, rows: npt.NDArray[Any]) -> bool:
+        """See `SearchSpace.spells`."""
+        return rows.dtype.kind == "U" and str(rows[0]).startswith("|")
+
     def parse(self, row: Any) -> Architecture:
         """Return the architecture of a benchmark string: ``|op~0|+|op~0|op~1|+|op~0|op~1|op~2|``.
 

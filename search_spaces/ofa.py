@@ -6,6 +6,8 @@ import json
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy.typing as npt
+
 from nas.errors import UsageError
 from nas.graphs.graph import Graph, GraphBuilder
 from nas.spaces.architecture import Architecture, Gene
@@ -72,6 +74,11 @@ class OnceForAll(SearchSpace):
                 at = 6 + 2 * (_MOST * stage + block)
                 spelt[at : at + 2] = _KERNELS[0], _EXPANSIONS[0]
         return tuple(spelt)
+
+    @classmethod
+    def spells(cls, rows: npt.NDArray[Any]) -> bool:
+        """See `SearchSpace.spells`."""
+        return rows.dtype.kind == "U" and '"ks"' in str(rows[0])
 
     def parse(self, row: Any) -> Architecture:
         """Return the architecture of a table's JSON ``{"ks": 20, "e": 20, "d": 5, "r": 1}``.

@@ -87,6 +87,7 @@ class Zoo(SearchSpace):
 
     presets: ClassVar[tuple[str, ...]] = ("", "in1k")
     evaluator = "published"
+    stands_beside = True
 
     def __init__(self, preset: str = "", resolution: Resolution | None = None) -> None:
         self.name = f"zoo-{preset}" if preset else "zoo"

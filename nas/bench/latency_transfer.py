@@ -7,9 +7,9 @@ latencies; NASFLAT's is the whole table for both. All timings taken on the targe
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, cast
+from typing import Any
 
 import numpy as np
 
@@ -19,27 +19,6 @@ from nas.devices.scores import rank_correlation
 from nas.errors import UsageError
 
 log = logging.getLogger(__name__)
-
-
-class FewShot(Protocol):
-    """What the protocol asks of a predictor, on features of all candidates computed once (see ``latency_predictors/transfer.py``)."""
-
-    def prepare(self, candidates: Sequence[Any], pool: Sequence[int], sources: Mapping[str, tuple[Sequence[int], Floats]]) -> Any:
-        """Return whatever the next two need."""
-
-    def choose(self, prepared: Any, rows: Sequence[int], count: int, rng: np.random.Generator) -> list[int]:
-        """Return the rows to be timed."""
-
-    def predict(
-        self, prepared: Any, timed: Sequence[int], latency_ms: Floats, query: Sequence[int], confidence: float
-    ) -> tuple[Floats, Floats, Mapping[str, float]]:
-        """Return latency, half-width of the interval, and notes on the fit."""
-
-    def columns(self, prepared: Any) -> tuple[Floats, Floats]:
-        """Return MACs, shape (n,), and operator counts by family, shape (n, families), for the baselines."""
-
-    def ceiling(self, prepared: Any, rows: Sequence[int], latency_ms: Floats, query: Sequence[int]) -> Floats:
-        """Return predictions from thousands of timings."""
 
 
 @dataclass(frozen=True)
@@ -123,8 +102,17 @@ def bench_latency_transfer(
     test_devices: Sequence[str],
     protocol: TransferProtocol,
     tell: Callable[[str], None] = lambda _: None,
+    predictor: str = "transfer",
 ) -> dict[str, Any]:
     """Run the protocol and return its result (see DESIGN.md), with the settings, the spread and the table's defects beside the figures.
+
+    Args:
+        table: Latencies of many networks on many devices.
+        train_devices: Whose latencies are known.
+        test_devices: That are predicted.
+        protocol: Settings.
+        tell: Told what is worked on.
+        predictor: Name of the predictor under test; see `nas.devices.predictor.Predictor.few_shot`.
 
     Raises:
         UsageError: Unknown devices, a device on both sides, or impossible sizes.
@@ -137,7 +125,7 @@ def bench_latency_transfer(
         raise UsageError(f"latency transfer: trim must be at least 0 and less than 0.5, got {protocol.trim}.")
     for device in (*train_devices, *test_devices):
         table.column(device)
-    predictor = cast(FewShot, predictors.get("transfer").few_shot())  # type: ignore[attr-defined]
+    few_shot = predictors.get(predictor).few_shot()
     whole = TransferProtocol(train_samples=protocol.train_samples, query=protocol.query)
     pool, query = split(next(iter(table.ms.values())), whole)
     rows = sorted({*pool, *query})
@@ -146,8 +134,8 @@ def bench_latency_transfer(
     candidates = [table.space.segments(table.architectures[row]) for row in rows]
     pool_places = [place[row] for row in sorted(pool)]
     sources = {name: (pool_places, table.ms[name][sorted(pool)]) for name in train_devices}
-    prepared = predictor.prepare(candidates, pool_places, sources)
-    macs, counts = predictor.columns(prepared)
+    prepared = few_shot.prepare(candidates, pool_places, sources)
+    macs, counts = few_shot.columns(prepared)
     devices: dict[str, dict[str, Any]] = {}
     baselines: dict[str, list[float]] = {"macs": [], "op_count_ridge": [], "nnls": []}
     for device in test_devices:
@@ -161,13 +149,13 @@ def bench_latency_transfer(
         truth = local[asked]
         for repeat in range(protocol.repeats):
             rng = np.random.default_rng([protocol.seed, repeat])
-            timed = predictor.choose(prepared, timeable, protocol.samples, rng)
-            mean, half, notes = predictor.predict(prepared, timed, local[timed], asked, protocol.confidence)
+            timed = few_shot.choose(prepared, timeable, protocol.samples, rng)
+            mean, half, notes = few_shot.predict(prepared, timed, local[timed], asked, protocol.confidence)
             inside = np.abs(truth - mean) <= half
             score.add(**figures(mean, truth), coverage_pct=100 * inside.mean(), halfwidth_pct=100 * np.median(half / mean), **notes)
             for name, guess in baseline_predictions(macs, counts, timed, local[timed], asked).items():
                 plain[name].add(spearman=rank_correlation(guess, truth) or 0.0)
-        top = figures(predictor.ceiling(prepared, timeable, local[timeable], asked), truth)
+        top = figures(few_shot.ceiling(prepared, timeable, local[timeable], asked), truth)
         devices[device] = score.means() | {
             "spearman_sd": float(np.std(score.rows["spearman"])),
             "ceiling": {"spearman": top["spearman"], "within_10_pct": top["within_10_pct"]},
@@ -181,6 +169,7 @@ def bench_latency_transfer(
         "mean_ceiling_spearman": float(np.mean([d["ceiling"]["spearman"] for d in devices.values()])),
         "baselines": {name: {"mean_spearman": float(np.mean(values))} for name, values in baselines.items()},
         "protocol": {
+            "predictor": predictor,
             "table": table.path.name,
             "space": table.space.name,
             "train_devices": list(train_devices),

@@ -21,6 +21,7 @@ def command(
     repeats: Annotated[int, typer.Option(min=1, help="Repetitions.")] = 20,
     confidence: Annotated[float, typer.Option(help="Nominal coverage of the intervals.")] = 0.9,
     space: Annotated[str, typer.Option(help="Space of the rows; default: guessed from their spelling.")] = "",
+    predictor: Annotated[str, typer.Option(help="Latency predictor under test.")] = "transfer",
     seed: Seed = 0,
     form: Format = "table",
 ) -> None:
@@ -34,7 +35,7 @@ def command(
     found = read_latency_table(table, space)
     split = [[name.strip() for name in text.split(",") if name.strip()] for text in (train_devices, test_devices)]
     console = Console(stderr=True)
-    result = bench_latency_transfer(found, split[0], split[1], protocol, console.print)
+    result = bench_latency_transfer(found, split[0], split[1], protocol, console.print, predictor)
     write(result, form, _render)
 
 

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from nas.devices.predictor import Floats
 from nas.errors import MALFORMED, DataError, UnknownNameError, one_line
 from nas.spaces.architecture import Architecture
 from nas.spaces.naming import get_space
-from nas.spaces.space import SearchSpace
+from nas.spaces.space import SearchSpace, spaces
 
 _LARGEST = 2**30
 """Bytes of all arrays of a table."""
@@ -110,12 +111,9 @@ def read_latency_table(path: Path, space: str = "") -> LatencyTable:
     return LatencyTable(path, known, tuple(known.parse(row) for row in rows.tolist()), columns)
 
 
-def _guess(rows: Any, path: Path) -> str:
-    if rows.dtype.kind in "iu" and rows.ndim == 2 and rows.shape[1] == 22:
-        return "fbnet"
-    if rows.dtype.kind == "U" and len(rows):
-        if str(rows[0]).startswith("|"):
-            return "nasbench201"
-        if '"ks"' in str(rows[0]):
-            return "ofa"
-    raise DataError(f"latency table: {path}: rows of no known spelling, got {one_line(repr(rows[:1]))}. Do this: --space NAME.")
+def _guess(rows: npt.NDArray[Any], path: Path) -> str:
+    found = [family for family, kind in spaces.items() if len(rows) and kind.spells(rows)]
+    if len(found) != 1:
+        several = f" of {' or '.join(found)}" if found else " of no known spelling"
+        raise DataError(f"latency table: {path}: rows{several}, got {one_line(repr(rows[:1]))}. Do this: --space NAME.")
+    return found[0]

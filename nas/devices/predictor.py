@@ -1,4 +1,22 @@
-"""The contract of a latency predictor: an estimate is a model's word, has an interval, and names what it cannot price."""
+"""The contract of a latency predictor: an estimate is a model's word, has an interval, and names what it cannot price.
+
+Life of a predictor::
+
+    predictors.get(name)                    the class: `prices_mixed`, `as_written`, `normalises_images`
+            │
+    Predictor().fit(samples, profiles)      by who makes an artifact: a new object; `extended` adds a new device's timings to a fit,
+            │                               `held_out` says how wrong it is, `choose_informative` what to time next
+    save(path)                              beside the profile that names it
+            ┆
+    Predictor.load(path)                    once a process, by `load_predictor`, when a device is asked for
+            │
+    form_timed(network)                     for a published network: the form in which it is priced, where not the usual one
+            │
+    estimate(graph, profile, precision)     one network, with a breakdown
+    estimate_batch(candidates, …)           a search's proposals; the numbers are those of `estimate`
+
+A loaded predictor does not change; estimates follow from the graph, the profile and the precision alone.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +28,7 @@ from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import NormalDist
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -167,6 +185,36 @@ def _normalising(network: str) -> Graph:
     return with_normalisation(workloads.load(network))
 
 
+class FewShot(Protocol):
+    """A predictor that is fitted to a few timings of one device again and again, on features of all candidates computed once.
+
+    Life of one in `nas.bench.latency_transfer`::
+
+        prepare(candidates, …)          once: whatever the other methods need
+                │
+        choose(prepared, rows, count)   which rows to time, once a repetition
+                │
+        predict(prepared, timed, …)     the others, from these timings alone
+    """
+
+    def prepare(self, candidates: Sequence[Any], pool: Sequence[int], sources: Mapping[str, tuple[Sequence[int], Floats]]) -> Any:
+        """Return whatever the next two need."""
+
+    def choose(self, prepared: Any, rows: Sequence[int], count: int, rng: np.random.Generator) -> list[int]:
+        """Return the rows to be timed."""
+
+    def predict(
+        self, prepared: Any, timed: Sequence[int], latency_ms: Floats, query: Sequence[int], confidence: float
+    ) -> tuple[Floats, Floats, Mapping[str, float]]:
+        """Return latency, half-width of the interval, and notes on the fit."""
+
+    def columns(self, prepared: Any) -> tuple[Floats, Floats]:
+        """Return MACs, shape (n,), and operator counts by family, shape (n, families), for the baselines."""
+
+    def ceiling(self, prepared: Any, rows: Sequence[int], latency_ms: Floats, query: Sequence[int]) -> Floats:
+        """Return predictions from thousands of timings."""
+
+
 class Predictor(ABC):
     """Estimates the latency of a graph on the device of a profile; sees nothing but these two.
 
@@ -252,9 +300,18 @@ class Predictor(ABC):
             f"predictor {type(self).__name__}: cannot choose {count} of {len(candidates)} networks for {profile.name} {precision}."
         )
 
+    @classmethod
+    def few_shot(cls) -> FewShot:
+        """Return the predictor as protocols of few timings use it.
+
+        Raises:
+            UsageError: It needs more than a few timings.
+        """
+        raise UsageError(f"predictor {cls.__name__}: cannot be fitted to a few timings of one device. Do this: another --predictor.")
+
     @abstractmethod
     def save(self, path: Path) -> None:
-        """Write the fitted state as JSON, npz without objects, or safetensors; never pickle."""
+        """Write the fitted state, never as pickle; `nas.devices.artifact.write_artifact` writes a header and arrays."""
 
     @classmethod
     @abstractmethod

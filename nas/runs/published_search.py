@@ -121,17 +121,16 @@ def _uncollected() -> Iterator[None]:
             gc.enable()
 
 
-PUBLISHED = "zoo"
-"""The space of published networks, whose front stands beside that of every search."""
-
-
 def published_front(problem: Problem) -> Fronts:
-    """Return the front of the published networks within the budgets of a search, to stand beside its own."""
-    if PUBLISHED not in spaces.names() or any(target.predictor is None for target in problem.targets):
+    """Return the front of the networks that stand beside every search (see `SearchSpace.stands_beside`), within its budgets."""
+    if any(target.predictor is None for target in problem.targets):
         return Fronts(front=())
-    request, space = problem.request, get_space(PUBLISHED)
-    kind = evaluators.get(space.evaluator)
-    judge = Judge(space, problem.goal, problem.targets, request.confidence, None, request.batch)
-    beside = Problem(request, problem.targets, problem.goal, space, judge, kind)
-    feasible = [c for c in survey(judge, kind.make(beside.assignment())) if c.verdict.feasible]
-    return Fronts(front=tuple(feasible[i].point(beside) for i in pareto_front([c.losses(problem.goal) for c in feasible])))
+    request, losses, points = problem.request, list[tuple[float, ...]](), list[Point]()
+    for space in [get_space(family) for family, family_kind in spaces.items() if family_kind.stands_beside]:
+        kind = evaluators.get(space.evaluator)
+        judge = Judge(space, problem.goal, problem.targets, request.confidence, None, request.batch)
+        beside = Problem(request, problem.targets, problem.goal, space, judge, kind)
+        feasible = [c for c in survey(judge, kind.make(beside.assignment())) if c.verdict.feasible]
+        losses += [c.losses(problem.goal) for c in feasible]
+        points += [c.point(beside) for c in feasible]
+    return Fronts(front=tuple(points[i] for i in pareto_front(losses)) if points else ())

@@ -17,6 +17,8 @@ Life of a space in a search::
     identity(architecture)          names the network, so that none is evaluated twice
             │
     build(architecture)             where a member is trained or exported on its own; `lower` gives its graph as one
+
+A table of known latencies or accuracies asks every family whether it `spells` the rows, then the space to `parse` each.
 """
 
 from __future__ import annotations
@@ -72,10 +74,12 @@ class SearchSpace(ABC):
         presets: Presets of this family (``("s", "m", "l")``); empty where the family's name is the space's.
         options: Names of the options that `make` takes; a search passes those that it knows and refuses what a user asked for in vain.
         evaluator: Name of the evaluator that scores members by default.
+        stands_beside: Whether its front is shown beside that of every other search: a space whose members are published with their accuracy.
     """
 
     version: int = 1
     evaluator: str = "supernet"
+    stands_beside: ClassVar[bool] = False
     presets: ClassVar[tuple[str, ...]] = ()
     options: ClassVar[frozenset[str]] = frozenset()
     name: str
@@ -195,6 +199,14 @@ class SearchSpace(ABC):
         for _, graph in self.segments(architecture):
             counts.update(count_patterns(graph))
         return counts
+
+    @classmethod
+    def spells(cls, rows: npt.NDArray[Any]) -> bool:  # noqa: ARG003
+        """Return whether the rows of a table that names no space are in the spelling of this space's tables; asked before `parse`.
+
+        Shape: rows is (n,) of text, or (n, …) of numbers, with n ≥ 1.
+        """
+        return False
 
     def parse(self, row: Any) -> Architecture:
         """Return the architecture of a row of a published table, in the spelling of this space's tables (JSON by default).

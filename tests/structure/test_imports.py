@@ -145,6 +145,25 @@ def test_no_list_of_paths_names_what_is_not_there() -> None:
     assert [p for p in HEAVY_FILES if not any((ROOT / "nas").glob(p))] == []
 
 
+PLUG_IN_ROOMS = {"searchers", "evaluators", "exporters", "methods", "data", "recipes"}
+LOOK_UPS = {"spaces", "mixers", "channel_mixers", "reparam", "predictors", "searchers", "evaluators", "exporters", "quantisers", "datasets"}
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if p.parent.name not in PLUG_IN_ROOMS], ids=lambda p: str(p.relative_to(ROOT)))
+def test_generic_code_asks_for_no_plug_in_by_name(path: Path) -> None:
+    """What sets a plug-in apart is a property of its contract; a name written here would be a special case."""
+    asked = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant) and isinstance(node.args[0].value, str):
+            function = node.func
+            registry = isinstance(function, ast.Attribute) and function.attr == "get" and isinstance(function.value, ast.Name)
+            if (registry and function.value.id in LOOK_UPS) or (
+                isinstance(function, ast.Name) and function.id in ("get_space", "get_elastic_space")
+            ):  # type: ignore[union-attr]
+                asked.append(node.args[0].value)
+    assert asked == []
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "nas").rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT)))
 def test_rich_stays_at_the_edge(path: Path) -> None:
     if path.relative_to(ROOT / "nas").parts[0] not in {"report", "cli"}:

@@ -162,6 +162,8 @@ def test_bench_runs_the_protocol(tmp_path: Path) -> None:
         bench_latency_transfer(table, [], ["neww"], protocol)
     with pytest.raises(UsageError, match="too few"):
         bench_latency_transfer(table, [], ["new"], TransferProtocol(train_samples=140, query=60))
+    with pytest.raises(UsageError, match="predictor Additive: cannot be fitted to a few timings"):
+        bench_latency_transfer(table, [], ["new"], protocol, predictor="additive")
 
 
 def test_broken_tables_are_refused(tmp_path: Path) -> None:
