@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -164,9 +163,9 @@ def run_protocol(
     return found
 
 
-def run_baselines(splits: Sequence[Split], device: str, precision: str) -> dict[str, dict[str, Any]]:
+def run_baselines(splits: Sequence[Split], device: str, precision: str) -> dict[str, dict[str, float]]:
     """Return each baseline's errors on the same splits; one that cannot answer a split leaves it out and says how many it answered."""
-    answers: dict[str, dict[str, Any]] = {}
+    answers: dict[str, dict[str, float]] = {}
     for name, baseline in BASELINES.items():
         errors: list[float] = []
         for split in splits:

@@ -354,7 +354,7 @@ class Job:
     evals: int
 
     @property
-    def key(self) -> dict[str, Any]:
+    def key(self) -> dict[str, str | int | float]:
         """What a finished run is known by."""
         task, table = self.task, self.task.table
         return {
@@ -425,7 +425,7 @@ def compare(
     workers: int = 2,
     runs: Runs | None = None,
     said: Callable[[str], None],
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, dict[str, object]]:
     """Run every searcher on every task and seed; return means, their standard errors, and means by task.
 
     Args:
@@ -439,7 +439,7 @@ def compare(
         said: Is told of each searcher that is done.
     """
     runs = runs or Runs(None)
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, dict[str, object]] = {}
     for name in names:
         jobs = [Job(name, task, seed, evals) for seed in seeds for task in tasks]  # a part that is done has every task
         lacking = [job for job in jobs if runs.figures(job) is None]
@@ -459,9 +459,9 @@ def compare(
     return found
 
 
-def summarise(rows: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+def summarise(rows: Sequence[Mapping[str, float]]) -> dict[str, object]:
     """Return the means of figures, their standard errors, and how many runs they are of."""
-    summary: dict[str, Any] = {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
+    summary: dict[str, object] = {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
     summary["standard_error"] = {key: float(np.std([row[key] for row in rows], ddof=len(rows) > 1) / np.sqrt(len(rows))) for key in rows[0]}
     summary["runs"] = len(rows)
     return summary

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     import networkx
 
 FORMAT_VERSION = 1
+
+Attributes = dict[str, Any]
+"""What an operator is told beside its tensors, by name; which there are differs by kind (see `nas.graphs.operators`)."""
 DTYPE_BYTES: Mapping[str, float] = {
     "fp64": 8,
     "fp32": 4,
@@ -296,7 +299,7 @@ class Graph:
                     view.add_edge(made[name].name, op.name, value=self.values[name])
         return view
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Return plain data; `from_json` reads it back."""
         return {
             "version": FORMAT_VERSION,

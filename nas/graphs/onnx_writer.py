@@ -20,7 +20,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from nas.errors import ArtifactError, GraphError
-from nas.graphs.graph import Graph, Operator
+from nas.graphs.graph import Attributes, Graph, Operator
 
 OPSET, IR_VERSION = 20, 9
 _ONNX_TYPES = {
@@ -203,7 +203,7 @@ class _Writer:
                 inputs.append(inputs[0])
         return self.emit(op.op, inputs)
 
-    def _window(self, op: Operator) -> dict[str, Any]:
+    def _window(self, op: Operator) -> Attributes:
         found = {"kernel_shape": op.attribute("kernel"), "strides": op.attribute("stride"), "pads": op.attribute("pads")}
         return found | {"dilations": op.attribute("dilation")}
 

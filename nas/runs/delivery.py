@@ -272,7 +272,7 @@ def metadata(run: RunDirectory, problem: Problem, dataset: Dataset, architecture
         "mean": json.dumps(mean),
         "std": json.dumps(std),
         "classes": json.dumps(dataset.classes, ensure_ascii=False),
-        "versions": json.dumps({"nas": manifest["nas"], "python": manifest["python"], **manifest["packages"]}),
-        "hashes": json.dumps(manifest["facts"]),
+        "versions": json.dumps({"nas": manifest.nas, "python": manifest.python, **manifest.packages}),
+        "hashes": json.dumps(manifest.facts),
         "seed": str(problem.request.seed),
     }

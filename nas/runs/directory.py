@@ -31,12 +31,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 import nas
 from nas.errors import ArtifactError, UsageError
 from nas.events import Event, Notice, PhaseAdvanced, PhaseFinished, PhaseStarted
-from nas.results import Record, Result
+from nas.results import Result
 from nas.searching.address import words_without_passwords
 from nas.searching.locks import FileLock
 from nas.searching.worker import Worker, this_worker
 
-R = TypeVar("R", bound=Record)
 M = TypeVar("M", bound=BaseModel)
 
 LOOK_S, WAIT_S = 0.2, 2.0
@@ -155,13 +154,20 @@ class RunDirectory:
             raise ArtifactError(
                 f"run {path}: of another version, got format {manifest.get('format')!r} (nas {made}). Expected {FORMAT} (nas {nas.__version__})."
             )
-        run.checked("manifest.json", Manifest)
+        run.load("manifest.json", Manifest)
         return run
 
     @property
-    def manifest(self) -> dict[str, Any]:
-        """What was asked, and with which versions."""
-        return self.read("manifest.json") or {}
+    def manifest(self) -> Manifest:
+        """What was asked, and with which versions.
+
+        Raises:
+            ArtifactError: It is damaged, or gone.
+        """
+        found = self.load("manifest.json", Manifest)
+        if found is None:
+            raise ArtifactError(f"run {self.path}: its manifest.json is gone. Do this: start a new run.")
+        return found
 
     @property
     def results(self) -> Result | None:
@@ -173,14 +179,14 @@ class RunDirectory:
         return found.model_copy(update={"run_dir": str(self.path), "model": model})
 
     @property
-    def status(self) -> dict[str, Any]:
+    def status(self) -> Status:
         """Phase and progress, as last written."""
-        return self.checked("status.json", Status) or Status().model_dump()
+        return self.load("status.json", Status) or Status()
 
     @property
     def storage(self) -> str:
         """Where the search keeps its trials."""
-        return str(self.manifest.get("request", {}).get("storage") or self.path / JOURNAL)
+        return str(self.manifest.request.get("storage") or self.path / JOURNAL)
 
     def read(self, name: str) -> dict[str, Any] | None:
         """Return a JSON file of the run; None where it is absent.
@@ -203,23 +209,14 @@ class RunDirectory:
             raise ArtifactError(f"run {self.path}: {name} is damaged, got {type(data).__name__}. Expected an object.")
         return data
 
-    def load(self, name: str, kind: type[R]) -> R | None:
-        """Return a file of the run as a record; None where it is absent.
+    def load(self, name: str, kind: type[M]) -> M | None:
+        """Return a JSON file of the run as what it is; None where it is absent.
 
         Raises:
             ArtifactError: It is damaged, or holds something else.
         """
         data = self.read(name)
         return None if data is None else self._validated(name, kind, data)
-
-    def checked(self, name: str, kind: type[BaseModel]) -> dict[str, Any] | None:
-        """Return a JSON file of the run that holds what `kind` says, further keys included; None where it is absent.
-
-        Raises:
-            ArtifactError: It is damaged, or holds something else.
-        """
-        data = self.read(name)
-        return None if data is None else self._validated(name, kind, data).model_dump()
 
     def _validated(self, name: str, kind: type[M], data: Mapping[str, Any]) -> M:
         try:
@@ -307,26 +304,17 @@ class StatusFile:
     def __init__(self, run: RunDirectory) -> None:
         self.run = run
         before = run.status
-        self.seconds: dict[str, float] = dict(before.get("seconds", {}))
-        self.notices: list[str] = list(before.get("notices", []))
-        self.search: dict[str, float] = dict(before.get("search", {}))
-        self._state: dict[str, Any] = {"phase": before.get("phase", "start")}
+        self.seconds, self.notices, self.search = dict(before.seconds), list(before.notices), dict(before.search)
+        self._state = Status(phase=before.phase)
         self._began_s = time.monotonic()
 
     def __call__(self, event: Event) -> None:
         """Take note of an event."""
         if isinstance(event, PhaseStarted):
             self._began_s = time.monotonic()
-            self._state = {
-                "phase": event.phase,
-                "total": event.total,
-                "done": event.done,
-                "first": event.done,
-                "detail": event.detail,
-                "numbers": {},
-            }
+            self._state = Status(phase=event.phase, total=event.total, done=event.done, first=event.done, detail=event.detail)
         elif isinstance(event, PhaseAdvanced):
-            self._state |= {"done": event.done, "numbers": {**self._state.get("numbers", {}), **event.numbers}}
+            self._state = self._state.model_copy(update={"done": event.done, "numbers": {**self._state.numbers, **event.numbers}})
             if event.phase == "search":
                 self.search = {"evaluations": event.done, **event.numbers}
         elif isinstance(event, PhaseFinished):
@@ -339,7 +327,7 @@ class StatusFile:
         """Note why the run stopped; resuming clears it."""
         from contextlib import suppress
 
-        self._state["error"] = message
+        self._state = self._state.model_copy(update={"error": message})
         with suppress(ArtifactError):  # the disk may be what failed; the first error is the one to tell
             self.save()
 
@@ -347,15 +335,14 @@ class StatusFile:
         """Write the file."""
         elapsed_s = time.monotonic() - self._began_s
         kept = {"seconds": self.seconds, "search": self.search, "notices": self.notices}
-        self.run.write("status.json", {**self._state, "elapsed_s": round(elapsed_s, 3), **kept})
+        self.run.write("status.json", self._state.model_copy(update={"elapsed_s": round(elapsed_s, 3), **kept}).model_dump())
 
 
-def eta_s(status: Mapping[str, Any]) -> float | None:
+def eta_s(status: Status) -> float | None:
     """Return the seconds that the present phase still takes at its pace so far; None where nothing is known yet."""
-    total, done, first = status.get("total"), status.get("done", 0), status.get("first", 0)
-    if not total or done <= first:
+    if not status.total or status.done <= status.first:
         return None
-    return float(status["elapsed_s"] / (done - first) * (total - done))
+    return status.elapsed_s / (status.done - status.first) * (status.total - status.done)
 
 
 def _refuse_constant(name: str) -> None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from nas.errors import ArtifactError, InfeasibleError, NasError
 from nas.events import EventBus, Notice
 from nas.results import Fronts, Point, Result
 from nas.runs.cluster import check_workers
-from nas.runs.directory import RunDirectory, StatusFile, eta_s
+from nas.runs.directory import RunDirectory, Status, StatusFile, eta_s
 from nas.runs.problem import Problem, check_request, pose
 from nas.runs.request import Request
 from nas.searching.address import keep_password
@@ -68,7 +67,7 @@ def resume(path: Path, bus: EventBus, *, runner: str = "", yes: bool = False, **
     problem = problem_of(run, request)
     facts = facts_of(problem)
     former = {_profile_at(t): t.profile.former_hash for t in problem.targets}
-    for name, believed in run.manifest["facts"].items():
+    for name, believed in run.manifest.facts.items():
         if believed not in (facts.get(name), former.get(name)):
             raise ArtifactError(
                 f"run {path}: {name} has changed since, got {facts.get(name)}. Expected {believed}. Do this: start a new run."
@@ -83,7 +82,7 @@ def problem_of(run: RunDirectory, request: Request) -> Problem:
         DataError: They are no longer there.
         NasError: See `nas.runs.problem.pose`.
     """
-    return pose(request, decoder=run.manifest["facts"].get(_DECODER, ""))
+    return pose(request, decoder=run.manifest.facts.get(_DECODER, ""))
 
 
 def show(path: Path) -> Result:
@@ -96,8 +95,8 @@ def show(path: Path) -> Result:
     if (result := run.results) is not None:
         return result
     status = run.status
-    state = "running" if run.living() else "failed" if status.get("error") else "interrupted"
-    search = status["search"]
+    state = "running" if run.living() else "failed" if status.error else "interrupted"
+    search = status.search
     front, zoo = (found.front if (found := run.load(name, Fronts)) else () for name in ("front.json", "zoo.json"))
     return _result(run, state, status).model_copy(
         update={
@@ -105,15 +104,15 @@ def show(path: Path) -> Result:
             "zoo": zoo,
             "evaluations": int(search.get("evaluations", 0)),
             "proposals": int(search.get("proposals", 0)),
-            "phase": status["phase"],
-            "done": status.get("done"),
-            "total": status.get("total"),
+            "phase": status.phase,
+            "done": status.done,
+            "total": status.total,
             "eta_s": eta_s(status) if state == "running" else None,
             "evaluations_per_s": search.get("evaluations_per_s"),
             "best_accuracy_pct": search.get("best_accuracy_pct"),
             "front_size": int(search.get("front_size", 0)),
             "hypervolume": search.get("hypervolume"),
-            "error": status.get("error"),
+            "error": status.error,
         }
     )
 
@@ -127,7 +126,7 @@ def request_of(run: RunDirectory) -> Request:
     from pydantic import ValidationError
 
     try:
-        return Request.model_validate(run.manifest.get("request"))
+        return Request.model_validate(run.manifest.request)
     except ValidationError as error:
         fault = error.errors()[0]
         raise ArtifactError(f"run {run.path}: manifest.json is damaged ({'.'.join(map(str, fault['loc']))}: {fault['msg']}).") from None
@@ -172,7 +171,7 @@ def _answered(run: RunDirectory, problem: Problem, bus: EventBus, measuring: boo
     from nas.runs.published_search import survey_space
     from nas.runs.trained_search import search_by_study, verified
 
-    empty = _result(run, "finished", {})
+    empty = _result(run, "finished", Status())
     if problem.evaluator.surveys:
         result, points = survey_space(problem, empty, bus)
         others: dict[str, Sequence[Point]] = {"all published networks": points}
@@ -192,7 +191,7 @@ def _phases(seconds: Mapping[str, float]) -> dict[str, float]:
     return {phase: float(seconds.get(phase, 0.0)) for phase in PHASES}
 
 
-def _result(run: RunDirectory, status: str, state: Mapping[str, Any]) -> Result:
+def _result(run: RunDirectory, status: str, state: Status) -> Result:
     """Return a result that holds what is true before anything is known."""
     return Result(
         run_dir=str(run.path),
@@ -204,8 +203,8 @@ def _result(run: RunDirectory, status: str, state: Mapping[str, Any]) -> Result:
         model_reason="the run has not come to that yet",
         evaluations=0,
         proposals=0,
-        seconds=_phases(state.get("seconds", {})),
-        notices=tuple(state.get("notices", ())),
+        seconds=_phases(state.seconds),
+        notices=tuple(state.notices),
     )
 
 

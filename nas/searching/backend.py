@@ -79,7 +79,7 @@ class Backend(ABC):
         """Return the directions of a study's objectives."""
 
     @abstractmethod
-    def study_attributes(self, study_id: int) -> dict[str, Any]:
+    def study_attributes(self, study_id: int) -> Mapping[str, object]:
         """Return the facts stored with a study."""
 
     @abstractmethod

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from nas.errors import ArtifactError
 from nas.searching.backend import CONSTRAINT, Backend, Record
 from nas.searching.retry import Retry, reason_of
+from nas.spaces.architecture import Gene
 
 if TYPE_CHECKING:
     import optuna
@@ -57,7 +58,7 @@ class Database(Backend):
         self.label = label
         self._retry = Retry(label, timeout_s)
         self._rdb = _connect(url, label, self._retry, timeout_s)
-        self._params: dict[int, tuple[dict[str, Any], dict[str, Any]]] = {}
+        self._params: dict[int, tuple[dict[str, Gene], dict[str, float]]] = {}
         self._offset_s, self._read_s = 0.0, -CLOCK_S
 
     @property
@@ -83,7 +84,7 @@ class Database(Backend):
         """Return the directions of a study's objectives."""
         return self._retry(lambda _: [direction.name.lower() for direction in self._rdb.get_study_directions(study_id)])
 
-    def study_attributes(self, study_id: int) -> dict[str, Any]:
+    def study_attributes(self, study_id: int) -> Mapping[str, object]:
         """Return the facts stored with a study."""
         return self._retry(lambda _: self._rdb.get_study_user_attrs(study_id))
 
@@ -234,7 +235,7 @@ class Database(Backend):
         attribute, value = models.TrialUserAttributeModel, models.TrialValueModel
         ids = [row.trial_id for row in rows]
         self._read_params(connection, [trial_id for trial_id in ids if trial_id not in self._params])
-        attributes: dict[int, dict[str, Any]] = {trial_id: {} for trial_id in ids}
+        attributes: dict[int, dict[str, object]] = {trial_id: {} for trial_id in ids}
         asked = select(attribute.trial_id, attribute.key, attribute.value_json).where(attribute.trial_id.in_(ids))
         for trial_id, key, text in connection.execute(asked):
             attributes[trial_id][key] = json.loads(text)
@@ -260,7 +261,7 @@ class Database(Backend):
         if not ids:
             return
         param, constraint = models.TrialParamModel, models.TrialSystemAttributeModel
-        found: dict[int, tuple[dict[str, Any], dict[str, Any]]] = {trial_id: ({}, {}) for trial_id in ids}
+        found: dict[int, tuple[dict[str, Gene], dict[str, float]]] = {trial_id: ({}, {}) for trial_id in ids}
         asked = select(param.trial_id, param.param_name, param.param_value, param.distribution_json).where(param.trial_id.in_(ids))
         for trial_id, name, number, text in connection.execute(asked.order_by(param.param_id)):
             found[trial_id][0][name] = _distribution(text).to_external_repr(number)

@@ -75,7 +75,7 @@ class Journal(Backend):
         with self._reading():
             return [direction.name.lower() for direction in self._storage.get_study_directions(study_id)]
 
-    def study_attributes(self, study_id: int) -> dict[str, Any]:
+    def study_attributes(self, study_id: int) -> Mapping[str, object]:
         """Return the facts stored with a study."""
         with self._reading():
             return dict(self._storage.get_study_user_attrs(study_id))

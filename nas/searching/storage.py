@@ -169,7 +169,7 @@ class TrialStore:
         retry_of: int | None = None,
     ) -> Row:
         """Append a row in one write and return it."""
-        attributes: dict[str, Any] = {"cheap": dict(cheap)}
+        attributes: dict[str, object] = {"cheap": dict(cheap)}
         if message:
             attributes["message"] = message
         if duplicate_of is not None:
@@ -257,7 +257,7 @@ class TrialStore:
             if not all(map(math.isfinite, given)):
                 raise ValueError(f"objectives that are not finite, got {given}")
             values = values or {**cheap, **objectives}  # cheap values and objectives may be all there is
-        states: dict[str, Any] = {"COMPLETE": "complete", "FAIL": "failed", "RUNNING": "running", "WAITING": "waiting"}
+        states: dict[str, str] = {"COMPLETE": "complete", "FAIL": "failed", "RUNNING": "running", "WAITING": "waiting"}
         state: Any = states.get(record.state) or ("duplicate" if "duplicate_of" in attributes else "infeasible")
         try:
             genes = tuple(record.params[choice.name] for choice in self.space.choices)

@@ -16,7 +16,7 @@ import numpy as np
 
 from nas.devices.predictor import Predictor
 from nas.devices.profile import Profile
-from nas.graphs.graph import Graph, GraphBuilder, Operator, Value, Weight
+from nas.graphs.graph import Attributes, Graph, GraphBuilder, Operator, Value, Weight
 from nas.graphs.passes import normalise
 
 TOLERANCE = 0.01
@@ -231,7 +231,7 @@ def _keeping(kind: str, value: Value) -> Operator | None:
     shape, out = value.shape, replace(value, name="inserted")
     rank, channels = len(shape), shape[1] if len(shape) == 4 else shape[-1]
 
-    def made(op: str, attributes: dict[str, Any] | None = None, weights: Sequence[Weight] = (), inputs: int = 1) -> Operator:
+    def made(op: str, attributes: Attributes | None = None, weights: Sequence[Weight] = (), inputs: int = 1) -> Operator:
         return Operator("inserted", op, (value.name,) * inputs, (out,), tuple(weights), tuple(sorted((attributes or {}).items())))
 
     window = {"kernel": (3, 3), "stride": (1, 1), "pads": (1, 1, 1, 1), "dilation": (1, 1)}

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from nas.bench.latency_models import stub_profile
+from nas.devices.artifact import write_artifact
 from nas.devices.predictor import Predictor, Sample, load_predictor, predictors
 from nas.devices.profile import Profile, load_profile, profile_files
 from nas.errors import ArtifactError, UsageError
@@ -77,6 +78,16 @@ def test_damaged_artifact_is_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="damaged"):
         predictors.get(name).load(tmp_path / "a")
     with pytest.raises(ArtifactError, match="no such file"):
+        predictors.get(name).load(tmp_path / "b")
+
+
+@pytest.mark.parametrize("name", predictors.names())
+def test_an_artifact_of_another_version_or_predictor_is_refused(name: str, tmp_path: Path) -> None:
+    write_artifact(tmp_path / "a", name, 99, {}, {})
+    with pytest.raises(ArtifactError, match=f"of another version, got '{name} 99'"):
+        predictors.get(name).load(tmp_path / "a")
+    write_artifact(tmp_path / "b", "else", 1, {}, {})
+    with pytest.raises(ArtifactError, match="of another version, got 'else 1'"):
         predictors.get(name).load(tmp_path / "b")
 
 

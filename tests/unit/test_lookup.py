@@ -1,5 +1,6 @@
 """A table of operators holds a fixed space exactly, says what it lacks, and finds which graph a device executes."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from latency_predictors._operator_counts import RUNTIMES, catalogue
 from latency_predictors.lookup import Lookup
 from nas.bench.latency_models import stub_profile
+from nas.devices.artifact import read_artifact
 from nas.devices.predictor import Sample
 from nas.errors import ArtifactError, UsageError
 from nas.graphs.graph import GraphBuilder
@@ -65,7 +67,13 @@ def test_refusals(tmp_path: Path) -> None:
         Lookup().fit([Sample(rows[0].graph, "fp32", 0.0, "n", "a")])
     with pytest.raises(UsageError, match="nothing is fitted for 'a' at 'fp32'"):
         Lookup().estimate(rows[0].graph, DEVICE, "fp32")
-    Lookup().fit(rows).save(tmp_path / "t.json")
-    (tmp_path / "t.json").write_text((tmp_path / "t.json").read_text().replace('"version": 1', '"version": 9'))
-    with pytest.raises(ArtifactError, match="version 9"):
-        Lookup.load(tmp_path / "t.json")
+    fitted = Lookup().fit(rows)
+    fitted.save(tmp_path / "t.npz")
+    with read_artifact(tmp_path / "t.npz", "lookup", 1) as found:
+        tables = found.header["tables"]
+    former = tmp_path / "t.json"
+    former.write_text(json.dumps({"version": 1, "tables": tables}))  # as 0.1.0 wrote it
+    assert Lookup.load(former).estimate(rows[0].graph, DEVICE, "fp32") == fitted.estimate(rows[0].graph, DEVICE, "fp32")
+    former.write_text(json.dumps({"version": 9, "tables": tables}))
+    with pytest.raises(ArtifactError, match=r"of another version, got .lookup 9.\. Expected 1"):
+        Lookup.load(former)

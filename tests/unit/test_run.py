@@ -5,7 +5,7 @@ import pytest
 
 from nas.errors import ArtifactError, UsageError
 from nas.events import Notice, PhaseAdvanced, PhaseFinished, PhaseStarted
-from nas.runs.directory import RunDirectory, StatusFile, eta_s
+from nas.runs.directory import RunDirectory, Status, StatusFile, eta_s
 
 
 def make(folder: Path) -> RunDirectory:
@@ -32,7 +32,7 @@ def test_only_an_empty_run_is_discarded(tmp_path: Path) -> None:
     run = make(tmp_path)
     (run.path / "supernet.safetensors").write_bytes(b"dear")
     run.discard()
-    assert run.manifest["request"] == {"a": 1}
+    assert run.manifest.request == {"a": 1}
     (run.path / "supernet.safetensors").unlink()
     run.discard()
     assert not run.path.exists()
@@ -62,19 +62,19 @@ def test_status_is_what_happened_last_and_survives_a_session(tmp_path: Path) -> 
     ):
         status(event)
     found = run.status
-    assert (found["phase"], found["done"], found["total"]) == ("search", 6, 10)
-    assert found["notices"] == ["mind this"]
-    assert found["search"] == {"evaluations": 6, "proposals": 9.0}
+    assert (found.phase, found.done, found.total) == ("search", 6, 10)
+    assert found.notices == ["mind this"]
+    assert found.search == {"evaluations": 6, "proposals": 9.0}
     again = StatusFile(run)
     again(PhaseFinished("train", 2.0))
-    assert run.status["seconds"] == {"train": 5.0}
-    assert run.status["search"]["evaluations"] == 6
+    assert run.status.seconds == {"train": 5.0}
+    assert run.status.search["evaluations"] == 6
 
 
 def test_time_left_counts_this_session_only() -> None:
-    assert eta_s({"total": 10, "done": 6, "first": 4, "elapsed_s": 3.0}) == 6.0
-    assert eta_s({"total": 10, "done": 4, "first": 4, "elapsed_s": 3.0}) is None
-    assert eta_s({"total": None, "done": 4, "elapsed_s": 3.0}) is None
+    assert eta_s(Status(total=10, done=6, first=4, elapsed_s=3.0)) == 6.0
+    assert eta_s(Status(total=10, done=4, first=4, elapsed_s=3.0)) is None
+    assert eta_s(Status(done=4, elapsed_s=3.0)) is None
 
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import ceil, floor, prod
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict, cast
 
 import torch
 from torch import Tensor
@@ -56,6 +56,50 @@ _PLAIN: Mapping[str, Callable[..., Any]] = {
 }
 """Arithmetic on sizes."""
 
+_Tagged = Mapping[str, Any]
+"""One of the schema's alternatives: a single key says which, its value is of the shape that belongs to it."""
+
+
+class _Argument(TypedDict):
+    name: str
+    arg: _Tagged
+    kind: NotRequired[int]
+
+
+class _Node(TypedDict):
+    target: str
+    inputs: list[_Argument]
+    outputs: list[_Tagged]
+    name: NotRequired[str | None]
+    metadata: NotRequired[Mapping[str, str] | None]
+
+
+class _TensorMeta(TypedDict):
+    dtype: int
+    sizes: list[_Tagged]
+
+
+class _Graph(TypedDict):
+    nodes: list[_Node]
+    outputs: list[_Tagged]
+    tensor_values: Mapping[str, _TensorMeta]
+
+
+class _Signature(TypedDict):
+    input_specs: list[_Tagged]
+
+
+class _GraphModule(TypedDict):
+    graph: _Graph
+    signature: _Signature
+
+
+class _Program(TypedDict):
+    """What is read of ``model.json`` (torch._export.serde.schema); a file that lacks it is malformed."""
+
+    graph_module: _GraphModule
+
+
 _MALFORMED = (
     StopIteration,
     KeyError,
@@ -93,7 +137,7 @@ def read_pt2(path: str | Path, sizes: Sizes | None = None) -> Graph:
         raise GraphError(f"{path}: its program does not fit its definition, got: {reason}. Do this: export it again.") from None
 
 
-def _program(path: Path) -> dict[str, Any]:
+def _program(path: Path) -> _Program:
     try:
         with zipfile.ZipFile(path) as archive:
             members = [info for info in archive.infolist() if info.filename.endswith(_MEMBERS)]
@@ -106,7 +150,7 @@ def _program(path: Path) -> dict[str, Any]:
         program = json.loads(text)
         if not isinstance(program, dict):
             raise ValueError("no object")
-        return program
+        return cast(_Program, program)
     except FileNotFoundError:
         raise GraphError(f"{path}: no such file.") from None
     except (
@@ -126,7 +170,7 @@ def _program(path: Path) -> dict[str, Any]:
 
 
 class _Reader:
-    def __init__(self, program: dict[str, Any], path: Path) -> None:
+    def __init__(self, program: _Program, path: Path) -> None:
         self.path = path
         self.graph, self.signature = program["graph_module"]["graph"], program["graph_module"]["signature"]
         self.values: dict[str, Any] = {}
@@ -172,7 +216,7 @@ class _Reader:
         names = [out["as_tensor"]["name"] for out in self.graph["outputs"] if "as_tensor" in out]
         return [self.values[name] for name in names], ()
 
-    def _call(self, node: dict[str, Any]) -> Any:
+    def _call(self, node: _Node) -> Any:
         target = node["target"]
         positional = [self._value(entry["arg"]) for entry in node["inputs"] if entry.get("kind", 1) != 2]
         keywords = {entry["name"]: self._value(entry["arg"]) for entry in node["inputs"] if entry.get("kind", 1) == 2}
@@ -207,7 +251,7 @@ class _Reader:
                 )
         return result
 
-    def _bind(self, outputs: Sequence[dict[str, Any]], result: Any) -> None:
+    def _bind(self, outputs: Sequence[_Tagged], result: Any) -> None:
         results = list(result) if isinstance(result, list | tuple) else [result]
         if len(outputs) == 1 and "as_tensors" in outputs[0]:
             self.values |= {entry["name"]: value for entry, value in zip(outputs[0]["as_tensors"], results, strict=True)}
@@ -219,13 +263,13 @@ class _Reader:
             elif kind.startswith("as_sym") and "as_name" in what:
                 self.values[what["as_name"]] = value
 
-    def _constants(self, specs: Sequence[dict[str, Any]]) -> Iterator[tuple[str, bool]]:
+    def _constants(self, specs: Sequence[_Tagged]) -> Iterator[tuple[str, bool]]:
         for spec in specs:
             kind, what = next(iter(spec.items()))
             if kind in ("parameter", "buffer", "tensor_constant"):
                 yield what["arg"]["name"], kind == "parameter"
 
-    def _meta(self, name: str) -> dict[str, Any]:
+    def _meta(self, name: str) -> _TensorMeta:
         meta = self.graph["tensor_values"][name]
         if not isinstance(meta, dict):
             raise TypeError(f"no description of {name!r}")
@@ -240,7 +284,7 @@ class _Reader:
             raise GraphError(f"{self.path}: the constant {name!r} has an impossible shape, got {shape}. Do this: export it again.")
         return shape
 
-    def _size(self, size: dict[str, Any]) -> Size:
+    def _size(self, size: _Tagged) -> Size:
         kind, value = next(iter(size.items()))
         if kind == "as_int":
             return int(value)
@@ -250,7 +294,7 @@ class _Reader:
     def _number(self, size: Size) -> int:
         return self.symbols[size] if isinstance(size, str) else size
 
-    def _value(self, argument: dict[str, Any]) -> Any:
+    def _value(self, argument: _Tagged) -> Any:
         """Return an argument as Python has it."""
         kind, value = next(iter(argument.items()))
         match kind:
@@ -282,7 +326,7 @@ class _Reader:
                 raise TypeError(f"an argument of the kind {kind}")
 
 
-def _scope(node: dict[str, Any]) -> str:
+def _scope(node: _Node) -> str:
     """Return where in the module an operator stands: the last path of ``L__self__,,Net;L__self__0,0,Conv2d``."""
     stack = str((node.get("metadata") or {}).get("nn_module_stack") or "")
     return plain(stack.rsplit(";", 1)[-1].split(",")[1]) if stack.count(",") >= 2 else ""

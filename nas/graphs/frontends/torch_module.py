@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -22,7 +22,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nas.errors import GraphError
-from nas.graphs.graph import Graph, Operator, Value, Weight, freeze
+from nas.graphs.graph import Attributes, Graph, Operator, Value, Weight, freeze
 from nas.graphs.operators import Shape
 
 DTYPES = {
@@ -180,7 +180,7 @@ class _Step:
     inputs: list[str]
     outputs: list[Value]
     constants: list[_Constant]
-    attributes: dict[str, Any] = field(default_factory=dict)
+    attributes: Attributes = field(default_factory=dict)
 
 
 class _Recorder(TorchDispatchMode):
@@ -216,7 +216,7 @@ class _Recorder(TorchDispatchMode):
         return self.emit("Cast", [known], (*known.shape, 2), {"to": "fp32"}, "fp32") if known.dtype == "complex64" else known
 
     def emit(
-        self, op: str, operands: Sequence[_Ref], shape: Sequence[int], attributes: dict[str, Any] | None = None, dtype: str | None = None
+        self, op: str, operands: Sequence[_Ref], shape: Sequence[int], attributes: Attributes | None = None, dtype: str | None = None
     ) -> _Ref:
         """Record an operator of one output; on constants alone it folds to a constant."""
         dtype = dtype or (operands[0].dtype if operands else "fp32")
@@ -225,7 +225,7 @@ class _Recorder(TorchDispatchMode):
         return self.emit_many(op, operands, [(tuple(shape), dtype)], attributes)[0]
 
     def emit_many(
-        self, op: str, operands: Sequence[_Ref], outputs: Sequence[tuple[Shape, str]], attributes: dict[str, Any] | None = None
+        self, op: str, operands: Sequence[_Ref], outputs: Sequence[tuple[Shape, str]], attributes: Attributes | None = None
     ) -> list[Value]:
         label = self._label(op)
         made = [Value(label if i == 0 else f"{label}:{i}", shape, dtype) for i, (shape, dtype) in enumerate(outputs)]
@@ -296,7 +296,7 @@ class _Recorder(TorchDispatchMode):
             self.bind(whole, new)
             target, whole = whole, self._viewed.get(id(whole))
 
-    def unknown(self, op: str, operands: Sequence[_Ref], made: Sequence[Tensor], attributes: dict[str, Any] | None = None) -> None:
+    def unknown(self, op: str, operands: Sequence[_Ref], made: Sequence[Tensor], attributes: Attributes | None = None) -> None:
         """Record an operator of any number of outputs as it is called."""
         values = self.emit_many(op, operands, [(tuple(t.shape), DTYPES[t.dtype]) for t in made], attributes)
         for tensor, value in zip(made, values, strict=True):
@@ -314,7 +314,7 @@ class _Call:
     """One ATen call: arguments by their schema's names, and the result."""
 
     name: str
-    arguments: dict[str, Any]
+    arguments: Mapping[str, Any]
     result: Any
 
     def __getitem__(self, name: str) -> Any:
@@ -337,11 +337,11 @@ def _tensors(tree: Any) -> Iterator[Tensor]:
             yield from _tensors(item)
 
 
-def _bound(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
+def _bound(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
     schema = func._schema.arguments
     bound = {argument.name: argument.default_value for argument in schema if argument.has_default_value()}
     bound |= {argument.name: value for argument, value in zip(schema, args, strict=False)}
-    return bound | kwargs
+    return {**bound, **kwargs}
 
 
 @contextmanager
@@ -443,7 +443,7 @@ def _list(value: Any, rank: int) -> tuple[int, ...]:
     return items * rank if len(items) == 1 else items
 
 
-def _bind(recorder: _Recorder, call: _Call, op: str, operands: Sequence[_Ref], attributes: dict[str, Any] | None = None) -> None:
+def _bind(recorder: _Recorder, call: _Call, op: str, operands: Sequence[_Ref], attributes: Attributes | None = None) -> None:
     out = call.result
     recorder.bind(out, recorder.emit(op, operands, tuple(out.shape), attributes, DTYPES[out.dtype]))
 
@@ -681,7 +681,7 @@ def _prelu(recorder: _Recorder, call: _Call) -> None:
 def _binary(op: str, first: str = "self", second: str = "other") -> _Handler:
     def handler(recorder: _Recorder, call: _Call) -> None:
         a, b = call[first], call[second]
-        attributes: dict[str, Any] = {}
+        attributes: Attributes = {}
         if not isinstance(a, Tensor) or not isinstance(b, Tensor):
             attributes["scalar"] = float(b if isinstance(a, Tensor) else a)
         operands = [recorder.ref(t) for t in (a, b) if isinstance(t, Tensor)]

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from nas.graphs.graph import Graph, Operator, Value, Weight, freeze
+from nas.graphs.graph import Attributes, Graph, Operator, Value, Weight, freeze
 from nas.graphs.operators import Category, Shape, spec_of
 
 
@@ -19,7 +19,7 @@ class Node:
     inputs: list[str]
     outputs: list[Value]
     weights: tuple[Weight, ...] = ()
-    attributes: dict[str, Any] = field(default_factory=dict)
+    attributes: Attributes = field(default_factory=dict)
     precision: str | None = None
     alive: bool = True
 

@@ -18,7 +18,7 @@ from nas.errors import UsageError
 from nas.searching.objective import Goal
 from nas.searching.searcher import Prescreen, Trial
 from nas.searching.searchers._memory import RememberingSearcher
-from nas.spaces.architecture import Architecture
+from nas.spaces.architecture import Architecture, Gene
 from nas.spaces.space import SearchSpace
 
 DRAWS = 8
@@ -69,10 +69,10 @@ class NNISearcher(RememberingSearcher):
             self.receive(trial.number, params, reward)
 
     @abstractmethod
-    def receive(self, number: int, params: dict[str, Any], reward: float) -> None:
+    def receive(self, number: int, params: dict[str, Gene], reward: float) -> None:
         """Let the tuner learn a result."""
 
-    def propose(self, tuner: Any, number: int) -> dict[str, Any]:
+    def propose(self, tuner: Any, number: int) -> dict[str, Gene]:
         """Return what a tuner proposes."""
         return dict(tuner.generate_parameters(number))
 

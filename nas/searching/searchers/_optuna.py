@@ -40,10 +40,10 @@ class OptunaSearcher(RememberingSearcher):
 
     def __init__(self, space: SearchSpace, goal: Goal, seed: int, prescreen: Prescreen | None = None) -> None:
         import optuna
-        from optuna.distributions import CategoricalDistribution, IntDistribution
+        from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 
         super().__init__(space, goal, seed, prescreen)
-        self._distributions: dict[str, Any] = {
+        self._distributions: dict[str, BaseDistribution] = {
             c.name: IntDistribution(0, len(c.values) - 1) if c.ordered else CategoricalDistribution(c.values) for c in space.choices
         }
         self._free = {name: d for name, d in self._distributions.items() if not d.single()}
@@ -57,7 +57,7 @@ class OptunaSearcher(RememberingSearcher):
     def sampler(self, seed: int) -> optuna.samplers.BaseSampler:
         """Return a fresh sampler."""
 
-    def attributes(self, trial: Trial) -> dict[str, Any]:  # noqa: ARG002
+    def attributes(self, trial: Trial) -> dict[str, int]:  # noqa: ARG002
         """Return what the sampler itself would have written on a trial when it proposed it."""
         return {}
 
@@ -79,7 +79,7 @@ class OptunaSearcher(RememberingSearcher):
             c.name: c.values.index(gene) if c.ordered else gene
             for c, gene in zip(self.space.choices, trial.architecture.genes, strict=True)
         }
-        attributes = self.attributes(trial)
+        attributes: dict[str, float] = {**self.attributes(trial)}
         if self._learns_violations:
             attributes |= {f"constraints:{key}": float(v) for key, v in trial.violations.items()}
         kept = create_trial(
@@ -145,7 +145,7 @@ class OptunaSearcher(RememberingSearcher):
             canonical = self.space.sample(self.rng(len(self.seen))).genes
         return Architecture(self.space.name, self.space.version, canonical)
 
-    def stub_attributes(self) -> dict[str, Any]:
+    def stub_attributes(self) -> dict[str, int]:
         """Return what the sampler would find on the trial that it is asked about."""
         return {}
 
@@ -188,12 +188,12 @@ class OptunaGenerations(OptunaSearcher):
     def population(self) -> int:
         """Trials in a generation."""
 
-    def stub_attributes(self) -> dict[str, Any]:
+    def stub_attributes(self) -> dict[str, int]:
         """Return the generation to be."""
         grown = self._members >= self.population
         return {self._key: self._generation + grown}
 
-    def attributes(self, trial: Trial) -> dict[str, Any]:
+    def attributes(self, trial: Trial) -> dict[str, int]:
         """Return the generation that a trial was proposed in."""
         found = super().attributes(trial) | self.stub_attributes()
         if found[self._key] > self._generation:

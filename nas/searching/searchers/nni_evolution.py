@@ -6,6 +6,7 @@ import numpy as np
 
 from nas.searching.searcher import searchers
 from nas.searching.searchers._nni import NNISearcher, chance
+from nas.spaces.architecture import Gene
 
 
 @searchers.register("nni-evolution")
@@ -29,7 +30,7 @@ class NNIEvolution(NNISearcher):
             for _ in range(tuner.population_size):
                 tuner._random_generate_individual()
 
-    def receive(self, number: int, params: dict[str, Any], reward: float) -> None:
+    def receive(self, number: int, params: dict[str, Gene], reward: float) -> None:
         """Let the tuner propose as it would have, then put what was really evaluated in the proposal's place."""
         self._tuner.generate_parameters(number)
         values = {name: choice.values for name, choice in zip(params, self.space.choices, strict=True)}

@@ -4,6 +4,7 @@ from typing import Any
 
 from nas.searching.searcher import searchers
 from nas.searching.searchers._nni import NNISearcher
+from nas.spaces.architecture import Gene
 
 
 @searchers.register("nni-random")
@@ -16,5 +17,5 @@ class NNIRandom(NNISearcher):
 
         return RandomTuner(seed=0)
 
-    def receive(self, number: int, params: dict[str, Any], reward: float) -> None:
+    def receive(self, number: int, params: dict[str, Gene], reward: float) -> None:
         """It learns nothing."""

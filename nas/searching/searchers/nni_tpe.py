@@ -4,6 +4,7 @@ from typing import Any
 
 from nas.searching.searcher import searchers
 from nas.searching.searchers._nni import NNISearcher
+from nas.spaces.architecture import Gene
 
 
 @searchers.register("nni-tpe")
@@ -16,7 +17,7 @@ class NNITPE(NNISearcher):
 
         return TpeTuner(optimize_mode="maximize", seed=0)
 
-    def receive(self, number: int, params: dict[str, Any], reward: float) -> None:
+    def receive(self, number: int, params: dict[str, Gene], reward: float) -> None:
         """Enter the parameters as running first: the tuner knows only those."""
         from nni.common.hpo_utils import format_parameters
 

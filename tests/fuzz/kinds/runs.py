@@ -46,7 +46,7 @@ def read(path: Path) -> object:
             run.load(own, kind)
         StatusFile(run).save()
         shown = show(Path(folder))
-        return [result_text(shown), json.dumps(shown.dump(), allow_nan=False), run.storage, run.manifest["facts"]]
+        return [result_text(shown), json.dumps(shown.dump(), allow_nan=False), run.storage, run.manifest.facts]
 
 
 def _point() -> dict[str, object]:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
-from typing import Any
 
 import numpy as np
 
 from nas.errors import GraphError
 from nas.graphs.frontends.onnx_reader.refs import Call, Constant, Tensor, handles
-from nas.graphs.graph import Value
+from nas.graphs.graph import Attributes, Value
 from nas.graphs.operators import OPS, Shape
 
 
@@ -30,7 +29,7 @@ def _sided(total: Sequence[int], mode: str) -> Shape:
     return tuple(small + large if mode == "SAME_UPPER" else large + small)
 
 
-def window_of(call: Call, kernel: Shape, x: Shape) -> dict[str, Any]:
+def window_of(call: Call, kernel: Shape, x: Shape) -> Attributes:
     """Return kernel, stride, dilation and pads of a window.
 
     Raises:
@@ -78,7 +77,7 @@ def write_convolution(
     return call.emit(op, [x, weight, *bias], attributes, outputs=outputs, dtype=dtype)[0]
 
 
-def _transposed(call: Call, x: Shape, window: dict[str, Any]) -> dict[str, Any]:
+def _transposed(call: Call, x: Shape, window: Attributes) -> Attributes:
     """Return pads and output padding of a transposed convolution, from what the file says: pads, a mode, or the size of the result."""
     rank, mode = len(window["kernel"]), call.attributes.get("auto_pad", "NOTSET")
     extra = tuple(call.attributes.get("output_padding", (0,) * rank))

@@ -12,7 +12,7 @@ from onnx import TensorProto
 
 from nas.graphs.frontends.onnx_reader.folding import Array
 from nas.graphs.frontends.text import plain
-from nas.graphs.graph import Operator, Value
+from nas.graphs.graph import Attributes, Operator, Value
 from nas.graphs.operators import OPS, Shape
 
 Types = dict[str, tuple[Shape | None, str]]
@@ -152,7 +152,7 @@ class Call:
     reader: Context
     node: onnx.NodeProto
     operands: list[Ref | None]
-    attributes: dict[str, Any]
+    attributes: Attributes
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
     bits: int = 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from math import prod
-from typing import Any
 
 from nas.graphs.frontends.onnx_reader.products import as_value, window_of
 from nas.graphs.frontends.onnx_reader.refs import (
@@ -18,7 +17,7 @@ from nas.graphs.frontends.onnx_reader.refs import (
     handles,
 )
 from nas.graphs.frontends.text import plain
-from nas.graphs.graph import Value, Weight
+from nas.graphs.graph import Attributes, Value, Weight
 from nas.graphs.operators import OPS, Shape
 
 
@@ -198,7 +197,7 @@ def _at_axis(call: Call) -> list[Tensor]:
 
 def write_binary(call: Call, op: str, operands: list[Tensor], outputs: tuple[str, ...] | list[str], dtype: str | None = None) -> Value:
     """Write an operator of two operands; a constant scalar among them becomes an attribute."""
-    attributes: dict[str, Any] = {}
+    attributes: Attributes = {}
     constant = next((i for i, ref in enumerate(operands) if isinstance(ref, Constant)), None)
     ref = operands[constant] if constant is not None else None
     if isinstance(ref, Constant) and len(operands) == 2:
@@ -369,7 +368,7 @@ def _slice(call: Call) -> None:
         i = cut[0]
         axis = axes[i]
         start = max(0, starts[i] + x.shape[axis]) if starts[i] < 0 else min(starts[i], x.shape[axis])
-        attributes: dict[str, Any] = {"axis": axis, "start": start, "size": shape[axis], "step": steps[i] if steps else 1}
+        attributes: Attributes = {"axis": axis, "start": start, "size": shape[axis], "step": steps[i] if steps else 1}
     else:
         attributes = {"axes": tuple(axes[i] for i in cut)}
     call.emit("Slice", [x], attributes, shape=shape)

@@ -9,7 +9,7 @@ import numpy as np
 
 from nas.errors import GraphError
 from nas.graphs.frontends.tflite_reader.reader import ACTIVATIONS, TO_NCHW, Call, Constant, Tensor, handles
-from nas.graphs.graph import Value
+from nas.graphs.graph import Attributes, Value
 from nas.graphs.operators import Shape
 
 _AXIS = {0: 0, 1: 2, 2: 3, 3: 1}  # of a picture, channels-last -> channels-first
@@ -83,7 +83,7 @@ def _convert(call: Call) -> None:
     call.reader.refs[call.outputs[0]] = Tensor(made, ref.picture)
 
 
-def _window(call: Call, options: Any, x: Shape, kernel: Shape, dilated: bool = True) -> dict[str, Any]:
+def _window(call: Call, options: Any, x: Shape, kernel: Shape, dilated: bool = True) -> Attributes:
     stride = (options.StrideH(), options.StrideW())
     dilation = (options.DilationHFactor(), options.DilationWFactor()) if dilated else (1, 1)
     if min(*stride, *dilation, *kernel) < 1:
@@ -208,7 +208,7 @@ def _channels_first(constant: Constant, beside: Tensor) -> Constant:
 def _binary(call: Call) -> None:
     reader, picture = call.reader, call.is_picture(0, 1) and len(call.shape()) == 4
     operands: list[Value | Constant] = []
-    attributes: dict[str, Any] = {}
+    attributes: Attributes = {}
     for i in (0, 1):
         ref = call.given(i)
         if isinstance(ref, Tensor):
