@@ -7,9 +7,9 @@ latencies; NASFLAT's is the whole table for both. All timings taken on the targe
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypedDict, cast
 
 import numpy as np
 
@@ -60,6 +60,33 @@ class Score:
         return {name: float(np.mean(values)) for name, values in self.rows.items()}
 
 
+class DeviceScores(TypedDict):
+    """Means over the repetitions for one device; a predictor's own notes on its fit stand beside them."""
+
+    spearman: float
+    kendall: float
+    mean_error_pct: float
+    median_error_pct: float
+    within_10_pct: float
+    within_25_pct: float
+    coverage_pct: float
+    halfwidth_pct: float
+    spearman_sd: float
+    ceiling: Mapping[str, float]
+    baselines: Mapping[str, float]
+
+
+class TransferResult(TypedDict):
+    """What the protocol found, as ``--format json`` prints it."""
+
+    devices: Mapping[str, DeviceScores]
+    mean_spearman: float
+    mean_ceiling_spearman: float
+    baselines: Mapping[str, Mapping[str, float]]
+    protocol: Mapping[str, object]
+    defects: Sequence[str]
+
+
 def figures(predicted: Floats, measured: Floats) -> dict[str, float]:
     """Return rank correlations and errors of predictions; predictions that are all alike rank nothing and count as 0 in a mean."""
     from scipy.stats import kendalltau
@@ -103,7 +130,7 @@ def bench_latency_transfer(
     protocol: TransferProtocol,
     tell: Callable[[str], None] = lambda _: None,
     predictor: str = "transfer",
-) -> dict[str, Any]:
+) -> TransferResult:
     """Run the protocol and return its result (see DESIGN.md), with the settings, the spread and the table's defects beside the figures.
 
     Args:
@@ -136,7 +163,7 @@ def bench_latency_transfer(
     sources = {name: (pool_places, table.ms[name][sorted(pool)]) for name in train_devices}
     prepared = few_shot.prepare(candidates, pool_places, sources)
     macs, counts = few_shot.columns(prepared)
-    devices: dict[str, dict[str, Any]] = {}
+    devices: dict[str, DeviceScores] = {}
     baselines: dict[str, list[float]] = {"macs": [], "op_count_ridge": [], "nnls": []}
     for device in test_devices:
         tell(device)
@@ -156,11 +183,12 @@ def bench_latency_transfer(
             for name, guess in baseline_predictions(macs, counts, timed, local[timed], asked).items():
                 plain[name].add(spearman=rank_correlation(guess, truth) or 0.0)
         top = figures(few_shot.ceiling(prepared, timeable, local[timeable], asked), truth)
-        devices[device] = score.means() | {
+        own = {
             "spearman_sd": float(np.std(score.rows["spearman"])),
             "ceiling": {"spearman": top["spearman"], "within_10_pct": top["within_10_pct"]},
             "baselines": {name: kept.means()["spearman"] for name, kept in plain.items()},
         }
+        devices[device] = cast(DeviceScores, score.means() | own)
         for name, kept in plain.items():
             baselines[name].append(kept.means()["spearman"])
     return {

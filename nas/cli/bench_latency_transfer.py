@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nas.cli._options import Format, Seed, write
+
+if TYPE_CHECKING:
+    from nas.bench.latency_transfer import TransferResult
 
 
 def command(
@@ -39,7 +43,7 @@ def command(
     write(result, form, _render)
 
 
-def _render(result: dict[str, Any]) -> None:
+def _render(result: TransferResult) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -50,7 +54,8 @@ def _render(result: dict[str, Any]) -> None:
             f"{row['kendall']:.3f}",
         ]
         keys = ("mean_error_pct", "median_error_pct", "within_10_pct", "within_25_pct", "coverage_pct", "halfwidth_pct")
-        shown.add_row(name, *numbers, *(f"{row[key]:.1f}" for key in keys))
+        found: Mapping[str, object] = row
+        shown.add_row(name, *numbers, *(f"{found[key]:.1f}" for key in keys))
     console = Console()
     console.print(shown)
     plain = ", ".join(f"{name} {row['mean_spearman']:.3f}" for name, row in result["baselines"].items())

@@ -50,7 +50,7 @@ def command(
 
     seeds = range(first_seed, first_seed + repeats)
     found = compare(truth, names, tasks, evals=evals, seeds=seeds, workers=workers, runs=Runs(runs), said=say)
-    protocol: dict[str, Any] = {"space": space, "column": column, "devices": device, "budget_quantiles": quantiles}
+    protocol: dict[str, object] = {"space": space, "column": column, "devices": device, "budget_quantiles": quantiles}
     protocol |= {
         "evals": evals,
         "repeats": repeats,

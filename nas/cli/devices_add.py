@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nas.cli._options import Format, write
+
+if TYPE_CHECKING:
+    from nas.results.listings import AddedDevice
 
 
 def command(
@@ -17,12 +20,13 @@ def command(
 ) -> None:
     """Check a profile and put it, with its fitted artifacts, into the user's device folder."""
     from nas.devices.device_folder import add_profile
+    from nas.results.listings import AddedDevice
 
     device, target, artifacts = add_profile(profile, name)
-    write({"name": device, "path": str(target), "artifacts": artifacts}, form, _render)
+    write(AddedDevice(name=device, path=str(target), artifacts=tuple(artifacts)), form, _render)
 
 
-def _render(result: dict[str, Any]) -> None:
+def _render(result: AddedDevice) -> None:
     from nas.report.tables import print_lines
 
-    print_lines([f"{result['name']} is known now: {result['path']}"])
+    print_lines([f"{result.name} is known now: {result.path}"])

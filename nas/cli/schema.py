@@ -12,11 +12,12 @@ def command(
     name: Annotated[str, typer.Argument(help="A command (search, predict, …) or a record (Result, Point, …).", metavar="NAME")],
 ) -> None:
     """Print the JSON Schema of what a command prints with --format json."""
+    from nas import results
     from nas.errors import UnknownNameError
-    from nas.results import COMMANDS, schemas
+    from nas.results import listings
 
-    known = schemas()
-    record = COMMANDS.get(name.replace(" ", "-"), name)
+    known, commands = results.schemas() | listings.schemas(), results.COMMANDS | listings.COMMANDS
+    record = commands.get(name.replace(" ", "-"), name)
     if record not in known:
-        raise UnknownNameError("schema", name, {*COMMANDS, *known})
+        raise UnknownNameError("schema", name, {*commands, *known})
     typer.echo(json.dumps(known[record].model_json_schema(), indent=2, ensure_ascii=False))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nas.cli._options import Format, Seed, write
+
+if TYPE_CHECKING:
+    from nas.results.listings import Sample
 
 
 def command(
@@ -20,35 +23,36 @@ def command(
     """Draw architectures; as JSON, a single one can be saved and given to ``nas predict`` and ``nas export``."""
     import numpy as np
 
+    from nas.results import Genotype
+    from nas.results.listings import Sample
     from nas.spaces.naming import get_space
     from nas.units import parse_resolution
 
     found = get_space(space)
     size = parse_resolution(resolution) if resolution else None
     rng = np.random.default_rng(seed)
-    rows: list[dict[str, Any]] = []
+    rows: list[Sample] = []
     for _ in range(count):
         architecture = found.sample(rng)
         graph = found.lower(architecture, size)
         height, width = graph.inputs[0].shape[-2:]
         cost = graph.cost
         rows.append(
-            {
-                "architecture": json.loads(architecture.to_json()),
-                "key": architecture.key,
-                "macs": cost.macs,
-                "params": cost.params,
-                "resolution": f"{height}x{width}",
-            }
+            Sample(
+                architecture=Genotype(space=architecture.space, version=architecture.version, genes=architecture.genes),
+                key=architecture.key,
+                macs=cost.macs,
+                params=cost.params,
+                resolution=f"{height}x{width}",
+            )
         )
-    write(rows[0]["architecture"] if count == 1 and form == "json" else rows, form, _render)
+    write(rows[0].architecture if count == 1 and form == "json" else rows, form, _render)
 
 
-def _render(rows: list[dict[str, Any]]) -> None:
+def _render(rows: list[Sample]) -> None:
     from nas.report.tables import print_table
 
     body = [
-        [row["key"], f"{row['macs'] / 1e6:,.0f}", f"{row['params'] / 1e6:.2f}", row["resolution"], json.dumps(row["architecture"]["genes"])]
-        for row in rows
+        [row.key, f"{row.macs / 1e6:,.0f}", f"{row.params / 1e6:.2f}", row.resolution, json.dumps(row.architecture.genes)] for row in rows
     ]
     print_table("", ["key", "MMACs", "Mparams", "resolution", "genes"], body)

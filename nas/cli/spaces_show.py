@@ -2,35 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nas.cli._options import Format, write
 
+if TYPE_CHECKING:
+    from nas.results.listings import ChoiceOverview, SpaceOverview
+
 
 def command(space: Annotated[str, typer.Argument(help="Name of a space, preset included.", metavar="S")], form: Format = "table") -> None:
     """Show the choices of a space."""
+    from nas.results.listings import ChoiceOverview, SpaceOverview
     from nas.spaces.naming import get_space
 
     found = get_space(space)
-    result = {
-        "name": found.name,
-        "version": found.version,
-        "size": str(found.size()),
-        "choices": [{"name": choice.name, "values": list(choice.values), "ordered": choice.ordered} for choice in found.choices],
-        "about": " ".join((type(found).__doc__ or "").partition("\n\n")[0].split()),
-    }
+    result = SpaceOverview(
+        name=found.name,
+        version=found.version,
+        size=str(found.size()),
+        choices=tuple(ChoiceOverview(name=choice.name, values=choice.values, ordered=choice.ordered) for choice in found.choices),
+        about=" ".join((type(found).__doc__ or "").partition("\n\n")[0].split()),
+    )
     write(result, form, _render)
 
 
-def _render(result: dict[str, Any]) -> None:
+def _render(result: SpaceOverview) -> None:
     from nas.report.tables import print_lines, print_table
 
-    def values(choice: dict[str, Any]) -> str:
-        shown = " ".join(map(str, choice["values"][:14]))
-        return shown if len(choice["values"]) <= 14 else f"{shown} … ({len(choice['values'])} in all)"
+    def values(choice: ChoiceOverview) -> str:
+        shown = " ".join(map(str, choice.values[:14]))
+        return shown if len(choice.values) <= 14 else f"{shown} … ({len(choice.values)} in all)"
 
-    print_lines([f"{result['name']} version {result['version']}: {result['about']}", f"{float(result['size']):.3g} encodings"])
-    body = [[choice["name"], "ordered" if choice["ordered"] else "", values(choice)] for choice in result["choices"]]
+    print_lines([f"{result.name} version {result.version}: {result.about}", f"{float(result.size):.3g} encodings"])
+    body = [[choice.name, "ordered" if choice.ordered else "", values(choice)] for choice in result.choices]
     print_table("", ["choice", "", "values"], body)

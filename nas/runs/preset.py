@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
 
@@ -65,7 +65,7 @@ def lacking_families(space: SearchSpace, targets: Sequence[Target]) -> dict[str,
     return found
 
 
-def larger_preset(judge: Judge, options: dict[str, Any]) -> str:
+def larger_preset(judge: Judge, options: Mapping[str, object]) -> str:
     """Return a line where the budget would have allowed a larger preset than the space at hand; else the empty string."""
     space = judge.space
     parsed = SpaceName.parse(space.name)

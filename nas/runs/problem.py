@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nas.devices.measure import runner_words
 from nas.devices.predictor import Estimate
@@ -132,7 +132,7 @@ def pose(request: Request, *, decoder: str | None = None) -> Problem:
     goal = make_goal(targets, request.budgets, batch=request.batch, minimize=request.minimize)
     check_for_devices(request, targets)
     resolution = parse_resolution(request.resolution) if request.resolution else None
-    options: dict[str, Any] = {"resolution": resolution, "mixers": request.mixers or None, "knobs": request.knobs or None}
+    options: dict[str, object] = {"resolution": resolution, "mixers": request.mixers or None, "knobs": request.knobs or None}
     dataset = _dataset(request, decoder) if "data" in kind.needs else None
     name, notices = request.space, list[str]()
     if dataset is not None:

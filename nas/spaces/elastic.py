@@ -145,7 +145,7 @@ class ElasticSpace(SearchSpace):
         import torch
 
         self.validate(architecture)
-        chain: dict[str, Any] = {child_name(part.label): part.build() for part in self.parts(architecture, resolution, num_classes)}
+        chain: dict[str, nn.Module] = {child_name(part.label): part.build() for part in self.parts(architecture, resolution, num_classes)}
         return torch.nn.Sequential(chain_of(chain)).to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 

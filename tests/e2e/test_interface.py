@@ -13,7 +13,7 @@ import pytest
 
 import nas as product
 from nas import api
-from nas.results import COMMANDS, schemas
+from nas.results import COMMANDS, listings, schemas
 from tests.e2e.conftest import Result
 
 ROOT = Path(__file__).parents[2]
@@ -140,6 +140,9 @@ def test_json_is_what_the_schema_says(nas: Callable[..., Result], tmp_path: Path
         "resume": ("resume", run),
         "spaces-references": ("spaces", "references"),
         "devices-calibrate": ("devices", "calibrate", "mine", "--from", tmp_path / "timings.csv", "--to", tmp_path),
+        "devices-add": ("devices", "add", tmp_path / "mine.toml"),
+        "spaces-show": ("spaces", "show", "nasbench201"),
+        "spaces-sample": ("spaces", "sample", "nasbench201", "--count", "2"),
     }
     for command, words in asked.items():
         schema = json.loads(nas("schema", command).out)
@@ -152,7 +155,8 @@ def test_json_is_what_the_schema_says(nas: Callable[..., Result], tmp_path: Path
 
 def test_every_command_has_a_schema(nas: Callable[..., Result]) -> None:
     assert set(COMMANDS.values()) <= set(schemas())
-    for name in (*COMMANDS, "Result", "Point", "DeviceLatency", "Estimate", "Measurement"):
+    assert set(listings.COMMANDS.values()) <= set(listings.schemas())
+    for name in (*COMMANDS, *listings.COMMANDS, "Result", "Point", "DeviceLatency", "Estimate", "Measurement"):
         assert json.loads(nas("schema", name).out)["type"] == "object"
 
 

@@ -201,7 +201,7 @@ def checkpoint_of_first(path: Path, identity: Mapping[str, Any], accelerator: Ac
     return cast("Checkpoint | None", found[0])
 
 
-def identity_of(supernet: Supernet, dataset: Dataset, recipe: Recipe, seed: int) -> dict[str, Any]:
+def identity_of(supernet: Supernet, dataset: Dataset, recipe: Recipe, seed: int) -> dict[str, object]:
     """Return what a checkpoint says of itself."""
     return {
         "space": supernet.space.name,
