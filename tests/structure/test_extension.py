@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import textwrap
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,29 @@ def foreign(tmp_path: Path) -> Path:
 def run(code: str, foreign: Path, *words: str) -> subprocess.CompletedProcess[str]:
     environment = {"PYTHONPATH": f"{ROOT}:{foreign}", "HOME": str(foreign), "OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"}
     return subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, env=environment, cwd=foreign, check=False)
+
+
+CONTRACTS = {
+    "nas.spaces.space": "SearchSpace",
+    "nas.spaces.operator_family": "OperatorFamily",
+    "nas.devices.predictor": "Predictor",
+    "nas.training.dataset": "Dataset",
+    "nas.training.evaluator": "Evaluator",
+    "nas.quantisation.method": "Quantiser",
+    "nas.searching.searcher": "Searcher",
+    "nas.exporting.exporter": "Exporter",
+}
+
+
+@pytest.mark.parametrize(("module", "name"), CONTRACTS.items())
+def test_a_contract_shows_when_each_method_is_called(module: str, name: str) -> None:
+    text = import_module(module).__doc__ or ""
+    picture = text.partition("\nLife of ")[2]
+    methods = {
+        method for method, thing in vars(getattr(import_module(module), name)).items() if getattr(thing, "__isabstractmethod__", False)
+    }
+    assert picture
+    assert {method for method in methods if method not in picture} == set()
 
 
 def test_nine_plug_ins_one_file_each() -> None:
