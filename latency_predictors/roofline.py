@@ -19,10 +19,9 @@ from nas.devices.profile import PrecisionProfile, Profile
 from nas.errors import GraphError, UsageError
 from nas.graphs.graph import Graph
 from nas.graphs.passes import normalise
+from nas.units import Precision
 
 FORMAT_VERSION = 1
-_BYTES = {"fp32": (4.0, 4.0), "fp16": (2.0, 2.0), "w8a16": (1.0, 2.0), "w8a8": (1.0, 1.0)}
-"""Of a weight and of an activation."""
 _SHARES = tuple(np.geomspace(0.01, 1.0, 15).tolist())
 _LAUNCHES_US = (0.0, 2.0, 5.0, 10.0, 20.0)
 WHY = "no network was timed on this device: a roofline of its stated facts, as wide as it errs on devices that were timed"
@@ -58,7 +57,7 @@ def work_of(graph: Graph, precision: str) -> Work:
     """Return the work of a graph after the runtime's fusions; operators outside the vocabulary are left out."""
     compiled = normalise(graph)
     known = [op for op in compiled.operators if op.category != "unknown"]
-    weight, activation = _BYTES[precision]
+    weight, activation = Precision(precision).weight_bytes, Precision(precision).activation_bytes
     moved = [sum(compiled.values[name].elements for name in op.inputs) + sum(value.elements for value in op.outputs) for op in known]
     return Work(
         tuple(op.name for op in known),

@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Literal
 
 from nas.bench.public_tables import PublicTiming, named, read_rows, slug
 from nas.graphs import workloads
+from nas.units import Precision
 
 _PYTORCHCV: Mapping[str, str] = {
     "fdmobilenet_a025_pt": "fdmobilenet_wd4",
@@ -79,7 +79,9 @@ def read_rdk(path: Path) -> Iterator[PublicTiming]:
         name = network_of(row, _size(row["input_size"]))
         if name and row["latency_ms_1thread"]:
             ms = float(row["latency_ms_1thread"])
-            yield PublicTiming(slug(row["device"]), row["device"], name, "w8a8", ms, "latency", 1, "horizon-bpu", "npu", None, _family(row))
+            yield PublicTiming(
+                slug(row["device"]), row["device"], name, Precision.W8A8, ms, "latency", 1, "horizon-bpu", "npu", None, _family(row)
+            )
 
 
 def read_renesas(path: Path) -> Iterator[PublicTiming]:
@@ -87,7 +89,7 @@ def read_renesas(path: Path) -> Iterator[PublicTiming]:
     for row in read_rows(path):
         name = network_of(row, _size(row["input_size"]))
         if name and row["drpai_ms"] and float(row["drpai_ms"]) > 0:
-            precision: Literal["w8a8", "fp16"] = "w8a8" if row["device"] == "RZ/V2H" else "fp16"
+            precision = Precision.W8A8 if row["device"] == "RZ/V2H" else Precision.FP16
             device, runtime = slug(row["device"].replace("/", "-")), "drp-ai-tvm"
             yield PublicTiming(
                 device,
@@ -112,7 +114,7 @@ def read_rcar(path: Path) -> Iterator[PublicTiming]:
         name = next((n for n in found if n), None)
         if name and row["cores"] == "1":
             ms, title = float(row["latency_ms"]), "Renesas R-Car X5H, one NPU core at 850 MHz"
-            yield PublicTiming("r-car-x5h", title, name, "w8a8", ms, "latency", 1, "r-car-npu", "npu", None, row["family"])
+            yield PublicTiming("r-car-x5h", title, name, Precision.W8A8, ms, "latency", 1, "r-car-npu", "npu", None, row["family"])
 
 
 def stm32_network(row: Mapping[str, str]) -> str | None:
@@ -136,7 +138,7 @@ def read_stm32(path: Path) -> Iterator[PublicTiming]:
             external = float(row["external_ram_kib"] or 0)
             note = f"{external:g} KiB of external RAM" if external else ""
             yield PublicTiming(
-                *(device, title, name, "w8a8", ms, "latency", 1, "stedgeai"),
+                *(device, title, name, Precision.W8A8, ms, "latency", 1, "stedgeai"),
                 "npu" if kind == "npu" else "cpu",
                 None,
                 row["family"],
@@ -152,7 +154,9 @@ def read_axelera(path: Path) -> Iterator[PublicTiming]:
             if name and row[column]:
                 ms, device = 1e3 / float(row[column]), f"axelera-metis-{slug(card).replace('-', '')}"
                 title = f"Axelera Metis, {card}, end to end"
-                yield PublicTiming(device, title, name, "w8a8", ms, "reciprocal_throughput", 1, "voyager-sdk", "npu", None, row["family"])
+                yield PublicTiming(
+                    device, title, name, Precision.W8A8, ms, "reciprocal_throughput", 1, "voyager-sdk", "npu", None, row["family"]
+                )
 
 
 def read_coral(path: Path) -> Iterator[PublicTiming]:
@@ -164,7 +168,9 @@ def read_coral(path: Path) -> Iterator[PublicTiming]:
             ("devboard_edgetpu_ms", "coral-dev-board", "Coral Dev Board (Edge TPU)"),
         ):
             if name and row[column]:
-                yield PublicTiming(device, title, name, "w8a8", float(row[column]), "latency", 1, "edgetpu", "tpu", None, row["family"])
+                yield PublicTiming(
+                    device, title, name, Precision.W8A8, float(row[column]), "latency", 1, "edgetpu", "tpu", None, row["family"]
+                )
 
 
 def read_iphone(path: Path) -> Iterator[PublicTiming]:
@@ -172,7 +178,7 @@ def read_iphone(path: Path) -> Iterator[PublicTiming]:
     for row in read_rows(path):
         if name := network_of(row, _size(row["input_size"])):
             ms = float(row["latency_ms"])
-            yield PublicTiming("iphone-12", "Apple iPhone 12", name, "fp16", ms, "latency", 1, "coreml", "npu", None, row["family"])
+            yield PublicTiming("iphone-12", "Apple iPhone 12", name, Precision.FP16, ms, "latency", 1, "coreml", "npu", None, row["family"])
 
 
 READERS: Mapping[str, Callable[[Path], Iterator[PublicTiming]]] = {
