@@ -15,6 +15,7 @@ __all__ = [
     "list_devices",
     "list_references",
     "list_spaces",
+    "list_systems",
     "load_run",
     "measure",
     "predict",

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas import __all__ as __all__
-from nas.results import Calibrated, Estimate, Export, Exports, Measurement, Ranking, Reference, Result, Training
+from nas.results import Calibrated, Estimate, Export, Exports, Measurement, Ranking, Reference, Result, SystemEntry, Training
 
 if TYPE_CHECKING:
     from torch import nn
@@ -446,6 +446,36 @@ def list_references(pattern: str = "*") -> tuple[Reference, ...]:
         for variant in kind.variants().values()
         if fnmatchcase(variant.name, pattern)
     )
+
+
+def list_systems(pattern: str = "*") -> tuple[SystemEntry, ...]:
+    """Return the published systems whose name matches a pattern, with what of each is built here."""
+    from nas.spaces import operator_family as families
+    from nas.spaces.reference import references
+    from nas.spaces.systems import systems
+
+    registries = {"mixer": families.mixers, "channel-mixer": families.channel_mixers, "reparam": families.reparam}
+    found = []
+    for system in systems():
+        if not fnmatchcase(system.name, pattern):
+            continue
+        operators = [registry.get(name) for kind, registry in registries.items() for name in system.names(kind)]
+        built = [references.get(name) for name in system.names("reference")]
+        sources = [*(kind.source for kind in built), *(kind.source for kind in operators)]
+        found.append(
+            SystemEntry(
+                number=system.number,
+                system=system.name,
+                kind=system.kind,
+                priority=system.priority,
+                parts=system.parts,
+                grade=max((kind.npu_grade for kind in operators), key=("green", "amber", "red").index, default=None),
+                networks=sum(len(kind.table) for kind in built),
+                paper=f"{sources[0].title}, {sources[0].reference}" if sources else "",
+                note=system.note,
+            )
+        )
+    return tuple(found)
 
 
 def _several(value: Any) -> list[Any]:

@@ -650,6 +650,32 @@ class Training(Record):
     seconds: float
 
 
+class SystemEntry(Record):
+    """A published system and what of it is built here (``systems``).
+
+    Attributes:
+        number: Of the entry.
+        system: Its name.
+        kind: What it is about, such as ``attention``.
+        priority: ``A`` first, ``C`` last.
+        parts: What is built, as ``mixer/window``.
+        grade: The worst NPU grade of its operators; None where there are none.
+        networks: Published networks that are built and counted.
+        paper: Title and number of the paper, of what is built.
+        note: What is missing, and why.
+    """
+
+    number: str
+    system: str
+    kind: str
+    priority: str
+    parts: tuple[str, ...]
+    grade: str | None
+    networks: int
+    paper: str
+    note: str
+
+
 class Export(Record):
     """A model file (``export``).
 
@@ -765,6 +791,7 @@ COMMANDS = {
     "worker": "Contribution",
     "devices-calibrate": "Calibrated",
     "spaces-references": "Reference",
+    "systems": "SystemEntry",
 }
 """The record that each command prints; ``export --precision all`` prints `Exports`, lists hold one record a row."""
 
