@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from nas.devices.artifact import reading
 from nas.devices.predictor import Estimate, Estimates, Floats, Predictor, Sample, Segments, fitted_key, predictors
 from nas.devices.profile import Profile
 from nas.errors import UsageError
-from nas.graphs.graph import Graph, Operator
+from nas.graphs.graph import Graph, Operator, join
 from nas.graphs.passes import normalise
 
 FORMAT_VERSION = 1
@@ -202,6 +202,33 @@ def _never_zero(prices: Floats, x: Floats, latency_ms: Floats) -> Floats:
     return np.asarray(np.where(sorts, np.maximum(prices, least), prices))
 
 
+def _spills(graph: Graph, profile: Profile, precision: str) -> bool:
+    """Return whether a network's activations leave the RAM of a device that then is slower."""
+    memory = profile.memory
+    if memory is None or memory.spill_factor is None or memory.ram_mb is None:
+        return False
+    return memory.ram_bytes(graph, precision) > 1e6 * memory.ram_mb
+
+
+def _spilled(found: Estimate, profile: Profile) -> Estimate:
+    """Return an estimate of a network whose activations leave the RAM."""
+    memory = profile.memory
+    if memory is None or memory.spill_factor is None:
+        return found
+    factor, spread = memory.spill_factor, memory.spill_spread
+    return replace(
+        found,
+        latency_ms=found.latency_ms * factor,
+        lower_ms=found.lower_ms * factor / spread,
+        upper_ms=found.upper_ms * factor * spread,
+        extrapolated=(
+            *found.extrapolated,
+            f"its activations leave the {memory.ram_mb:g} MB of RAM, and networks that do take {factor:.1f} times as long",
+        ),
+        operators=tuple(replace(op, latency_ms=op.latency_ms * factor) for op in found.operators),
+    )
+
+
 @predictors.register("boards")
 class Boards(Predictor):
     """See the module.
@@ -273,7 +300,8 @@ class Boards(Predictor):
         key = fitted_key("boards", self.devices, profile, precision)
         prices = self.devices[key]
         width = conformal_quantile(prices.scores, confidence)
-        return priced(prices, graph, _rows(graph, self._host(key)), COLUMNS, width, profile.at(precision), confidence)
+        found = priced(prices, graph, _rows(graph, self._host(key)), COLUMNS, width, profile.at(precision), confidence)
+        return _spilled(found, profile) if _spills(graph, profile, precision) else found
 
     def estimate_batch(self, candidates: Sequence[Segments], profile: Profile, precision: str, confidence: float = 0.9) -> Estimates:
         """Estimate many candidates; a segment is priced once."""
@@ -281,7 +309,19 @@ class Boards(Predictor):
         prices, host, forbidden = self.devices[key], self._host(key), set(profile.at(precision).unsupported_ops)
         x = np.array([np.sum([quantities(graph, host) for _, graph in parts], axis=0) for parts in candidates]).reshape(-1, len(COLUMNS))
         usable = [not any(graph.unknown or forbidden & {op.op for op in graph.operators} for _, graph in parts) for parts in candidates]
-        return priced_batch(prices, x, usable, COLUMNS, conformal_quantile(prices.scores, confidence))
+        found = priced_batch(prices, x, usable, COLUMNS, conformal_quantile(prices.scores, confidence))
+        if (memory := profile.memory) is None or memory.spill_factor is None:
+            return found
+        whole = [parts[0][1] if len(parts) == 1 else join(parts) for parts in candidates]
+        out = np.array([_spills(graph, profile, precision) for graph in whole], dtype=bool)
+        factor, spread = np.where(out, memory.spill_factor, 1.0), np.where(out, memory.spill_spread, 1.0)
+        return Estimates(
+            found.latency_ms * factor,
+            found.lower_ms * factor / spread,
+            found.upper_ms * factor * spread,
+            found.usable,
+            found.extrapolated | out,
+        )
 
     def save(self, path: Path) -> None:
         """See `Predictor.save`."""

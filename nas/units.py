@@ -15,7 +15,7 @@ from typing import Literal
 
 from nas.errors import UsageError, did_you_mean
 
-Quantity = Literal["latency", "throughput", "size", "macs", "params", "memory"]
+Quantity = Literal["latency", "throughput", "size", "macs", "params", "memory", "ram", "flash"]
 
 # unit as written (lower case) -> (quantity, factor to the engine's unit)
 _UNITS: dict[str, tuple[Quantity, float]] = {
@@ -40,8 +40,18 @@ _UNITS: dict[str, tuple[Quantity, float]] = {
     "mparams": ("params", 1e6),
     "mb-peak": ("memory", 1e6),
     "mib-peak": ("memory", 2.0**20),
+    "kb-ram": ("ram", 1e3),
+    "mb-ram": ("ram", 1e6),
+    "kib-ram": ("ram", 2.0**10),
+    "mib-ram": ("ram", 2.0**20),
+    "kb-flash": ("flash", 1e3),
+    "mb-flash": ("flash", 1e6),
+    "kib-flash": ("flash", 2.0**10),
+    "mib-flash": ("flash", 2.0**20),
 }
-_SHOWN = "5ms, 800us, 200fps, 20MB, 1.2GMACs, 5Mparams, 64MB-peak"
+DEVICE_QUANTITIES: tuple[Quantity, ...] = ("latency", "throughput", "ram", "flash")
+"""What a budget bounds on each device by itself."""
+_SHOWN = "5ms, 800us, 200fps, 20MB, 1.2GMACs, 5Mparams, 64MB-peak, 2.5MB-ram, 6MB-flash"
 _NUMBER = re.compile(r"\s*([-+]?[0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)\s*([A-Za-zµ-]*)\s*")
 
 

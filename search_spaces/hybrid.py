@@ -7,7 +7,7 @@ width and depth, the stem and the resolution beside those of the blocks. Operato
 is in ``search_spaces/mixers/`` and ``search_spaces/channel_mixers/`` enters by itself, and says which of its knobs are
 searched; its other knobs keep their defaults.
 
-Presets: ``s m l`` have the families of `DEFAULT_MIXERS` and `DEFAULT_CHANNEL_MIXERS`; ``npu-s …`` have all that are
+Presets: ``xs`` (for microcontrollers) and ``s m l`` have the families of `DEFAULT_MIXERS` and `DEFAULT_CHANNEL_MIXERS`; ``npu-s …`` have all that are
 graded green; ``gpu-s …`` have all. ``hybrid-s:mixers=pool,hornet:knobs=pool.kernel`` has other families, and more knobs.
 
 Source:
@@ -57,8 +57,11 @@ if TYPE_CHECKING:
 DEFAULT_MIXERS = ("depthwise", "inception-next", "pool", "catm", "window", "spatial-reduction")
 DEFAULT_CHANNEL_MIXERS = ("mlp", "depthwise-mlp", "inverted-residual", "glu")
 RESOLUTIONS = ("128x128", "160x160", "192x192", "224x224", "256x256", "288x288", "128x256", "160x288", "192x256", "256x192")
+SMALL_RESOLUTIONS = ("64x64", "96x96", "128x128", "160x160", "192x192", "224x224")
+"""Of the preset for microcontrollers."""
 STEMS = ("convolutions", "patch")
 SIZES: Mapping[str, Size] = {
+    "xs": Size(((8, 16), (16, 24, 32), (32, 48, 64, 96), (64, 96, 160, 224)), ((1,), (1, 2), (1, 2, 3), (1, 2)), 0.2e9),
     "s": Size(((16, 24), (32, 40, 48), (64, 80, 96), (128, 160, 192)), ((1, 2), (1, 2), (1, 2, 3, 4), (1, 2)), 0.4e9),
     "m": Size(((24, 32, 40), (48, 64, 80), (96, 128, 160), (192, 256, 320)), ((1, 2), (1, 2, 3), (3, 4, 5, 6), (1, 2, 3)), 1.5e9),
     "l": Size(((48, 64, 72), (96, 128, 144), (192, 256, 288), (384, 512, 576)), ((1, 2), (2, 3, 4), (4, 6, 8), (2, 3)), 5e9),
@@ -171,7 +174,7 @@ class Hybrid(ElasticSpace):
     """The hybrid pyramid; see the module.
 
     Args:
-        preset: ``s``, ``m`` or ``l``, with ``npu-`` or ``gpu-`` before it.
+        preset: ``xs`` (for microcontrollers), ``s``, ``m`` or ``l``, the last three also with ``npu-`` or ``gpu-`` before them.
         num_classes: Of the head.
         resolution: Fixes the deployment resolution; None leaves it to the search.
         without: Operator families to leave out, say because a device lacks their operators.
@@ -182,7 +185,7 @@ class Hybrid(ElasticSpace):
         UsageError: An unknown family or knob, one that fits no stage, or a stage for which nothing is left.
     """
 
-    presets = ("s", "m", "l", "npu-s", "npu-m", "npu-l", "gpu-s", "gpu-m", "gpu-l")
+    presets = ("xs", "s", "m", "l", "npu-s", "npu-m", "npu-l", "gpu-s", "gpu-m", "gpu-l")
 
     def __init__(
         self,
@@ -199,11 +202,12 @@ class Hybrid(ElasticSpace):
         self.num_classes = num_classes
         if resolution is not None and (min(resolution) < 32 or any(side % 4 for side in resolution)):
             raise UsageError(f"{where}: cannot take the resolution, got {resolution}. Expected multiples of 4 from 32 pixels a side.")
-        resolutions = RESOLUTIONS if resolution is None else (f"{resolution[0]}x{resolution[1]}",)
         group, _, size = preset.rpartition("-")
+        every = SMALL_RESOLUTIONS if size == "xs" else RESOLUTIONS
+        resolutions = every if resolution is None else (f"{resolution[0]}x{resolution[1]}",)
         self._size = SIZES[size]
         self._every_width = bool(group or asked or knobs)
-        self._choose_settings(where, group, tuple(dict.fromkeys((*RESOLUTIONS, *resolutions))), asked, knobs, without)
+        self._choose_settings(where, group, tuple(dict.fromkeys((*every, *resolutions))), asked, knobs, without)
         offered = {setting.family for stage in (*self._token, *self._channel) for setting in stage.values()}
         if useless := [name for name in mixers if name not in (GREEN, *offered, *without)]:
             raise UsageError(

@@ -31,6 +31,7 @@ from latency_predictors.physical import Physical
 from nas.bench.board_tables import READERS
 from nas.bench.public_tables import PublicTiming, read_hailo, read_ncnn, read_rknn, read_timm
 from nas.devices.predictor import Predictor, Sample
+from nas.devices.profile import read_profile
 from nas.graphs import workloads
 from nas.graphs.graph import Graph
 
@@ -65,6 +66,8 @@ MODELS: dict[str, tuple[str, Predictor]] = {
     "rknn": ("additive", Additive()),
     **{name: ("boards", Boards(tables=TABLES)) for name in BOARDS},
 }
+RAM_MB = {"stm32n6": 2.62}
+"""Internal RAM that ST's model zoo gives to activations (2.5 MiB)."""
 FEWEST_OF = dict.fromkeys(BOARDS, 7)
 """Of a table; `FEWEST` by default."""
 NOTES: dict[str, tuple[str, ...]] = {
@@ -194,6 +197,8 @@ def toml(
         lines += [f"{key} = {json.dumps(value)}" for key, value in quality.items()]
     else:
         lines += [f'notes = ["{len(timings)} networks of the table can be rebuilt, too few for a fit"]']
+    if memory := kept.get("memory"):
+        lines += ["", "[memory]", *(f"{key} = {json.dumps(value)}" for key, value in memory.items())]
     if len(timings) < 60 or head.quantity == "latency":  # timm's GPUs have each network at a batch of its own
         lines += ["", f"[precisions.{head.precision}.timings_ms]"] + [f"{text(n)} = {ms:.4g}" for n, ms in sorted(timings.items())]
     return "\n".join(lines) + "\n"
@@ -216,6 +221,26 @@ def protocol(table: str, networks: Mapping[str, float], families: Mapping[str, s
     if len(networks) >= 60 and table not in BOARDS:
         return "five folds over families", count
     return "leave one family out" + ("" if table in BOARDS else ", on all devices"), count
+
+
+def memory_of(device: str, model: Predictor, rows: list[PublicTiming], planner: str, packing_pct: float) -> dict[str, object]:
+    """Return the RAM and flash of a device, and how much longer networks take that leave the RAM than the fit to the others says."""
+    profile = read_profile(ROOT / "hardware_profiles" / f"{device}.toml")
+    plain = profile.model_copy(update={"memory": None})
+    spilled = [
+        math.log(r.ms / model.estimate(workloads.load(r.network), plain, r.precision).latency_ms)
+        for r in rows
+        if r.device == device and r.note
+    ]
+    middle = float(np.median(spilled))
+    return {
+        "ram_mb": RAM_MB[device],
+        "planner": planner,
+        "packing_pct": packing_pct,
+        "spill_factor": round(math.exp(middle), 2),
+        "spill_spread": round(math.exp(float(np.max(np.abs(np.array(spilled) - middle)))), 2),
+        "source": f"STMicroelectronics/stm32ai-modelzoo: {len(spilled)} networks with external RAM",
+    }
 
 
 def kept_of(device: str) -> dict[str, Any]:
@@ -283,6 +308,12 @@ def main() -> None:
                 ),
                 "known_elsewhere_median_pct": round(elsewhere[device], 2) if device in elsewhere else None,
             }
+        for device in RAM_MB.keys() & fit.keys():
+            memory = memory_of(device, model, list(READERS[table](args.data / f"{table}.csv")), "stedgeai", 8.0)
+            path = ROOT / "hardware_profiles" / f"{device}.toml"
+            kept = kept_of(device)
+            quality = kept["precisions"][heads[device].precision]["held_out"]
+            path.write_text(toml(heads[device], origin, table, quality, fit[device], {**kept, "memory": memory}))
         if samples:
             model.save(ROOT / "latency_predictors" / "artifacts" / f"{table}.npz")
         results[table] = report

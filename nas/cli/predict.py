@@ -55,6 +55,12 @@ def _print(result: Estimate, breakdown: bool) -> None:
             print_lines([f"repeats on this device are not known: {TYPICAL_REPEATS_PCT:g} % is taken for the usual difference of two"])
         print_lines([f"the model alone would say {model.latency_ms:.3g} ms, {model.lower_ms:.3g}–{model.upper_ms:.3g} ms{grade}"])
     print_lines([f"{result.macs / 1e6:,.0f} MMACs, {result.params / 1e6:.2f} M parameters"])
+    if result.ram_bytes is not None and result.flash_bytes is not None:
+        print_lines(
+            [
+                f"{result.ram_bytes / 1e6:.2f} MB of RAM for activations, {result.flash_bytes / 1e6:.2f} MB of flash for weights, as planned here"
+            ]
+        )
     print_lines(_remarks(result))
     if breakdown:
         _print_breakdown(result)

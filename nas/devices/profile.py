@@ -163,7 +163,41 @@ class PrecisionProfile(_Strict):
         return tuple(sorted({op.op for op in graph.operators} - known))
 
 
-_ADDED, _ADDED_TO_PRECISIONS, _ADDED_TO_HELD_OUT = ("operators", "proxy"), ("supported_ops",), ("families",)
+class DeviceMemory(_Strict):
+    """RAM and flash of a device that runs a network from them, and how its tools fill them.
+
+    Attributes:
+        ram_mb: For activations, in 10⁶ bytes; None where it is not the limit.
+        flash_mb: For weights.
+        planner: How activations share the RAM; see `nas.graphs.arena`.
+        packing_pct: What the layout of the weights adds to them, the head's aside.
+        spill_factor: How much longer a network takes whose activations leave the RAM.
+        spill_spread: Factor within which that is known.
+        source: Where these come from.
+    """
+
+    ram_mb: Positive | None = None
+    flash_mb: Positive | None = None
+    planner: Literal["lifetimes", "stedgeai"] = "lifetimes"
+    packing_pct: Percent = 0.0
+    spill_factor: Annotated[float, Field(ge=1, allow_inf_nan=False)] | None = None
+    spill_spread: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 1.0
+    source: str
+
+    def ram_bytes(self, graph: Graph, precision: str) -> float:
+        """Return the RAM that a network's activations take."""
+        from nas.graphs.arena import PLANNERS
+
+        return PLANNERS[self.planner](graph, precision)
+
+    def flash_bytes(self, graph: Graph, precision: str) -> float:
+        """Return the flash that a network's weights take."""
+        from nas.graphs.arena import flash_bytes
+
+        return flash_bytes(graph, precision, self.packing_pct)
+
+
+_ADDED, _ADDED_TO_PRECISIONS, _ADDED_TO_HELD_OUT = ("operators", "proxy", "memory"), ("supported_ops",), ("families",)
 """Fields that 0.1.0 did not have."""
 
 
@@ -188,6 +222,7 @@ class Profile(_Strict):
         default_precision: Used where the user names none.
         precisions: What the device can run.
         origin: Where the facts come from.
+        memory: RAM and flash, where a network runs from them.
         proxy: What it stands in for, where it is another device than the one that its names promise (``SA8255 (Proxy), …``): its timings are
             those of a stand-in and are never called measured.
         notes: What a user must know.
@@ -209,6 +244,7 @@ class Profile(_Strict):
     default_precision: Precision
     precisions: Mapping[Precision, PrecisionProfile]
     origin: Origin
+    memory: DeviceMemory | None = None
     proxy: str = ""
     notes: tuple[str, ...] = ()
 
@@ -433,6 +469,7 @@ def _fault(fault: Mapping[str, Any]) -> str:
             *FitQuality.model_fields,
             *Origin.model_fields,
             *Placement.model_fields,
+            *DeviceMemory.model_fields,
         }
         return f"{where}: unknown key.{did_you_mean(str(fault['loc'][-1]), known)}"
     return f"{where}: {one_line(fault['msg']).lower()}, got {one_line(repr(fault['input']))}"

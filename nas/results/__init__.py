@@ -125,6 +125,8 @@ class Point(Record):
         params: Parameters of the deploy form.
         size_bytes: Of the exported file, where it is an objective.
         memory_bytes: Peak of activations, where it is an objective.
+        ram_bytes: That its activations take on the first device, where a budget bounds it.
+        flash_bytes: That its weights take there, where a budget bounds it.
         trial: Its number in the study.
         network: Published name.
         weights: Which published weights.
@@ -147,6 +149,8 @@ class Point(Record):
     params: int
     size_bytes: int | None = None
     memory_bytes: int | None = None
+    ram_bytes: int | None = None
+    flash_bytes: int | None = None
     network: str | None = None
     weights: str | None = None
     pretraining: str | None = None
@@ -425,6 +429,8 @@ class Estimate(Record):
         notices: What reading the network left out or took for granted.
         macs: Multiply-adds of a run.
         params: Parameters.
+        ram_bytes: That its activations take, on a device that runs from RAM and flash.
+        flash_bytes: That its weights take there.
         operators: The breakdown of the model's estimate.
         repeats_within_pct: Median difference of two measurements there, for a measured latency.
         estimated: What the model alone would say, for a measured latency.
@@ -452,6 +458,8 @@ class Estimate(Record):
     notices: tuple[str, ...] = ()
     macs: int
     params: int
+    ram_bytes: int | None = None
+    flash_bytes: int | None = None
     operators: tuple[OperatorShare, ...]
     repeats_within_pct: float | None = None
     estimated: Interval | None = None

@@ -78,6 +78,10 @@ def predict_network(
         params=graph.cost.params,
         operators=tuple(OperatorShare(name=op.name, op=op.op, latency_ms=op.latency_ms) for op in estimate.operators),
     )
+    if profile.memory is not None:
+        plan = profile.memory
+        taken = {"ram_bytes": int(plan.ram_bytes(graph, chosen)), "flash_bytes": int(plan.flash_bytes(graph, chosen))}
+        found = found.model_copy(update=taken)
     if timing is None:
         return found
     alone = Interval(latency_ms=estimate.latency_ms, lower_ms=estimate.lower_ms, upper_ms=estimate.upper_ms)

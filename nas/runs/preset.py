@@ -29,17 +29,19 @@ class Sized(Protocol):
         """Return the largest or the smallest member."""
 
 
-def choose_preset(space: str, images: int, gpu: bool) -> tuple[str, str]:
+def choose_preset(space: str, images: int, gpu: bool, *, tiny: bool = False) -> tuple[str, str]:
     """Return (name of the space, why): a family whose presets have sizes is completed with one of them.
 
     Small data and slow machines train a small supernet better: a GPU and ≥ 50,000 images take ``l``, ≥ 10,000 images
-    ``m``, else ``s``. A name that has its preset stays as it is.
+    ``m``, else ``s``. A name that has its preset stays as it is. For a `tiny` device, which runs a network from its RAM and flash, it is ``xs``.
     """
     name = SpaceName.parse(space)
     family, _, given = name.plain.partition("-")
     if family not in spaces.names():
         return space, ""
     offered = spaces.get(family).presets
+    if tiny and not given and "xs" in offered:
+        return f"{family}-xs", f"space: {family}-xs, since the device runs a network from its RAM and flash."
     prefix = f"{given}-" if given and f"{given}-s" in offered else ""
     if name.plain in spaces.names() or prefix:
         if not all(f"{prefix}{size}" in offered for size in SIZES):
@@ -69,12 +71,13 @@ def larger_preset(judge: Judge, options: Mapping[str, object]) -> str:
     """Return a line where the budget would have allowed a larger preset than the space at hand; else the empty string."""
     space = judge.space
     parsed = SpaceName.parse(space.name)
-    if not isinstance(space, Sized) or not parsed.plain.endswith(SIZES[:-1]) or "-" not in parsed.plain:
+    own, sizes = parsed.plain.rpartition("-")[2], ("xs", *SIZES)
+    if not isinstance(space, Sized) or own not in sizes[:-1]:
         return ""
     most_macs = sum(graph.cost.macs for _, graph in space.segments(space.extreme(True), judge.resolution))
     further = {name: value for name, value in options.items() if name not in NAMED_OPTIONS}
-    for size in reversed(SIZES[SIZES.index(parsed.plain[-1]) + 1 :]):
-        name = f"{parsed.plain[:-1]}{size}"
+    for size in reversed(sizes[sizes.index(own) + 1 :]):
+        name = f"{parsed.plain.removesuffix(own)}{size}"
         bigger = get_space(str(replace(parsed, plain=name)), **further)
         rng = np.random.default_rng(0)
         beside = Judge(bigger, judge.goal, judge.targets, judge.confidence, judge.resolution, judge.batch)

@@ -137,7 +137,7 @@ def pose(request: Request, *, decoder: str | None = None) -> Problem:
     name, notices = request.space, list[str]()
     if dataset is not None:
         options["num_classes"] = dataset.num_classes
-        name, notices = _preset(request, dataset)
+        name, notices = _preset(request, dataset, targets)
     options = {key: value for key, value in options.items() if key in family.options and value is not None}
     space = get_space(name, **options)
     if "without" in family.options and (lacking := lacking_families(space, targets)):
@@ -179,10 +179,12 @@ def _dataset(request: Request, decoder: str | None) -> Dataset:
     return load_dataset(request.data or DEFAULT_DATA, seed=request.seed, decoder=decoder)
 
 
-def _preset(request: Request, dataset: Dataset) -> tuple[str, list[str]]:
+def _preset(request: Request, dataset: Dataset, targets: Sequence[Target]) -> tuple[str, list[str]]:
     import torch
 
-    name, why = choose_preset(request.space, dataset.count("train") + dataset.count("validation"), torch.cuda.is_available())
+    images = dataset.count("train") + dataset.count("validation")
+    tiny = any(target.profile.memory is not None for target in targets)
+    name, why = choose_preset(request.space, images, torch.cuda.is_available(), tiny=tiny)
     return name, [*dataset.notices, *([why] if why else [])]
 
 

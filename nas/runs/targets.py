@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from nas.devices.latency_table import LatencyTable, read_latency_table
 from nas.devices.predictor import load_predictor
-from nas.devices.profile import Origin, PrecisionProfile, Profile, find_profile, load_profile
+from nas.devices.profile import Origin, PrecisionProfile, Profile, find_profile, load_profile, slug
 from nas.errors import UnknownNameError, UsageError
 from nas.searching.judge import Target
 from nas.searching.objective import COSTS, Budget, Goal, Objective
 from nas.spaces.precision import PrecisionSpace
 from nas.spaces.space import SearchSpace
-from nas.units import Limit, Precision, parse_limit
+from nas.units import DEVICE_QUANTITIES, Limit, Precision, parse_limit
 
 if TYPE_CHECKING:
     from nas.spaces.elastic import ElasticSpace
@@ -102,7 +102,7 @@ def make_goal(targets: Sequence[Target], budgets: Sequence[str], *, batch: int |
 
     Args:
         targets: The devices.
-        budgets: ``5ms``, ``20MB`` or ``device:8ms``. One without a device bounds every device that has none of its own.
+        budgets: ``5ms``, ``20MB``, ``2.5MB-ram`` or ``device:8ms``. One without a device bounds every device that has none of its own.
         batch: Images a run, where the user gave it.
         minimize: Words of `COSTS`; none for ``latency``.
 
@@ -111,6 +111,7 @@ def make_goal(targets: Sequence[Target], budgets: Sequence[str], *, batch: int |
             for a device whose profile states throughput.
     """
     profiles = {target.profile.name: target.profile for target in targets}
+    also = {slug(alias): name for name, profile in profiles.items() for alias in profile.aliases}
     objectives = [Objective("accuracy_pct", "maximize")]
     for word in minimize or ("latency",):
         if word not in COSTS:
@@ -123,12 +124,13 @@ def make_goal(targets: Sequence[Target], budgets: Sequence[str], *, batch: int |
     general: dict[str, Limit] = {}
     for text in budgets:
         device, colon, rest = text.rpartition(":")
+        device = device if device in profiles else also.get(slug(device), device)
         limit = parse_limit(rest if colon else text)
         if colon and device not in profiles:
             raise UsageError(
                 f"budget: {text!r} is for a device that is not asked for, got {device!r}. Expected one of: {', '.join(profiles)}."
             )
-        if colon and limit.quantity not in ("latency", "throughput"):
+        if colon and limit.quantity not in DEVICE_QUANTITIES:
             raise UsageError(f"budget: a budget of {limit.quantity} belongs to no device, got {text!r}. Do this: --budget {limit.text}.")
         name = f"{limit.quantity}/{device}" if colon else limit.quantity
         if name in found or name in general:
@@ -138,7 +140,7 @@ def make_goal(targets: Sequence[Target], budgets: Sequence[str], *, batch: int |
         else:
             general[name] = limit
     for name, limit in general.items():
-        if limit.quantity in ("latency", "throughput"):
+        if limit.quantity in DEVICE_QUANTITIES:
             own = {b.device for b in found.values() if b.limit.quantity == limit.quantity}
             found |= {f"{name}/{device}": Budget(f"{name}/{device}", limit, device) for device in profiles if device not in own}
         else:

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from nas.devices.predictor import Estimate, Predictor, Segments, measured
-from nas.devices.profile import Profile
-from nas.graphs.graph import Graph
+from nas.devices.profile import DeviceMemory, Profile
+from nas.graphs.graph import Graph, join
 from nas.searching.objective import Budget, Goal
 from nas.searching.searcher import Prescreen
 from nas.spaces.architecture import Architecture
@@ -42,7 +42,7 @@ class Verdict:
 
     Attributes:
         values: Cheap values by name: ``latency_ms/<device>``, ``macs``, ``params``; ``size_bytes`` and ``memory_bytes`` where they
-            are objectives.
+            are objectives, ``ram_bytes`` and ``flash_bytes`` where they are bounded.
         violations: By budget name; ≤ 0 where it holds.
         estimates: By device; breakdowns are left out, `Judge.estimates` has them.
         precisions: By device; ``mixed`` where parts of the network differ.
@@ -91,6 +91,7 @@ class Judge(Prescreen):
     batch: int | None = None
     _known: dict[str, Verdict] = field(default_factory=dict, init=False, repr=False)
     _sizes: dict[tuple[int, str, str], tuple[Graph, float]] = field(default_factory=dict, init=False, repr=False)
+    _memories: dict[tuple[tuple[int, ...], str, str, str], tuple[Segments, float]] = field(default_factory=dict, init=False, repr=False)
 
     def judge(self, architectures: list[Architecture]) -> list[tuple[Mapping[str, float], Mapping[str, float]]]:
         """Return (cheap objective values, violations by budget name) of each architecture."""
@@ -174,6 +175,9 @@ class Judge(Prescreen):
         asked = {objective.name.removesuffix("_bytes") for objective in self.goal.objectives if objective.name.endswith("_bytes")}
         values |= {"macs": self._total(parts, "macs", precision), "params": self._total(parts, "params", precision)}
         values |= {f"{quantity}_bytes": self._total(parts, quantity, precision) for quantity in sorted(asked)}
+        first = next(iter(chosen.values()))[0]
+        bounded = {b.limit.quantity for b in self.goal.budgets if b.device == first.profile.name} & {"ram", "flash"}
+        values |= {f"{quantity}_bytes": self._memory(parts, quantity, first) for quantity in sorted(bounded)}
         return Verdict(
             values,
             self._violations(parts, chosen),
@@ -196,6 +200,9 @@ class Judge(Prescreen):
                 if budget.device not in chosen:
                     continue
                 target, estimate = chosen[budget.device]
+                if quantity in ("ram", "flash"):
+                    violations[budget.name] = budget.violation(self._memory(parts, quantity, target))
+                    continue
                 images = self.batch or 1
                 value = estimate.upper_ms * (images if target.profile.quantity == "reciprocal_throughput" else 1)
                 if quantity == "throughput":
@@ -207,6 +214,16 @@ class Judge(Prescreen):
         if not self.goal.budgets:
             violations["supported"] = float(unsupported)
         return violations
+
+    def _memory(self, parts: Segments, quantity: str, target: Target) -> float:
+        """Return the bytes of RAM or flash that the whole network takes on a device."""
+        key = tuple(id(graph) for _, graph in parts), quantity, target.profile.name, target.precision
+        if key not in self._memories:
+            plan = target.profile.memory or DeviceMemory(source="lifetimes of the activations")
+            whole = join(parts) if len(parts) > 1 else parts[0][1]
+            count = plan.ram_bytes if quantity == "ram" else plan.flash_bytes
+            self._memories[key] = parts, count(whole, target.precision)
+        return self._memories[key][1]
 
     def _total(self, parts: Segments, quantity: str, precision: str) -> float:
         if quantity == "macs":
