@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Mapping
 
 from nas.graphs.graph import Graph, Operator, Value
-from nas.units import ACTIVATION_BYTES
+from nas.units import Precision
 
 _SMALL_BYTES = 560 * 1024
 """Up to so much alive at once, the packing is nearly tight."""
@@ -28,7 +28,7 @@ def lifetimes(graph: Graph, precision: str) -> float:
 
 def stedgeai(graph: Graph, precision: str) -> float:
     """Return the activations' RAM as ST Edge AI plans it, internal and external together, in bytes."""
-    size = {value.name: _padded(value) * ACTIVATION_BYTES[precision] for value in graph.values.values()}
+    size = {value.name: _padded(value) * Precision(precision).activation_bytes for value in graph.values.values()}
     alive = _most_alive(graph, size, 0)
     largest = sum(sorted(size.values(), reverse=True)[:3])
     packed = math.sqrt(alive * _most_alive(graph, size, 1)) if alive <= _SMALL_BYTES else max(alive, largest)
