@@ -32,7 +32,7 @@ from nas.graphs.passes import normalise
 FORMAT_VERSION = 2
 FEWEST = 10
 MANY = 60
-FEWEST_FAMILIES = 3
+FEWEST_FAMILIES = 5
 ALIKE = 5
 """Devices that are enough to lean on each other."""
 BEYOND = 1.5  # by so much the interval's logarithm grows outside what was calibrated

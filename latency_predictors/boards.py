@@ -9,6 +9,7 @@ what it runs; those of the host follow, from the others.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -50,10 +51,8 @@ _ACTIVATION = {"HardSwish": "hardswish", "Swish": "swish", "Gelu": "gelu", "Sigm
 _PLAIN = {"Relu", "Clip", "LeakyRelu", "PRelu", "Identity"}
 _LAYOUT = {"Concat": "concat", "Split": "split", "Slice": "split", "Transpose": "transpose", "Pad": "pad"}
 _FREE = {"Reshape", "Flatten", "Identity", "Squeeze", "Unsqueeze"}
-_SORT = 0.01
-"""How firmly the prices of sorts are drawn to nothing."""
-_STRENGTHS = ((60, 0.05, 0.01), (25, 10.0, 0.2), (0, 10.0, 3.0))
-"""(Fewest networks, how firmly a kind's extra is drawn to nothing, how firmly counts and padded multiply-adds are)."""
+_STRENGTHS = ((60, 20, 0.01, 0.05, 0.01), (60, 0, 0.002, 30.0, 0.15), (25, 0, 0.03, 10.0, 0.3), (0, 0, 0.01, 30.0, 10.0))
+"""(Fewest networks and families; how firmly the prices of sorts, the extras of kinds, and counts and padded multiply-adds are drawn to nothing)."""
 _FIRM = 5.0
 """How firmly prices of an accelerator stay as the networks without host work say."""
 FEWEST = 7
@@ -144,7 +143,7 @@ class Table:
     host: frozenset[str] = frozenset()
 
 
-def fit_prices(x: Floats, latency_ms: Floats, families: Sequence[str], table: Table, known: int = 0) -> Floats:
+def fit_prices(x: Floats, latency_ms: Floats, families: Sequence[str], table: Table, known: tuple[int, int] | None = None) -> Floats:
     """Return non-negative prices that minimise robust relative errors, each family weighing alike, shape (columns,).
 
     Args:
@@ -152,16 +151,17 @@ def fit_prices(x: Floats, latency_ms: Floats, families: Sequence[str], table: Ta
         latency_ms: Shape (n,).
         families: Of the networks.
         table: How the timings are to be read.
-        known: Networks of the device, those left out included; n where 0.
+        known: Networks and families of the device, those left out included; by default those given.
 
     Source:
         Lawson & Hanson's non-negative least squares; a timing stated in whole steps is an interval, and errors count from its nearer end.
     """
     on_host = np.array([name == "host elements" or name in table.host for name in COLUMNS])
-    extra, counts = next(pair for fewest, *pair in _STRENGTHS if (known or len(x)) >= fewest)
-    strength = np.where(np.isin(COLUMNS, COLUMNS[3:]), extra, _SORT)
+    networks, kinds = known or (len(x), len(set(families)))
+    sort, extra, counts = next(firmness for least, fewest, *firmness in _STRENGTHS if networks >= least and kinds >= fewest)
+    strength = np.where(np.isin(COLUMNS, COLUMNS[3:]), extra, sort)
     strength[[COLUMNS.index(name) for name in (*_PADDED, *_COUNTS)]] = counts
-    count = {family: families.count(family) for family in set(families)}
+    count = Counter(families)
     weight = np.array([count[family] ** -0.5 for family in families])
     weight /= math.sqrt(float((weight**2).mean()))
     first = np.zeros(len(COLUMNS))
@@ -274,7 +274,9 @@ class Boards(Predictor):
         for family in dict.fromkeys(families):
             out = np.array([name == family for name in families])
             others = [name for name in families if name != family]
-            guess[out] = x[out] @ fit_prices(x[~out], y[~out], others, table, len(x)) if others else np.exp(np.log(y).mean())
+            guess[out] = (
+                x[out] @ fit_prices(x[~out], y[~out], others, table, (len(x), len(set(families)))) if others else np.exp(np.log(y).mean())
+            )
         most = np.sort(x, axis=0)[-2].astype(np.float32).astype(float)
         return Prices(fit_prices(x, y, families, table), tuple(s.name for s in samples), y, guess, most)
 

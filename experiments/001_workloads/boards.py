@@ -67,8 +67,10 @@ class Branches(nn.Module):
         for module in self.layers.modules():
             if hasattr(module, "fuse_convs"):
                 module.fuse_convs()
+                module.forward = module.forward_fuse
             elif type(module).__name__ == "RepVGGDW":
                 module.fuse()
+                module.forward = module.forward_fuse
         head = self.layers[-1]
         self.heads = nn.ModuleList([nn.Conv2d(branch[0].conv.in_channels, 255, 1) for branch in head.cv2] if anchors else [])
         if anchors:
@@ -141,7 +143,7 @@ def boards() -> dict[str, Board]:
         "yolov8": {"": (3.2, 11.2, 25.9, 43.7, 68.2), "-seg": (3.4, 11.8, 27.3, 46.0, 71.8), "-pose": (3.3, 11.6, 26.4, 44.4, 69.4)},
         "yolo11": {"": (2.6, 9.4, 20.1, 25.3, 56.9), "-seg": (2.9, 10.1, 22.4, 27.6, 62.1), "-pose": (2.9, 9.9, 20.9, 26.2, 58.8)},
     }
-    classes = {"yolov8": (2.7, 6.4, 17.0, 37.5, 57.4), "yolo11": (1.6, 5.5, 10.4, 12.9, 28.4)}
+    classes = {"yolov8": (2.7, 6.4, 17.0, 37.5, 57.4), "yolo11": (2.8, 6.7, 11.6, 14.1, 29.6)}
     for series, tasks in stated.items():
         for task, sizes in tasks.items():
             for scale, params in zip("nsmlx", sizes, strict=True):

@@ -18,8 +18,8 @@ def command(
     runner: Annotated[
         str,
         typer.Option(
-            help="A command that times {onnx} (adb, ssh, trtexec in a script) and prints milliseconds: one time a line, '3.4' or '3.4 ms', or lines "
-            "'latency_ms: 3.4' among others."
+            help="A runner (adb, litert, onnxruntime, openvino, qai-hub, rknn, ssh, stedgeai, trtexec; options behind a colon: ssh:host=pi@board,"
+            "threads=4), or a command that times {onnx} and prints milliseconds: one time a line, '3.4' or '3.4 ms', or lines 'latency_ms: 3.4' among others."
         ),
     ] = "",
     threads: Annotated[int, typer.Option(min=1, help="Threads of ONNX Runtime, each bound to a processor.")] = 1,

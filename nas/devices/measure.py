@@ -18,6 +18,7 @@ from typing import Any, Literal
 import numpy as np
 
 from nas.devices.model_inputs import fed, precision_of_file
+from nas.devices.runner import named_runner, run, runners
 from nas.errors import MeasurementError, NasError, UsageError, one_line
 from nas.graphs.graph import Graph
 
@@ -246,13 +247,15 @@ def _sampled(run: Callable[[], object], most_s: float) -> list[float]:
 
 
 def runner_words(command: str) -> list[str]:
-    """Return a runner's command as words, ``{onnx}`` among them.
+    """Return a runner's command as words, ``{onnx}`` among them; the name alone of a runner that has one.
 
     Raises:
-        UsageError: It lacks ``{onnx}``, or its quotes do not match.
+        UsageError: It is neither the name of a runner nor a command with ``{onnx}``, or its quotes do not match.
     """
+    if named_runner(command) is not None:
+        return [command.partition(":")[0]]
     if "{onnx}" not in command:
-        raise UsageError(f"runner: must contain {{onnx}}, got {command!r}.")
+        raise UsageError(f"runner: must contain {{onnx}} or be one of {', '.join(runners.names())}, got {command!r}.")
     try:
         return shlex.split(command)
     except ValueError as error:
@@ -260,7 +263,7 @@ def runner_words(command: str) -> list[str]:
 
 
 def measure_with_runner(path: Path, command: str, *, repeats: int = 5, timeout_s: float = 600.0) -> Measurement:
-    """Time an ``.onnx`` file by a command that prints milliseconds: adb, ssh, trtexec behind a script of the user's.
+    """Time a model file by a runner of `nas.devices.runner`, or an ``.onnx`` file by a command that prints milliseconds.
 
     The command's standard output is read by `runner_samples`; what it says beside the times belongs on standard error.
 
@@ -274,6 +277,10 @@ def measure_with_runner(path: Path, command: str, *, repeats: int = 5, timeout_s
         UsageError: The command lacks ``{onnx}``, or its quotes do not match.
         MeasurementError: It fails, prints anything but times, takes too long, or its times spread absurdly.
     """
+    if (named := named_runner(command)) is not None:
+        name = command.partition(":")[0]
+        times = run(name, *named, path, timeout_s)
+        return trusted(Measurement("runner", precision_of_file(path) if path.suffix == ".onnx" else "fp32", tuple(times), name))
     words = [word.replace("{onnx}", str(path)) for word in runner_words(command)]
     samples: list[float] = []
     for _ in range(repeats):

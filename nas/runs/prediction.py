@@ -168,7 +168,7 @@ def measure_network(
     if (input_shapes or dims) and (runner or not network.endswith(".onnx")):
         raise UsageError(f"input shape: belongs to an .onnx file that is timed here, got {network!r}. Do this: leave it out.")
 
-    if network.endswith(".onnx"):
+    if network.endswith((".onnx", ".tflite", ".xml") if runner else ".onnx"):
         if not Path(network).is_file():
             raise ArtifactError(f"measure: no such file, got {network!r}.")
         timings = timed(Path(network))
