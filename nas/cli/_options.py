@@ -6,12 +6,13 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict
 
 import typer
 
 if TYPE_CHECKING:
     from nas.events import EventBus
+    from nas.graphs.operators import Shape
 
 Format = Annotated[Literal["table", "json"], typer.Option("--format", help="How the result is printed.")]
 Devices = Annotated[
@@ -61,7 +62,14 @@ def plain(result: Any) -> Any:
     return result.dump() if hasattr(result, "dump") else result
 
 
-def sizes(input_shape: list[str] | None, dim: list[str] | None) -> dict[str, Any]:
+class InputSizes(TypedDict):
+    """Sizes of a model file's input as `nas.api` takes them."""
+
+    input_shapes: dict[str, Shape]
+    dims: dict[str, int]
+
+
+def sizes(input_shape: list[str] | None, dim: list[str] | None) -> InputSizes:
     """Return ``input_shapes`` and ``dims`` as the interface takes them.
 
     Raises:

@@ -3,11 +3,36 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
 
 from nas.cli._options import Format, Precision, write
+
+if TYPE_CHECKING:
+    from nas.spaces.chain import SegmentRow
+
+
+class Whole(TypedDict):
+    """Latency of the whole network on a device."""
+
+    latency_ms: float
+    lower_ms: float
+    upper_ms: float
+    basis: str
+
+
+class Anchor(TypedDict):
+    """What is printed with ``--format json``."""
+
+    network: str
+    resolution: list[int]
+    weights: str
+    source: str
+    assigned_by: str
+    points: int
+    devices: dict[str, Whole]
+    segments: list[SegmentRow]
 
 
 def command(
@@ -39,7 +64,7 @@ def command(
     chain = open_chain(opened, size)
     segments = chain.between(range(len(chain.points))) if every else chain.blocks()
     rows = describe(segments)
-    totals: dict[str, Any] = {}
+    totals: dict[str, Whole] = {}
     for name in device or ():
         profile = load_profile(name)
         at = precision or profile.default_precision
@@ -49,7 +74,7 @@ def command(
         totals[key] = {"latency_ms": whole.latency_ms, "lower_ms": whole.lower_ms, "upper_ms": whole.upper_ms, "basis": whole.basis}
         for row, segment in zip(rows, segments, strict=True):
             row.setdefault("latency_ms", {})[key] = found[segment.label]
-    result = {
+    result: Anchor = {
         "network": chain.name,
         "resolution": list(chain.resolution),
         "weights": str(opened.origin.path) if opened.origin else "fresh or the function's own",
@@ -62,7 +87,7 @@ def command(
     write(result, form, _render)
 
 
-def _render(result: dict[str, Any]) -> None:
+def _render(result: Anchor) -> None:
     from nas.report.tables import print_lines, print_table
 
     devices = list(result["devices"])

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from nas.cli._options import Format, write
+
+if TYPE_CHECKING:
+    from nas.results.listings import ModelScores
 
 if TYPE_CHECKING:
     from nas.bench.aihub import Table
@@ -51,6 +54,7 @@ def command(
     from nas.devices.predictor import predictors
     from nas.devices.scores import score
     from nas.errors import UsageError
+    from nas.results.listings import ModelScores
 
     if graphs is not None and not graphs.is_dir():
         raise UsageError(f"graphs: no such folder, got {str(graphs)!r}.")
@@ -78,44 +82,44 @@ def command(
     predictions = run_protocol(kind, splits, name, precision, other)
     if not predictions:
         raise UsageError(f"donor: {donor} timed none of the tested networks at {precision}.")
-    result: dict[str, Any] = {
-        "protocol": protocol if donor is None else f"{protocol}, donor {other}",
-        "device": name,
-        "precision": precision,
-        "runtime": runtime,
-        "predictor": predictor,
-        "seed": seed,
+    result = ModelScores(
+        protocol=protocol if donor is None else f"{protocol}, donor {other}",
+        device=name,
+        precision=precision,
+        runtime=runtime,
+        predictor=predictor,
+        seed=seed,
         **score(predictions, groups=lineage).dump(),
-        "baselines": run_baselines(splits, name, precision),
-        "repeats_within_pct": repeats_within_pct(table, name, precision),
-        "without_graph": missing,
-        "notes": list(table.notes),
-    }
+        baselines=run_baselines(splits, name, precision),
+        repeats_within_pct=repeats_within_pct(table, name, precision),
+        without_graph=tuple(missing),
+        notes=tuple(table.notes),
+    )
     write(result, form, _render)
 
 
-def _render(result: dict[str, Any]) -> None:
+def _render(result: ModelScores) -> None:
     from nas.report.tables import print_lines, print_table
 
     shown = [
         [
-            n["name"],
-            f"{n['measured_ms']:.3f}",
-            f"{n['latency_ms']:.3f}",
-            f"{n['lower_ms']:.3f} … {n['upper_ms']:.3f}",
-            f"{100 * (n['latency_ms'] / n['measured_ms'] - 1):+.1f} %",
+            n.name,
+            f"{n.measured_ms:.3f}",
+            f"{n.latency_ms:.3f}",
+            f"{n.lower_ms:.3f} … {n.upper_ms:.3f}",
+            f"{100 * (n.latency_ms / n.measured_ms - 1):+.1f} %",
         ]
-        for n in sorted(result["networks"], key=lambda n: -abs(n["latency_ms"] / n["measured_ms"] - 1))
+        for n in sorted(result.networks, key=lambda n: -abs(n.latency_ms / n.measured_ms - 1))
     ]
     print_table("", ["network", "measured ms", "estimated ms", "90 % interval", "error"], shown)
-    low, high = result["mean_error_interval_pct"]
+    low, high = result.mean_error_interval_pct
     lines = [
-        f"{result['device']} {result['precision']} {result['runtime']}, {result['protocol']}: {result['networks_tested']} networks "
-        f"of {result['lineages_tested']} lineages",
-        f"mean error {result['mean_error_pct']:.1f} % (bootstrap {low:.1f} to {high:.1f}), median {result['median_error_pct']:.1f} %, "
-        f"{result['within_10_pct']:.0f} % within 10 %, coverage {result['coverage_pct']:.0f} %, "
-        f"{result['above_upper_pct']:.0f} % above the upper end, half-width {result['halfwidth_pct']:.0f} %",
-        *(f"{name}: mean {found['mean_error_pct']:.1f} % over {found['answered']}" for name, found in result["baselines"].items()),
-        *result["notes"],
+        f"{result.device} {result.precision} {result.runtime}, {result.protocol}: {result.networks_tested} networks "
+        f"of {result.lineages_tested} lineages",
+        f"mean error {result.mean_error_pct:.1f} % (bootstrap {low:.1f} to {high:.1f}), median {result.median_error_pct:.1f} %, "
+        f"{result.within_10_pct:.0f} % within 10 %, coverage {result.coverage_pct:.0f} %, "
+        f"{result.above_upper_pct:.0f} % above the upper end, half-width {result.halfwidth_pct:.0f} %",
+        *(f"{name}: mean {found['mean_error_pct']:.1f} % over {found['answered']}" for name, found in result.baselines.items()),
+        *result.notes,
     ]
     print_lines(lines)

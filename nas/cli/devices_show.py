@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nas.cli._options import Format, write
+
+if TYPE_CHECKING:
+    from nas.devices.profile import Profile
 
 
 def command(
@@ -17,10 +20,11 @@ def command(
 
     profile = load_profile(device)
     grades = {str(name): at.grade for name, at in profile.precisions.items()}
-    write({**profile.model_dump(mode="json"), "hash": profile.hash, "grades": grades}, form, _render)
+    answer = {**profile.model_dump(mode="json"), "hash": profile.hash, "grades": grades}
+    write(answer, form, lambda _: _render(profile))
 
 
-def _render(profile: dict[str, Any]) -> None:
+def _render(profile: Profile) -> None:
     from nas.report.tables import print_lines, print_table
 
     facts = [
@@ -36,25 +40,24 @@ def _render(profile: dict[str, Any]) -> None:
         "default_precision",
         "hash",
     ]
-    print_lines([f"{profile['name']}"])
-    print_lines(f"  {key:20} {profile[key]}" for key in facts if profile[key] not in (None, ""))
-    print_lines(f"  {'source: ' + key:20} {value}" for key, value in profile["origin"].items() if value)
-    print_lines([f"  {'also called':20} {', '.join(profile['aliases'])}"] if profile["aliases"] else [])
-    print_lines(f"  note: {note}" for note in profile["notes"])
+    print_lines([profile.name])
+    print_lines(f"  {key:20} {getattr(profile, key)}" for key in facts if getattr(profile, key) not in (None, ""))
+    print_lines(f"  {'source: ' + key:20} {value}" for key, value in profile.origin.model_dump(mode="json").items() if value)
+    print_lines([f"  {'also called':20} {', '.join(profile.aliases)}"] if profile.aliases else [])
+    print_lines(f"  note: {note}" for note in profile.notes)
     rows = []
-    for name, found in profile["precisions"].items():
-        held_out = found["held_out"] or {}
-        shown = [held_out.get(key) for key in ("networks", "mean_error_pct", "within_25_pct", "coverage_pct")]
-        facts_of = [found[key] for key in ("peak_gmacs", "bandwidth_gb_s", "launch_us")]
+    for name, found in profile.precisions.items():
+        shown = [getattr(found.held_out, key, None) for key in ("networks", "mean_error_pct", "within_25_pct", "coverage_pct")]
+        facts_of = [found.peak_gmacs, found.bandwidth_gb_s, found.launch_us]
         numbers = ["" if value is None else f"{value:g}" for value in (*facts_of, *shown)]
         rows.append(
             [
                 name,
-                profile["grades"][name],
-                found["predictor"] or "none fitted",
-                found["runtime_version"],
+                found.grade,
+                found.predictor or "none fitted",
+                found.runtime_version,
                 *numbers,
-                str(len(found["timings_ms"])),
+                str(len(found.timings_ms)),
             ]
         )
     columns = [
@@ -70,11 +73,11 @@ def _render(profile: dict[str, Any]) -> None:
         "within 25 %",
     ]
     print_table("", [*columns, "coverage %", "timed networks"], rows)
-    for name, found in profile["precisions"].items():
-        if found["held_out"]:
-            print_lines([f"  {name}: errors by {found['held_out']['protocol']}"])
-        if profile["grades"][name] == "D":
-            print_lines([f"  {name}: grade D. Do this: nas devices calibrate NAME --from timings.csv --base {profile['name']}"])
-        if found["unsupported_ops"]:
-            print_lines([f"  {name}: cannot run {', '.join(found['unsupported_ops'])}"])
-        print_lines(f"  {name}: {note}" for note in found["notes"])
+    for name, found in profile.precisions.items():
+        if found.held_out:
+            print_lines([f"  {name}: errors by {found.held_out.protocol}"])
+        if found.grade == "D":
+            print_lines([f"  {name}: grade D. Do this: nas devices calibrate NAME --from timings.csv --base {profile.name}"])
+        if found.unsupported_ops:
+            print_lines([f"  {name}: cannot run {', '.join(found.unsupported_ops)}"])
+        print_lines(f"  {name}: {note}" for note in found.notes)

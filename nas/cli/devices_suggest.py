@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from nas.cli._options import Format, Precision, write
+
+if TYPE_CHECKING:
+    from nas.graphs.graph import Graph
 
 _BUILT_BY = frozenset({"timm", "torchvision", "references"})
 """Libraries whose networks are suggested: classifiers that a user can build with weights."""
@@ -55,7 +59,7 @@ def command(
     write(result, form, _render)
 
 
-def _write_out(folder: Path, graphs: dict[str, Any], precision: str) -> None:
+def _write_out(folder: Path, graphs: Mapping[str, Graph], precision: str) -> None:
     import numpy as np
 
     from nas.errors import ArtifactError

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 
@@ -28,6 +28,19 @@ ABSURD = 0.75
 
 _SHORTEST_MS = 1.0  # shorter runs are timed several at once
 _WARM_S, _WARM_RUNS, _LEAST, _MOST = 0.5, 5, 20, 200
+
+
+class Timing(TypedDict):
+    """A measurement as plain data."""
+
+    device: str
+    precision: str
+    median_ms: float
+    iqr_ms: float
+    samples_ms: tuple[float, ...]
+    runtime: str
+    threads: int | None
+    pinned: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +74,14 @@ class Measurement:
         low, high = np.percentile(self.samples_ms, [25, 75])
         return float(high - low)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Timing:
         """Return plain data (see DESIGN.md)."""
         return {
             "device": self.device,
             "precision": self.precision,
             "median_ms": self.median_ms,
             "iqr_ms": self.iqr_ms,
-            "samples_ms": list(self.samples_ms),
+            "samples_ms": self.samples_ms,
             "runtime": self.runtime,
             "threads": self.threads,
             "pinned": self.pinned,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nas.results import Genotype, Record
+from nas.results import Genotype, Record, Scores
 
 
 class ChoiceOverview(Record):
@@ -69,7 +69,35 @@ class AddedDevice(Record):
     artifacts: tuple[str, ...]
 
 
-COMMANDS = {"spaces-show": "SpaceOverview", "spaces-sample": "Sample", "devices-add": "AddedDevice"}
+class ModelScores(Scores):
+    """How good a latency model is on networks that it never saw (``bench latency-models``).
+
+    Attributes:
+        protocol: What was left out.
+        device: Name in the table.
+        precision: In question.
+        runtime: In question.
+        predictor: Under test.
+        seed: Of draws.
+        baselines: Errors of plain models on the same networks, and how many they answered.
+        repeats_within_pct: Median difference of two measurements: no model can be better.
+        without_graph: Networks of the table that have no graph here.
+        notes: What is wrong with the table.
+    """
+
+    protocol: str
+    device: str
+    precision: str
+    runtime: str
+    predictor: str
+    seed: int
+    baselines: dict[str, dict[str, float]]
+    repeats_within_pct: float | None
+    without_graph: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+COMMANDS = {"bench-latency-models": "ModelScores", "spaces-show": "SpaceOverview", "spaces-sample": "Sample", "devices-add": "AddedDevice"}
 """The record that each of these commands prints; ``spaces sample`` of one architecture as JSON prints a `Genotype`."""
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 from nas.errors import UsageError
 from nas.graphs.graph import Graph, GraphBuilder
@@ -309,9 +309,22 @@ def open_chain(subject: str | Pretrained, resolution: Resolution | None = None, 
     return Chain(opened.name, cut(opened.module, (1, 3, *size), opened.name))
 
 
-def describe(segments: Sequence[Segment]) -> list[dict[str, Any]]:
+class SegmentRow(TypedDict):
+    """A segment as it is shown; `latency_ms` by device and precision where it was priced."""
+
+    point: int
+    label: str
+    shape: list[int]
+    layout: str
+    reduction: float
+    macs: int
+    params: int
+    latency_ms: NotRequired[dict[str, float]]
+
+
+def describe(segments: Sequence[Segment]) -> list[SegmentRow]:
     """Return one row a segment: the point at its end with shape and reduction, and what the segment costs by arithmetic."""
-    rows = []
+    rows: list[SegmentRow] = []
     for segment in segments:
         point, cost = segment.chain.points[segment.last], segment.graph().cost
         rows.append(
