@@ -51,6 +51,18 @@ def settings(family: type[OperatorFamily], rng: np.random.Generator, count: int)
     return tuple(found)
 
 
+def check_searched(family: type[OperatorFamily], stages: int = 4) -> None:
+    """Check that what is searched in each stage, widely or not, is among ``choices()``, and so is what is usual."""
+    offered = family.choices()
+    for stage in range(stages):
+        for wide in (False, True):
+            for knob, values in family.searched(stage, wide=wide).items():
+                assert values, f"stage {stage}: no value of {knob}"
+                assert set(values) <= set(offered.get(knob, ())), f"stage {stage}: {knob} takes {values}, choices() has {offered.get(knob)}"
+    for knob, values in family.usual.items():
+        assert set(values) <= set(offered.get(knob, ())), f"usual: {knob} takes {values}, choices() has {offered.get(knob)}"
+
+
 def grid(family: type[OperatorFamily]) -> Iterator[OperatorFamily]:
     """Yield every combination of ``choices()``."""
     from itertools import product

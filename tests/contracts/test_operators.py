@@ -49,6 +49,7 @@ def test_grade_and_source_are_stated(name: str) -> None:
     fields = set(kind.__dataclass_fields__)
     assert set(kind.choices()) <= fields
     assert all(len(set(values)) == len(values) > 0 for values in kind.choices().values())
+    contract.check_searched(kind)
 
 
 def test_exported_operators_agree_with_torch(tmp_path: Path) -> None:

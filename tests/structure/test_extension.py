@@ -64,7 +64,7 @@ with tempfile.TemporaryDirectory() as folder:
     files.check_file(exporters.get("acme-file"), ExportOrder("w8a8", files.pictures), Path(folder))
 methods.check_quantiser(quantisers.get("wide")())
 mixer = mixers.get("acme-mixer")
-operators.check_shape_and_counts(mixer())
+operators.check_shape_and_counts(mixer()), operators.check_searched(mixer)
 operators.check_fuse(mixer(5), 16, (9, 13))
 operators.check_gradients(mixer(), 16, (9, 13))
 chosen = get_space("hybrid-s", mixers=("acme-mixer",))
