@@ -116,7 +116,8 @@ def deliver(run: RunDirectory, problem: Problem, evaluator: Evaluator, architect
     module = evaluator.module(architecture, verdict.resolution)
     if module is None:
         do = problem.space.recipe(architecture)
-        return Delivery(model=None, model_reason="its accuracy is known, its weights are not." + (f" Do this: {do}" if do else ""))
+        known = "nothing was trained" if problem.evaluator.caution else "its accuracy is known, its weights are not"
+        return Delivery(model=None, model_reason=f"{known}." + (f" Do this: {do}" if do else ""))
     if problem.dataset is None or not isinstance(problem.space, ElasticSpace):
         return _export_as_scored(run, problem, module, architecture, bus)
     return finish(run, problem, problem.dataset, module, architecture, bus)

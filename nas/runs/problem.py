@@ -154,6 +154,8 @@ def pose(request: Request, *, decoder: str | None = None) -> Problem:
         check_feasible(problem)
     if dataset is not None and len({target.precision for target in targets}) > 1 and problem.precision.startswith("w"):
         notices.append(f"accuracy: scored at {problem.precision}, the least precise of the devices' precisions.")
+    if kind.caution:
+        notices.append(f"{kind.caution}.")
     return replace(problem, notices=(*notices, *([larger] if larger else [])))
 
 

@@ -84,10 +84,12 @@ class Evaluator(ABC):
     Attributes:
         needs: What `make` must be given: ``data``, a trained ``supernet`` of the space (which needs data too), a ``table``.
         surveys: Whether a score costs nothing and every member of the space has one; all are judged then, and no searcher is asked.
+        caution: What a person must know who reads the scores as accuracies; empty where they are.
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset()
     surveys: ClassVar[bool] = False
+    caution: ClassVar[str] = ""
 
     @classmethod
     def make(cls, assignment: Assignment) -> Evaluator:  # noqa: ARG003
