@@ -97,9 +97,9 @@ class CrossViTNet(nn.Module):
     def __init__(self, widths: tuple[int, ...], heads: int, depth: int, deep: bool, num_classes: int) -> None:
         super().__init__()
         counts = [(side // patch) ** 2 for side, patch in zip(SIDES, PATCHES, strict=True)]
-        for i, (width, count) in enumerate(zip(widths, counts, strict=True)):
-            self.register_parameter(f"positions{i}", nn.Parameter(torch.randn(1, 1 + count, width) * 0.02))
-            self.register_parameter(f"class_token{i}", nn.Parameter(torch.randn(1, 1, width) * 0.02))
+        self.tokens = nn.ParameterList()
+        for width, count in zip(widths, counts, strict=True):  # positions, then the class token, of each branch
+            self.tokens += [nn.Parameter(torch.randn(1, 1 + count, width) * 0.02), nn.Parameter(torch.randn(1, 1, width) * 0.02)]
         self.embeddings = nn.ModuleList(embedding(width, patch, deep) for width, patch in zip(widths, PATCHES, strict=True))
         self.rounds = nn.ModuleList(Round(widths, heads, depth) for _ in range(ROUNDS))
         self.norms = nn.ModuleList(nn.LayerNorm(width, eps=1e-6) for width in widths)
@@ -109,8 +109,8 @@ class CrossViTNet(nn.Module):
         tokens = []
         for i, (embed, side) in enumerate(zip(self.embeddings, SIDES, strict=True)):
             seen = x if x.shape[2] == side else F.interpolate(x, size=(side, side), mode="bicubic", align_corners=False)
-            first = self.get_parameter(f"class_token{i}").expand(x.shape[0], -1, -1)
-            tokens.append(torch.cat([first, to_tokens(embed(seen))], dim=1) + self.get_parameter(f"positions{i}"))
+            first = self.tokens[2 * i + 1].expand(x.shape[0], -1, -1)
+            tokens.append(torch.cat([first, to_tokens(embed(seen))], dim=1) + self.tokens[2 * i])
         first, second = tokens
         for exchange in self.rounds:
             first, second = exchange(first, second)
