@@ -15,7 +15,7 @@ from typing import Literal
 
 from nas.errors import UsageError, did_you_mean
 
-Quantity = Literal["latency", "throughput", "size", "macs", "params", "memory", "ram", "flash"]
+Quantity = Literal["latency", "throughput", "size", "macs", "params", "memory", "ram", "flash", "drop"]
 
 # unit as written (lower case) -> (quantity, factor to the engine's unit)
 _UNITS: dict[str, tuple[Quantity, float]] = {
@@ -48,8 +48,9 @@ _UNITS: dict[str, tuple[Quantity, float]] = {
     "mb-flash": ("flash", 1e6),
     "kib-flash": ("flash", 2.0**10),
     "mib-flash": ("flash", 2.0**20),
+    "pct-drop": ("drop", 1.0),
 }
-DEVICE_QUANTITIES: tuple[Quantity, ...] = ("latency", "throughput", "ram", "flash")
+DEVICE_QUANTITIES: tuple[Quantity, ...] = ("latency", "throughput", "ram", "flash", "drop")
 """What a budget bounds on each device by itself."""
 _SHOWN = "5ms, 800us, 200fps, 20MB, 1.2GMACs, 5Mparams, 64MB-peak, 2.5MB-ram, 6MB-flash"
 _NUMBER = re.compile(r"\s*([-+]?[0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)\s*([A-Za-zµ-]*)\s*")

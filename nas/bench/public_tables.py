@@ -187,7 +187,7 @@ def read_hailo(path: Path) -> Iterator[PublicTiming]:
     batches. These are two devices to a price list, and the table's two batches tell them apart: the second is called ``-streamed``.
     """
     for row in read_rows(path):
-        model, size = _hailo_network(row)
+        model, size = hailo_network(row)
         name = named(model, size) if model else None
         if name is None or not row["fps_b1"] or abs(float(row["params_m"]) * 1e6 / workloads.describe(name).params - 1) > 0.05:
             continue
@@ -200,12 +200,12 @@ def read_hailo(path: Path) -> Iterator[PublicTiming]:
 def hailo_inputs(path: Path) -> Iterator[tuple[str, int]]:
     """Yield the networks of Hailo's model zoo that can be rebuilt, with their resolution."""
     for row in read_rows(path):
-        model, size = _hailo_network(row)
+        model, size = hailo_network(row)
         if model:
             yield model, size
 
 
-def _hailo_network(row: Mapping[str, str]) -> tuple[str, int]:
+def hailo_network(row: Mapping[str, str]) -> tuple[str, int]:
     """Return the reference network's model and resolution, empty where there is none; names may carry marks (``resnet_v1_50 |rocket|``)."""
     size = re.match(r"(\d+)x(\d+)x", row["res"])
     model = _HAILO.get(row["model"].partition(" |")[0], "")

@@ -80,6 +80,10 @@ def _remarks(result: Estimate) -> list[str]:
         lines.append(f"NOT in these figures, as the device or its model lacks them: {', '.join(result.unsupported)}")
     if result.unchecked:
         lines.append(f"unknown on this device, priced all the same: {', '.join(result.unchecked)}")
+    if (drop := result.int8_drop_pct) is not None:
+        lines.append(
+            f"int8 is likely to cost {drop:.1f} points of accuracy, up to {result.int8_drop_upper_pct:.1f} at 90 %, by the graph alone"
+        )
     if result.grade == "D" and result.basis == "estimated":
         remedy = f"nas devices calibrate NAME --from timings.csv --base {result.device}"
         lines.append(f"grade D: {result.device} has no model of its own that errs by less than 35 %. Do this: {remedy}")

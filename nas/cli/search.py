@@ -13,7 +13,12 @@ from nas.cli._options import Confidence, Devices, Format, Seed, StorageTimeout, 
 def command(
     device: Devices,
     budget: Annotated[
-        list[str] | None, typer.Option("--budget", help="5ms, 200fps, 20MB, 1.2GMACs, 5Mparams; for one device D:8ms.", metavar="B")
+        list[str] | None,
+        typer.Option("--budget", help="5ms, 200fps, 20MB, 1.2GMACs, 5Mparams, 2.5MB-ram; for one device D:8ms.", metavar="B"),
+    ] = None,
+    max_drop: Annotated[
+        float | None,
+        typer.Option("--max-drop", help="Points of accuracy that a network may be likely to lose in 8 bits, by its graph.", metavar="PCT"),
     ] = None,
     minimize: Annotated[
         list[str] | None,

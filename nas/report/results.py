@@ -78,8 +78,12 @@ def _print_points(title: str, points: Sequence[Point], chosen: Point | None, con
     if not facts:
         columns += ["validation %"]
     columns += [f"{device} ms" for device in devices] + ["interval ms", "basis", "precision", "MMACs", "Mparams", "px"]
-    sizes = [name for name in ("size_bytes", "memory_bytes") if any(getattr(p, name) is not None for p in points)]
+    sizes = [
+        name for name in ("size_bytes", "memory_bytes", "ram_bytes", "flash_bytes") if any(getattr(p, name) is not None for p in points)
+    ]
     columns += [f"{name.removesuffix('_bytes')} MB" for name in sizes]
+    risky = any(p.int8_drop_pct is not None for p in points)
+    columns += ["int8 may lose"] if risky else []
     rows = []
     for p in sorted(points, key=lambda point: point.latency_ms):
         row = [" ".join(mark for mark, holds in (("→", p == chosen), ("knee", p.key == knee)) if holds)]
@@ -92,6 +96,7 @@ def _print_points(title: str, points: Sequence[Point], chosen: Point | None, con
         row.append(p.devices[devices[0]].known_as)
         row += [p.precision, f"{p.macs / 1e6:,.0f}", f"{p.params / 1e6:.1f}", str(p.resolution)]
         row += [f"{getattr(p, name) / 1e6:.3g}" for name in sizes]
+        row += ["" if p.int8_drop_pct is None else f"{p.int8_drop_pct:.1f}"] if risky else []
         rows.append(row)
     print_table(title, columns, rows, console)
 
@@ -109,9 +114,14 @@ def _choice(result: Result) -> list[str]:
         held = ""
         if at.margin_ms is not None and at.budget_ms is not None:
             held = f"; {at.margin_ms:.3g} ms ({100 * at.margin_ms / at.budget_ms:.1f} %) inside the budget of {at.budget_ms:g} ms"
-        lines.append(f"  {device} {at.precision}: {at.latency_ms:.3g} ms {at.known_as}, {spread}{held}")
+        grade = f", grade {at.grade}" if at.grade and at.basis == "estimated" else ""
+        lines.append(f"  {device} {at.precision}: {at.latency_ms:.3g} ms {at.known_as}, {spread}{grade}{held}")
         if at.known_as == "extrapolated":
             lines.append(
                 f"  outside what the latency model of {device} was calibrated on: time this network there before you rely on it (nas search --verify)."
             )
+    if chosen.int8_drop_pct is not None:
+        lines.append(
+            f"  int8 is likely to cost {chosen.int8_drop_pct:.1f} points of accuracy, by the graph alone: what was quantised and tested says it better."
+        )
     return lines

@@ -127,6 +127,7 @@ class Point(Record):
         memory_bytes: Peak of activations, where it is an objective.
         ram_bytes: That its activations take on the first device, where a budget bounds it.
         flash_bytes: That its weights take there, where a budget bounds it.
+        int8_drop_pct: Points of accuracy that it is likely to lose in 8 bits, where it runs so and nothing was quantised to see.
         trial: Its number in the study.
         network: Published name.
         weights: Which published weights.
@@ -151,6 +152,7 @@ class Point(Record):
     memory_bytes: int | None = None
     ram_bytes: int | None = None
     flash_bytes: int | None = None
+    int8_drop_pct: float | None = None
     network: str | None = None
     weights: str | None = None
     pretraining: str | None = None
@@ -431,6 +433,8 @@ class Estimate(Record):
         params: Parameters.
         ram_bytes: That its activations take, on a device that runs from RAM and flash.
         flash_bytes: That its weights take there.
+        int8_drop_pct: Points of accuracy that it is likely to lose from float to int8 (``w8a8`` alone); see `nas.quantisation.risk`.
+        int8_drop_upper_pct: Nine of ten networks like it lose less.
         operators: The breakdown of the model's estimate.
         repeats_within_pct: Median difference of two measurements there, for a measured latency.
         estimated: What the model alone would say, for a measured latency.
@@ -460,6 +464,8 @@ class Estimate(Record):
     params: int
     ram_bytes: int | None = None
     flash_bytes: int | None = None
+    int8_drop_pct: float | None = None
+    int8_drop_upper_pct: float | None = None
     operators: tuple[OperatorShare, ...]
     repeats_within_pct: float | None = None
     estimated: Interval | None = None

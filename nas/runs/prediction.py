@@ -14,6 +14,7 @@ from nas.errors import ArtifactError, UsageError
 from nas.graphs.graph import Graph
 from nas.graphs.images import with_normalisation
 from nas.graphs.operators import Shape
+from nas.quantisation.risk import predicted_drop
 from nas.results import Estimate, Interval, Measurement, OperatorShare
 from nas.searching.judge import precision_of
 from nas.spaces.network import Network, load_network
@@ -82,6 +83,9 @@ def predict_network(
         plan = profile.memory
         taken = {"ram_bytes": int(plan.ram_bytes(graph, chosen)), "flash_bytes": int(plan.flash_bytes(graph, chosen))}
         found = found.model_copy(update=taken)
+    if chosen == "w8a8":
+        lost = predicted_drop(graph, profile.runtime)
+        found = found.model_copy(update={"int8_drop_pct": lost.drop_pct, "int8_drop_upper_pct": lost.upper_pct})
     if timing is None:
         return found
     alone = Interval(latency_ms=estimate.latency_ms, lower_ms=estimate.lower_ms, upper_ms=estimate.upper_ms)

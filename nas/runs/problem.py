@@ -12,6 +12,7 @@ from nas.devices.predictor import Estimate
 from nas.errors import InfeasibleError, UsageError
 from nas.exporting.exporter import exporters
 from nas.quantisation.method import DEFAULT_RECIPE, methods
+from nas.quantisation.risk import predicted_drop
 from nas.results import DeviceLatency, Genotype, Point
 from nas.runs.options import check_for_devices, check_options, table_of_accuracies
 from nas.runs.preset import choose_preset, lacking_families, larger_preset
@@ -95,7 +96,18 @@ class Problem:
             supernet_accuracy_pct=supernet_accuracy_pct,
             macs=int(verdict.values["macs"]),
             params=int(verdict.values["params"]),
-        ).model_copy(update=sizes | dict(self.space.facts(architecture)) | ({} if trial is None else {"trial": trial}))
+        ).model_copy(
+            update=sizes
+            | self._risk(architecture, first.precision)
+            | dict(self.space.facts(architecture))
+            | ({} if trial is None else {"trial": trial})
+        )
+
+    def _risk(self, architecture: Architecture, precision: str) -> dict[str, float]:
+        if precision != "w8a8" or not self.targets[0].predictor:
+            return {}
+        lost = predicted_drop(self.space.lower(architecture, self.judge.resolution), self.targets[0].profile.runtime)
+        return {"int8_drop_pct": round(lost.drop_pct, 2)}
 
     def _latency(self, device: str, estimate: Estimate, precision: str) -> DeviceLatency:
         budget = self.judge.budget_of(device)

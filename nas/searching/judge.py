@@ -11,6 +11,7 @@ import numpy.typing as npt
 from nas.devices.predictor import Estimate, Predictor, Segments, measured
 from nas.devices.profile import DeviceMemory, Profile
 from nas.graphs.graph import Graph, join
+from nas.quantisation.risk import predicted_drop
 from nas.searching.objective import Budget, Goal
 from nas.searching.searcher import Prescreen
 from nas.spaces.architecture import Architecture
@@ -177,7 +178,7 @@ class Judge(Prescreen):
         values |= {f"{quantity}_bytes": self._total(parts, quantity, precision) for quantity in sorted(asked)}
         first = next(iter(chosen.values()))[0]
         bounded = {b.limit.quantity for b in self.goal.budgets if b.device == first.profile.name} & {"ram", "flash"}
-        values |= {f"{quantity}_bytes": self._memory(parts, quantity, first) for quantity in sorted(bounded)}
+        values |= {f"{quantity}_bytes": self._of_whole(parts, quantity, first) for quantity in sorted(bounded)}
         return Verdict(
             values,
             self._violations(parts, chosen),
@@ -200,8 +201,8 @@ class Judge(Prescreen):
                 if budget.device not in chosen:
                     continue
                 target, estimate = chosen[budget.device]
-                if quantity in ("ram", "flash"):
-                    violations[budget.name] = budget.violation(self._memory(parts, quantity, target))
+                if quantity in ("ram", "flash", "drop"):
+                    violations[budget.name] = budget.violation(self._of_whole(parts, quantity, target))
                     continue
                 images = self.batch or 1
                 value = estimate.upper_ms * (images if target.profile.quantity == "reciprocal_throughput" else 1)
@@ -215,14 +216,17 @@ class Judge(Prescreen):
             violations["supported"] = float(unsupported)
         return violations
 
-    def _memory(self, parts: Segments, quantity: str, target: Target) -> float:
-        """Return the bytes of RAM or flash that the whole network takes on a device."""
+    def _of_whole(self, parts: Segments, quantity: str, target: Target) -> float:
+        """Return the bytes of RAM or flash that the whole network takes on a device, or the points of accuracy that it is likely to lose in 8 bits."""
         key = tuple(id(graph) for _, graph in parts), quantity, target.profile.name, target.precision
         if key not in self._memories:
             plan = target.profile.memory or DeviceMemory(source="lifetimes of the activations")
             whole = join(parts) if len(parts) > 1 else parts[0][1]
-            count = plan.ram_bytes if quantity == "ram" else plan.flash_bytes
-            self._memories[key] = parts, count(whole, target.precision)
+            if quantity == "drop":
+                value = predicted_drop(whole, target.profile.runtime).drop_pct if target.precision == "w8a8" else 0.0
+            else:
+                value = (plan.ram_bytes if quantity == "ram" else plan.flash_bytes)(whole, target.precision)
+            self._memories[key] = parts, value
         return self._memories[key][1]
 
     def _total(self, parts: Segments, quantity: str, precision: str) -> float:
