@@ -440,7 +440,7 @@ def read_profile(path: Path) -> Profile:
 
 def _validated(kind: type[_File], path: Path, name: str) -> _File:
     try:
-        data: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+        data: dict[str, object] = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UsageError(f"profile {path}: no such file.") from None
     except OSError as error:

@@ -385,7 +385,7 @@ def _connect(url: str, label: str, retry: Retry, timeout_s: float) -> optuna.sto
     return storage
 
 
-def _engine_options(url: str, timeout_s: float) -> dict[str, Any]:
+def _engine_options(url: str, timeout_s: float) -> dict[str, object]:
     """Return SQLAlchemy's options: a link that is cut without a word is noticed within half a minute."""
     from sqlalchemy import make_url
 

@@ -146,6 +146,14 @@ def test_no_list_of_paths_names_what_is_not_there() -> None:
     assert [p for p in HEAVY_FILES if not any((ROOT / "nas").glob(p))] == []
 
 
+def test_data_of_a_fixed_shape_have_a_type() -> None:
+    """`dict[str, Any]` is for what others write and for arguments of any function; what has a shape is a record or a TypedDict."""
+    shapeless = [
+        f"{module_of(path)}:{i}" for path in FILES for i, line in enumerate(path.read_text().splitlines(), 1) if "dict[str, Any]" in line
+    ]
+    assert len(shapeless) <= 25, shapeless
+
+
 PLUG_IN_ROOMS = {"searchers", "evaluators", "exporters", "methods", "data", "recipes"}
 LOOK_UPS = {"spaces", "mixers", "channel_mixers", "reparam", "predictors", "searchers", "evaluators", "exporters", "quantisers", "datasets"}
 

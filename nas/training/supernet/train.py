@@ -363,7 +363,7 @@ class Training:
 
 def optimizer_of(recipe: Recipe, parameters: Sequence[list[nn.Parameter]]) -> torch.optim.Optimizer:
     """Return the optimiser of a recipe for (decaying, other) parameters."""
-    groups: list[dict[str, Any]] = [
+    groups: list[dict[str, object]] = [
         {"params": parameters[0], "weight_decay": recipe.weight_decay},
         {"params": parameters[1], "weight_decay": 0.0},
     ]
