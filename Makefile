@@ -5,16 +5,16 @@ BIN := $(VENV)/bin
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --editable .
+	$(BIN)/pip install --quiet --editable '.[search]'
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.installed
-	$(BIN)/pip install --quiet --editable '.[dev]'
+	$(BIN)/pip install --quiet --editable '.[search,dev]'
 	touch $@
 
 # timm's networks are what ours are compared with; without their requirements, which would bring a CUDA build of PyTorch
 $(VENV)/.extras: $(VENV)/.dev
-	$(BIN)/pip install --quiet --editable '.[dev,nni]'
+	$(BIN)/pip install --quiet --editable '.[search,dev,nni]'
 	$(BIN)/pip install --quiet --no-deps 'torchvision==0.28.0' 'timm==1.0.31'
 	$(BIN)/pip install --quiet huggingface_hub pyyaml
 	touch $@

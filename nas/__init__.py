@@ -19,6 +19,7 @@ __all__ = [
     "load_run",
     "measure",
     "predict",
+    "predict_all",
     "rank",
     "search",
     "survey",

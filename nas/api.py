@@ -13,13 +13,14 @@ Example::
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from nas import __all__ as __all__
-from nas.results import Calibrated, Estimate, Export, Exports, Measurement, Ranking, Reference, Result, SystemEntry, Training
+from nas.results import Calibrated, Estimate, Export, Exports, Measurement, Ranking, Reference, Result, SystemEntry, Training, Unpriced
+from nas.units import canonical_precision
 
 if TYPE_CHECKING:
     from torch import nn
@@ -118,7 +119,7 @@ def search(
         "devices": tuple(_absolute(name) for name in _several(device)),
         "budgets": (*_several(budget), *([] if max_drop is None else [f"{max_drop:g}pct-drop"])),
         "minimize": tuple(minimize),
-        "precision": precision,
+        "precision": canonical_precision(precision),
         "space": space,
         "mixers": tuple(mixers),
         "knobs": tuple(knobs),
@@ -175,6 +176,10 @@ def predict(
     input_shapes: Mapping[str, tuple[int, ...]] | None = None,
     dims: Mapping[str, int] | None = None,
     confidence: float = 0.9,
+    budget: str | Sequence[str] = (),
+    on: Literal["upper", "point"] = "upper",
+    compare: str | Path | None = None,
+    profile_hash: str | Sequence[str] = (),
 ) -> Estimate:
     """Estimate how long a network takes on a device; the device's own timing is given where there is one.
 
@@ -187,25 +192,64 @@ def predict(
         input_shapes: Of a model file's inputs by name, for sizes that it leaves open or to replace.
         dims: Values of a model file's symbolic sizes by name.
         confidence: Nominal coverage of the interval, 0.5 to 0.99.
+        budget: ``5ms``, ``200fps``, ``20MB``, …: the estimate says how it stands to each.
+        on: What is held against a budget: the ``upper`` end of the interval, or the ``point``.
+        compare: An older network: the estimate says what got slower, and where.
+        profile_hash: That the device's profile must have, so that estimates do not change unnoticed.
 
     Raises:
         UnknownNameError: No such network or device.
         UsageError: A module without a shape, or a shape for what has its own.
-        NasError: The network cannot be read or priced.
+        NasError: The network cannot be read or priced, or the profile has another hash.
     """
-    from nas.runs.prediction import predict_network
+    from nas.runs.prediction import Reading, Terms, predict_network
 
     _check_confidence(confidence)
-    return predict_network(
-        network,
-        device,
-        precision=precision,
-        resolution=resolution,
-        input_shape=input_shape,
-        input_shapes=input_shapes,
-        dims=dims,
-        confidence=confidence,
-    )
+    reading = Reading(resolution, input_shape, input_shapes or {}, dims or {})
+    terms = Terms(canonical_precision(precision), confidence, tuple(_several(budget)), on, tuple(_several(profile_hash)))
+    return predict_network(network, device, reading, terms, compare)
+
+
+def predict_all(
+    networks: Sequence[str | Path],
+    devices: str | Sequence[str],
+    *,
+    precision: str | None = None,
+    resolution: str | int | None = None,
+    input_shapes: Mapping[str, tuple[int, ...]] | None = None,
+    dims: Mapping[str, int] | None = None,
+    confidence: float = 0.9,
+    budget: str | Sequence[str] = (),
+    on: Literal["upper", "point"] = "upper",
+    compare: str | Path | None = None,
+    profile_hash: str | Sequence[str] = (),
+) -> Iterator[Estimate | Unpriced]:
+    """Estimate many networks on several devices, network by network; one that cannot be read or priced says why and stops no other.
+
+    Args:
+        networks: Names and files.
+        devices: Names or paths of profiles.
+        precision: As `predict`.
+        resolution: As `predict`.
+        input_shapes: As `predict`, of every file.
+        dims: As `predict`, of every file.
+        confidence: As `predict`.
+        budget: As `predict`; for one device ``NAME:8ms``.
+        on: As `predict`.
+        compare: An older network, or a folder that holds one under the name of each file.
+        profile_hash: ``NAME:HASH`` of each device that is pinned.
+
+    Raises:
+        UsageError: A wrong device, budget or hash; no network has been read then.
+        NasError: A device's profile has another hash.
+    """
+    from nas.runs.prediction import Reading, Terms
+    from nas.runs.prediction import predict_all as each
+
+    _check_confidence(confidence)
+    reading = Reading(resolution, None, input_shapes or {}, dims or {})
+    terms = Terms(canonical_precision(precision), confidence, tuple(_several(budget)), on, tuple(_several(profile_hash)))
+    return each(networks, _several(devices), reading, terms, None if compare is None else Path(compare))
 
 
 def measure(
@@ -272,11 +316,14 @@ def train(
     from nas.errors import UsageError
     from nas.events import Notice
     from nas.runs.training import train_alone, train_supernet
+    from nas.spaces.naming import get_elastic_space
     from nas.training.dataset import load_dataset
     from nas.units import parse_resolution
 
     if architecture is not None and space is not None:
         raise UsageError("train: --space has no effect with an architecture, which names its own. Do this: leave one of them out.")
+    if space is not None:
+        get_elastic_space(space)  # before the data are read
     size = parse_resolution(str(resolution)) if resolution else None
     dataset = load_dataset(str(data), seed=seed, images=images)
     listening = bus or _silent()
@@ -374,7 +421,7 @@ def export(
         Path(to),
         trial=trial,
         weights=weights,
-        precision=precision,
+        precision=canonical_precision(precision),
         quantisation=quantisation,
         data=data,
         takes=takes,
@@ -416,7 +463,7 @@ def load_run(path: str | Path) -> Result:
 
 def list_devices(pattern: str = "*") -> tuple[str, ...]:
     """Return the names of all profiles that match a pattern such as ``"sa8*"``, sorted, without reading any."""
-    from nas.devices.profile import profile_files
+    from nas.devices.names import profile_files
 
     return tuple(sorted(name for name in profile_files() if fnmatchcase(name, pattern)))
 

@@ -10,6 +10,8 @@ import zlib
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+DISTRIBUTION = "hardware-aware-nas"
+
 _ESCAPES = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} | {ord(space): " " for space in "\t\n\v\f\r\x85"}
 
 
@@ -45,6 +47,22 @@ class UnknownNameError(UsageError):
     def __init__(self, kind: str, name: str, known: Iterable[str], remedy: str = "") -> None:
         self.kind, self.name, self.known = kind, name, tuple(sorted(known))
         super().__init__(f"{kind}: unknown name, got {name!r}.{did_you_mean(name, self.known)}{remedy and ' ' + remedy}")
+
+
+class MissingExtraError(NasError):
+    """Something needs a package that the base of the distribution leaves out.
+
+    Args:
+        module: That could not be imported.
+        extra: Which brings it.
+    """
+
+    def __init__(self, module: str, extra: str) -> None:
+        self.module, self.extra = module, extra
+        super().__init__(
+            f"installation: {module} is not installed, which this needs, got the base without the extra [{extra}]. "
+            f"Do this: pip install '{DISTRIBUTION}[{extra}]'."
+        )
 
 
 class GraphError(NasError):

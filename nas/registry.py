@@ -4,7 +4,7 @@ A plug-in is a file in its kind's room, or an entry point in the group ``nas.<ki
 listed without importing anything; a plug-in is imported when it is asked for. There is no second list to edit.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -78,6 +78,15 @@ class Registry(Generic[T]):
 
         return file
 
+    def check(self, name: str) -> None:
+        """Do nothing where a plug-in has the name; nothing is imported.
+
+        Raises:
+            UnknownNameError: There is none; the message says which name is near and where to create one.
+        """
+        if name not in self.names():
+            raise UnknownNameError(self.kind, name, self.names(), f"A new {self.kind} is one file in {self.room.replace('.', '/')}/.")
+
     def get(self, name: str) -> T:
         """Return the plug-in filed under `name`, importing its file if need be.
 
@@ -87,8 +96,7 @@ class Registry(Generic[T]):
         """
         if name in self._found:
             return self._found[name]
-        if name not in self.names():
-            raise UnknownNameError(self.kind, name, self.names(), f"A new {self.kind} is one file in {self.room.replace('.', '/')}/.")
+        self.check(name)
         if name in self._foreign:
             return self._found.setdefault(name, cast(T, self._foreign[name].load()))
         module = f"{self.room}.{self._files[name].stem}"
@@ -97,10 +105,59 @@ class Registry(Generic[T]):
             raise NasError(f"{self.kind}: {module} does not register its own name, expected {name!r}.")
         return self._found[name]
 
+    def file(self, name: str) -> Path | None:
+        """Return the file of a plug-in of the room, without importing it; None for one of another distribution."""
+        return self._files.get(name)
+
     def items(self) -> Iterator[tuple[str, T]]:
         """Yield every name with its plug-in, importing all of them."""
         for name in self.names():
             yield name, self.get(name)
+
+
+def match_name(
+    kind: str, text: str, names: Iterable[str], others: Mapping[str, str] | None = None, *, remedy: str = "", parts: bool = True
+) -> str:
+    """Return the name that a user means, whatever its case, blanks, hyphens and underscores.
+
+    First a whole name, then one of the other names, then a part of either that belongs to one name alone, or to one name whose text begins
+    all the others': ``resnet5`` is many, ``sa8295`` is sa8295p, beside which there is sa8295p-tflite.
+
+    Args:
+        kind: Singular noun of messages.
+        text: What the user wrote.
+        names: That exist.
+        others: Titles, aliases and names elsewhere: each with the name that it stands for.
+        remedy: What to do where there is none.
+        parts: Whether a part of a name is enough.
+
+    Raises:
+        UnknownNameError: None, or several.
+    """
+    known = sorted(names)
+    if text in known:
+        return text
+    plain = {_plain(name): name for name in known}
+    elsewhere = {_plain(other): name for other, name in (others or {}).items()}
+    wanted = _plain(text)
+    if (name := plain.get(wanted) or elsewhere.get(wanted)) is not None:
+        return name
+    if not parts or len(wanted) < _SHORTEST_PART:
+        raise UnknownNameError(kind, text, known, remedy)
+    fits = sorted({name for at in (plain, elsewhere) for key, name in at.items() if wanted in key}, key=lambda name: (len(name), name))
+    if fits and all(name.startswith(fits[0]) for name in fits):
+        return fits[0]
+    if fits:
+        shown = ", ".join(fits[:6]) + (f", … ({len(fits)} in all)" if len(fits) > 6 else "")
+        raise UnknownNameError(kind, text, fits, f"Several are called so: {shown}.")
+    raise UnknownNameError(kind, text, known, remedy)
+
+
+_SHORTEST_PART = 3
+
+
+def _plain(name: str) -> str:
+    return "".join(c for c in name.lower() if c.isalnum())
 
 
 def _origin(plugin: object) -> str:

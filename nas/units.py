@@ -53,6 +53,18 @@ _UNITS: dict[str, tuple[Quantity, float]] = {
 DEVICE_QUANTITIES: tuple[Quantity, ...] = ("latency", "throughput", "ram", "flash", "drop")
 """What a budget bounds on each device by itself."""
 _SHOWN = "5ms, 800us, 200fps, 20MB, 1.2GMACs, 5Mparams, 64MB-peak, 2.5MB-ram, 6MB-flash"
+UNIT_OF: dict[Quantity, tuple[str, float]] = {
+    "latency": ("ms", 1.0),
+    "throughput": ("fps", 1.0),
+    "size": ("MB", 1e6),
+    "macs": ("MMACs", 1e6),
+    "params": ("Mparams", 1e6),
+    "memory": ("MB-peak", 1e6),
+    "ram": ("MB-ram", 1e6),
+    "flash": ("MB-flash", 1e6),
+}
+"""The unit in which a person reads a quantity, and its factor to the engine's unit."""
+
 _NUMBER = re.compile(r"\s*([-+]?[0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)\s*([A-Za-zµ-]*)\s*")
 
 
@@ -183,3 +195,19 @@ _BITS = {Precision.FP32: (32, 32), Precision.FP16: (16, 16), Precision.W8A16: (8
 
 QUANTISED: frozenset[str] = frozenset(precision for precision in Precision if precision.quantised)
 """Precisions whose numbers are integers."""
+
+_PRECISIONS_ELSEWHERE = {
+    **dict.fromkeys(("float32", "float", "f32", "single"), "fp32"),
+    **dict.fromkeys(("float16", "half", "f16"), "fp16"),
+    **dict.fromkeys(("int8", "uint8", "i8", "a8w8", "w8", "8bit"), "w8a8"),
+    **dict.fromkeys(("int16", "i16", "a16w8", "w8a16"), "w8a16"),
+}
+"""What other tools call them. TensorFlow Lite's ``16x8`` and QNN's ``a16w8`` have weights of 8 bits."""
+
+
+def canonical_precision(text: str | None) -> str | None:
+    """Return a precision as it is called here: ``INT8`` is ``w8a8``; what is none is returned as it is, for the device to refuse."""
+    if text is None:
+        return None
+    plain = text.strip().lower().replace("-", "").replace("_", "")
+    return _PRECISIONS_ELSEWHERE.get(plain, plain if plain in (*Precision, "any", "mixed", "all") else text)

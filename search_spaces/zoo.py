@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from nas.errors import NasError, UsageError
+from nas.errors import NasError, UsageError, one_line
 from nas.graphs import workloads
 from nas.graphs.graph import Graph
 from nas.spaces.architecture import Architecture
@@ -150,10 +150,14 @@ class Zoo(SearchSpace):
         row = self.row(architecture)
         if not self._timm_has(row):
             raise UsageError(f"export: no weights to write. Do this: {self.recipe(architecture)}")
+        from nas.spaces.pretrained.libraries import declare_torchvision_operators
+
+        declare_torchvision_operators()
         try:
             import timm
-        except ImportError:
-            raise UsageError(f"export: needs timm, which is not installed. Do this: {self.recipe(architecture)}") from None
+        except (ImportError, RuntimeError) as error:
+            why = "is not installed" if isinstance(error, ModuleNotFoundError) else f"cannot be imported ({one_line(error)})"
+            raise UsageError(f"export: needs timm, which {why}. Do this: {self.recipe(architecture)}") from None
         options = {} if num_classes is None else {"num_classes": num_classes}
         try:
             module: nn.Module = timm.create_model(row.network + (f".{row.weights}" if row.weights else ""), pretrained=True, **options)

@@ -11,7 +11,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from nas.devices.profile import load_profile, profile_files
+from nas.devices.names import profile_files
+from nas.devices.profile import load_profile
 from nas.graphs import workloads
 from nas.graphs.passes import normalise
 

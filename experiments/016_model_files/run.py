@@ -27,8 +27,9 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from nas.devices.names import find_profile
 from nas.devices.predictor import load_predictor
-from nas.devices.profile import find_profile, load_profile
+from nas.devices.profile import load_profile
 from nas.errors import NasError
 from nas.graphs import workloads
 from nas.graphs.graph import Graph

@@ -17,8 +17,8 @@ from statistics import median
 from nas.bench import super_resolution
 from nas.bench.aihub_graphs import part_of, rebuilt
 from nas.bench.aihub_jobs import BOARDS_FILE, WORDS, Board, Job, read_boards, read_jobs
+from nas.devices.names import slug
 from nas.devices.predictor import Sample
-from nas.devices.profile import slug
 from nas.errors import DataError, GraphError, UnknownNameError, UsageError, did_you_mean
 from nas.graphs.graph import Graph
 from nas.graphs.images import with_normalisation

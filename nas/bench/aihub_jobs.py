@@ -18,7 +18,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from nas.devices.profile import slug
+from nas.devices.names import slug
 from nas.errors import DataError
 from nas.graphs.operators import Shape
 from nas.units import Precision

@@ -18,6 +18,9 @@ from nas.cli._overview import light_answer
 if TYPE_CHECKING:
     from typer.core import TyperGroup
 
+_EVERYWHERE = ("--debug", "--wide")
+"""Options of every command."""
+
 _INTERRUPTED = 130
 """What typer returns instead of raising KeyboardInterrupt."""
 
@@ -34,7 +37,11 @@ def main(arguments: list[str] | None = None) -> None:
     words = sys.argv[1:] if arguments is None else list(arguments)
     debug = "--debug" in words
     _ready_streams()
-    words = [word for word in words if word != "--debug"]
+    if "--wide" in words:
+        from nas.report.tables import show_whole_tables
+
+        show_whole_tables()
+    words = [word for word in words if word not in _EVERYWHERE]
     try:
         if (answer := light_answer(words)) is not None:
             sys.stdout.write(f"{answer}\n")
@@ -85,6 +92,7 @@ def _report(error: BaseException) -> int:
     """Write the one line that says what is wrong; return the exit code."""
     from nas.errors import NasError
 
+    error = _with_extra(error)
     if isinstance(error, BrokenPipeError):  # the reader of our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
@@ -105,6 +113,17 @@ def _report(error: BaseException) -> int:
         message = f"internal error: {type(error).__name__}: {error}. Do this: run it again with --debug and report the traceback."
     sys.stderr.write(f"nas: {' '.join(message.split())}\n")
     return int(code)
+
+
+def _with_extra(error: BaseException) -> BaseException:
+    """Return what is said of a package that the base of the distribution leaves out; any other error as it is."""
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        from nas.cli._extras import extra_of
+        from nas.errors import MissingExtraError
+
+        if (extra := extra_of(error.name)) is not None:
+            return MissingExtraError(error.name.partition(".")[0], extra)
+    return error
 
 
 def _command_of(error: BaseException) -> str:

@@ -7,10 +7,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import typer
+from typer._completion_classes import completion_init
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from nas.cli._overview import GROUPS, SUMMARY, command_files, overview
+from nas.cli._overview import GROUPS, HELP, SUMMARY, command_files, overview
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,7 +26,10 @@ class Commands(TyperGroup):
 
     def __init__(self, group: str | None) -> None:
         text = SUMMARY if group is None else GROUPS[group]
-        super().__init__(name=group or "nas", help=text, no_args_is_help=True, rich_markup_mode=None)
+        super().__init__(
+            name=group or "nas", help=text, no_args_is_help=True, rich_markup_mode=None, context_settings={"help_option_names": list(HELP)}
+        )
+        completion_init()  # a shell that completes asks in `_NAS_COMPLETE`
         self.group = group
         self.commands = _Files(group)  # type: ignore[assignment]  # only ever read
 

@@ -14,16 +14,70 @@ if TYPE_CHECKING:
     from nas.events import EventBus
     from nas.graphs.operators import Shape
 
+
+def device_names(incomplete: str) -> list[str]:
+    """Return what a shell may complete the name of a device to."""
+    from nas.devices.names import profile_files
+
+    return sorted(name for name in profile_files() if name.startswith(incomplete.lower()))
+
+
+def network_names(incomplete: str) -> list[str]:
+    """Return what a shell may complete the name of a network to."""
+    from nas.graphs.workloads import names
+
+    return [name for name in names() if name.startswith(incomplete)]
+
+
+def known_devices(devices: list[str]) -> list[str]:
+    """Return the devices; a name that none has stops a command before anything heavy is loaded.
+
+    Raises:
+        UnknownNameError: No such device, or several.
+    """
+    import os
+
+    from nas.devices.names import find_profile
+
+    return [device if device.endswith(".toml") or os.sep in device else find_profile(device).stem for device in devices]
+
+
+def known_network(network: str) -> None:
+    """Stop a command before anything heavy is loaded where a name is that of no network; files are looked at later.
+
+    Raises:
+        UnknownNameError: No such network, or several.
+    """
+    from nas.errors import UnknownNameError
+    from nas.graphs.workloads import find, is_name
+    from nas.spaces.outline import is_reference
+
+    try:
+        if is_name(network):
+            find(network)
+    except UnknownNameError:
+        if not is_reference(network):
+            raise
+
+
 Format = Annotated[Literal["table", "json"], typer.Option("--format", help="How the result is printed.")]
 Devices = Annotated[
     list[str],
-    typer.Option("--device", "--profile", help="Device name or the path of a profile; may be given several times.", metavar="D"),
+    typer.Option(
+        "--device",
+        "--profile",
+        help="Device name or the path of a profile; may be given several times.",
+        metavar="D",
+        autocompletion=device_names,
+    ),
 ]
-Device = Annotated[str, typer.Option("--device", "--profile", help="Device name or the path of a profile.", metavar="D")]
+Device = Annotated[
+    str, typer.Option("--device", "--profile", help="Device name or the path of a profile.", metavar="D", autocompletion=device_names)
+]
 Precision = Annotated[
     str | None,
     typer.Option(
-        "--precision", help="fp32, fp16, w8a16 or w8a8, for what the network leaves open; default: the device's own.", metavar="P"
+        "--precision", help="fp32, fp16, w8a16 or w8a8 (int8), for what the network leaves open; default: the device's own.", metavar="P"
     ),
 ]
 Confidence = Annotated[float, typer.Option("--confidence", help="Nominal coverage of the interval, between 0.5 and 0.99.")]

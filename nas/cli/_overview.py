@@ -6,7 +6,11 @@ from pathlib import Path
 
 from nas import __version__
 
-SUMMARY = "Find the vision backbone that a chip runs within a budget. Add --debug to any command for a traceback."
+SUMMARY = (
+    "Find the vision backbone that a chip runs within a budget. Any command takes --debug, for a traceback, and --wide, for tables with every "
+    "column in a narrow terminal."
+)
+HELP = ("-h", "--help")
 GROUPS = {
     "anchors": "Trained networks to start from: show where they can be cut.",
     "bench": "Published protocols, run on tables that the user names.",
@@ -35,7 +39,7 @@ def summary(path: Path) -> str:
 def overview(group: str | None = None) -> str:
     """Return the help of `nas`, or of one group of its commands."""
     words, text = ("nas", SUMMARY) if group is None else (f"nas {group}", GROUPS[group])
-    options = {"--help": "Show this message and exit."}
+    options = {"-h, --help": "Show this message and exit."}
     if group is None:
         options = {"--version": "Print the version and exit.", **options}
     commands = {name: summary(path) for name, path in command_files(group).items()}
@@ -51,9 +55,9 @@ def light_answer(words: list[str]) -> str | None:
     if words == ["--version"]:
         return f"nas {__version__}"
     match words:
-        case ["--help"]:
+        case [word] if word in HELP:
             return overview()
-        case [group, "--help"] if group in GROUPS:
+        case [group, word] if group in GROUPS and word in HELP:
             return overview(group)
     return None
 

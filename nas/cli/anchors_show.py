@@ -52,8 +52,9 @@ def command(
     form: Format = "table",
 ) -> None:
     """Show where a trained network can be cut: points with shapes, and what the segments between them cost."""
+    from nas.devices.names import find_profile
     from nas.devices.predictor import load_predictor
-    from nas.devices.profile import find_profile, load_profile
+    from nas.devices.profile import load_profile
     from nas.devices.shares import shares
     from nas.spaces.chain import describe, open_chain
     from nas.spaces.pretrained import open_pretrained

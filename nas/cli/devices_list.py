@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 import tomllib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from nas.cli._options import Format, write
+import typer
+
+from nas.cli._options import Format, device_names, write
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,20 +17,55 @@ if TYPE_CHECKING:
 _TIMINGS = re.compile(r"^\[precisions\.([\w\"'-]+)\.timings_ms\][^\n]*\n((?:(?!\[).*\n?)*)", re.MULTILINE)
 
 
-def command(form: Format = "table") -> None:
+def command(
+    text: Annotated[
+        str | None, typer.Argument(help="Part of a name, title, family or runtime.", metavar="FILTER", autocompletion=device_names)
+    ] = None,
+    vendor: Annotated[str | None, typer.Option("--vendor", help="Who makes it: qualcomm, nvidia, hailo, …", metavar="V")] = None,
+    grade: Annotated[
+        Literal["A", "B", "C", "D"] | None,
+        typer.Option("--grade", help="At least as well known: A 10 %, B 20 %, C 35 % held-out error, D no model."),
+    ] = None,
+    form: Format = "table",
+) -> None:
     """List the devices: what their numbers are, and how far to trust them."""
-    from nas.devices.profile import clash_text, clashes, profile_files
+    from nas.devices.names import clash_text, clashes, profile_files
+    from nas.errors import UnknownNameError, UsageError
 
-    rows = [_summary(name, path) for name, path in sorted(profile_files().items())]
+    twice = clashes()
     rows = [
-        {"name": row["name"], "error": clash_text(row["name"], twice)} if (twice := clashes().get(row["name"])) else row for row in rows
+        {"name": name, "error": clash_text(name, twice[name])} if name in twice else _summary(name, path)
+        for name, path in sorted(profile_files().items())
     ]
-    write(rows, form, _render)
+    shown = rows
+    if vendor is not None:
+        known = sorted({row["vendor"] for row in rows if row.get("vendor")})
+        if vendor.lower() not in {name.lower() for name in known}:
+            raise UnknownNameError("vendor", vendor, known)
+        shown = [row for row in shown if row.get("vendor", "").lower() == vendor.lower()]
+    if grade is not None:
+        shown = [row for row in shown if row.get("grade", "D") <= grade]
+    if text is not None:
+        shown = [
+            row for row in shown if _plain(text) in _plain(" ".join(map(str, (row["name"], *(row.get(key, "") for key in _SEARCHED)))))
+        ]
+    if not shown and rows:
+        asked = " ".join(word for word in (text, vendor and f"--vendor {vendor}", grade and f"--grade {grade}") if word)
+        raise UsageError(f"devices: none of {len(rows)} is like that, got {asked!r}. Do this: nas devices list, or nas devices add.")
+    write(shown, form, _render)
+
+
+_SEARCHED = ("title", "family", "generation", "runtime", "kind", "aliases")
+
+
+def _plain(text: str) -> str:
+    return "".join(c for c in text.lower() if c.isalnum())
 
 
 def _summary(name: str, path: Path) -> dict[str, Any]:
     """Read what the list shows, unvalidated: `nas devices show` validates."""
     from nas.devices.trust import grade_of
+    from nas.devices.vendors import vendor_of
 
     try:
         text = path.read_text(encoding="utf-8")
@@ -42,7 +79,17 @@ def _summary(name: str, path: Path) -> dict[str, Any]:
     return {
         "name": name,
         "title": data.get("title", ""),
+        "aliases": list(data.get("aliases", ())),
+        "vendor": vendor_of(name, str(data.get("title", "")), str(data.get("family", ""))),
+        "grade": grade_of(
+            fitted=bool(precisions.get(default, {}).get("predictor")),
+            mean_error_pct=held_out.get("mean_error_pct"),
+            families=held_out.get("families"),
+            coverage_pct=held_out.get("coverage_pct"),
+        ),
         "kind": data.get("kind", ""),
+        "family": data.get("family", ""),
+        "generation": data.get("generation", ""),
         "runtime": data.get("runtime", ""),
         "quantity": data.get("quantity", "latency"),
         "batch": data.get("batch", 1),
@@ -53,55 +100,28 @@ def _summary(name: str, path: Path) -> dict[str, Any]:
         "families": held_out.get("families"),
         "mean_error_pct": held_out.get("mean_error_pct"),
         "coverage_pct": held_out.get("coverage_pct"),
-        "grade": grade_of(
-            fitted=bool(precisions.get(default, {}).get("predictor")),
-            mean_error_pct=held_out.get("mean_error_pct"),
-            families=held_out.get("families"),
-            coverage_pct=held_out.get("coverage_pct"),
-        ),
-        "aliases": data.get("aliases", []),
     }
 
 
 def _render(rows: list[dict[str, Any]]) -> None:
-    from nas.devices.trust import MEANING
-    from nas.report.tables import print_lines, print_table
+    from nas.report.tables import Column, print_lines, print_table
 
     def cells(row: dict[str, Any]) -> list[str]:
-        if "error" in row:
-            return [row["name"], row["error"], *[""] * 9]
         precisions = " ".join(p if p in row["fitted"] else f"({p})" for p in row["precisions"])
         error, coverage = row["mean_error_pct"], row["coverage_pct"]
-        numbers = [str(row["networks"] or ""), "" if error is None else f"{error:.1f}", "" if coverage is None else f"{coverage:.0f}"]
-        return [
-            row["name"],
-            row["grade"],
-            row["title"],
-            row["kind"],
-            row["runtime"],
-            row["quantity"],
-            str(row["batch"]),
-            precisions,
-            *numbers,
-        ]
+        numbers = ["" if error is None else f"{error:.1f}", "" if coverage is None else f"{coverage:.0f}", str(row["networks"] or "")]
+        quantity = "throughput" if row["quantity"] == "reciprocal_throughput" else row["quantity"]
+        return [row["name"], row["grade"], *numbers, precisions, row["kind"], row["runtime"], quantity, str(row["batch"]), row["title"]]
 
     columns = [
-        "device",
-        "grade",
-        "title",
-        "kind",
-        "runtime",
-        "quantity",
-        "batch",
-        "precisions",
-        "networks",
-        "held-out error %",
-        "coverage %",
+        *(Column("device"), Column("grade", 1), Column("held-out error %", 2), Column("coverage %", 3), Column("networks", 6)),
+        *(Column("precisions", 4), Column("kind", 5), Column("runtime", 7), Column("quantity", 8), Column("batch", 9), Column("title", 10)),
     ]
-    print_table("", columns, map(cells, rows))
+    print_table("", columns, (cells(row) for row in rows if "error" not in row))
+    print_lines(f"{row['name']}: {row['error']}" for row in rows if "error" in row)
     print_lines(
         [
             f"{len(rows)} devices. The default precision comes first; one in brackets has no fitted latency model. nas devices show D",
-            *(f"grade {letter}: {meaning}" for letter, meaning in MEANING.items()),
+            "Grades by mean error on families left out: A 10 %, B 20 %, C 35 % or fewer than five families, D more or no model.",
         ]
     )

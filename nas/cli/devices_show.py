@@ -25,7 +25,8 @@ def command(
 
 
 def _render(profile: Profile) -> None:
-    from nas.report.tables import print_lines, print_table
+    from nas.devices.trust import MEANING
+    from nas.report.tables import Column, print_lines, print_table
 
     facts = [
         "title",
@@ -61,18 +62,19 @@ def _render(profile: Profile) -> None:
             ]
         )
     columns = [
-        "precision",
-        "grade",
-        "predictor",
-        "runtime version",
-        "peak GMACs/s",
-        "GB/s",
-        "launch µs",
-        "networks",
-        "mean error %",
-        "within 25 %",
+        *(
+            Column("precision"),
+            Column("grade", 1),
+            Column("predictor", 1),
+            Column("runtime version", 6),
+            Column("peak GMACs/s", 7),
+            Column("GB/s", 8),
+        ),
+        *(Column("launch µs", 9), Column("networks", 4), Column("mean error %", 1), Column("within 25 %", 3), Column("coverage %", 2)),
+        Column("timed networks", 5),
     ]
-    print_table("", [*columns, "coverage %", "timed networks"], rows)
+    print_table("", columns, rows)
+    print_lines(f"  grade {grade}: {MEANING[grade]}" for grade in sorted({at.grade for at in profile.precisions.values()}))
     for name, found in profile.precisions.items():
         if found.held_out:
             print_lines([f"  {name}: errors by {found.held_out.protocol}"])

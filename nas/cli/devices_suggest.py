@@ -30,8 +30,9 @@ def command(
     form: Format = "table",
 ) -> None:
     """Name the networks whose timings say most about a new device, and write them out to be timed there."""
+    from nas.devices.names import find_profile
     from nas.devices.predictor import load_predictor
-    from nas.devices.profile import find_profile, read_profile
+    from nas.devices.profile import read_profile
     from nas.graphs import workloads
 
     file = find_profile(base)

@@ -11,24 +11,21 @@ def command(form: Format = "table") -> None:
     """Say what this installation has and what is wrong with it: versions, processors, plug-ins, profiles."""
     import os
     import platform
-    from importlib.metadata import PackageNotFoundError, version
 
     import nas
+    from nas.cli._extras import packages as needed
+    from nas.devices.names import config_home
     from nas.devices.predictor import predictors
-    from nas.devices.profile import config_home
     from nas.exporting.exporter import exporters
     from nas.searching.searcher import searchers
     from nas.spaces.operator_family import channel_mixers, mixers
     from nas.spaces.space import spaces
     from nas.training.evaluator import evaluators
 
-    packages: dict[str, str | None] = {}
-    for package in (*_REQUIRED, *_OPTIONAL):
-        try:
-            packages[package] = version(package)
-        except PackageNotFoundError:
-            packages[package] = None
-    faults = [f"{package} is not installed. Do this: pip install {package}." for package in _REQUIRED if packages[package] is None]
+    extras = needed()
+    looked_at = {name: extra for name, extra in extras.items() if extra in _LISTED or _is_installed(name)}
+    packages = {name: _version(name) for name in looked_at}
+    faults = [fault for name in looked_at if (fault := _fault_of(name, packages[name], extras[name]))]
     registries = (spaces, mixers, channel_mixers, predictors, searchers, evaluators, exporters)
     profiles, broken = _profiles()
     result = {
@@ -36,8 +33,9 @@ def command(form: Format = "table") -> None:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cores": os.cpu_count(),
-        "gpus": _gpus() if packages["torch"] else [],
+        "gpus": _gpus() if packages.get("torch") else [],
         "packages": packages,
+        "extras": looked_at,
         "config_home": str(config_home()),
         "plugins": {registry.kind: list(registry.names()) for registry in registries},
         "devices": profiles,
@@ -48,11 +46,42 @@ def command(form: Format = "table") -> None:
         raise SystemExit(1)
 
 
-_REQUIRED: tuple[str, ...] = (
-    *("torch", "optuna", "onnx", "onnxruntime", "onnxscript", "numpy", "scipy", "scikit-learn", "networkx", "pydantic"),
-    *("safetensors", "accelerate", "matplotlib", "pillow", "rich", "typer"),
-)
-_OPTIONAL = ("timm", "torchvision", "nni")
+_LISTED = ("", "measure", "search")
+"""Extras whose packages are listed whether they are there or not; of the others only what is installed."""
+
+
+def _is_installed(distribution: str) -> bool:
+    return _version(distribution) is not None
+
+
+def _version(distribution: str) -> str | None:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None
+
+
+def _fault_of(distribution: str, found: str | None, extra: str) -> str:
+    """Return what is wrong with a package: it is missing from the base, or it is there and cannot be imported; else the empty string."""
+    from importlib import import_module
+
+    from nas.cli._extras import module_of
+    from nas.errors import one_line
+
+    if found is None:
+        return "" if extra else f"{distribution} is not installed. Do this: pip install {distribution}."
+    try:
+        if distribution in ("timm", "torchvision"):
+            from nas.spaces.pretrained.libraries import declare_torchvision_operators
+
+            declare_torchvision_operators()
+        import_module(module_of(distribution))
+    except Exception as error:  # noqa: BLE001 - a package may raise anything while it is imported, and that is what is asked for
+        why = f"{type(error).__name__}: {one_line(error)}"
+        return f"{distribution} {found} is installed and cannot be imported ({why}). Do this: pip install --force-reinstall {distribution}."
+    return ""
 
 
 def _gpus() -> list[str]:
@@ -63,8 +92,9 @@ def _gpus() -> list[str]:
 
 def _profiles() -> tuple[int, list[str]]:
     """Return the number of valid profiles and what is wrong with the others and with their artifacts."""
+    from nas.devices.names import clash_text, clashes, profile_files
     from nas.devices.predictor import load_predictor
-    from nas.devices.profile import clash_text, clashes, profile_files, read_profile
+    from nas.devices.profile import read_profile
     from nas.errors import NasError
 
     valid, faults = 0, [clash_text(name, paths) for name, paths in clashes().items()]
@@ -86,8 +116,9 @@ def _render(result: dict[str, Any]) -> None:
     print_lines([f"nas {result['nas']}, Python {result['python']}, {result['platform']}, {result['cores']} cores"])
     print_lines([f"GPUs: {', '.join(result['gpus']) or 'none; everything runs on the CPU'}"])
     for package, found in result["packages"].items():
-        missing = "not installed (optional)" if package in _OPTIONAL else "MISSING"
-        print_lines([f"  {package:14} {found or missing}"])
+        extra = result["extras"][package]
+        missing = f"not installed: extra [{extra}]" if extra else "MISSING"
+        print_lines([f"  {package:20} {found or missing}"])
     for kind, names in result["plugins"].items():
         print_lines([f"{kind}: {', '.join(names) or 'none'}"])
     print_lines([f"devices: {result['devices']} valid profiles; yours are looked for in {result['config_home']}/devices"])

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def command(
     subject: Annotated[str, typer.Argument(help="Run directory or architecture file.", metavar="DIR|ARCH.json")],
-    to: Annotated[Path, typer.Option("--to", help="File to write.", metavar="FILE.onnx")],
+    to: Annotated[Path, typer.Option("--to", help="File to write.", metavar="FILE.onnx|.pt2|.xml|.tflite")],
     trial: Annotated[int | None, typer.Option("--trial", min=0, help="Another network of the run than its choice.", metavar="N")] = None,
     weights: Annotated[
         str | None, typer.Option("--weights", help="Trained weights (.safetensors), or random.", metavar="FILE|random")
@@ -69,9 +69,17 @@ def _print(result: Export) -> None:
 
 
 def _print_all(result: Exports) -> None:
-    from nas.report.tables import print_lines, print_table
+    from nas.report.tables import Column, print_lines, print_table
 
-    columns = ["precision", f"{result.device} ms", "interval ms", "basis", "kB", "test %", "file"]
+    columns = [
+        Column("precision"),
+        Column(f"{result.device} ms"),
+        Column("interval ms", 2),
+        Column("basis", 3),
+        Column("kB", 4),
+        Column("test %", 1),
+        Column("file"),
+    ]
     rows = []
     for row in result.precisions:
         accuracy = "" if row.accuracy_pct is None else f"{row.accuracy_pct:.2f}"

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nas.cli._options import Confidence, Devices, Format, Seed, StorageTimeout, StudyName, Takes, progress, write
+from nas.cli._options import Confidence, Devices, Format, Seed, StorageTimeout, StudyName, Takes, known_devices, progress, write
 
 
 def command(
@@ -82,6 +82,9 @@ def command(
     form: Format = "table",
 ) -> None:
     """Find the most accurate network that the devices run within the budgets, and write its model file."""
+    if not table:  # a device may be a table's column
+        known_devices(device)
+
     from nas import api
     from nas.report.results import print_result
 

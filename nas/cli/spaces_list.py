@@ -2,41 +2,56 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from nas.cli._options import Format, write
 
 
-def command(form: Format = "table") -> None:
-    """List the search spaces, each with its number of choices and its size."""
+def command(
+    sizes: Annotated[
+        bool, typer.Option("--sizes", help="Build each space and count its choices and members; needs the extra [search].")
+    ] = False,
+    form: Format = "table",
+) -> None:
+    """List the search spaces and what each is for."""
+    from nas.spaces.outline import families, outline
+
+    rows: list[dict[str, Any]] = []
+    for family in families():
+        summary, presets = outline(family)
+        for preset in presets or ("",):
+            name = f"{family}-{preset}" if preset else family
+            rows.append({"name": name, "summary": summary} | (_counted(name) if sizes else {}))
+    write(rows, form, _render)
+
+
+def _counted(name: str) -> dict[str, Any]:
     import math
 
     from nas.errors import NasError
     from nas.spaces.naming import get_space
-    from nas.spaces.space import spaces
 
-    rows: list[dict[str, Any]] = []
-    for family, kind in spaces.items():
-        summary = (kind.__doc__ or "").strip().splitlines()[0]
-        for preset in kind.presets or ("",):
-            name = f"{family}-{preset}" if preset else family
-            row: dict[str, Any] = {"name": name, "summary": summary, "choices": None, "log10_size": None, "needs": None}
-            try:
-                space = get_space(name)
-                row |= {"choices": len(space.choices), "log10_size": round(math.log10(space.size()), 3)}
-            except NasError as error:
-                row["needs"] = str(error)
-            rows.append(row)
-    write(rows, form, _render)
+    try:
+        space = get_space(name)
+    except NasError as error:
+        return {"choices": None, "log10_size": None, "needs": str(error)}
+    return {"choices": len(space.choices), "log10_size": round(math.log10(space.size()), 3), "needs": None}
 
 
 def _render(rows: list[dict[str, Any]]) -> None:
-    from nas.report.tables import print_table
+    from nas.report.tables import Column, print_lines, print_table
 
-    def size(row: dict[str, Any]) -> str:
-        if row["log10_size"] is None:
-            return ""
-        return f"{10 ** row['log10_size']:,.0f}" if row["log10_size"] < 6 else f"10^{row['log10_size']:.0f}"
+    if rows and "choices" in rows[0]:
+        body = [[row["name"], str(row["choices"] or ""), _size(row), row["needs"] or row["summary"]] for row in rows]
+        print_table("", ["space", "choices", "size", Column("what", text=True)], body)
+    else:
+        print_table("", ["space", Column("what", text=True)], [[row["name"], row["summary"]] for row in rows])
+        print_lines(["nas spaces show S says what a space chooses from; --sizes counts all."])
 
-    body = [[row["name"], str(row["choices"] or ""), size(row), row["needs"] or row["summary"]] for row in rows]
-    print_table("", ["space", "choices", "size", "what"], body)
+
+def _size(row: dict[str, Any]) -> str:
+    if row["log10_size"] is None:
+        return ""
+    return f"{10 ** row['log10_size']:,.0f}" if row["log10_size"] < 6 else f"10^{row['log10_size']:.0f}"

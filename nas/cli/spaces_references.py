@@ -31,7 +31,7 @@ def command(
 
 
 def _print(rows: Sequence[Reference]) -> None:
-    from nas.report.tables import print_lines, print_table
+    from nas.report.tables import Column, print_lines, print_table
 
     body = [
         [
@@ -44,5 +44,5 @@ def _print(rows: Sequence[Reference]) -> None:
         ]
         for row in rows
     ]
-    print_table("", ["network", "system", "MMACs", "Mparams", "px", "top-1 %"], body)
+    print_table("", ["network", Column("system", 1), "MMACs", "Mparams", Column("px", 2), "top-1 %"], body)
     print_lines([f"{len(rows)} networks of {len({row.system for row in rows})} systems"])

@@ -26,12 +26,15 @@ def command(
 
 
 def _print(found: list[StudySummary]) -> None:
-    from nas.report.tables import print_lines, print_table
+    from nas.report.tables import Column, print_lines, print_table
 
     if not found:
         print_lines(["no study"])
         return
-    columns = ("study", "status", "space", "devices", "evaluations", "proposals", "workers", "best")
+    columns = [
+        *(Column("study"), Column("status", 1), Column("space", 4), Column("devices", 5), Column("evaluations", 3), Column("proposals", 6)),
+        *(Column("workers", 7), Column("best", 2)),
+    ]
     rows = [
         (
             summary.study,

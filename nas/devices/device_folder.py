@@ -12,7 +12,8 @@ import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
-from nas.devices.profile import config_home, find_profile, is_plain_name, profile_files, read_profile
+from nas.devices.names import config_home, find_profile, is_plain_name, profile_files
+from nas.devices.profile import read_profile
 from nas.errors import ArtifactError, UsageError
 
 

@@ -11,8 +11,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from nas.devices.device_folder import checked_name, write_whole
+from nas.devices.names import config_home, find_profile, profile_files
 from nas.devices.predictor import Predictor, Sample, load_predictor
-from nas.devices.profile import FitQuality, Origin, PrecisionProfile, Profile, config_home, find_profile, profile_files, read_profile
+from nas.devices.profile import FitQuality, Origin, PrecisionProfile, Profile, read_profile
 from nas.devices.scores import Prediction, score
 from nas.devices.timings import UserTiming, read_timings
 from nas.errors import UsageError

@@ -20,6 +20,7 @@ A loaded predictor does not change; estimates follow from the graph, the profile
 
 from __future__ import annotations
 
+import hashlib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
@@ -33,7 +34,7 @@ from typing import Any, ClassVar, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from nas.devices.profile import Profile
+from nas.devices.profile import PrecisionProfile, Profile
 from nas.errors import UsageError, did_you_mean
 from nas.graphs import workloads
 from nas.graphs.graph import Graph, join
@@ -342,17 +343,46 @@ def load_predictor(profile: Profile, precision: str | None = None, folder: Path 
         UsageError: Nothing is fitted for that precision.
         ArtifactError: The artifact is missing or damaged.
     """
-    found = profile.at(precision)
-    if not found.predictor and found.peak_gmacs is not None:  # facts alone
-        found = found.model_copy(update={"predictor": "roofline", "artifact": "roofline.npz"})
+    found = _with_model(profile.at(precision))
     if not found.predictor:
         remedy = f"Do this: nas devices calibrate {profile.name} --from timings.csv."
         raise UsageError(f"device {profile.name}: no latency predictor is fitted for {precision or profile.default_precision}. {remedy}")
-    spec = find_spec("latency_predictors")
-    rooms = [Path(root) / "artifacts" for root in (spec.submodule_search_locations if spec else None) or ()]
-    candidates = [room / found.artifact for room in ([folder] if folder else []) + rooms]
-    path = next((p for p in candidates if p.is_file()), candidates[-1])
+    path = _artifact_file(found, folder)
     key = (found.predictor, path)
     if key not in _loaded:
         _loaded[key] = predictors.get(found.predictor).load(path)
     return _loaded[key]
+
+
+def _with_model(at: PrecisionProfile) -> PrecisionProfile:
+    """Return a precision with the roofline of its facts where it names no model and states its peak."""
+    if at.predictor or at.peak_gmacs is None:
+        return at
+    return at.model_copy(update={"predictor": "roofline", "artifact": "roofline.npz"})
+
+
+def _artifact_file(at: PrecisionProfile, folder: Path | None) -> Path:
+    """Return the file of fitted coefficients that a precision of a profile names; it may be missing."""
+    spec = find_spec("latency_predictors")
+    rooms = [Path(root) / "artifacts" for root in (spec.submodule_search_locations if spec else None) or ()]
+    candidates = [room / at.artifact for room in ([folder] if folder else []) + rooms]
+    return next((p for p in candidates if p.is_file()), candidates[-1])
+
+
+def estimate_hash(profile: Profile, precision: str, folder: Path | None = None) -> str:
+    """Return 16 hex digits over what an estimate is made of: the profile, its runtime's operators and the fitted coefficients at a precision.
+
+    Args:
+        profile: The device.
+        precision: At which it prices.
+        folder: As for `load_predictor`.
+    """
+    artifact = _artifact_file(_with_model(profile.at(precision)), folder)
+    written = artifact.stat() if artifact.is_file() else None
+    return _hash_of(profile.hash, artifact, (written.st_mtime_ns, written.st_size) if written else None)
+
+
+@lru_cache(maxsize=256)
+def _hash_of(profile: str, artifact: Path, written: tuple[int, int] | None) -> str:
+    coefficients = artifact.read_bytes() if written else b""
+    return hashlib.sha256(profile.encode() + hashlib.sha256(coefficients).digest()).hexdigest()[:16]

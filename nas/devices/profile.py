@@ -9,20 +9,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cached_property, lru_cache
-from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from nas.devices.names import config_home, find_profile, is_plain_name
 from nas.devices.trust import grade_of, stated_confidence
-from nas.errors import NasError, UnknownNameError, UsageError, did_you_mean, one_line
+from nas.errors import UnknownNameError, UsageError, did_you_mean, one_line
 from nas.results import Grade
 from nas.units import Precision
 
@@ -34,15 +32,6 @@ if TYPE_CHECKING:
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Percent = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-
-
-_RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?", re.IGNORECASE)  # names of devices on Windows, with any ending
-
-
-def is_plain_name(name: str) -> bool:
-    """Return whether a text names a file in a folder, and nothing else, on every system: no path, drive, control character or reserved name."""
-    harmless = not any(character in '/\\:<>"|?*' or not character.isprintable() for character in name)
-    return harmless and 0 < len(name.encode()) <= 128 and name[0] not in ". -" and name[-1] not in ". " and not _RESERVED.fullmatch(name)
 
 
 def _plain(name: str) -> str:
@@ -321,45 +310,6 @@ class Profile(_Strict):
         return hashlib.sha256(json.dumps(said, separators=(",", ":"), ensure_ascii=False).encode()).hexdigest()[:16]
 
 
-def config_home() -> Path:
-    """Return the user's configuration folder."""
-    return Path(os.environ.get("NAS_CONFIG_HOME") or Path.home() / ".config" / "nas")
-
-
-def profile_files() -> dict[str, Path]:
-    """Return every profile's file by device name, without reading any; of two with one name the first (see `clashes`)."""
-    return {name: paths[0] for name, paths in _all_files().items()}
-
-
-def clashes() -> dict[str, tuple[Path, ...]]:
-    """Return the files of every name that is taken more than once; such a name cannot be used, all others can."""
-    return {name: tuple(paths) for name, paths in _all_files().items() if len(paths) > 1}
-
-
-def clash_text(name: str, paths: Sequence[Path]) -> str:
-    """Return what is wrong with a name that is taken twice, in one line."""
-    return f"device: a name is taken twice, got {name!r} from {paths[0]} and {paths[1]}. Do this: rename or remove {paths[-1]}."
-
-
-@lru_cache(maxsize=1)
-def _foreign_rooms() -> tuple[Path, ...]:
-    return tuple(Path(root) for point in entry_points(group="nas.devices") for root in point.load().__path__)
-
-
-def _all_files() -> dict[str, list[Path]]:
-    spec = find_spec("hardware_profiles")
-    rooms = [Path(root) for root in (spec.submodule_search_locations if spec else None) or ()]
-    rooms += _foreign_rooms()
-    rooms.append(config_home() / "devices")
-    found: dict[str, list[Path]] = {}
-    for room in rooms:
-        names = sorted(os.listdir(room)) if room.is_dir() else []
-        for name in names:
-            if name.endswith(".toml") and not name.startswith("."):
-                found.setdefault(name.removesuffix(".toml"), []).append(room / name)
-    return found
-
-
 def load_profile(device: str | Path) -> Profile:
     """Return the profile of a device by name or by the path of its file.
 
@@ -368,28 +318,6 @@ def load_profile(device: str | Path) -> Profile:
         UsageError: The file breaks the schema; every fault is named in one line.
     """
     return read_profile(find_profile(device))
-
-
-def find_profile(device: str | Path) -> Path:
-    """Return the file of a device by name or path; a fitted artifact may lie next to it.
-
-    Raises:
-        UnknownNameError: No such device.
-        NasError: Two files have the name.
-    """
-    text = str(device)
-    if text.endswith(".toml") or os.sep in text:
-        return Path(text)
-    files = _all_files()
-    if text.lower() not in files:
-        known = {alias: paths[0] for paths in files.values() for alias in _aliases(paths[0])}
-        if slug(text) in known:
-            return known[slug(text)]
-        raise UnknownNameError("device", text, files, "A new device is one file: nas devices add, or hardware_profiles/NAME.toml.")
-    first, *others = files[text.lower()]
-    if others:
-        raise NasError(clash_text(text.lower(), [first, *others]))
-    return first
 
 
 def placement_files() -> dict[str, Path]:
@@ -413,20 +341,6 @@ def read_placement(name: str) -> Placement:
             "operators", name, files, "A list of a runtime's operators is one file: hardware_profiles/operators/NAME.toml."
         )
     return _validated(Placement, files[name], "")
-
-
-def slug(title: str) -> str:
-    """Return a device's title as a profile name: ``SA8295P ADP`` -> ``sa8295p``."""
-    plain = re.sub(r"\s*(\(Proxy\)|\bADP\b)\s*", " ", title)
-    return re.sub(r"[^a-z0-9]+", "-", plain.lower()).strip("-")
-
-
-def _aliases(path: Path) -> list[str]:
-    """Return the aliases of a profile as names; a file that cannot be read has none (`read_profile` says why)."""
-    try:
-        return [slug(alias) for alias in tomllib.loads(path.read_text(encoding="utf-8")).get("aliases", ())]
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError):
-        return []
 
 
 def read_profile(path: Path) -> Profile:

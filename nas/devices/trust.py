@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from nas.results import Grade
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nas.results import Grade
 
 LEAST_COVERAGE_PCT = 85.0
 """An interval that covers less is not called one of 90 %."""

@@ -11,6 +11,7 @@ Life of an exporter::
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from nas.errors import UnknownNameError, UsageError
+from nas.errors import ArtifactError, UnknownNameError, UsageError
 from nas.graphs.graph import Graph
 from nas.quantisation.method import DEFAULT_RECIPE
 from nas.registry import Registry
@@ -84,9 +85,11 @@ class Exporter(ABC):
 
     Attributes:
         suffix: Of its files, with the dot.
+        takes: Keys of `PEAKS`: what a file of this format can be made to take.
     """
 
     suffix: ClassVar[str] = ".onnx"
+    takes: ClassVar[frozenset[str]] = frozenset({"normalised"})
 
     @classmethod
     def make(cls, order: ExportOrder) -> Exporter:
@@ -119,9 +122,67 @@ class Exporter(ABC):
         return None
 
     @classmethod
+    def files(cls, path: Path) -> tuple[Path, ...]:
+        """Return the files that make up an exported one: `path` and what lies beside it."""
+        return (path,)
+
+    @classmethod
+    def read_metadata(cls, path: Path) -> dict[str, str] | None:  # noqa: ARG003
+        """Return what was written into a file, without the format's runtime where that is possible; None where nothing was.
+
+        Raises:
+            ArtifactError: It cannot be read.
+        """
+        return None
+
+    @classmethod
+    def normalising(cls, artifact: Artifact, peak: float, mean: Sequence[float], std: Sequence[float]) -> Artifact:  # noqa: ARG003
+        """Return a file, rewritten to take RGB in 0…`peak` and to normalise by itself.
+
+        Raises:
+            UsageError: The format has no such form; see `takes`.
+        """
+        raise UsageError(f"--input: a file of {artifact.format} takes normalised pictures. Do this: leave --input out, or --exporter onnx.")
+
+    @classmethod
     def annotate(cls, artifact: Artifact, facts: Mapping[str, str]) -> Artifact:  # noqa: ARG003
         """Write further facts into a file, where the format has room for them; return what is known of it then."""
         return artifact
+
+
+def artifact_of(
+    kind: type[Exporter],
+    path: Path,
+    form: str,
+    precision: str,
+    difference: float,
+    operators: Mapping[str, int],
+    metadata: Mapping[str, str],
+) -> Artifact:
+    """Return what is known of the files of a format that lie under their names."""
+    data = [file.read_bytes() for file in kind.files(path)]
+    sha256 = hashlib.sha256(b"".join(data)).hexdigest()
+    return Artifact(path, form, precision, sha256, sum(map(len, data)), difference, dict(sorted(operators.items())), dict(metadata))
+
+
+def checked_difference(path: Path, found: npt.NDArray[np.float32], expected: npt.NDArray[np.float32], tolerance: float | None) -> float:
+    """Return the largest difference of a score.
+
+    Args:
+        path: Of the file, for the message.
+        found: What the reloaded file answers.
+        expected: What the module answers.
+        tolerance: Relative to the largest score where that is above one; None where the file is meant to differ.
+
+    Raises:
+        ArtifactError: Other shapes, no finite scores, or too large a difference.
+    """
+    if found.shape != expected.shape or not np.isfinite(found).all():
+        raise ArtifactError(f"export {path}: the reloaded model gives no finite scores of shape {expected.shape}, got {found.shape}.")
+    difference = float(np.abs(found - expected).max())
+    if tolerance is not None and difference > tolerance * max(1.0, float(np.abs(expected).max())):
+        raise ArtifactError(f"export {path}: the reloaded model disagrees, got a difference of {difference:.2g}. Expected {tolerance:g}.")
+    return difference
 
 
 exporters: Registry[type[Exporter]] = Registry("exporters", "nas.exporting.exporters")

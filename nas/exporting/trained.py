@@ -104,12 +104,11 @@ def normalising(artifact: Artifact, takes: str, dataset: Dataset) -> Artifact:
         dataset: That the network was trained on.
 
     Raises:
-        ArtifactError: See `nas.exporting.exporters.onnx.fold_normalisation`.
+        UsageError: Files of its format take normalised pictures only.
+        ArtifactError: The rewritten file does not say what the first one said; the first one stays.
     """
-    from nas.exporting.exporters.onnx import fold_normalisation
-
     peak = PEAKS[takes]
-    return artifact if peak is None else fold_normalisation(artifact, peak, *dataset.statistics)
+    return artifact if peak is None else exporters.get(artifact.format).normalising(artifact, peak, *dataset.statistics)
 
 
 def spared(trained: Trained, space: PrecisionSpace, share: float = 0.25) -> Architecture:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import lzma
+import re
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -18,6 +19,7 @@ from typing import Any
 from nas.errors import ArtifactError, UnknownNameError
 from nas.graphs.graph import Graph, Operator, Value, Weight, freeze
 from nas.graphs.operators import Shape
+from nas.registry import match_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,48 @@ def _index() -> dict[str, Workload]:
 def names() -> tuple[str, ...]:
     """Return every network's name, sorted."""
     return tuple(sorted(_index()))
+
+
+ALIASES = {
+    "mnasnet0_5": "mnasnet_050",
+    "mobilenet_v2": "mobilenetv2_100",
+    "mobilenet_v3_small": "mobilenetv3_small_100",
+    "regnet_x_800mf": "regnetx_008",
+    "regnet_x_1_6gf": "regnetx_016",
+    "regnet_x_3_2gf": "regnetx_032",
+    "regnet_y_1_6gf": "regnety_016",
+    "regnet_y_3_2gf": "regnety_032",
+    "swin_b": "swin_base_patch4_window7_224",
+    "swin_s": "swin_small_patch4_window7_224",
+    "swin_t": "swin_tiny_patch4_window7_224",
+    "vit_b_16": "vit_base_patch16_224",
+    "vit_b_32": "vit_base_patch32_224",
+}
+"""Networks of torchvision that timm has too, layer by layer, under another name."""
+
+
+def is_name(text: str) -> bool:
+    """Return whether a text may be the name of a network, and not of a file."""
+    return not set("/\\") & set(text) and not re.search(r"\.[a-z]+[0-9]?$", text.lower())
+
+
+def find(text: str) -> str:
+    """Return the network that a user means: by name, torchvision's name, timm's name with its weights, or a part that only one has.
+
+    Raises:
+        UnknownNameError: None, or several.
+    """
+    if text in _index():
+        return text
+    remedy = "Expected ARCH.json, MODEL.onnx, .tflite, .pt2 or a name of nas spaces references."
+    others = {other: name for other, name in ALIASES.items() if name in _index()}
+    try:
+        return match_name("network", text, _index(), others, remedy=remedy)
+    except UnknownNameError:
+        stem = text.partition(".")[0]
+        if stem != text and stem in _index():
+            return stem
+        raise
 
 
 def describe(name: str) -> Workload:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from nas.report.tables import print_lines, print_table, stdout_console
-from nas.results import Point, Result
+from nas.report.tables import Column, print_lines, print_table, stdout_console
+from nas.results import DeviceLatency, Point, Result, decimals_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,7 +19,7 @@ def result_text(result: Result) -> str:
     from rich.console import Console
 
     buffer = io.StringIO()
-    print_result(result, Console(file=buffer, width=240, highlight=False))
+    print_result(result, Console(file=buffer, width=100_000, highlight=False))
     return buffer.getvalue()
 
 
@@ -27,6 +27,7 @@ def print_result(result: Result, console: Console | None = None) -> None:
     """Print status, front, choice, margin and what stands in the way of more."""
     console = console or stdout_console()
     front, chosen = result.front, result.chosen
+    digits = decimals_of(result.blind.pictures if result.blind else None)
     if result.blind and result.blind.verdict:
         print_lines([result.blind.verdict], console)
     if result.status != "finished":
@@ -34,13 +35,13 @@ def print_result(result: Result, console: Console | None = None) -> None:
     if front:
         others = [name for name in result.objectives if name != "accuracy_pct" and not name.startswith("latency_ms")]
         better = f"better in accuracy and {' and '.join(others)}" if others else "both faster and more accurate"
-        _print_points(f"The front: nothing else within the budgets is {better}", front, chosen, console, result.knee)
+        _print_points(f"The front: nothing else within the budgets is {better}", front, chosen, console, digits, result.knee)
     if result.zoo and result.zoo != front:
-        _print_points("Published networks within the same budgets (their authors' weights, ImageNet-1k)", result.zoo, None, console)
+        _print_points("Published networks within the same budgets (their authors' weights, ImageNet-1k)", result.zoo, None, console, 2)
     if chosen:
         print_lines(_choice(result), console)
         if result.blind and chosen.accuracy_pct is not None:
-            print_lines([f"  {chosen.accuracy_pct:.2f} % of the test pictures; {result.blind.line}"], console)
+            print_lines([f"  {chosen.accuracy_pct:.{digits}f} % of the test pictures; {result.blind.line}"], console)
         print_lines((f"  {line}" for line in result.blocks), console)
     if sensitive := sorted(result.sensitivity_db.items(), key=lambda item: item[1])[:3]:
         said = ", ".join(f"{block} {ratio:.1f} dB" for block, ratio in sensitive)
@@ -71,38 +72,48 @@ def _print_status(result: Result, console: Console) -> None:
     print_lines([f"{result.status}: {result.phase or '?'}{progress}{remaining}{front}"], console)
 
 
-def _print_points(title: str, points: Sequence[Point], chosen: Point | None, console: Console, knee: str | None = None) -> None:
+def _print_points(
+    title: str, points: Sequence[Point], chosen: Point | None, console: Console, digits: int, knee: str | None = None
+) -> None:
     devices = list(points[0].devices) if points else []
     facts = [key for key in ("network", "weights", "pretraining", "distilled") if any(getattr(p, key) is not None for p in points)]
-    columns = ["", *(facts or ["architecture"]), "top-1 %"]
+    columns = [Column(""), *(Column(key, priority) for key, priority in zip(facts or ["architecture"], (0, 2, 9, 10), strict=False))]
+    columns.append(Column("top-1 %"))
     if not facts:
-        columns += ["validation %"]
-    columns += [f"{device} ms" for device in devices] + ["interval ms", "basis", "precision", "MMACs", "Mparams", "px"]
+        columns.append(Column("supernet score %", 1))
+    columns += [Column(f"{device} {points[0].devices[device].unit}") for device in devices]
+    columns += [
+        Column("interval", 3),
+        Column("basis", 4),
+        Column("precision", 6),
+        Column("MMACs", 7),
+        Column("Mparams", 8),
+        Column("px", 5),
+    ]
     sizes = [
         name for name in ("size_bytes", "memory_bytes", "ram_bytes", "flash_bytes") if any(getattr(p, name) is not None for p in points)
     ]
-    columns += [f"{name.removesuffix('_bytes')} MB" for name in sizes]
+    columns += [Column(f"{name.removesuffix('_bytes')} MB", 1) for name in sizes]
     risky = any(p.int8_drop_pct is not None for p in points)
-    columns += ["int8 may lose"] if risky else []
+    columns += [Column("int8 may lose", 2)] if risky else []
     rows = []
     for p in sorted(points, key=lambda point: point.latency_ms):
         row = [" ".join(mark for mark, holds in (("→", p == chosen), ("knee", p.key == knee)) if holds)]
         row += [str(getattr(p, key) or "") for key in facts] or [p.key]
-        row.append(_percent(p.accuracy_pct))
+        row.append(_percent(p.accuracy_pct, 2 if facts else digits))
         if not facts:
-            row.append(_percent(p.supernet_accuracy_pct))
-        row += [f"{p.devices[device].latency_ms:.3g}" for device in devices]
-        row.append(f"{p.lower_ms:.3g}–{p.upper_ms:.3g}")
-        row.append(p.devices[devices[0]].known_as)
-        row += [p.precision, f"{p.macs / 1e6:,.0f}", f"{p.params / 1e6:.1f}", str(p.resolution)]
+            row.append(_percent(p.supernet_accuracy_pct, digits))
+        row += [p.devices[device].shown[0] for device in devices]
+        first = p.devices[devices[0]]
+        row += [first.shown[1], first.known_as, p.precision, f"{p.macs / 1e6:,.0f}", f"{p.params / 1e6:.1f}", str(p.resolution)]
         row += [f"{getattr(p, name) / 1e6:.3g}" for name in sizes]
         row += ["" if p.int8_drop_pct is None else f"{p.int8_drop_pct:.1f}"] if risky else []
         rows.append(row)
     print_table(title, columns, rows, console)
 
 
-def _percent(value: float | None) -> str:
-    return "" if value is None else f"{value:.2f}"
+def _percent(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
 
 
 def _choice(result: Result) -> list[str]:
@@ -110,12 +121,10 @@ def _choice(result: Result) -> list[str]:
     assert chosen is not None
     lines = [f"choice: {chosen.name}: {result.why}".rstrip(": ")]
     for device, at in chosen.devices.items():
-        spread = f"{at.lower_ms:.3g}–{at.upper_ms:.3g} ms"
-        held = ""
-        if at.margin_ms is not None and at.budget_ms is not None:
-            held = f"; {at.margin_ms:.3g} ms ({100 * at.margin_ms / at.budget_ms:.1f} %) inside the budget of {at.budget_ms:g} ms"
+        value, spread = at.shown
         grade = f", grade {at.grade}" if at.grade and at.basis == "estimated" else ""
-        lines.append(f"  {device} {at.precision}: {at.latency_ms:.3g} ms {at.known_as}, {spread}{grade}{held}")
+        held = [_held(margin, budget, unit) for margin, budget, unit in _budgets(at)]
+        lines.append(f"  {device} {at.precision}: {value} {at.unit} {at.known_as}, {spread} {at.unit}{grade}{''.join(held)}")
         if at.known_as == "extrapolated":
             lines.append(
                 f"  outside what the latency model of {device} was calibrated on: time this network there before you rely on it (nas search --verify)."
@@ -125,3 +134,15 @@ def _choice(result: Result) -> list[str]:
             f"  int8 is likely to cost {chosen.int8_drop_pct:.1f} points of accuracy, by the graph alone: what was quantised and tested says it better."
         )
     return lines
+
+
+def _budgets(at: DeviceLatency) -> Iterator[tuple[float, float, str]]:
+    """Yield margin, budget and unit of each budget of a device."""
+    if at.margin_ms is not None and at.budget_ms is not None:
+        yield at.margin_ms, at.budget_ms, "ms"
+    if at.margin_fps is not None and at.budget_fps is not None:
+        yield at.margin_fps, at.budget_fps, "fps"
+
+
+def _held(margin: float, budget: float, unit: str) -> str:
+    return f"; {margin:.3g} {unit} ({100 * margin / budget:.1f} %) inside the budget of {budget:g} {unit}"

@@ -62,6 +62,20 @@ class Record(BaseModel):
         return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
+def _three_digits(number: float) -> str:
+    return f"{number:,.0f}" if number >= 1000 else f"{number:.3g}"
+
+
+def decimals_of(pictures: int | None) -> int:
+    """Return how many decimals of a percentage so many pictures can tell apart; published ones have 50,000.
+
+    One picture of 408 is a quarter of a point: one decimal says it.
+    """
+    if pictures is None or pictures >= 5_000:
+        return 2
+    return 1 if pictures >= 100 else 0
+
+
 def _shown(value: Cell) -> str:
     return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
 
@@ -87,6 +101,9 @@ class DeviceLatency(Record):
         grade: How far to believe the device's latency model: A to D, see `nas.devices.trust`.
         budget_ms: Of this device, where there is one.
         margin_ms: Budget less upper end.
+        quantity: ``latency``, or ``reciprocal_throughput`` where the milliseconds are those of a frame at full load.
+        budget_fps: Of this device, where there is one of throughput.
+        margin_fps: Throughput at the upper end less that budget.
     """
 
     latency_ms: float
@@ -98,6 +115,27 @@ class DeviceLatency(Record):
     grade: Grade | None = None
     budget_ms: float | None = None
     margin_ms: float | None = None
+    quantity: Literal["latency", "reciprocal_throughput"] = "latency"
+    budget_fps: float | None = None
+    margin_fps: float | None = None
+
+    @property
+    def unit(self) -> str:
+        """In which a person reads it: ``fps`` where the device states throughput, else ``ms``."""
+        return "ms" if self.quantity == "latency" else "fps"
+
+    @property
+    def values(self) -> tuple[float, float, float]:
+        """Central value and both ends, lower first, in `unit`."""
+        if self.quantity == "latency":
+            return self.latency_ms, self.lower_ms, self.upper_ms
+        return tuple(1e3 / max(ms, 1e-9) for ms in (self.latency_ms, self.upper_ms, self.lower_ms))  # type: ignore[return-value]
+
+    @property
+    def shown(self) -> tuple[str, str]:
+        """Value and interval as text, without the unit."""
+        value, lower, upper = (_three_digits(number) for number in self.values)
+        return value, f"{lower}–{upper}"
 
     @property
     def known_as(self) -> str:
@@ -198,7 +236,10 @@ class WhyNotMore(Record):
         network: The most accurate one that was excluded; None where there is none.
         architecture: Its genes.
         accuracy_pct: Its accuracy.
-        device: Whose budget it breaks most.
+        nearest: Of the more accurate ones, that which breaks the budgets least.
+        nearest_accuracy_pct: Its accuracy.
+        nearest_over_pct: By how much it breaks the budget that it breaks most.
+        device: Whose budget the most accurate one breaks most.
         upper_ms: Its upper end there.
         over_pct: By how much it breaks that budget.
         stages: Where its time goes, largest first.
@@ -210,6 +251,9 @@ class WhyNotMore(Record):
     network: str | None
     architecture: Genotype | None = None
     accuracy_pct: float | None = None
+    nearest: str | None = None
+    nearest_accuracy_pct: float | None = None
+    nearest_over_pct: float | None = None
     device: str | None = None
     upper_ms: float | None = None
     over_pct: float | None = None
@@ -278,7 +322,11 @@ class Blind(Record):
     @property
     def line(self) -> str:
         """Return both in words."""
-        return f"chance is {self.chance_pct:.2f} %, always naming {self.majority_class!r} {self.majority_pct:.2f} %, on {self.pictures} pictures"
+        digits = decimals_of(self.pictures)
+        return (
+            f"chance is {self.chance_pct:.{digits}f} %, always naming {self.majority_class!r} {self.majority_pct:.{digits}f} %, "
+            f"on {self.pictures} pictures"
+        )
 
 
 class Result(Record):
@@ -379,7 +427,7 @@ def _row(point: Point, *, chosen: bool) -> dict[str, Cell]:
     if point.supernet_accuracy_pct is not None:
         row["supernet_accuracy_pct"] = point.supernet_accuracy_pct
     for device, latency in point.devices.items():
-        row |= {f"{device} ms": latency.latency_ms, f"{device} interval": f"{latency.lower_ms:.3g}–{latency.upper_ms:.3g}"}
+        row |= {f"{device} {latency.unit}": latency.values[0], f"{device} interval": latency.shown[1]}
     return row | {"precision": point.precision, "macs": point.macs, "params": point.params, "resolution": point.resolution}
 
 
@@ -405,6 +453,91 @@ class Interval(Record):
     upper_ms: float
 
 
+class Modelled(Interval):
+    """What the latency model alone says of a network that the device has timed; `extrapolated_why` is in words."""
+
+    extrapolated_why: tuple[str, ...] = ()
+
+
+class BudgetCheck(Record):
+    """How one network stands to one budget.
+
+    Attributes:
+        budget: As it was written.
+        quantity: ``latency``, ``throughput``, ``size``, ``memory``, ``macs`` or ``params``.
+        unit: Of `limit` and `value`: ``ms``, ``fps``, ``MB``, …
+        limit: The bound; a lower one for throughput, else an upper one.
+        value: Of the network.
+        judged: What of an estimate was held against it: ``upper`` (the interval's worse end), ``point``, or ``count`` for what is counted.
+        holds: Whether it is within; never where the device lacks an operator.
+        over_pct: By how much the bound is broken, in percent of it; negative where there is room.
+    """
+
+    budget: str
+    quantity: str
+    unit: str
+    limit: float
+    value: float
+    judged: Literal["upper", "point", "count"]
+    holds: bool
+    over_pct: float
+
+
+class OperatorChange(Record):
+    """What one operator, or one kind of operator, took before and takes now; `None` where it is not there.
+
+    Attributes:
+        name: Of the operator; empty for a kind.
+        op: Kind.
+        before_ms: In the older network.
+        after_ms: In the newer one.
+        before_count: Operators of the kind in the older network.
+        after_count: In the newer one.
+    """
+
+    name: str
+    op: str
+    before_ms: float | None
+    after_ms: float | None
+    before_count: int = 1
+    after_count: int = 1
+
+    @property
+    def change_ms(self) -> float:
+        """Now less before."""
+        return (self.after_ms or 0.0) - (self.before_ms or 0.0)
+
+
+class Comparison(Record):
+    """An older network beside a newer one on one device (``predict --compare``).
+
+    Attributes:
+        network: The older one.
+        before: Its latency there.
+        change_ms: Newer less older, by the latency model alone on both sides.
+        change_pct: The same in percent of the older.
+        kinds: By kind of operator, largest increase first.
+        operators: By operator, largest increase first: paired by name, or by order where the names do not agree.
+        paired_by: ``name`` or ``order``.
+    """
+
+    network: str
+    before: Interval
+    change_ms: float
+    change_pct: float
+    kinds: tuple[OperatorChange, ...]
+    operators: tuple[OperatorChange, ...]
+    paired_by: Literal["name", "order"]
+
+
+class Unpriced(Record):
+    """A network of several that could not be read, or not be priced on a device."""
+
+    network: str
+    device: str
+    error: str
+
+
 class Estimate(Record):
     """How long a network takes on a device (``predict``).
 
@@ -421,7 +554,7 @@ class Estimate(Record):
         confidence: Nominal coverage of the interval; less than asked where the device's intervals covered less on networks left out.
         grade: How far to believe the device's latency model: A to D, see `nas.devices.trust`.
         basis: How it is known.
-        extrapolated: Whether the model left what it was calibrated on.
+        extrapolated: Whether the model left what it was calibrated on, where the figures are the model's.
         extrapolated_why: In words.
         unsupported: Operators that the device or its model lacks; the figures leave them out.
         unchecked: Operators of which no source says whether the device has them; the figures hold them.
@@ -438,6 +571,9 @@ class Estimate(Record):
         operators: The breakdown of the model's estimate.
         repeats_within_pct: Median difference of two measurements there, for a measured latency.
         estimated: What the model alone would say, for a measured latency.
+        profile_hash: Of the device's profile, its runtime's operators and the fitted coefficients.
+        budgets: How it stands to each budget that was given.
+        comparison: With an older network, where one was given.
     """
 
     network: str
@@ -468,7 +604,15 @@ class Estimate(Record):
     int8_drop_upper_pct: float | None = None
     operators: tuple[OperatorShare, ...]
     repeats_within_pct: float | None = None
-    estimated: Interval | None = None
+    estimated: Modelled | None = None
+    profile_hash: str = ""
+    budgets: tuple[BudgetCheck, ...] = ()
+    comparison: Comparison | None = None
+
+    @property
+    def within_budgets(self) -> bool:
+        """Whether every budget holds."""
+        return all(check.holds for check in self.budgets)
 
 
 class Measurement(Record):
@@ -718,6 +862,22 @@ class Export(Record):
     operators: dict[str, int]
 
 
+class ModelFile(Record):
+    """What a model file says of itself (``show FILE``).
+
+    Attributes:
+        path: Where it is.
+        format: Exporter's name.
+        size_bytes: Of the file and of what lies beside it.
+        facts: As they were written: classes, mean, std, layout, devices, precision, accuracies, hashes, …
+    """
+
+    path: str
+    format: str
+    size_bytes: int
+    facts: dict[str, str]
+
+
 class ExportAtPrecision(Record):
     """One row of ``export --precision all``."""
 
@@ -768,20 +928,25 @@ def front_figure(
     figure = Figure(figsize=(8, 5), dpi=120, layout="constrained")
     axes = figure.add_subplot()
     for label, points in behind.items():
-        xs = [point.devices[device].latency_ms for point in points]
+        xs = [point.devices[device].values[0] for point in points]
         axes.plot(xs, [point.compared_accuracy_pct for point in points], "s", ms=3.5, color="0.65", label=label)
     ordered = sorted(front, key=lambda point: point.devices[device].latency_ms)
     latencies = [point.devices[device] for point in ordered]
-    xs, ys = [at.latency_ms for at in latencies], [point.compared_accuracy_pct for point in ordered]
-    spread = [[at.latency_ms - at.lower_ms for at in latencies], [at.upper_ms - at.latency_ms for at in latencies]]
+    xs, ys = [at.values[0] for at in latencies], [point.compared_accuracy_pct for point in ordered]
+    spread = [[at.values[0] - at.values[1] for at in latencies], [at.values[2] - at.values[0] for at in latencies]]
     axes.errorbar(xs, ys, xerr=spread, fmt="o-", ms=5, lw=1, elinewidth=0.8, capsize=2, color="C0", label="front, with intervals")
     if chosen is not None:
-        axes.plot([chosen.devices[device].latency_ms], [chosen.compared_accuracy_pct], "*", ms=15, color="C3", label="choice")
-    if budget_ms := next((at.budget_ms for at in latencies if at.budget_ms is not None), None):
-        axes.axvline(budget_ms, color="C3", lw=1, ls="--", label=f"budget {budget_ms:g} ms")
+        axes.plot([chosen.devices[device].values[0]], [chosen.compared_accuracy_pct], "*", ms=15, color="C3", label="choice")
+    for unit in ("ms", "fps"):
+        limit = next((getattr(at, f"budget_{unit}") for at in latencies if getattr(at, f"budget_{unit}") is not None), None)
+        if limit and all(at.unit == unit for at in latencies):
+            axes.axvline(limit, color="C3", lw=1, ls="--", label=f"budget {limit:g} {unit}")
     bases = {point.devices[device].basis for points in (front, *behind.values()) for point in points}
-    axes.set_xlabel(f"latency on {device}, ms ({' or '.join(sorted(bases)) or 'estimated'})")
-    axes.set_ylabel("top-1 accuracy, %")
+    unit = latencies[0].unit if latencies else "ms"
+    quantity = "latency" if unit == "ms" else "throughput"
+    axes.set_xlabel(f"{quantity} on {device}, {unit} ({' or '.join(sorted(bases)) or 'estimated'})")
+    by_supernet = any(point.supernet_accuracy_pct is not None for point in front)
+    axes.set_ylabel("accuracy by shared weights on validation, %" if by_supernet else "top-1 accuracy, %")
     axes.set_xscale("log")
     axes.grid(alpha=0.3, which="both")
     axes.legend(fontsize=8)

@@ -111,7 +111,7 @@ def decide(problem: Problem, evaluator: Evaluator, front: Sequence[Trial], trial
     chosen, top, p_value = choose(speeds, pictures) if len(pictures) == len(best) else (0, 0, 1.0)
     compared = [_compared(best[i], right[i]) for i in sorted({chosen, top})]
     scored = "on validation" if pictures else "by the scores of the search"
-    why = f"the most accurate {scored} within every budget"
+    why = f"the most accurate {scored}" + (" within every budget" if problem.goal.budgets else "; no budget was given")
     if chosen != top:
         first, other = compared[sorted({chosen, top}).index(chosen)], compared[sorted({chosen, top}).index(top)]
         why = (

@@ -17,6 +17,7 @@ from nas.exporting.exporter import PEAKS, ExportOrder, exporters
 from nas.exporting.trained import Trained, predictions_of
 from nas.results import Point, Record, Verification
 from nas.runs.directory import RunDirectory
+from nas.runs.facts import run_facts
 from nas.runs.problem import Problem
 from nas.spaces.architecture import Architecture
 from nas.spaces.elastic import ElasticSpace
@@ -131,7 +132,7 @@ def _export_as_scored(run: RunDirectory, problem: Problem, module: nn.Module, ar
     began_s = time.monotonic()
     bus.emit(PhaseStarted("export", detail=f"{problem.request.exporter}, with the weights that were scored"))
     graph = problem.space.lower(architecture, problem.judge.resolution)
-    artifact = kind.make(ExportOrder()).export(module, graph, path, metadata={"architecture": architecture.to_json()})
+    artifact = kind.make(ExportOrder()).export(module, graph, path, metadata=run_facts(run, problem, architecture))
     bus.emit(PhaseFinished("export", time.monotonic() - began_s))
     lacking = lacking_operators(problem, architecture, artifact.operators)
     return Delivery(model=path.name, sha256=artifact.sha256, max_difference=artifact.max_difference, lacking_operators=tuple(lacking))
@@ -192,7 +193,7 @@ def _export_tested(
     path, part = run.path / f"model{kind.suffix}", run.path / f".model.part{kind.suffix}"
     for left in (path, part):  # of a session that was killed here
         left.unlink(missing_ok=True)
-    facts = metadata(run, problem, dataset, architecture, tuned.validation_accuracy_pct)
+    facts = run_facts(run, problem, architecture) | {"validation_accuracy_pct": f"{tuned.validation_accuracy_pct:.4f}"}
     trained = Trained(problem.space, architecture, tuned.module.to("cpu"), verdict.resolution, dataset, problem.recipe)
     quantised = precision in QUANTISED or precision == "mixed"
     artifact = trained.export(
@@ -243,37 +244,3 @@ def lacking_operators(problem: Problem, architecture: Architecture, written: Map
     for target in problem.targets:
         found |= set(target.profile.at(target.precision).unsupported_ops) & set(written)
     return sorted(found)
-
-
-def metadata(run: RunDirectory, problem: Problem, dataset: Dataset, architecture: Architecture, validation_pct: float) -> dict[str, str]:
-    """Return what is written into the file beside its accuracy, so that it can be used and traced without the run directory."""
-    import json
-
-    estimates = problem.judge.verdicts([architecture])[0]
-    mean, std = dataset.statistics
-    devices = {
-        device: {
-            "latency_ms": e.latency_ms,
-            "lower_ms": e.lower_ms,
-            "upper_ms": e.upper_ms,
-            "basis": e.basis,
-            "precision": estimates.precisions[device],
-            "confidence": e.confidence,
-            "extrapolated": bool(e.extrapolated),
-        }
-        for device, e in estimates.estimates.items()
-    }
-    manifest = run.manifest
-    return {
-        "architecture": architecture.to_json(),
-        "devices": json.dumps(devices),
-        "data": f"{dataset.name} {dataset.key}",
-        "validation_accuracy_pct": f"{validation_pct:.4f}",
-        "input": "NCHW float32, RGB in 0…1, less mean, over std",
-        "mean": json.dumps(mean),
-        "std": json.dumps(std),
-        "classes": json.dumps(dataset.classes, ensure_ascii=False),
-        "versions": json.dumps({"nas": manifest.nas, "python": manifest.python, **manifest.packages}),
-        "hashes": json.dumps(manifest.facts),
-        "seed": str(problem.request.seed),
-    }

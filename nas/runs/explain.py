@@ -38,6 +38,7 @@ def why_not_more(judge: Judge, scored: Sequence[Scored], chosen: Architecture) -
     if not excluded:
         nothing = "Why not more? Nothing more accurate was found outside the budget."
         return WhyNotMore(network=None, budget_changes=tuple(changes), lines=(nothing, *lines))
+    nearest = min(excluded, key=lambda s: (max(s[1].violations.values()), -s[2]))
     architecture, verdict, best_pct = max(excluded, key=lambda s: (s[2], -max(s[1].violations.values())))
     device = _device(judge, verdict)
     estimate = judge.estimates(architecture)[device]
@@ -49,13 +50,16 @@ def why_not_more(judge: Judge, scored: Sequence[Scored], chosen: Architecture) -
     kinds = ", ".join(f"{s.name} {s.share_pct:.0f} %" for s in operators[:3])
     lines.insert(
         0,
-        f"Why not more? The most accurate network that did not fit is {name}, {best_pct:.2f} %: upper end {estimate.upper_ms:.3g} ms on {device}, "
-        f"{over_pct:.0f} % over. Its time goes into {eaten}; by operator {kinds}.",
+        f"Why not more? {_nearest_line(judge, nearest, architecture)}The most accurate network that did not fit is {name}, {best_pct:.2f} %: "
+        f"{_end_of(judge, verdict, device)}. Its time goes into {eaten}; by operator {kinds}.",
     )
     return WhyNotMore(
         network=name,
         architecture=Genotype(space=architecture.space, version=architecture.version, genes=architecture.genes),
         accuracy_pct=best_pct,
+        nearest=name_of(judge, nearest[0]),
+        nearest_accuracy_pct=nearest[2],
+        nearest_over_pct=100 * max(nearest[1].violations.values()),
         device=device,
         upper_ms=estimate.upper_ms,
         over_pct=over_pct,
@@ -64,6 +68,29 @@ def why_not_more(judge: Judge, scored: Sequence[Scored], chosen: Architecture) -
         budget_changes=tuple(changes),
         lines=tuple(lines),
     )
+
+
+def _nearest_line(judge: Judge, nearest: Scored, most_accurate: Architecture) -> str:
+    architecture, verdict, accuracy_pct = nearest
+    if architecture.key == most_accurate.key:
+        return ""
+    end = _end_of(judge, verdict, _device(judge, verdict))
+    return f"The nearest miss that is more accurate is {name_of(judge, architecture)}, {accuracy_pct:.2f} %: {end}. "
+
+
+def _end_of(judge: Judge, verdict: Verdict, device: str) -> str:
+    """Return by how much a candidate breaks the budget that it breaks most, in the budget's own unit."""
+    broken = max(verdict.violations, key=lambda name: verdict.violations[name])
+    over_pct = 100 * verdict.violations[broken]
+    over = f"{over_pct:,.0f} %" if over_pct >= 100 else f"{over_pct:.3g} %"
+    budget = next((b for b in judge.goal.budgets if b.name == broken), None)
+    upper_ms = verdict.estimates[device].upper_ms
+    if budget is not None and budget.limit.quantity == "throughput":
+        profile = next(target.profile for target in judge.targets if target.profile.name == device)
+        return f"lower end {1e3 * judge.pictures(profile) / max(upper_ms, 1e-9):,.4g} fps on {device}, {over} short of {budget.limit.text}"
+    if budget is not None and budget.limit.quantity != "latency":
+        return f"{over} over the budget of {budget.limit.text}"
+    return f"upper end {upper_ms:.3g} ms on {device}, {over} over"
 
 
 def shares(operators: Iterable[OperatorLatency], *, by_stage: bool) -> tuple[Share, ...]:
@@ -102,5 +129,6 @@ def _best_within(scored: Sequence[Scored], factor: float, judge: Judge, chosen_p
     architecture, _, accuracy_pct = max(within, key=lambda s: s[2])
     gain = accuracy_pct - chosen_pct
     name = name_of(judge, architecture)
-    line = f"  {change} would buy {gain:+.2f} points ({name}, {accuracy_pct:.2f} %)." if gain else f"  {change} would change nothing."
+    bought = f"buy {gain:.2f}" if gain > 0 else f"cost {-gain:.2f}"
+    line = f"  {change} would {bought} points ({name}, {accuracy_pct:.2f} %)." if gain else f"  {change} would change nothing."
     return BudgetChange(factor=factor, network=name, accuracy_pct=accuracy_pct, line=line)

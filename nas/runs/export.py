@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from nas.quantisation.method import DEFAULT_RECIPE, methods
 from nas.results import Export, ExportAtPrecision, Exports, Genotype
 from nas.runs.delivery import MEMBER_FILE
 from nas.runs.directory import RunDirectory
+from nas.runs.facts import data_facts, run_facts
 from nas.runs.lifecycle import problem_of, request_of
 from nas.runs.problem import Problem
 from nas.runs.targets import load_targets
@@ -47,6 +48,7 @@ class Subject:
         target: The run's first device.
         takes: What the file is to take, a key of `nas.exporting.exporter.PEAKS`.
         recipe: Of a quantised file, see `nas.quantisation.method`.
+        known: What a run says of the network; see `nas.runs.facts`.
     """
 
     space: SearchSpace
@@ -59,6 +61,7 @@ class Subject:
     target: Target | None = None
     takes: str = "normalised"
     recipe: tuple[str, ...] = DEFAULT_RECIPE
+    known: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def genotype(self) -> Genotype:
@@ -68,7 +71,8 @@ class Subject:
     @property
     def facts(self) -> dict[str, str]:
         """What is written into the file."""
-        return {"architecture": self.architecture.to_json(), "weights": self.origin}
+        own = {"architecture": self.architecture.to_json(), "weights": self.origin}
+        return (data_facts(self.dataset) if self.dataset else {}) | dict(self.known) | own
 
     @property
     def part_precisions(self) -> Mapping[str, str]:
@@ -106,7 +110,8 @@ def export(
         ArtifactError: The run or the weights cannot be read, or the written file disagrees with the network.
     """
     form = exporter or exporter_for(to)
-    exporters.get(form)
+    if takes not in (kind := exporters.get(form)).takes:
+        raise UsageError(f"--input {takes}: a file of {form} takes {' or '.join(sorted(kind.takes))} pictures. Do this: leave --input out.")
     if precision not in (None, *Precision, "mixed", "all"):
         raise UsageError(f"--precision: unknown, got {precision!r}. Expected one of {', '.join(Precision)}, mixed or all.")
     if to.exists():
@@ -140,7 +145,7 @@ def export(
 def _written(subject: Subject, precision: str, to: Path, form: str) -> tuple[Artifact, float | None]:
     """Write one file; with data and trained weights its accuracy is measured in the file's runtime and written into it."""
     kind, graph = exporters.get(form), subject.space.lower(subject.architecture, subject.resolution)
-    if precision == "fp32" or subject.dataset is None or not isinstance(subject.space, ElasticSpace):
+    if subject.dataset is None or not isinstance(subject.space, ElasticSpace):
         artifact = kind.make(ExportOrder(precision)).export(subject.module, graph, to, metadata=subject.facts)
         return (normalising(artifact, subject.takes, subject.dataset) if subject.dataset else artifact), None
     height, width = graph.inputs[0].shape[-2:]
@@ -242,7 +247,18 @@ def _of_run(path: Path, trial: int | None, weights: str | None) -> Subject:
         if weights is not None:
             raise UsageError("--weights: this run's networks are published, with their own. Do this: leave it out.")
         return Subject(space, architecture, space.build(architecture), None, "published")
-    return _of_problem(_with_weights(space, architecture, weights or str(path / MEMBER_FILE)), problem)
+    subject = _of_problem(_with_weights(space, architecture, weights or str(path / MEMBER_FILE)), problem, run)
+    return subject if weights else replace(subject, known={**subject.known, **_accuracies(run)})
+
+
+def _accuracies(run: RunDirectory) -> dict[str, str]:
+    """Return what the choice of a run scored."""
+    chosen = run.results.chosen if run.results else None
+    scores = {
+        "validation_accuracy_pct": chosen and chosen.validation_accuracy_pct,
+        "float_test_accuracy_pct": chosen and (chosen.float_accuracy_pct or chosen.accuracy_pct),
+    }
+    return {name: f"{value:.4f}" for name, value in scores.items() if value is not None}
 
 
 def _of_trial(run: RunDirectory, problem: Problem, trial: int, weights: str | None) -> Subject:
@@ -258,7 +274,7 @@ def _of_trial(run: RunDirectory, problem: Problem, trial: int, weights: str | No
         raise UsageError(f"--trial {trial}: not in this run. Expected 0 to {max(trials, default=0)}.")
     architecture = trials[trial]
     if weights is not None:
-        return _of_problem(_with_weights(space, architecture, weights), problem)
+        return _of_problem(_with_weights(space, architecture, weights), problem, run)
     if not isinstance(space, ElasticSpace):
         raise UsageError(f"--trial: space {space.name} has no shared weights. Do this: --weights FILE.safetensors, or --weights random.")
     supernet = load_supernet(Path(problem.request.supernet or run.path / SUPERNET_FILE), space.plain)
@@ -266,14 +282,15 @@ def _of_trial(run: RunDirectory, problem: Problem, trial: int, weights: str | No
     module = supernet.extract(space.plainly(architecture), resolution)
     train = Batches(dataset, "train", resolution, supernet.device)
     recalibrate(module, pictures(train.plain(128, calibration_indices(train))))
-    return _of_problem(Subject(space, architecture, module, resolution, "shared, not fine-tuned"), problem)
+    return _of_problem(Subject(space, architecture, module, resolution, "shared, not fine-tuned"), problem, run)
 
 
-def _of_problem(subject: Subject, problem: Problem) -> Subject:
+def _of_problem(subject: Subject, problem: Problem, run: RunDirectory) -> Subject:
     """Add what the run knows: data, device, and the precision if the choice is a quantised one."""
     precision = problem.judge.verdicts([subject.architecture])[0].precisions[problem.device]
     chosen = precision if precision in (*QUANTISED, "mixed") else Precision.FP32
-    return replace(subject, dataset=problem.dataset, precision=chosen, target=problem.targets[0])
+    known = run_facts(run, problem, subject.architecture)
+    return replace(subject, dataset=problem.dataset, precision=chosen, target=problem.targets[0], known=known)
 
 
 def _with_weights(space: SearchSpace, architecture: Architecture, weights: str) -> Subject:

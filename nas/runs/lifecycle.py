@@ -152,7 +152,7 @@ def _work(run: RunDirectory, problem: Problem, bus: EventBus, *, measuring: bool
         status = StatusFile(run)
         bus.listeners.append(status)
         try:
-            for text in problem.notices:
+            for text in (*problem.notices, *_without_picture()):
                 bus.emit(Notice(text))
             result, others = _answered(run, problem, bus, measuring)
         except (NasError, OSError) as error:
@@ -187,6 +187,14 @@ def _answered(run: RunDirectory, problem: Problem, bus: EventBus, measuring: boo
     return result, others
 
 
+def _without_picture() -> tuple[str, ...]:
+    """Return the line that says so where no picture of the front can be drawn."""
+    from importlib.util import find_spec
+
+    remedy = "Do this: pip install matplotlib, or nas show with --format json."
+    return () if find_spec("matplotlib") else (f"no picture of the front is drawn: matplotlib is not installed. {remedy}",)
+
+
 def _phases(seconds: Mapping[str, float]) -> dict[str, float]:
     return {phase: float(seconds.get(phase, 0.0)) for phase in PHASES}
 
@@ -214,4 +222,6 @@ def _write_report(run: RunDirectory, problem: Problem, result: Result, others: M
 
     shown = {"run_dir": run.path.resolve().name, "model": Path(result.model).name if result.model else None}  # no path of this machine
     run.write_text("table.txt", result_text(result.model_copy(update=shown)))
+    if _without_picture():
+        return
     draw_front(run.path / "pareto.png", result.front, chosen=result.chosen, device=problem.device, others=others)

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from nas.devices.names import find_profile
 from nas.devices.predictor import Estimate as Priced
-from nas.devices.predictor import Predictor, batch_of, for_batch, load_predictor, measured
-from nas.devices.profile import Profile, find_profile, load_profile
-from nas.errors import ArtifactError, UsageError
+from nas.devices.predictor import Predictor, batch_of, estimate_hash, for_batch, load_predictor, measured
+from nas.devices.profile import Profile, load_profile
+from nas.errors import ArtifactError, NasError, UsageError
 from nas.graphs.graph import Graph
 from nas.graphs.images import with_normalisation
 from nas.graphs.operators import Shape
 from nas.quantisation.risk import predicted_drop
-from nas.results import Estimate, Interval, Measurement, OperatorShare
+from nas.results import Estimate, Measurement, Modelled, OperatorShare, Unpriced
+from nas.runs.budgets import Judged, check_budgets, read_budgets
+from nas.runs.comparison import compared
 from nas.searching.judge import precision_of
+from nas.searching.objective import Budget
 from nas.spaces.network import Network, load_network
 from nas.units import Precision, parse_resolution
 
@@ -27,24 +33,139 @@ if TYPE_CHECKING:
     from nas.devices.measure import Measurement as Timings
 
 
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How networks are to be priced.
+
+    Attributes:
+        precision: For what a network leaves open; None for the device's own.
+        confidence: Nominal coverage of the intervals.
+        budgets: As `nas.runs.budgets.read_budgets` takes them.
+        on: What of an estimate is held against them.
+        profile_hash: Hashes that the devices' profiles must have, as ``HASH`` or ``device:HASH``; none to take them as they are.
+    """
+
+    precision: str | None = None
+    confidence: float = 0.9
+    budgets: tuple[str, ...] = ()
+    on: Judged = "upper"
+    profile_hash: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How networks are to be read.
+
+    Attributes:
+        resolution: Of an architecture's input.
+        input_shape: Of a module's input.
+        input_shapes: Of a model file's inputs by name.
+        dims: Values of a model file's symbolic sizes by name.
+    """
+
+    resolution: str | int | None = None
+    input_shape: Sequence[int] | None = None
+    input_shapes: Mapping[str, Shape] = field(default_factory=dict)
+    dims: Mapping[str, int] = field(default_factory=dict)
+
+    def read(self, network: str | Path | nn.Module | Graph) -> Network:
+        """Return the network that a user means."""
+        return _subject(network, self.resolution, self.input_shape, self.input_shapes, self.dims)
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A device that prices: its profile, the folder in which that lies, and the budgets of all devices."""
+
+    profile: Profile
+    folder: Path
+    budgets: tuple[Budget, ...]
+
+
 def predict_network(
-    network: str | Path | nn.Module | Graph,
-    device: str,
-    *,
-    precision: str | None = None,
-    resolution: str | int | None = None,
-    input_shape: Sequence[int] | None = None,
-    input_shapes: Mapping[str, Shape] | None = None,
-    dims: Mapping[str, int] | None = None,
-    confidence: float = 0.9,
+    network: str | Path | nn.Module | Graph, device: str, reading: Reading, terms: Terms, compare: str | Path | None = None
 ) -> Estimate:
     """Estimate how long a network takes on a device; see `nas.api.predict`."""
-    profile = load_profile(device)
-    subject = _subject(network, resolution, input_shape, input_shapes or {}, dims or {})
-    graph = subject.graph
-    chosen = precision or _own_precision(graph) or profile.default_precision
+    place = _devices([device], terms)[0]
+    subject = reading.read(network)
+    estimate = price(subject, place, terms)
+    if compare is None:
+        return estimate
+    return estimate.model_copy(update={"comparison": compared(price(reading.read(compare), place, terms), estimate)})
+
+
+def predict_all(
+    networks: Sequence[str | Path], devices: Sequence[str], reading: Reading, terms: Terms, compare: Path | None = None
+) -> Iterator[Estimate | Unpriced]:
+    """Yield what each network takes on each device, network by network; one that cannot be priced says why.
+
+    Args:
+        networks: Read one after the other, so that memory holds one of them.
+        devices: Names or paths of profiles.
+        reading: How networks are read.
+        terms: How they are priced.
+        compare: An older network, or a folder that holds one under the name of each file.
+
+    Raises:
+        UsageError: A wrong device or budget; nothing has been read then.
+        NasError: A device's profile has another hash than `terms` ask for.
+    """
+    places = _devices(devices, terms)
+    for network in networks:
+        older = compare / Path(network).name if compare is not None and compare.is_dir() else compare
+        try:
+            subject = reading.read(network)
+            before = None if older is None else reading.read(older)
+        except NasError as error:
+            yield from (Unpriced(network=Path(network).name, device=place.profile.name, error=str(error)) for place in places)
+            continue
+        for place in places:
+            try:
+                estimate = price(subject, place, terms)
+                if before is not None:
+                    estimate = estimate.model_copy(update={"comparison": compared(price(before, place, terms), estimate)})
+            except NasError as error:
+                yield Unpriced(network=subject.name, device=place.profile.name, error=str(error))
+            else:
+                yield estimate
+
+
+def _devices(names: Sequence[str], terms: Terms) -> list[Device]:
+    """Return the devices that a user means, each once, with the budgets of all.
+
+    Raises:
+        UsageError: A device, a budget or a pinned hash that is none, or is of a device that is not asked for.
+        NasError: A profile has another hash than it should.
+    """
+    files = {name: find_profile(name) for name in dict.fromkeys(names)}
+    profiles = {profile.name: (profile, files[name].parent) for name in files for profile in [load_profile(name)]}
+    budgets = read_budgets({name: profile for name, (profile, _) in profiles.items()}, terms.budgets)
+    places = {name: Device(profile, folder, budgets) for name, (profile, folder) in profiles.items()}
+    for text in terms.profile_hash:
+        device, colon, wanted = text.rpartition(":")
+        if not re.fullmatch("[0-9a-f]{16}", wanted) or (colon and device not in places) or (not colon and len(places) > 1):
+            form = "HASH of 16 hex digits" if len(places) == 1 else f"D:HASH with D one of {', '.join(places)}"
+            raise UsageError(f"--profile-hash: cannot be read, got {text!r}. Expected {form}.")
+        place = places[device] if colon else next(iter(places.values()))
+        precision = terms.precision or place.profile.default_precision
+        if (own := estimate_hash(place.profile, precision, place.folder)) != wanted:
+            raise NasError(
+                f"--profile-hash: {place.profile.name} at {precision} has another profile or latency model, got {own}. Expected {wanted}. "
+                f"Do this: look at its estimates again, then pin {own}."
+            )
+    return list(places.values())
+
+
+def price(subject: Network, place: Device, terms: Terms) -> Estimate:
+    """Return what a network takes on a device.
+
+    Raises:
+        UsageError: The device lacks the precision, or has no latency model for it.
+    """
+    profile, graph, confidence = place.profile, subject.graph, terms.confidence
+    chosen = terms.precision or _own_precision(graph) or profile.default_precision
     at = profile.at(chosen)
-    predictor = load_predictor(profile, chosen, find_profile(device).parent)
+    predictor = load_predictor(profile, chosen, place.folder)
     fixed = {p for p in graph.precisions if p}
     if fixed - {chosen} and not predictor.prices_mixed:
         said = ", ".join(sorted(fixed))
@@ -53,8 +174,8 @@ def predict_network(
     estimate = for_batch(predictor.estimate(form, profile, chosen, confidence), graph, profile)
     timing = measured(profile, chosen, subject.timed_as, confidence)
     shown = timing or estimate
-    doubts = (*estimate.extrapolated, *_faster_than_possible(shown, graph, profile, chosen))
-    found = Estimate(
+    doubts = (*(estimate.extrapolated if timing is None else ()), *_faster_than_possible(shown, graph, profile, chosen))
+    priced = Estimate(
         network=subject.name,
         device=profile.name,
         precision=precision_of([("", graph)], chosen) if _own_precision(graph) != chosen else chosen,
@@ -78,18 +199,22 @@ def predict_network(
         macs=graph.cost.macs,
         params=graph.cost.params,
         operators=tuple(OperatorShare(name=op.name, op=op.op, latency_ms=op.latency_ms) for op in estimate.operators),
+        profile_hash=estimate_hash(profile, chosen, place.folder),
     )
-    if profile.memory is not None:
-        plan = profile.memory
-        taken = {"ram_bytes": int(plan.ram_bytes(graph, chosen)), "flash_bytes": int(plan.flash_bytes(graph, chosen))}
-        found = found.model_copy(update=taken)
+    added: dict[str, object] = {}
+    if (plan := profile.memory) is not None:
+        added |= {"ram_bytes": int(plan.ram_bytes(graph, chosen)), "flash_bytes": int(plan.flash_bytes(graph, chosen))}
     if chosen == "w8a8":
         lost = predicted_drop(graph, profile.runtime)
-        found = found.model_copy(update={"int8_drop_pct": lost.drop_pct, "int8_drop_upper_pct": lost.upper_pct})
-    if timing is None:
-        return found
-    alone = Interval(latency_ms=estimate.latency_ms, lower_ms=estimate.lower_ms, upper_ms=estimate.upper_ms)
-    return found.model_copy(update={"repeats_within_pct": at.repeats_within_pct, "estimated": alone})
+        added |= {"int8_drop_pct": lost.drop_pct, "int8_drop_upper_pct": lost.upper_pct}
+    if place.budgets:
+        added["budgets"] = check_budgets(place.budgets, priced, graph, profile, chosen, terms.on)
+    if timing is not None:
+        alone = Modelled(
+            latency_ms=estimate.latency_ms, lower_ms=estimate.lower_ms, upper_ms=estimate.upper_ms, extrapolated_why=estimate.extrapolated
+        )
+        added |= {"repeats_within_pct": at.repeats_within_pct, "estimated": alone}
+    return priced.model_copy(update=added) if added else priced
 
 
 def _faster_than_possible(shown: Priced, graph: Graph, profile: Profile, precision: str) -> tuple[str, ...]:

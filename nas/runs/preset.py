@@ -87,7 +87,7 @@ def larger_preset(judge: Judge, options: Mapping[str, object]) -> str:
             device, estimate = next(iter(verdict.estimates.items()))
             return (
                 f"the budget would have allowed {name}: a member of {verdict.values['macs'] / 1e9:.2f} GMACs has an upper end of "
-                f"{estimate.upper_ms:.3g} ms on {device}, and {parsed.plain} ends at {most_macs / 1e9:.2f}. "
+                f"{estimate.upper_ms:.3g} ms on {device}; the largest member of {parsed.plain} has {most_macs / 1e9:.2f} GMACs. "
                 f"Do this: --space {name}, with more data or a GPU."
             )
     return ""

@@ -110,10 +110,15 @@ class Problem:
         return {"int8_drop_pct": round(lost.drop_pct, 2)}
 
     def _latency(self, device: str, estimate: Estimate, precision: str) -> DeviceLatency:
-        budget = self.judge.budget_of(device)
         own = [target for target in self.targets if target.profile.name == device]
         target = next((t for t in own if t.precision == precision), own[0])
-        limits = {} if budget is None else {"budget_ms": budget.limit.value, "margin_ms": budget.limit.value - estimate.upper_ms}
+        profile = target.profile
+        limits: dict[str, object] = {} if profile.quantity == "latency" else {"quantity": profile.quantity}
+        if (budget := self.judge.budget_of(device)) is not None:
+            limits |= {"budget_ms": budget.limit.value, "margin_ms": budget.limit.value - estimate.upper_ms}
+        if (frames := self.judge.budget_of(device, "throughput")) is not None:
+            least_fps = 1e3 * self.judge.pictures(profile) / max(estimate.upper_ms, 1e-9)
+            limits |= {"budget_fps": frames.limit.value, "margin_fps": least_fps - frames.limit.value}
         return DeviceLatency(
             latency_ms=estimate.latency_ms,
             lower_ms=estimate.lower_ms,
@@ -122,8 +127,7 @@ class Problem:
             precision=precision,
             extrapolated=bool(estimate.extrapolated),
             grade=target.profile.at(target.precision).grade if target.predictor else None,
-            **limits,
-        )
+        ).model_copy(update=limits)
 
 
 def pose(request: Request, *, decoder: str | None = None) -> Problem:
@@ -225,7 +229,7 @@ def _check_early(request: Request, kind: type[Evaluator], family: type[SearchSpa
         read_checkpoint(Path(request.supernet), "supernet")
     if request.searcher:
         searchers.get(request.searcher)
-    exporters.get(request.exporter)
+    exporters.check(request.exporter)
     methods(request.quantisation)
 
 
@@ -260,15 +264,42 @@ def nearest_miss(problem: Problem, seen: Sequence[tuple[Architecture, Verdict]])
     budget = next((b for b in problem.goal.budgets if b.name == broken), None)
     limit = budget.limit.text if budget else "the device's operators"
     where = f" on {budget.device}" if budget and budget.device else ""
-    estimate = verdict.estimates[budget.device if budget and budget.device else problem.device]
-    found = (
-        "with an operator that the device lacks"
-        if estimate.unsupported
-        else f"upper end {estimate.upper_ms:.3g} ms ({estimate.latency_ms:.3g} ms {estimate.basis})"
-    )
-    if budget and budget.limit.quantity not in ("latency", "throughput"):
-        found = f"{100 * verdict.violations[broken]:.0f} % above it"
+    device = budget.device if budget and budget.device else problem.device
+    estimate = verdict.estimates[device]
+    over = 100 * verdict.violations[broken]
+    if estimate.unsupported:
+        miss = "with an operator that the device lacks"
+    elif budget and budget.limit.quantity == "throughput":
+        profile = next(target.profile for target in problem.targets if target.profile.name == device)
+        fps = 1e3 * problem.judge.pictures(profile)
+        miss = f"lower end {fps / max(estimate.upper_ms, 1e-9):,.4g} fps ({fps / max(estimate.latency_ms, 1e-9):,.4g} fps {estimate.basis}), {over:.0f} % short"
+    elif budget and budget.limit.quantity != "latency":
+        miss = f"{over:.0f} % above it"
+    else:
+        miss = f"upper end {estimate.upper_ms:.3g} ms ({estimate.latency_ms:.3g} ms {estimate.basis})"
     return InfeasibleError(
-        f"search: nothing of {len(seen)} in space {problem.space.name} meets {limit}{where}. The nearest miss is {name}, {found}. "
-        "Do this: raise the budget, or search another space."
+        f"search: nothing of {len(seen)} in space {problem.space.name} meets {limit}{where}. The nearest miss is {name}, {miss}. "
+        f"{_only_interval(problem, verdict)}Do this: raise the budget, or search another space."
+    )
+
+
+def _only_interval(problem: Problem, verdict: Verdict) -> str:
+    """Return a line where the central values are within every budget, so that the width of the intervals alone forbids an answer."""
+    latencies = {b.name for b in problem.goal.budgets if b.limit.quantity in ("latency", "throughput")}
+    if any(estimate.unsupported for estimate in verdict.estimates.values()) or not latencies:
+        return ""
+    for budget in problem.goal.budgets:
+        if budget.name not in latencies:
+            if verdict.violations[budget.name] > 0:
+                return ""
+            continue
+        profile = next(target.profile for target in problem.targets if target.profile.name == budget.device)
+        ms = verdict.estimates[budget.device].latency_ms
+        images = problem.judge.batch or 1 if profile.quantity == "reciprocal_throughput" else 1
+        value = 1e3 * problem.judge.pictures(profile) / max(ms, 1e-9) if budget.limit.quantity == "throughput" else ms * images
+        if budget.violation(value) > 0:
+            return ""
+    said = f"{100 * problem.judge.confidence:.0f} %"
+    return (
+        f"Its central value is within; the interval at {said} alone forbids it (--confidence for a narrower one, which holds less often). "
     )

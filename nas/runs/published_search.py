@@ -69,7 +69,8 @@ def survey_space(problem: Problem, result: Result, bus: EventBus) -> tuple[Resul
     found = result.model_copy(
         update={
             "chosen": chosen,
-            "why": "the most accurate network whose upper end is within every budget",
+            "why": "the most accurate network"
+            + (" whose upper end is within every budget" if problem.goal.budgets else "; no budget was given"),
             "front": points,
             "knee": points[knee([c.losses(problem.goal) for c in best])].key,
             "objectives": tuple(objective.name for objective in problem.goal.objectives),

@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nas.devices.latency_table import LatencyTable, read_latency_table
+from nas.devices.names import find_profile
 from nas.devices.predictor import load_predictor
-from nas.devices.profile import Origin, PrecisionProfile, Profile, find_profile, load_profile, slug
+from nas.devices.profile import Origin, PrecisionProfile, Profile, load_profile
 from nas.errors import UnknownNameError, UsageError
+from nas.runs.budgets import read_budgets
 from nas.searching.judge import Target
-from nas.searching.objective import COSTS, Budget, Goal, Objective
+from nas.searching.objective import COSTS, Goal, Objective
 from nas.spaces.precision import PrecisionSpace
 from nas.spaces.space import SearchSpace
-from nas.units import DEVICE_QUANTITIES, Limit, Precision, parse_limit
+from nas.units import Precision
 
 if TYPE_CHECKING:
     from nas.spaces.elastic import ElasticSpace
@@ -111,7 +113,6 @@ def make_goal(targets: Sequence[Target], budgets: Sequence[str], *, batch: int |
             for a device whose profile states throughput.
     """
     profiles = {target.profile.name: target.profile for target in targets}
-    also = {slug(alias): name for name, profile in profiles.items() for alias in profile.aliases}
     objectives = [Objective("accuracy_pct", "maximize")]
     for word in minimize or ("latency",):
         if word not in COSTS:
@@ -120,36 +121,4 @@ def make_goal(targets: Sequence[Target], budgets: Sequence[str], *, batch: int |
         objectives += [Objective(name, "minimize") for name in names]
     if len({objective.name for objective in objectives}) < len(objectives):
         raise UsageError(f"minimize: a cost given twice, got {list(minimize)!r}.")
-    found: dict[str, Budget] = {}
-    general: dict[str, Limit] = {}
-    for text in budgets:
-        device, colon, rest = text.rpartition(":")
-        device = device if device in profiles else also.get(slug(device), device)
-        limit = parse_limit(rest if colon else text)
-        if colon and device not in profiles:
-            raise UsageError(
-                f"budget: {text!r} is for a device that is not asked for, got {device!r}. Expected one of: {', '.join(profiles)}."
-            )
-        if colon and limit.quantity not in DEVICE_QUANTITIES:
-            raise UsageError(f"budget: a budget of {limit.quantity} belongs to no device, got {text!r}. Do this: --budget {limit.text}.")
-        name = f"{limit.quantity}/{device}" if colon else limit.quantity
-        if name in found or name in general:
-            raise UsageError(f"budget: two budgets of one kind, got {text!r}. Do this: keep one of them.")
-        if colon:
-            found[name] = Budget(name, limit, device)
-        else:
-            general[name] = limit
-    for name, limit in general.items():
-        if limit.quantity in DEVICE_QUANTITIES:
-            own = {b.device for b in found.values() if b.limit.quantity == limit.quantity}
-            found |= {f"{name}/{device}": Budget(f"{name}/{device}", limit, device) for device in profiles if device not in own}
-        else:
-            found[name] = Budget(name, limit)
-    for budget in found.values():
-        profile = profiles.get(budget.device)
-        if profile is None or profile.quantity == "latency" or budget.limit.quantity != "latency" or batch:
-            continue
-        if f"throughput/{budget.device}" not in found:
-            remedy = "Do this: give a budget such as 200fps, or --batch N for the time of N images at full load."
-            raise UsageError(f"budget: {budget.device} states throughput, not latency, got {budget.limit.text!r}. {remedy}")
-    return Goal(tuple(objectives), tuple(sorted(found.values(), key=lambda budget: budget.name)))
+    return Goal(tuple(objectives), read_budgets(profiles, budgets, batch=batch))

@@ -129,9 +129,13 @@ class Judge(Prescreen):
                 found[name] = full if known.basis == "estimated" else replace(known, operators=full.operators)
         return found
 
-    def budget_of(self, device: str) -> Budget | None:
-        """Return the latency budget of a device, if it has one."""
-        return next((b for b in self.goal.budgets if b.device == device and b.limit.quantity == "latency"), None)
+    def budget_of(self, device: str, quantity: str = "latency") -> Budget | None:
+        """Return the budget of a device's latency or throughput, if it has one."""
+        return next((b for b in self.goal.budgets if b.device == device and b.limit.quantity == quantity), None)
+
+    def pictures(self, profile: Profile) -> int:
+        """Return the pictures that pass in the time that an estimate states: those of a run, or one at full load."""
+        return 1 if profile.quantity == "reciprocal_throughput" else profile.batch
 
     def _tabled(self, architecture: Architecture, timings_ms: Mapping[str, float]) -> Estimate:
         ms = timings_ms.get(self.space.identity(architecture))
@@ -207,8 +211,7 @@ class Judge(Prescreen):
                 images = self.batch or 1
                 value = estimate.upper_ms * (images if target.profile.quantity == "reciprocal_throughput" else 1)
                 if quantity == "throughput":
-                    images = 1 if target.profile.quantity == "reciprocal_throughput" else target.profile.batch
-                    value = 1e3 * images / max(estimate.upper_ms, 1e-9)
+                    value = 1e3 * self.pictures(target.profile) / max(estimate.upper_ms, 1e-9)
             else:
                 value = self._total(parts, quantity, precision)
             violations[budget.name] = max(budget.violation(value), 1.0) if unsupported else budget.violation(value)

@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from nas.errors import ArtifactError, UnknownNameError, UsageError
+from nas.errors import ArtifactError, UsageError
+from nas.graphs import workloads
 from nas.graphs.frontends.sizes import Sizes
 from nas.graphs.graph import Graph
 from nas.graphs.operators import Shape
 from nas.spaces.architecture import Architecture
 from nas.spaces.naming import get_space
+from nas.spaces.outline import is_reference
 from nas.spaces.space import Resolution, SearchSpace
 
 MODEL_FILES = (".onnx", ".tflite", ".pt2")
@@ -93,20 +95,14 @@ def load_network(
         raise UsageError(f"resolution: {subject} has its own. Do this: leave --resolution out.")
     if path.suffix in MODEL_FILES:
         return Network(path.name, _read(path, sizes))
-    from nas.graphs import workloads
-
-    if subject in workloads.names():
-        return Network(subject, workloads.load(subject), subject)
-    from nas.spaces.reference import variants
-
-    if subject in variants():
-        return Network(subject, _traced(subject))
     if path.suffix.lower() in _OTHER_FILES:
         raise UsageError(f"network: a {path.suffix} file is not read, got {subject!r}. Do this: {_OTHER_FILES[path.suffix.lower()]}.")
     if path.suffix.lower() in MODEL_FILES:
         raise UsageError(f"network: endings are written small, got {subject!r}. Expected {path.suffix.lower()}.")
-    known = {*workloads.names(), *variants()}
-    raise UnknownNameError("network", subject, known, "Expected ARCH.json, MODEL.onnx, .tflite, .pt2 or a name of nas spaces references.")
+    if subject not in workloads.names() and is_reference(subject) and (traced := _traced(subject)) is not None:
+        return Network(subject, traced)
+    name = workloads.find(subject)
+    return Network(name, workloads.load(name), name)
 
 
 def _read(path: Path, sizes: Sizes) -> Graph:
@@ -148,10 +144,8 @@ def read_architecture(path: Path) -> tuple[SearchSpace, Architecture]:
     return space, architecture
 
 
-def _traced(name: str) -> Graph:
-    from nas.graphs.frontends.torch_module import trace_module
-    from nas.spaces.operator_family import fuse
-    from nas.spaces.reference import build, variants
+def _traced(name: str) -> Graph | None:
+    """Return a published network whose graph is too large to be stored; None where no system has it."""
+    from nas.spaces.reference import lower, variants
 
-    height, width = variants()[name].resolution
-    return trace_module(fuse(build(name)), (1, 3, height, width), name)
+    return lower(name) if name in variants() else None

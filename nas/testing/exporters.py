@@ -50,13 +50,17 @@ def check_file(kind: type[Exporter], order: ExportOrder, folder: Path) -> None:
     path = folder / f"model{kind.suffix}"
     artifact = kind.make(order).export(module, graph, path, metadata={"seed": "0"})
     assert artifact.path == path
-    assert artifact.size_bytes == path.stat().st_size
-    assert artifact.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    files = kind.files(path)
+    assert artifact.size_bytes == sum(file.stat().st_size for file in files)
+    assert artifact.sha256 == hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
     assert 0 <= artifact.max_difference < float("inf")
     assert artifact.metadata["seed"] == "0"
-    assert [file.name for file in folder.iterdir()] == [path.name], "nothing else may be left behind"
+    assert sorted(folder.iterdir()) == sorted(files), "nothing else may be left behind"
+    read = kind.read_metadata(path)
+    assert read is not None, "a file carries what it is told"
+    assert read == dict(artifact.metadata)
     assert all(torch.equal(before[name], tensor) for name, tensor in module.state_dict().items()), "the module was changed"
-    held = path.read_bytes()
+    held = b"".join(file.read_bytes() for file in files)
     for place in (Path.cwd(), Path.home()):
         assert len(place.parts) < 3 or str(place).encode() not in held, "a file holds no path of the machine"
 
@@ -76,7 +80,8 @@ def check_answers(kind: type[Exporter], order: ExportOrder, folder: Path, tolera
         expected = module(picture).numpy()
     assert np.abs(scores(picture.numpy()) - expected).max() <= tolerance * max(1.0, float(np.abs(expected).max()))
     noted = kind.annotate(artifact, {"note": "held"})
-    assert noted.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert noted.sha256 == hashlib.sha256(b"".join(file.read_bytes() for file in kind.files(path))).hexdigest()
+    assert (kind.read_metadata(path) or {}).get("note") == "held"
     again = kind.reload(path)
     assert again is not None
     assert np.array_equal(again(picture.numpy()), scores(picture.numpy())), "annotating must not change what the file answers"

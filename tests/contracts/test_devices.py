@@ -2,7 +2,8 @@
 
 import pytest
 
-from nas.devices.profile import profile_files, read_profile
+from nas.devices.names import profile_files
+from nas.devices.profile import read_profile
 from nas.testing import devices as suite
 
 FILES = sorted(profile_files().items())

@@ -8,8 +8,9 @@ import pytest
 
 from nas.bench.latency_models import stub_profile
 from nas.devices.artifact import write_artifact
+from nas.devices.names import profile_files
 from nas.devices.predictor import Predictor, Sample, load_predictor, predictors
-from nas.devices.profile import Profile, load_profile, profile_files
+from nas.devices.profile import Profile, load_profile
 from nas.errors import ArtifactError, UsageError
 from nas.testing import monotonicity
 from nas.testing import predictors as suite

@@ -35,7 +35,7 @@ def test_random_weights(nas: Callable[..., Result], refused: Callable[..., str],
     ("words", "code", "message"),
     [
         (["--to", "m.onnx"], 2, "without weights. Do this: --weights"),
-        (["--to", "m.tflite", "--weights", "random"], 2, "format: unknown name, got '.tflite'"),
+        (["--to", "m.pb", "--weights", "random"], 2, "format: unknown name, got '.pb'"),
         (["--to", "m", "--weights", "random"], 2, "says no format"),
         (["--to", "m.onnx", "--quantisation", "mse,magic"], 2, "quantisers: unknown name, got 'magic'"),
         (["--to", "m.onnx", "--trial", "3"], 2, "belongs to a run directory"),

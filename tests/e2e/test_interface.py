@@ -45,7 +45,7 @@ def test_options_and_arguments_agree(name: str) -> None:
     arguments = parameters(getattr(api, name)) - OTHERWISE.get(name, set())
     if name == "train":  # fields of a recipe
         options -= {"epochs", "batch", "learning_rate", "optimizer", "mixed_precision"}
-    renamed = {"subject": "network"} if name == "measure" else {}
+    renamed = {"subject": "network"} if name == "measure" else {"networks": "network"}
     if name in ("measure", "predict"):
         renamed |= {"input_shape": "input_shapes", "dim": "dims"}  # given several times, each time for one input
     assert {renamed.get(option, option) for option in options} == arguments

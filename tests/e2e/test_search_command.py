@@ -102,6 +102,7 @@ def test_an_existing_out_is_refused(nas: Callable[..., Result], refused: Callabl
         (("--budget", "5 parsecs"), 2, "unknown unit 'parsecs'"),
         (("--budget", "-5ms"), 2, "must be positive"),
         (("--budget", "0.01ms"), 1, "nearest miss is tiny-8"),
+        (("--budget", "0.23ms"), 1, "the interval at 90 % alone forbids it"),
         (("--space", "tiny-publishd"), 2, "Did you mean 'tiny-published'"),
         (("--device", "sa8295q"), 2, "device: unknown name, got 'sa8295q'"),
         (("--evals", "0"), 2, "evals: too few, got 0"),

@@ -31,7 +31,8 @@ import tempfile
 from pathlib import Path
 import numpy as np
 from nas.devices.predictor import load_predictor, predictors
-from nas.devices.profile import find_profile, load_profile
+from nas.devices.names import find_profile
+from nas.devices.profile import load_profile
 from nas.exporting.exporter import ExportOrder, exporters
 from nas.quantisation.method import quantisers
 from nas.searching.searcher import searchers

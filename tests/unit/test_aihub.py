@@ -15,8 +15,8 @@ from nas.bench.aihub_graphs import rebuilt
 from nas.bench.aihub_jobs import BOARDS_FILE, Board, Job, read_boards, read_jobs
 from nas.bench.latency_models import run_baselines, splits_of
 from nas.bench.lineages import lineage_of, read_lineages
+from nas.devices.names import slug
 from nas.devices.predictor import Sample
-from nas.devices.profile import slug
 from nas.devices.scores import Prediction, score
 from nas.errors import DataError, UnknownNameError, UsageError
 from nas.graphs import workloads

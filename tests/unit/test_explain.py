@@ -31,5 +31,5 @@ def test_it_names_what_was_excluded_and_what_more_would_buy(tmp_path: Path) -> N
     assert found.over_pct == pytest.approx(100 * (1.1 * 64 * 27 * 1024 / 1e6 / 0.95 - 1))
     assert [row.name for row in found.operators] == ["Conv", "Relu"]
     assert [change.accuracy_pct for change in found.budget_changes] == [70.0, 75.0]
-    assert "10% more budget would buy +5.00 points" in found.lines[-1]
+    assert "10% more budget would buy 5.00 points" in found.lines[-1]
     assert "10% less budget would change nothing" in found.lines[-2]

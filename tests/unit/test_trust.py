@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from nas.devices.names import profile_files, slug
 from nas.devices.predictor import load_predictor
-from nas.devices.profile import load_profile, profile_files, read_profile, slug
+from nas.devices.profile import load_profile, read_profile
 from nas.devices.trust import grade_of, stated_confidence
 from nas.graphs import workloads
 

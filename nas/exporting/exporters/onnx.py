@@ -9,17 +9,21 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
-import torch
+from google.protobuf.message import DecodeError
 from onnx import numpy_helper
-from torch import nn
 
-from nas.errors import ArtifactError
-from nas.exporting.exporter import Artifact, Exporter, ExportOrder, Scores, exporters
+from nas.errors import ArtifactError, one_line
+from nas.exporting.exporter import PEAKS, Artifact, Exporter, ExportOrder, Scores, exporters
 from nas.graphs.graph import Graph
 from nas.spaces.operator_family import fuse
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
 OPSET = 18
 TOLERANCE = 1e-4
@@ -33,6 +37,8 @@ _COARSE = 0.05
 class OnnxExporter(Exporter):
     """Writes fp32 ONNX at batch 1, with static shapes, in one file; other precisions are written by its siblings."""
 
+    takes = frozenset(PEAKS)
+
     @classmethod
     def make(cls, order: ExportOrder) -> Exporter:
         """Return this exporter, or the one of ONNX's other precisions."""
@@ -44,6 +50,8 @@ class OnnxExporter(Exporter):
         """See `Exporter.export`."""
         if path.exists():
             raise ArtifactError(f"export: the file exists, got {str(path)!r}. Do this: name another or remove it.")
+        import torch
+
         deployed = fuse(module).to("cpu").float()
         shape = graph.inputs[0].shape
         probe = torch.from_numpy(np.random.default_rng(0).standard_normal(shape).astype(np.float32))
@@ -59,7 +67,7 @@ class OnnxExporter(Exporter):
                 )
             return difference
 
-        return publish(model, path, "onnx", "fp32", metadata or {}, compare)
+        return publish(model, path, "onnx", "fp32", {"precision": "fp32"} | dict(metadata or {}), compare)
 
     @classmethod
     def reload(cls, path: Path) -> Scores:
@@ -69,6 +77,20 @@ class OnnxExporter(Exporter):
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
         name = session.get_inputs()[0].name
         return lambda picture: session.run(None, {name: picture})[0]
+
+    @classmethod
+    def read_metadata(cls, path: Path) -> dict[str, str] | None:
+        """Return the properties of a model."""
+        try:
+            model = onnx.load(str(path), load_external_data=False)
+        except (OSError, DecodeError) as error:
+            raise ArtifactError(f"model {path}: cannot be read ({getattr(error, 'strerror', None) or one_line(error)}).") from None
+        return {prop.key: prop.value for prop in model.metadata_props} or None
+
+    @classmethod
+    def normalising(cls, artifact: Artifact, peak: float, mean: Sequence[float], std: Sequence[float]) -> Artifact:
+        """See `fold_normalisation`."""
+        return fold_normalisation(artifact, peak, mean, std)
 
     @classmethod
     def annotate(cls, artifact: Artifact, facts: Mapping[str, str]) -> Artifact:
@@ -219,6 +241,8 @@ def written(module: nn.Module, probe: torch.Tensor, opset: int = OPSET) -> onnx.
     Raises:
         ArtifactError: PyTorch cannot write it.
     """
+    import torch
+
     loud = logging.getLogger("torch.onnx")
     level = loud.level
     loud.setLevel(logging.ERROR)
@@ -235,7 +259,27 @@ def written(module: nn.Module, probe: torch.Tensor, opset: int = OPSET) -> onnx.
     if program is None:
         raise ArtifactError("export: PyTorch gave no model.")
     proto: onnx.ModelProto = program.model_proto
+    _name_by_stage(proto)
     return proto
+
+
+def _name_by_stage(model: onnx.ModelProto) -> None:
+    """Call each node after the part of the network that it comes from: ``stage2.block1.mixer/Conv``, with a number where there are several."""
+    used: Counter[str] = Counter()
+    for node in model.graph.node:
+        scope = scope_of(node)
+        name = f"{scope}/{node.op_type}" if scope else node.op_type
+        used[name] += 1
+        node.name = name if used[name] == 1 else f"{name}_{used[name]}"
+
+
+def scope_of(node: onnx.NodeProto) -> str:
+    """Return the path of the module that a node comes from, as PyTorch's exporter noted it; empty where it did not."""
+    for prop in node.metadata_props:
+        if prop.key == "pkg.torch.onnx.name_scopes":
+            scopes = [part.strip(" '\"") for part in prop.value.strip("[]").split(",")]
+            return scopes[-2] if len(scopes) > 1 else ""
+    return ""
 
 
 def scores_of(path: Path, probe: np.ndarray) -> np.ndarray:

@@ -22,7 +22,7 @@ import onnx
 
 from nas.errors import ArtifactError, UsageError
 from nas.exporting.exporter import Artifact, ExportOrder, exporters
-from nas.exporting.exporters.onnx import OnnxExporter, publish, scores_of, written
+from nas.exporting.exporters.onnx import OnnxExporter, publish, scope_of, scores_of, written
 from nas.graphs.graph import Graph
 from nas.quantisation.method import (
     DEFAULT_RECIPE,
@@ -181,7 +181,7 @@ def _quantised(
     wide = wide_operators(recipe)
     for i, node in enumerate(model.graph.node):
         node.name = node.name or f"{node.op_type}_{i}"  # the quantiser tells nodes apart by name
-        scope = _scope_of(node) or next((scopes[name] for name in node.input if name in scopes), "")  # helpers go with what they follow
+        scope = scope_of(node) or next((scopes[name] for name in node.input if name in scopes), "")  # helpers go with what they follow
         scopes |= dict.fromkeys(node.output, scope)
         precision = precision_at(scope, precisions, default)
         wanted[node.name] = "w8a16" if precision == "w8a8" and node.op_type in wide else precision
@@ -279,15 +279,6 @@ def _rename(model: onnx.ModelProto, names: Mapping[str, str]) -> None:
         node.output[:] = [names.get(name, name) for name in node.output]
     for tensor in (*model.graph.initializer, *model.graph.value_info):
         tensor.name = names.get(tensor.name, tensor.name)
-
-
-def _scope_of(node: onnx.NodeProto) -> str:
-    """Return the path of the module that a node comes from, as PyTorch's exporter noted it."""
-    for prop in node.metadata_props:
-        if prop.key == "pkg.torch.onnx.name_scopes":
-            scopes = [part.strip(" '\"") for part in prop.value.strip("[]").split(",")]
-            return scopes[-2] if len(scopes) > 1 else ""
-    return ""
 
 
 def _observed(source: Path, pictures: Iterator[np.ndarray]) -> dict[str, Activations]:

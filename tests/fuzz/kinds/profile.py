@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from nas.devices.profile import profile_files, read_profile
+from nas.devices.names import profile_files
+from nas.devices.profile import read_profile
 
 ENDING = ".toml"
 WORDS = (b"[precisions.fp16]", b"[[", b'"""', b"nan", b"inf", b"1979-05-27", b"= {", b'operators = "qnn"', b"timings_ms", b"batch = ")

@@ -1,0 +1,111 @@
+"""Devices by name: where their profiles lie, and which one a user means. Nothing is validated here, so a wrong name costs nothing."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from importlib.metadata import entry_points
+from importlib.util import find_spec
+from pathlib import Path
+
+from nas.errors import NasError, UnknownNameError
+from nas.registry import match_name
+
+_RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?", re.IGNORECASE)  # names of devices on Windows, with any ending
+
+
+def is_plain_name(name: str) -> bool:
+    """Return whether a text names a file in a folder, and nothing else, on every system: no path, drive, control character or reserved name."""
+    harmless = not any(character in '/\\:<>"|?*' or not character.isprintable() for character in name)
+    return harmless and 0 < len(name.encode()) <= 128 and name[0] not in ". -" and name[-1] not in ". " and not _RESERVED.fullmatch(name)
+
+
+def config_home() -> Path:
+    """Return the user's configuration folder."""
+    return Path(os.environ.get("NAS_CONFIG_HOME") or Path.home() / ".config" / "nas")
+
+
+def profile_files() -> dict[str, Path]:
+    """Return every profile's file by device name, without reading any; of two with one name the first (see `clashes`)."""
+    return {name: paths[0] for name, paths in _all_files().items()}
+
+
+def clashes() -> dict[str, tuple[Path, ...]]:
+    """Return the files of every name that is taken more than once; such a name cannot be used, all others can."""
+    return {name: tuple(paths) for name, paths in _all_files().items() if len(paths) > 1}
+
+
+def clash_text(name: str, paths: Sequence[Path]) -> str:
+    """Return what is wrong with a name that is taken twice, in one line."""
+    return f"device: a name is taken twice, got {name!r} from {paths[0]} and {paths[1]}. Do this: rename or remove {paths[-1]}."
+
+
+@lru_cache(maxsize=1)
+def _foreign_rooms() -> tuple[Path, ...]:
+    return tuple(Path(root) for point in entry_points(group="nas.devices") for root in point.load().__path__)
+
+
+def _all_files() -> dict[str, list[Path]]:
+    spec = find_spec("hardware_profiles")
+    rooms = [Path(root) for root in (spec.submodule_search_locations if spec else None) or ()]
+    rooms += _foreign_rooms()
+    rooms.append(config_home() / "devices")
+    found: dict[str, list[Path]] = {}
+    for room in rooms:
+        names = sorted(os.listdir(room)) if room.is_dir() else []
+        for name in names:
+            if name.endswith(".toml") and not name.startswith("."):
+                found.setdefault(name.removesuffix(".toml"), []).append(room / name)
+    return found
+
+
+def find_profile(device: str | Path) -> Path:
+    """Return the file of a device by path, by name, by an alias, or by a part of these that only one device has.
+
+    Raises:
+        UnknownNameError: No such device, or several.
+        NasError: Two files have the name.
+    """
+    text = str(device)
+    if text.endswith(".toml") or os.sep in text:
+        return Path(text)
+    files = _all_files()
+    name = text if text in files else device_name(text, {name: paths[0] for name, paths in files.items()})
+    first, *others = files[name]
+    if others:
+        raise NasError(clash_text(name, [first, *others]))
+    return first
+
+
+def device_name(text: str, files: Mapping[str, Path]) -> str:
+    """Return the device that a user means; see `nas.registry.match_name`.
+
+    Raises:
+        UnknownNameError: No such device, or several.
+    """
+    remedy = "A new device is one file: nas devices add, or hardware_profiles/NAME.toml."
+    try:
+        return match_name("device", text, files, remedy=remedy, parts=False)
+    except UnknownNameError:  # titles and aliases stand inside the files, which are read only then
+        # of two profiles of one board the shorter name goes first: that of its usual runtime
+        others = {alias: name for name in sorted(files, key=len, reverse=True) for alias in _aliases(files[name])}
+        return match_name("device", text, files, others, remedy=remedy)
+
+
+def slug(title: str) -> str:
+    """Return a device's title as a profile name: ``SA8295P ADP`` -> ``sa8295p``."""
+    plain = re.sub(r"\s*(\(Proxy\)|\bADP\b)\s*", " ", title)
+    return re.sub(r"[^a-z0-9]+", "-", plain.lower()).strip("-")
+
+
+def _aliases(path: Path) -> list[str]:
+    """Return the title and the aliases of a profile; a file that cannot be read has none (`read_profile` says why)."""
+    try:
+        head = path.read_text(encoding="utf-8").partition("\n[")[0]  # before the first table
+        data = tomllib.loads(head)
+        return [name for name in (data.get("title", ""), *data.get("aliases", ())) if isinstance(name, str) and name]
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError):
+        return []

@@ -1,0 +1,51 @@
+"""What is written into a model file, so that it can be used and traced without the run directory."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nas.runs.directory import RunDirectory
+    from nas.runs.problem import Problem
+    from nas.spaces.architecture import Architecture
+    from nas.training.dataset import Dataset
+
+
+def data_facts(dataset: Dataset) -> dict[str, str]:
+    """Return what a file's input must look like, and what its scores mean."""
+    mean, std = dataset.statistics
+    return {
+        "data": f"{dataset.name} {dataset.key}",
+        "input": "NCHW float32, RGB in 0…1, less mean, over std",
+        "layout": "NCHW",
+        "mean": json.dumps(mean),
+        "std": json.dumps(std),
+        "classes": json.dumps(dataset.classes, ensure_ascii=False),
+    }
+
+
+def run_facts(run: RunDirectory, problem: Problem, architecture: Architecture) -> dict[str, str]:
+    """Return what a run knows of one of its networks, its accuracies apart."""
+    verdict = problem.judge.verdicts([architecture])[0]
+    devices = {
+        device: {
+            "latency_ms": e.latency_ms,
+            "lower_ms": e.lower_ms,
+            "upper_ms": e.upper_ms,
+            "basis": e.basis,
+            "precision": verdict.precisions[device],
+            "confidence": e.confidence,
+            "extrapolated": bool(e.extrapolated),
+        }
+        for device, e in verdict.estimates.items()
+    }
+    manifest = run.manifest
+    facts = {
+        "architecture": architecture.to_json(),
+        "devices": json.dumps(devices),
+        "versions": json.dumps({"nas": manifest.nas, "python": manifest.python, **manifest.packages}),
+        "hashes": json.dumps(manifest.facts),
+        "seed": str(problem.request.seed),
+    }
+    return facts if problem.dataset is None else facts | data_facts(problem.dataset)
