@@ -79,7 +79,6 @@ def names() -> tuple[str, ...]:
 
 ALIASES = {
     "mnasnet0_5": "mnasnet_050",
-    "mobilenet_v2": "mobilenetv2_100",
     "mobilenet_v3_small": "mobilenetv3_small_100",
     "regnet_x_800mf": "regnetx_008",
     "regnet_x_1_6gf": "regnetx_016",
