@@ -106,6 +106,8 @@ def inspect(data: bytes) -> tuple[Picture, Pixels | None]:
     Returns:
         Its facts, and its pixels (h, w, 3) where it is small and has a range of its own.
     """
+    from PIL import UnidentifiedImageError
+
     sha256 = hashlib.sha256(data).hexdigest()
     try:
         with _opened(data) as image, _alone(image):
@@ -124,6 +126,8 @@ def inspect(data: bytes) -> tuple[Picture, Pixels | None]:
             pixels = _rgb(image, turn, None) if small and bits < 32 else None
             frames = image.format in ("GIF", "TIFF", "PNG", "WEBP") and bool(getattr(image, "is_animated", False))
             return Picture(sha256, height, width, "", turn is not None, bits, low, high, flat, frames), pixels
+    except UnidentifiedImageError:
+        return Picture(sha256, fault="no picture of a known format" if data else "it is empty"), None
     except Exception as error:  # noqa: BLE001 - Pillow's readers raise whatever damaged bytes lead them to
         return Picture(sha256, fault=" ".join(str(error).split())[:200] or type(error).__name__), None
 
@@ -197,12 +201,12 @@ def _bits(image: Image) -> int:
 
 
 def _extrema(image: Image) -> tuple[float, float, bool]:
-    """Return the smallest and largest number, and whether every channel has one value only."""
+    """Return the smallest and largest number, and whether every channel that is used has one value only."""
     if image.mode == "F" or image.mode.startswith("I"):
         values = np.asarray(image)
         low, high = float(values.min()), float(values.max())
         return low, high, low == high
-    shown = image.convert("RGB") if image.mode in ("P", "PA") else image
+    shown = image.convert("RGB") if image.mode == "P" or image.mode.lower().endswith("a") else image  # of transparency nothing is used
     pairs = shown.getextrema()
     bands = [pairs] if isinstance(pairs[0], int | float) else pairs
     return 0.0, 255.0, all(a == b for a, b in bands)

@@ -65,7 +65,7 @@ class Survey:
     def notices(self) -> tuple[str, ...]:
         """Return a line for each kind of thing that was left out."""
         odd = Counter({ending: n for ending, n in self.endings.items() if ending not in _COMPANIONS})
-        shown = ", ".join(f"{n} {ending or 'without an ending'}" for ending, n in odd.most_common(6))
+        shown = ", ".join(f"{n} {readable(ending) or 'without an ending'}" for ending, n in odd.most_common(6))
         lines = [f"{odd.total()} files cannot be read as pictures and are left out: {shown}"] if odd else []
         for paths, text in (
             (self.empty, "{} folders hold no picture that can be read"),

@@ -176,12 +176,18 @@ def side_by_side(work: Callable[[File], T], files: Iterable[File], size: Callabl
 
 
 def _signature(source: Path, decoder: str) -> str:
-    """Return what the cache is addressed by: an archive's bytes, or a folder's names, sizes and times of change; and the decoder."""
+    """Return what the cache is addressed by: an archive's bytes, or a folder's names, sizes and times of change; and the decoder.
+
+    The time when the system last wrote to a file's record tells files apart that an archive unpacks with one time and one size for all.
+    """
     digest = hashlib.sha256(f"{_VERSION} {decoder}\n".encode())
     if source.is_dir():
-        for path in sorted(folder_paths(source, Survey())):
+        survey = Survey()
+        for path in sorted(folder_paths(source, survey)):
             facts = (source / path).stat()
-            digest.update(f"{path} {facts.st_size} {facts.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
+            line = f"{path} {facts.st_size} {facts.st_mtime_ns} {facts.st_ctime_ns}\n"
+            digest.update(line.encode("utf-8", "surrogateescape"))
+        digest.update("\n".join(survey.notices()).encode())
     else:
         with source.open("rb") as stream:
             digest.update(hashlib.file_digest(stream, "sha256").digest())

@@ -12,20 +12,27 @@ from nas.training.dataset import Split
 
 Place = tuple[Split, str]
 
-_SPLIT = re.compile(r"(?:(train(?:ing)?)|(val(?:id(?:ation)?)?)|(test(?:ing)?))(?:[ _-]?(?:set|data|split|images))?", re.IGNORECASE)
+_SPLIT = re.compile(
+    r"(?:(train(?:ing)?)|(val(?:id(?:ation)?)?|dev)|(test(?:ing)?|eval(?:uation)?))(?:[ _-]?(?:set|data|split|images))?", re.IGNORECASE
+)
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 _ORDER: tuple[Split, ...] = ("train", "validation", "test")
 
 
 def split_of(folder: str) -> Split | None:
-    """Return the split that a folder's name says: ``train``, ``Training``, ``val``, ``Validation``, ``test_set``, …; else None."""
+    """Return the split that a folder's name says: ``train``, ``Training``, ``val``, ``dev``, ``test_set``, ``eval``, …; else None.
+
+    Source:
+        The words are those of Hugging Face Datasets, ``data_files.py``, and their usual endings.
+    """
     match = _SPLIT.fullmatch(folder)
     return next(split for split, group in zip(_ORDER, match.groups(), strict=True) if group) if match else None
 
 
 def readable(name: str) -> str:
-    """Return a file system's name as text that can be printed and stored: composed, with bytes that are not UTF-8 escaped."""
+    """Return a file system's name as text that can be printed and stored: composed; bytes that are not UTF-8, and what steers a terminal, escaped."""
     text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return unicodedata.normalize("NFC", text)
+    return _UNPRINTABLE.sub(lambda match: match.group().encode("unicode_escape").decode(), unicodedata.normalize("NFC", text))
 
 
 def places(source: str, paths: Sequence[str]) -> list[Place | None]:
@@ -45,6 +52,38 @@ def places(source: str, paths: Sequence[str]) -> list[Place | None]:
             f"data {source}: the pictures lie in no class folder, got {readable(paths[0])!r}. Expected CLASS/*.jpg or train/CLASS/*.jpg."
         )
     return [(place[0], readable(place[1])) if place else None for place in found]
+
+
+def doubts(paths: Sequence[str], found: Sequence[Place | None]) -> list[str]:
+    """Return a line for each thing about a layout that its owner may not have meant.
+
+    Args:
+        paths: As of `places`.
+        found: What `places` returned.
+    """
+    lines = []
+    labels = sorted({place[1] for place in found if place})
+    names: dict[str, list[str]] = {}
+    for label in labels:
+        names.setdefault(" ".join(label.split()).casefold(), []).append(label)
+    lines += [f"the classes {', '.join(map(repr, alike))} have nearly the same name" for alike in names.values() if len(alike) > 1]
+    below: dict[str, set[str]] = {label: set() for label in labels}
+    deeper = []
+    for path, place in zip(paths, found, strict=True):
+        own = [readable(part) for part in PurePosixPath(path).parts[:-1]]
+        if place and place[1] in own and (inner := [part for part in own[own.index(place[1]) + 1 :] if not split_of(part)]):
+            below[place[1]].add(inner[0])
+            deeper.append((path, place[1]))
+    if deeper:
+        line = f"{len(deeper)} pictures lie in folders below that of their class: {readable(deeper[0][0])!r} is of class {deeper[0][1]!r}"
+        common = set.intersection(*below.values())
+        if len(common) > 1 and len({place for place, inner in below.items() if inner == common}) == len(below):
+            line += (
+                f". All classes hold the folders {', '.join(map(repr, sorted(common)[:3]))}{', …' if len(common) > 3 else ''}. "
+                "Do this: where those are the classes, name the folders above them train, val and test"
+            )
+        lines.append(line)
+    return lines
 
 
 def _unwrapped(parts: list[tuple[str, ...]]) -> list[tuple[str, ...]]:

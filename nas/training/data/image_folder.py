@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,7 @@ from nas.errors import DataError, did_you_mean
 from nas.spaces.space import Resolution
 from nas.training.data._decoding import DECODER
 from nas.training.data._index import Entry, Index, index_of
-from nas.training.data._layout import Place, places, readable
+from nas.training.data._layout import Place, doubts, places, readable
 from nas.training.dataset import SPLITS, Dataset, Pixels, Split, available_memory_bytes, complete_splits, datasets
 
 MAX_BROKEN_SHARE = 0.05
@@ -53,7 +53,7 @@ class ImageFolder(Dataset):
         if not entries:
             beside = f" It holds {'; '.join(index.notices)}." if index.notices else ""
             raise DataError(f"data {source}: no picture found.{beside} Expected CLASS/*.jpg or train/CLASS/*.jpg.")
-        notices = _judge_broken(source, [entry for entry in entries if entry.picture.fault], len(entries))
+        notices = _judge_broken(source, entries)
         sound = [entry for entry in entries if not entry.picture.fault]
         found = places(source, [entry.path for entry in sound])
         members = [(entry, *place) for entry, place in zip(sound, found, strict=True) if place is not None]
@@ -74,7 +74,14 @@ class ImageFolder(Dataset):
         self._index = index
         place_of = {entry.path: i for i, entry in enumerate(entries)}
         self._places = [place_of[entry.path] for entry, *_ in members]
-        notices = (*notices, *_odd_places(sound, found), *index.notices, *_odd_pictures(index, members), *invented)
+        notices = (
+            *notices,
+            *_odd_places(sound, found),
+            *doubts([entry.path for entry in sound], found),
+            *index.notices,
+            *_odd_pictures(index, members),
+            *invented,
+        )
         notices += _repetitions(members, splits)
         name = readable(path.resolve().name)
         Dataset.__init__(
@@ -142,7 +149,8 @@ def _classes(source: str, members: Sequence[Member]) -> tuple[str, ...]:
     return classes
 
 
-def _judge_broken(source: str, broken: Sequence[Entry], total: int) -> tuple[str, ...]:
+def _judge_broken(source: str, entries: Sequence[Entry]) -> tuple[str, ...]:
+    broken, total = [entry for entry in entries if entry.picture.fault], len(entries)
     if not broken:
         return ()
     named = ", ".join(repr(readable(entry.path)) for entry in broken[:5]) + (", …" if len(broken) > 5 else "")
@@ -151,7 +159,11 @@ def _judge_broken(source: str, broken: Sequence[Entry], total: int) -> tuple[str
         share = f"{100 * len(broken) / total:.1f} %"
         limit = f"{100 * MAX_BROKEN_SHARE:.0f} %"
         raise DataError(f"data {source}: {share} of the pictures cannot be decoded, got {named}{reason}. Expected at most {limit}.")
-    return (f"{len(broken)} of {total} pictures cannot be decoded and are left out: {named}{reason}",)
+    lines = [f"{len(broken)} of {total} pictures cannot be decoded and are left out: {named}{reason}"]
+    whole = {PurePosixPath(entry.path).parent for entry in entries if not entry.picture.fault}
+    if lost := sorted({PurePosixPath(entry.path).parent for entry in broken} - whole):
+        lines.append(f"{len(lost)} folders hold no picture that can be decoded, the first {readable(str(lost[0]))!r}")
+    return tuple(lines)
 
 
 def _odd_places(sound: Sequence[Entry], found: Sequence[Place | None]) -> tuple[str, ...]:
@@ -167,13 +179,16 @@ def _odd_pictures(index: Index, members: Sequence[Member]) -> tuple[str, ...]:
     if wide := [path for path, picture in pictures if picture.bits == 32]:
         low, high = index.scale
         lines.append(f"{len(wide)} pictures hold floats or 32-bit integers: {low:g} is black and {high:g} white in all of them")
+        most = max(picture.high for _, picture in pictures if picture.bits == 32)
+        if most - low < (high - low) / 8:
+            lines.append(f"they go up to {most:g} only and are dark. Do this: scale them to the whole range if that is wrong")
     deep = [picture for _, picture in pictures if picture.bits == 16]
     if deep and (most := max(picture.high for picture in deep)) < 65535 / 8:
         lines.append(
             f"{len(deep)} pictures of 16 bits go up to {most:g} of 65535 only and are dark. Do this: scale them to the whole range if that is wrong"
         )
     for odd, text in (
-        ([path for path, picture in pictures if picture.flat], "pictures are of one colour"),
+        ([path for path, picture in pictures if picture.flat], "pictures are of one colour, transparency left aside"),
         ([path for path, picture in pictures if picture.frames], "files hold several pictures, of which the first is used"),
     ):
         if odd:
