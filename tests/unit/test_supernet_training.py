@@ -207,6 +207,23 @@ def test_two_gloo_processes_give_the_loss_of_one(tmp_path: Path) -> None:
     assert np.allclose(found[1]["losses"], found[2]["losses"], rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path, value: float, dtype: torch.dtype) -> None:
+    """As a training leaves them that diverged, or a disk that rots."""
+    path = tmp_path / "w.safetensors"
+    weights = torch.ones(3, 4, dtype=dtype)
+    identity = {"space": "hybrid-s", "classes": 3, "resolution": [32, 32]}
+    progress = {"epoch": 1, "epochs": 1, "history": [{}]}
+    write_checkpoint(path, Checkpoint("supernet", identity, progress, {"head.weight": weights}))
+    assert read_checkpoint(path, "supernet").tensors["head.weight"].dtype == dtype
+    weights[1, 2] = value
+    write_checkpoint(path, Checkpoint("supernet", identity, progress, {"head.weight": weights}))
+    with pytest.raises(ArtifactError, match=r"checkpoint: damaged .*head\.weight holds numbers that are not finite") as caught:
+        load_supernet(path, get_space("hybrid-s", num_classes=3))
+    assert "\n" not in str(caught.value)
+
+
 def test_a_header_of_any_length_is_no_pickle(tmp_path: Path) -> None:
     path, lows = tmp_path / "w.safetensors", set()
     for length in range(0, 256, 8):  # the length's low byte takes every value that it can, a pickle's first byte among them
