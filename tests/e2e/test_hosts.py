@@ -1,5 +1,6 @@
 """Workers on two hosts with names of their own, a database that is pulled from under them, clocks that disagree."""
 
+import json
 import os
 import shutil
 import signal
@@ -11,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from nas.searching.study import Study
@@ -148,3 +150,52 @@ def test_clocks_two_minutes_apart(kind: str, tmp_path: Path) -> None:
     else:
         with postgresql_server() as server:
             both(server.url)
+
+
+TRAINER = """
+import json, sys, torch
+from pathlib import Path
+from nas.spaces.naming import get_space
+from nas.training.dataset import load_dataset
+from nas.training.supernet.train import Recipe, train
+
+torch.set_num_threads(1)
+torch.set_default_dtype(torch.float64)  # in single precision, rounding grows to 1e-4 by the second step
+torch.Tensor.float = torch.Tensor.double
+folder = Path(sys.argv[1])
+folder.mkdir()
+space, data = get_space("hybrid-s", num_classes=10), load_dataset("digits", images=24)
+recipe = Recipe(epochs=2, batch=8, learning_rate=1e-3)
+for stop_after in (1, None):  # the second host has no checkpoint of its own to go on with
+    done = train(space, data, folder / "s.safetensors", recipe, resolution=(32, 32), seed=5, device="cpu", stop_after=stop_after)
+(folder / "history.json").write_text(json.dumps(done.history))
+"""
+
+
+def test_a_supernet_on_two_hosts_has_the_loss_of_one(tmp_path: Path) -> None:
+    script = tmp_path / "trainer.py"
+    script.write_text(TRAINER)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1", "--max-restarts", "0"]
+    with network_hosts("gpu-01", "gpu-02") as hosts:
+        processes = []
+        for rank, name in enumerate(hosts.names):
+            first = ["--node-rank", str(rank), "--master-addr", f"{NETWORK}.10", "--master-port", "29511"]
+            interface = {"GLOO_SOCKET_IFNAME": f"{hosts.prefix}w{rank}"}
+            words = hosts.command(name, [*torchrun, *first, str(script), str(tmp_path / name)])
+            processes.append(subprocess.Popen(words, env=environment | interface, cwd=ROOT))
+        try:
+            assert [process.wait(timeout=1200) for process in processes] == [0, 0]
+        finally:
+            for process in processes:
+                process.kill()
+                process.wait()
+    alone = subprocess.run([sys.executable, str(script), str(tmp_path / "one")], env=environment, capture_output=True, check=False)
+    assert alone.returncode == 0, alone.stderr[-2000:].decode()
+    found = {name: json.loads((tmp_path / name / "history.json").read_text()) for name in ("one", "gpu-01", "gpu-02")}
+    assert found["gpu-01"] == found["gpu-02"]
+    assert len(found["one"]) == len(found["gpu-01"]) == 2
+    for one, two in zip(found["one"], found["gpu-01"], strict=True):
+        assert one.keys() == two.keys()
+        assert np.allclose([one[key] for key in one], [two[key] for key in one], rtol=0, atol=1e-9)
+    assert not (tmp_path / "gpu-02" / "s.safetensors").exists()
