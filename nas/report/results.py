@@ -35,7 +35,9 @@ def print_result(result: Result, console: Console | None = None) -> None:
     if front:
         others = [name for name in result.objectives if name != "accuracy_pct" and not name.startswith("latency_ms")]
         better = f"better in accuracy and {' and '.join(others)}" if others else "both faster and more accurate"
-        _print_points(f"The front: nothing else within the budgets is {better}", front, chosen, console, digits, result.knee)
+        _print_points(
+            f"The front: nothing else within the budgets is {better}", front, chosen, console, digits, result.knee, scored=result.scored
+        )
     if result.zoo and result.zoo != front:
         _print_points("Published networks within the same budgets (their authors' weights, ImageNet-1k)", result.zoo, None, console, 2)
     if chosen:
@@ -73,14 +75,20 @@ def _print_status(result: Result, console: Console) -> None:
 
 
 def _print_points(
-    title: str, points: Sequence[Point], chosen: Point | None, console: Console, digits: int, knee: str | None = None
+    title: str,
+    points: Sequence[Point],
+    chosen: Point | None,
+    console: Console,
+    digits: int,
+    knee: str | None = None,
+    scored: str = "",
 ) -> None:
     devices = list(points[0].devices) if points else []
     facts = [key for key in ("network", "weights", "pretraining", "distilled") if any(getattr(p, key) is not None for p in points)]
     columns = [Column(""), *(Column(key, priority) for key, priority in zip(facts or ["architecture"], (0, 2, 9, 10), strict=False))]
     columns.append(Column("top-1 %"))
     if not facts:
-        columns.append(Column("supernet score %", 1))
+        columns.append(Column(f"{scored} %", 1))
     columns += [Column(f"{device} {points[0].devices[device].unit}") for device in devices]
     columns += [
         Column("interval", 3),

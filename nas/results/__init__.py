@@ -348,6 +348,7 @@ class Result(Record):
         blocks: The choice in words, a line a stage.
         compared: The candidates that were told apart picture by picture.
         knee: Key of the front's knee.
+        scored: What the search's scores (`Point.supernet_accuracy_pct`) are.
         objectives: Their names, accuracy first.
         hypervolume_history: After each evaluation.
         model_sha256: Of the file.
@@ -383,6 +384,7 @@ class Result(Record):
     blocks: tuple[str, ...] = ()
     compared: tuple[Compared, ...] = ()
     knee: str | None = None
+    scored: str = "supernet score"
     objectives: tuple[str, ...] = ()
     hypervolume_history: tuple[float, ...] = ()
     model_sha256: str | None = None

@@ -65,6 +65,7 @@ def search_by_study(run: RunDirectory, problem: Problem, result: Result, bus: Ev
             "compared": decision.compared,
             "front": points,
             "knee": front[knee([problem.goal.losses(trial.values) for trial in front])].architecture.key,
+            "scored": problem.evaluator.scored,
             "objectives": tuple(objective.name for objective in problem.goal.objectives),
             "hypervolume_history": tuple(study.hypervolume_history()),
             "zoo": zoo,

@@ -84,11 +84,13 @@ class Evaluator(ABC):
     Attributes:
         needs: What `make` must be given: ``data``, a trained ``supernet`` of the space (which needs data too), a ``table``.
         surveys: Whether a score costs nothing and every member of the space has one; all are judged then, and no searcher is asked.
+        scored: What its scores are, in a word or two, as tables are headed.
         caution: What a person must know who reads the scores as accuracies; empty where they are.
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset()
     surveys: ClassVar[bool] = False
+    scored: ClassVar[str] = "score"
     caution: ClassVar[str] = ""
 
     @classmethod

@@ -42,6 +42,7 @@ class QuantisedEvaluator(Evaluator):
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset({"data", "supernet"})
+    scored: ClassVar[str] = "quantised supernet score"
 
     @classmethod
     def make(cls, assignment: Assignment) -> QuantisedEvaluator:

@@ -37,6 +37,7 @@ class SupernetEvaluator(Evaluator):
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset({"data", "supernet"})
+    scored: ClassVar[str] = "supernet score"
 
     @classmethod
     def make(cls, assignment: Assignment) -> Evaluator:

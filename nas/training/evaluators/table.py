@@ -32,6 +32,7 @@ class TableAccuracy(Evaluator):
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset({"table"})
+    scored: ClassVar[str] = "accuracy by the table"
 
     def __init__(self, space: SearchSpace, path: Path, column: str | None = None) -> None:
         rows, columns, accuracy = read_accuracies(path)

@@ -42,6 +42,7 @@ class ZeroCost(Evaluator):
         voters: Names of scores.
     """
 
+    scored: ClassVar[str] = "training-free rank"
     caution: ClassVar[str] = (
         f"the scores are ranks by training-free measures among {POOL} members of the space, in percent: they order networks and are no accuracy"
     )
