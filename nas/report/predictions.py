@@ -7,7 +7,7 @@ import io
 from collections.abc import Sequence
 
 from nas.report.tables import Column, print_lines, print_table
-from nas.results import BudgetCheck, Comparison, Estimate, OperatorChange, Unpriced
+from nas.results import BudgetCheck, Comparison, Estimate, Interval, OperatorChange, Unpriced
 
 Row = Estimate | Unpriced
 
@@ -39,10 +39,19 @@ def frames_a_second(ms: float) -> float:
 
 def time_of(estimate: Estimate) -> tuple[str, str, str]:
     """Return (value, interval, unit): frames a second where a device states throughput, else milliseconds; lower end first."""
-    if estimate.quantity == "latency":
-        return f"{estimate.latency_ms:.4g}", f"{estimate.lower_ms:.3g}–{estimate.upper_ms:.3g}", "ms"
-    ends = f"{frames_a_second(estimate.upper_ms):,.3g}–{frames_a_second(estimate.lower_ms):,.3g}"
-    return f"{frames_a_second(estimate.latency_ms):,.4g}", ends, "fps"
+    return _in_unit(estimate, estimate.quantity)
+
+
+def _in_unit(times: Interval | Estimate, quantity: str) -> tuple[str, str, str]:
+    if quantity == "latency":
+        return f"{times.latency_ms:.4g}", f"{_digits(times.lower_ms)}–{_digits(times.upper_ms)}", "ms"
+    value, lower, upper = (frames_a_second(ms) for ms in (times.latency_ms, times.upper_ms, times.lower_ms))
+    return _digits(value), f"{_digits(lower)}–{_digits(upper)}", "fps"
+
+
+def _digits(number: float) -> str:
+    """Return three digits, or all of a larger number's."""
+    return f"{number:,.0f}" if number >= 1000 else f"{number:.3g}"
 
 
 def basis_of(estimate: Estimate) -> str:
@@ -125,7 +134,8 @@ def _print_one(result: Estimate) -> None:
     if (model := result.estimated) and result.basis in ("measured", "proxy"):
         if not result.repeats_within_pct:
             print_lines(["repeats on this device are not known: the interval takes those that are usual on others"])
-        print_lines([f"the model alone would say {model.latency_ms:.3g} ms, {model.lower_ms:.3g}–{model.upper_ms:.3g} ms{grade}"])
+        alone, ends, unit = _in_unit(model, result.quantity)
+        print_lines([f"the model alone would say {alone} {unit}, {ends} {unit}{grade}"])
         if model.extrapolated_why:
             print_lines([f"  where the model is outside what it was calibrated on: {'; '.join(model.extrapolated_why)}"])
     print_lines([f"{result.macs / 1e6:,.0f} MMACs, {result.params / 1e6:.2f} M parameters; profile {result.profile_hash}"])
