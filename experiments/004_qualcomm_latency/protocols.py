@@ -3,16 +3,18 @@
 python experiments/004_qualcomm_latency/protocols.py --data ../shared/data
 
 Tested are all rebuilt networks that read one image; video networks only calibrate. A tested network is in no part of fit or calibration, on no board
-and at no precision. Timings of a graph that differs by its layers from what the network is compiled to by now are neither fitted nor tested.
+and at no precision. What is done is kept in ``--state``, so that a run that was cut goes on. Timings of a graph that differs by its layers from what the network is compiled to by now are neither fitted nor tested.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -39,28 +41,54 @@ def enough(samples: Sequence[Sample]) -> list[Sample]:
     return [s for s in samples if count[s.device, s.precision] >= MIN_TIMED]
 
 
-def lineages_out(samples: Sequence[Sample], lineages: Mapping[str, str], tested: Sequence[str], members: int) -> Held:
+class State:
+    """Predictions by the part of a protocol that made them, in a JSON file.
+
+    Args:
+        path: Of the file; None keeps nothing.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self.parts: dict[str, list[dict[str, Any]]] = json.loads(path.read_text()) if path and path.is_file() else {}
+
+    def keep(self, part: str, predictions: Iterable[tuple[Sample, Prediction]]) -> None:
+        """Add a part that is done."""
+        self.parts[part] = [{"device": s.device, "precision": s.precision, **asdict(p)} for s, p in predictions]
+        if self.path:
+            self.path.write_text(json.dumps(self.parts))
+
+    def held(self, prefix: str) -> Held:
+        """Return the predictions of the parts whose names begin with `prefix`."""
+        held: Held = {}
+        for part, rows in sorted(self.parts.items()):
+            for row in rows if part.startswith(prefix) else ():
+                prediction = Prediction(**{field.name: row[field.name] for field in fields(Prediction)})
+                held.setdefault(row["precision"], {}).setdefault(row["device"], []).append(prediction)
+        return held
+
+
+def lineages_out(samples: Sequence[Sample], lineages: Mapping[str, str], tested: Sequence[str], members: int, state: State) -> None:
     """Leave each lineage out of one fit of all devices and precisions; predict it everywhere."""
-    held: Held = {}
     for lineage in sorted({lineages[n] for n in tested}):
+        if f"lineage {lineage}" in state.parts:
+            continue
         mine = [s for s in samples if lineages[s.name] == lineage and s.name in set(tested)]
         keys = {s.graph.key for s in samples if lineages[s.name] == lineage}
         began = time.perf_counter()
         fit = Physical(members, SEED).fit([s for s in samples if s.graph.key not in keys])
-        for s, p in predicted(fit, mine):
-            held.setdefault(s.precision, {}).setdefault(s.device, []).append(p)
+        state.keep(f"lineage {lineage}", predicted(fit, mine))
         log.info("%s left out, %.0f s", lineage, time.perf_counter() - began)
-    return held
 
 
-def later(before: Sequence[Sample], samples: Sequence[Sample], tested: Sequence[str], members: int) -> Held:
+def later(before: Sequence[Sample], samples: Sequence[Sample], tested: Sequence[str], members: int, state: State) -> None:
     """Fit what was known before `MONTH`; predict the networks that were first timed from then on."""
     names, keys = {s.name for s in before}, {s.graph.key for s in before}
-    fit = Physical(members, SEED).fit(before)
-    held: Held = {}
-    for s, p in predicted(fit, [s for s in samples if s.name in set(tested) and s.name not in names and s.graph.key not in keys]):
-        held.setdefault(s.precision, {}).setdefault(s.device, []).append(p)
-    return held
+    if "release" not in state.parts:
+        fit = Physical(members, SEED).fit(before)
+        state.keep(
+            "release", predicted(fit, [s for s in samples if s.name in set(tested) and not (s.name in names or s.graph.key in keys)])
+        )
 
 
 def figures(held: Held, lineages: Mapping[str, str], classes: set[str]) -> dict[str, Any]:
@@ -90,6 +118,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--members", type=int, default=MEMBERS)
     parser.add_argument("--runtime", choices=("qnn", "tflite"), default="qnn")
+    parser.add_argument("--state", type=Path, help="file that keeps what is done, so that a run that was cut goes on")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     models = read_models(options.data / "aihub_models.csv")
@@ -105,9 +134,12 @@ def main() -> None:
     samples = timed()
     head = about(options) | {"command": COMMAND, "networks": len({s.name for s in samples}), "lineages": lineages}
     classes = set(classifiers(models))
-    held = later(timed(MONTH), samples, tested, options.members)
+    state = State(options.state)
+    later(timed(MONTH), samples, tested, options.members, state)
+    held = state.held("release")
     write_json(RESULTS / f"release_{options.runtime}.json", head | {"from": MONTH, "precisions": figures(held, lineages, classes)})
-    held = lineages_out(samples, lineages, tested, options.members)
+    lineages_out(samples, lineages, tested, options.members, state)
+    held = state.held("lineage ")
     write_json(RESULTS / f"lineage_{options.runtime}.json", head | {"precisions": figures(held, lineages, classes)})
 
 
