@@ -37,6 +37,8 @@ def search(
     minimize: Sequence[str] = (),
     precision: str | None = None,
     space: str = "hybrid",
+    anchor: str | Sequence[str] = (),
+    weights_dir: str | Path | None = None,
     mixers: Sequence[str] = (),
     knobs: Sequence[str] = (),
     evaluator: str | None = None,
@@ -74,6 +76,8 @@ def search(
         minimize: Beside accuracy: ``latency`` (of every device; the default), ``macs``, ``params``, ``size``, ``memory``.
         precision: ``fp32``, ``fp16``, ``w8a16``, ``w8a8``, or ``any``: chosen for each part. None for each device's own.
         space: Search space.
+        anchor: Trained networks to start from: names of timm or torchvision, ``FILE.py:FUNCTION``, ``NET.pt2``.
+        weights_dir: Folder of files of weights, named like networks.
         mixers: Operator families to choose from, or ``green``; none for the preset's.
         knobs: Knobs of families that are searched beside the first, as ``family.knob``.
         evaluator: Who scores candidates; None for the space's own.
@@ -121,6 +125,8 @@ def search(
         "minimize": tuple(minimize),
         "precision": canonical_precision(precision),
         "space": space,
+        "anchors": tuple(_anchor(name) for name in _several(anchor)),
+        "weights_dir": str(Path(weights_dir).resolve()) if weights_dir else None,
         "mixers": tuple(mixers),
         "knobs": tuple(knobs),
         "evaluator": evaluator,
@@ -533,6 +539,14 @@ def _several(value: Any) -> list[Any]:
 
 def _absolute(device: str) -> str:
     return str(Path(device).resolve()) if device.endswith(".toml") else device
+
+
+def _anchor(name: str) -> str:
+    """Return the name of a trained network; of a file, so that it means the same wherever the run is taken up again."""
+    file, colon, function = name.rpartition(":")
+    if colon and file.endswith(".py"):
+        return f"{Path(file).resolve()}:{function}"
+    return str(Path(name).resolve()) if name.endswith(".pt2") else name
 
 
 def _silent() -> EventBus:

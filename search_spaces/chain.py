@@ -76,6 +76,7 @@ class ChainOfAnchors(ChainSpace):
         edits: Which of ``out``, ``width`` and ``merge`` are genes.
         rank: Of the stitches; 0 for all of it.
         weights_dir: Folder of the user's files of weights.
+        frozen: See `ChainSpace`.
 
     Raises:
         UsageError: An anchor given twice, or a resolution at which one does not run.
@@ -84,7 +85,7 @@ class ChainOfAnchors(ChainSpace):
 
     presets: ClassVar[tuple[str, ...]] = ("pvt_v2_b0",)
     options: ClassVar[frozenset[str]] = frozenset(
-        {"anchors", "num_classes", "resolution", "pairs", "changes", "two_way", "edits", "rank", "weights_dir"}
+        {"anchors", "num_classes", "resolution", "pairs", "changes", "two_way", "edits", "rank", "weights_dir", "frozen"}
     )
 
     def __init__(
@@ -98,17 +99,24 @@ class ChainOfAnchors(ChainSpace):
         two_way: bool = True,
         edits: Sequence[str] = ("out", "width", "merge"),
         rank: int = 0,
-        weights_dir: Path | None = None,
+        weights_dir: str | Path | None = None,
+        frozen: bool = True,
     ) -> None:
         if len(set(anchors)) < len(anchors):
             raise UsageError(f"space chain: an anchor is given twice, got {list(anchors)!r}.")
         self.name, self.num_classes, self.rank = f"chain-{'+'.join(anchors)}", num_classes, rank
         self.untrained: dict[str, str] = {}
-        self._chains = {resolution: tuple(self._open(anchor, weights_dir, resolution) for anchor in anchors)}
-        self.anchors = self._chains[resolution]
+        self.frozen = frozen
+        self.anchors = tuple(self._open(anchor, Path(weights_dir) if weights_dir else None, resolution) for anchor in anchors)
+        if len({chain.name for chain in self.anchors}) < len(anchors):
+            raise UsageError(
+                f"space chain: two anchors have one name, got {[chain.name for chain in self.anchors]!r}. Do this: rename a function."
+            )
         self._edits, self._policy, self._most, self._two_way = frozenset(edits), pairs, changes if len(anchors) > 1 else 0, two_way
         offered = self._resolutions(resolution)
-        self._chains[parse_resolution(offered[0])] = self.anchors
+        first = parse_resolution(offered[0])
+        self.anchors = tuple(chain.at(first) for chain in self.anchors)
+        self._chains: dict[Resolution, tuple[Chain, ...]] = {first: self.anchors}
         self.changes = tuple(self._pairs())
         self._texts = {self._text(change): change for change in self.changes}
         self.choices = (
@@ -142,6 +150,8 @@ class ChainOfAnchors(ChainSpace):
         try:
             return open_chain(open_pretrained(subject, folder=folder, resolution=resolution), resolution)
         except ArtifactError as error:
+            if folder is not None and self.num_classes != 1000 and "does not fit" in str(error):  # weights of the user's own classes
+                return open_chain(open_pretrained(subject, folder=folder, resolution=resolution, num_classes=self.num_classes), resolution)
             if ".py:" in subject or subject.endswith(".pt2") or "no weights on this machine" not in str(error):
                 raise
             self.untrained[subject] = str(error)
@@ -158,7 +168,12 @@ class ChainOfAnchors(ChainSpace):
             if size == (0, 0) or any(chain.fixed_size and size != chain.resolution for chain in self.anchors):
                 continue
             found.append(f"{size[0]}x{size[1]}")
-        return tuple(dict.fromkeys(found)) or (f"{height}x{width}",)
+        if not found:
+            sizes = ", ".join(f"{chain.name} {chain.resolution[0]}x{chain.resolution[1]}" for chain in self.anchors)
+            raise UsageError(
+                f"space chain: there is no size of picture at which all anchors run, got {sizes}. Do this: --resolution N, or others."
+            )
+        return tuple(dict.fromkeys(found))
 
     def chains(self, resolution: Resolution) -> tuple[Chain, ...]:
         """Return the anchors cut at a size."""

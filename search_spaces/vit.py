@@ -3,7 +3,8 @@
     patches ─▶ + class token, positions ─▶ (attention ─▶ perceptron) × depth ─▶ norm of the class token ─▶ linear
 
 Every block attends to every patch, so this is the space in which attention to many tokens is to be had. Presets: ``t s b``
-as published, ``n`` for small data.
+as published, ``n`` for small data; ``parallel-n t s b`` choose instead how twelve layers are arranged: one after another, or two, three or four
+side by side, which train as branches and deploy as six, four or three layers (see `search_spaces.reparam.depth`).
 
 Source:
     AutoFormer (arXiv 2107.00651): choices of ``t s b``, the width of a head (64) and queries whose width does not follow
@@ -29,6 +30,8 @@ from nas.units import parse_resolution
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from search_spaces.reparam.depth import AttentionJoin, Depth, PerceptronJoin
 
 RESOLUTIONS = ("192x192", "224x224", "256x256", "288x288", "320x320", "384x384")
 PATCH, SMALL_PATCH = 16, 2
@@ -56,6 +59,13 @@ SIZES: Mapping[str, _Size] = {
     "s": _Size((320, 384, 448), (12, 13, 14), (5, 6, 7), ("3", "3.5", "4")),
     "b": _Size((528, 576, 624), (14, 15, 16), (9, 10), ("3", "3.5", "4")),
 }
+
+
+ARRANGEMENTS = ("12x1", "6x2", "4x3", "3x4")
+"""Layers one after another, by branches side by side in each."""
+
+PARALLEL: Mapping[str, tuple[tuple[int, ...], int]] = {"n": ((48, 64), 16), "t": ((192,), 64), "s": ((384,), 64), "b": ((768,), 64)}
+"""Widths and the width of a head; of the published sizes, DeiT's (arXiv 2012.12877)."""
 
 
 def patch_of(resolution: Resolution) -> int:
@@ -138,6 +148,37 @@ class Perceptron(Part):
 
 
 @dataclass(frozen=True)
+class Layer(Part):
+    """(1, tokens, c) -> (1, tokens, c): attention and perceptron with their residuals, trained as branches, deployed as one layer."""
+
+    branches: int
+    attention_join: AttentionJoin
+    perceptron_join: PerceptronJoin
+    head_dim: int
+
+    @property
+    def slot(self) -> str:
+        """One a number of branches: how they are joined changes what the weights do, not what they are."""
+        return f"{self.label}/x{self.branches}"
+
+    def _knobs(self) -> Depth:
+        from search_spaces.reparam.depth import Depth
+
+        return Depth(self.branches, self.attention_join, self.perceptron_join, head_dim=self.head_dim)
+
+    def lower(self, builder: GraphBuilder, x: str) -> str:
+        """Write the deploy form: the merged layer."""
+        return self._knobs().lower_tokens(builder, x)
+
+    def build(self) -> nn.Module:
+        """Return the training form; what its branches have in common follows the progress of the training."""
+        from search_spaces.layers.attention import heads_of
+        from search_spaces.reparam.depth import ParallelLayer
+
+        return ParallelLayer(self.shape[2], heads_of(self.shape[2], self.head_dim), self._knobs())
+
+
+@dataclass(frozen=True)
 class Head(Part):
     """(1, tokens, c) -> (1, classes): the class token, normalised, and a linear layer."""
 
@@ -170,16 +211,30 @@ class VisionTransformer(ElasticSpace):
         UsageError: A resolution that patches do not divide.
     """
 
-    presets = ("n", "t", "s", "b")
+    presets = ("n", "t", "s", "b", *(f"parallel-{size}" for size in ("n", "t", "s", "b")))
 
     def __init__(self, preset: str, *, num_classes: int = 1000, resolution: Resolution | None = None) -> None:
-        self.name, self.num_classes, self._size = f"vit-{preset}", num_classes, SIZES[preset]
+        self.name, self.num_classes = f"vit-{preset}", num_classes
+        group, _, name = preset.rpartition("-")
+        self._parallel, self._size = bool(group), SIZES[name]
         if resolution is not None and (min(resolution) < 32 or any(side % patch_of(resolution) for side in resolution)):
             raise UsageError(
                 f"space {self.name}: cannot take the resolution, got {resolution}. Expected multiples of {patch_of(resolution)} from 32 pixels a side."
             )
         resolutions = RESOLUTIONS if resolution is None else (f"{resolution[0]}x{resolution[1]}",)
         size = self._size
+        self._patches, self._attention, self._perceptron, self._head = cache(Patches), cache(Attention), cache(Perceptron), cache(Head)
+        self._layer = cache(Layer)
+        if self._parallel:
+            widths, self._head_dim = PARALLEL[name]
+            self.choices = (
+                Choice("resolution", resolutions),
+                Choice("width", widths, ordered=True),
+                Choice("arrangement", ARRANGEMENTS),
+                Choice("attention_join", ("sum", "heads", "logit")),
+                Choice("perceptron_join", ("sum", "concat")),
+            )
+            return
         self.choices = (
             Choice("resolution", resolutions),
             Choice("width", size.widths, ordered=True),
@@ -193,7 +248,6 @@ class VisionTransformer(ElasticSpace):
                 )
             ),
         )
-        self._patches, self._attention, self._perceptron, self._head = cache(Patches), cache(Attention), cache(Perceptron), cache(Head)
 
     options: ClassVar[frozenset[str]] = frozenset({"num_classes", "resolution"})
 
@@ -209,6 +263,9 @@ class VisionTransformer(ElasticSpace):
 
     def canonical(self, genes: tuple[Gene, ...]) -> tuple[Gene, ...]:
         """Return the spelling in which genes of blocks beyond the depth take their first value."""
+        if self._parallel:  # a single branch has nothing to be joined with
+            joins = tuple(choice.values[0] for choice in self.choices[3:]) if genes[2:3] == ("12x1",) else genes[3:]
+            return (*genes[:3], *joins)
         depth = genes[2] if len(genes) > 2 else None
         if not isinstance(depth, int) or depth < 0:
             return genes
@@ -217,6 +274,9 @@ class VisionTransformer(ElasticSpace):
 
     def size(self) -> int:
         """Return the exact number of members."""
+        if self._parallel:
+            joins = prod(len(choice.values) for choice in self.choices[3:])
+            return len(self.choices[0].values) * len(self.choices[1].values) * (1 + (len(ARRANGEMENTS) - 1) * joins)
         size, per_block = self._size, len(self._size.heads) * len(self._size.expansions)
         return len(self.choices[0].values) * len(size.widths) * sum(per_block**depth for depth in size.depths)
 
@@ -229,6 +289,12 @@ class VisionTransformer(ElasticSpace):
         width, depth, *settings = genes
         yield (first := self._patches("patches", (1, 3, *resolution), width))
         shape = (1, 1 + prod(first.grid), width)
+        if self._parallel:
+            layers, branches = (int(number) for number in str(depth).split("x"))
+            for i in range(layers):
+                yield self._layer(f"layer{i}.parallel", shape, branches, settings[0], settings[1], self._head_dim)
+            yield self._head("head", shape, classes)
+            return
         for b in range(depth):
             heads, expansion = settings[2 * b : 2 * b + 2]
             yield self._attention(f"block{b}.attention", shape, heads, self._size.head_dim)
@@ -252,5 +318,12 @@ class VisionTransformer(ElasticSpace):
 
     def slots(self, resolution: Resolution, num_classes: int) -> Mapping[str, tuple[Part, ...]]:
         """Return every position at its largest; no weight depends on the number of tokens."""
+        if self._parallel:
+            found: dict[str, tuple[Part, ...]] = {}
+            for arrangement in ARRANGEMENTS:
+                values = [self.choices[0].values[-1], self.choices[1].values[-1], arrangement, *(c.values[0] for c in self.choices[3:])]
+                member = self.architecture(values)
+                found |= {part.slot: (part,) for part in self.parts(member, self.proxy(member, resolution), num_classes)}
+            return found
         largest = self.architecture([choice.values[-1] for choice in self.choices])
         return {part.slot: (part,) for part in self.parts(largest, self.proxy(largest, resolution), num_classes)}

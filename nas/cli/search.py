@@ -30,6 +30,15 @@ def command(
         str | None, typer.Option("--precision", help="fp32, fp16, w8a16, w8a8, or any: chosen for each part.", metavar="P")
     ] = None,
     space: Annotated[str, typer.Option("--space", help="Search space; nas spaces list.", metavar="S")] = "hybrid",
+    anchor: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--anchor", help="Trained network to start from (--space chain); may be given several times.", metavar="NET|FILE.py:F|NET.pt2"
+        ),
+    ] = None,
+    weights_dir: Annotated[
+        Path | None, typer.Option("--weights-dir", help="Folder of files of weights, named like networks.", metavar="DIR")
+    ] = None,
     mixers: Annotated[
         str | None,
         typer.Option("--mixers", help="Token and channel mixers to choose from, or green: all that NPUs run well.", metavar="A,B,…"),
@@ -90,7 +99,7 @@ def command(
 
     given = {name: value for name, value in locals().items() if name not in ("form", "api", "print_result")}
     given |= {name: _words(given[name]) for name in ("mixers", "knobs", "quantisation")}
-    given |= {name: given[name] or () for name in ("budget", "minimize", "table")}
+    given |= {name: given[name] or () for name in ("anchor", "budget", "minimize", "table")}
     with progress() as bus:
         result = api.search(**given, bus=bus)
     write(result, form, print_result)

@@ -80,6 +80,8 @@ CHECKS: Mapping[str, tuple[str, Check]] = {
     "minimize": ("--minimize", _always),
     "precision": ("--precision", _always),
     "space": ("--space", _always),
+    "anchors": ("--anchor", _of_space("anchors")),
+    "weights_dir": ("--weights-dir", _of_space("weights_dir")),
     "mixers": ("--mixers", _of_space("mixers")),
     "knobs": ("--knobs", _of_space("knobs")),
     "evaluator": ("--evaluator", _always),

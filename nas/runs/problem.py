@@ -148,7 +148,8 @@ def pose(request: Request, *, decoder: str | None = None) -> Problem:
     goal = make_goal(targets, request.budgets, batch=request.batch, minimize=request.minimize)
     check_for_devices(request, targets)
     resolution = parse_resolution(request.resolution) if request.resolution else None
-    options: dict[str, object] = {"resolution": resolution, "mixers": request.mixers or None, "knobs": request.knobs or None}
+    options: dict[str, object] = {"resolution": resolution, "anchors": request.anchors or None, "weights_dir": request.weights_dir}
+    options |= {"mixers": request.mixers or None, "knobs": request.knobs or None}
     dataset = _dataset(request, decoder) if "data" in kind.needs else None
     name, notices = request.space, list[str]()
     if dataset is not None:

@@ -16,6 +16,8 @@ class Request(BaseModel):
         minimize: Costs to weigh against accuracy, words of `nas.searching.objective.COSTS`; none for latency.
         precision: None for each device's default, ``any`` to choose it for each part among what all devices have.
         space: Name of the space.
+        anchors: Trained networks to start from, as a user names them.
+        weights_dir: Folder of files of weights, named like networks.
         mixers: Operator families that the space may choose from, by name, or ``green`` for all that NPUs run well; none for the preset's.
         knobs: Knobs of operator families that are searched beside the first, as ``family.knob``.
         evaluator: Who scores; None for the space's own, or ``table`` where a table of accuracies is given.
@@ -50,6 +52,8 @@ class Request(BaseModel):
     minimize: tuple[str, ...] = ()
     precision: str | None = None
     space: str = "hybrid"
+    anchors: tuple[str, ...] = ()
+    weights_dir: str | None = None
     mixers: tuple[str, ...] = ()
     knobs: tuple[str, ...] = ()
     evaluator: str | None = None

@@ -19,10 +19,12 @@ from nas.runs.delivery import Delivery, Verifications, deliver, verify
 from nas.runs.directory import JOURNAL, RunDirectory
 from nas.runs.problem import Problem, nearest_miss
 from nas.runs.published_search import published_front
+from nas.searching.buckets import LatencyBuckets
 from nas.searching.pareto import knee
 from nas.searching.searcher import Trial
 from nas.searching.study import Study
 from nas.spaces.architecture import Architecture
+from nas.spaces.chain import ChainSpace
 from nas.spaces.elastic import ElasticSpace
 from nas.training.evaluator import Evaluator
 
@@ -180,11 +182,12 @@ def trained(run: RunDirectory, problem: Problem, dataset: Dataset, bus: EventBus
     space = problem.space.plain
     if request.supernet:
         return load_supernet(Path(request.supernet), space)
-    recipe = default_recipe(dataset)
+    recipe = default_recipe(dataset, space)
     recipe = replace(recipe, epochs=request.epochs or recipe.epochs)
     side = request.proxy_resolution
-    proxy = (side, side) if side else default_resolution(dataset)
-    return train(space, dataset, run.path / SUPERNET_FILE, recipe, resolution=proxy, seed=request.seed, bus=bus).supernet
+    proxy = (side, side) if side else default_resolution(dataset, space.least_proxy)
+    draw = LatencyBuckets(problem.space, problem.judge, request.seed).draw if isinstance(space, ChainSpace) and recipe.epochs else None
+    return train(space, dataset, run.path / SUPERNET_FILE, recipe, resolution=proxy, seed=request.seed, bus=bus, draw=draw).supernet
 
 
 def open_study(run: RunDirectory, problem: Problem, *, attributes: Mapping[str, str] | None = None, create: bool = True) -> Study:

@@ -279,9 +279,12 @@ class ChainSpace(ElasticSpace):
 
     Attributes:
         anchors: The trained networks, at the first resolution.
+        frozen: Whether the anchors' own weights stay as they are while stitches and merged runs are trained.
     """
 
     anchors: tuple[Chain, ...]
+    frozen: bool = True
+    least_proxy = 64
 
     @abstractmethod
     def member(self, anchor: str, resolution: str | None = None) -> Architecture:

@@ -66,6 +66,8 @@ class ElasticSpace(SearchSpace):
     """A space that one supernet serves; `segments` and `build` follow from `parts`."""
 
     num_classes: int
+    least_proxy: int = 32
+    """Least side in pixels at which a supernet trains by default."""
 
     def segments(self, architecture: Architecture, resolution: Resolution | None = None) -> tuple[tuple[str, Graph], ...]:
         """Return the parts as named graphs; see `SearchSpace.segments`."""

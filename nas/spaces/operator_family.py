@@ -129,6 +129,21 @@ class Fusible(Protocol):
         """
 
 
+@runtime_checkable
+class Scheduled(Protocol):
+    """A module whose form depends on how far its training has come; at 1, and by itself, it is what is deployed."""
+
+    def set_progress(self, progress: float) -> None:
+        """Take the form of a training of which the share `progress` is done, 0 to 1."""
+
+
+def follow(module: nn.Module, progress: float) -> None:
+    """Tell every part of a module that changes with its training how far that has come."""
+    for part in module.modules():
+        if isinstance(part, Scheduled):
+            part.set_progress(progress)
+
+
 mixers: Registry[type[OperatorFamily]] = Registry("mixers", "search_spaces.mixers")
 """Token mixers by name."""
 

@@ -14,8 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nas.errors import UsageError
+from nas.spaces.surgery.merging import ConvolutionRun
 
-Branches = Literal["plain", "repvgg", "dilated"]
+Branches = Literal["plain", "repvgg", "dilated", "deep"]
 
 DILATED_BRANCHES: dict[int, tuple[tuple[int, int], ...]] = {
     17: ((5, 1), (9, 2), (3, 4), (3, 5), (3, 7)),
@@ -257,9 +258,12 @@ def depthwise_branches(channels: int, kernel: int, branches: Branches, stride: i
     Args:
         channels: Input and output channels.
         kernel: Odd size of the deployed kernel.
-        branches: ``plain`` none; ``repvgg`` a 1×1 and, at stride 1, an identity branch; ``dilated`` those of UniRepLKNet.
+        branches: ``plain`` none; ``repvgg`` a 1×1 and, at stride 1, an identity branch; ``dilated`` those of UniRepLKNet; ``deep`` no
+            branches but several 3 × 3 convolutions one after another, with a batch norm each, whose one kernel they become.
         stride: Of the convolution.
     """
+    if branches == "deep":
+        return deep_run(channels, kernel, stride)
     main = ConvNorm(channels, channels, kernel, stride=stride, groups=channels)
     if branches == "plain":
         return main
@@ -268,3 +272,14 @@ def depthwise_branches(channels: int, kernel: int, branches: Branches, stride: i
         return ConvBranches([main, point], nn.BatchNorm2d(channels) if stride == 1 else None)
     parallel = [ConvNorm(channels, channels, k, stride=stride, dilation=r, groups=channels) for k, r in DILATED_BRANCHES[kernel]]
     return ConvBranches([main, *parallel])
+
+
+def deep_run(channels: int, kernel: int, stride: int = 1) -> nn.Module:
+    """Return depthwise 3 × 3 convolutions whose run has a kernel of `kernel`; the last one moves."""
+    count = max(1, (kernel - 1) // 2)
+    layers = []
+    for i in range(count):
+        size = 3 if kernel > 1 else 1
+        conv = nn.Conv2d(channels, channels, size, stride if i == count - 1 else 1, size // 2, groups=channels, bias=False)
+        layers.append((conv, nn.BatchNorm2d(channels)))
+    return ConvolutionRun(layers)

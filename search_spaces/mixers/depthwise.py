@@ -22,7 +22,8 @@ class Depthwise(OperatorFamily):
 
     Attributes:
         kernel: Odd size.
-        branches: ``plain``, ``repvgg`` (1×1 and identity) or ``dilated`` (UniRepLKNet's table); a matter of training alone.
+        branches: ``plain``, ``repvgg`` (1×1 and identity) or ``dilated`` (UniRepLKNet's table), or ``deep``: several 3×3 one
+            after another; a matter of training alone.
     """
 
     kernel: int = 3
@@ -37,7 +38,7 @@ class Depthwise(OperatorFamily):
 
     @classmethod
     def choices(cls) -> Mapping[str, tuple[Any, ...]]:
-        return {"kernel": tuple(sorted(k for k in DILATED_BRANCHES if k <= 11)), "branches": ("plain", "repvgg", "dilated")}
+        return {"kernel": tuple(sorted(k for k in DILATED_BRANCHES if k <= 11)), "branches": ("plain", "repvgg", "dilated", "deep")}
 
     def lower(self, builder: GraphBuilder, x: str) -> str:
         return builder.depthwise(x, self.kernel, name="dw")

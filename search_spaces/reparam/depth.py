@@ -152,6 +152,10 @@ class ParallelLayer(nn.Module):
         self.attention = nn.ModuleList(AttentionBranch(channels) for _ in range(knobs.branches))
         self.perceptron = nn.ModuleList(PerceptronBranch(channels, knobs.expansion * channels) for _ in range(knobs.branches))
 
+    def set_progress(self, progress: float) -> None:
+        """Join the branches as far as a training that has come so far wants them joined; see `share_at`."""
+        self.share = share_at(progress)
+
     def _branches(self) -> tuple[list[AttentionBranch], list[PerceptronBranch]]:
         return cast(list[AttentionBranch], list(self.attention)), cast(list[PerceptronBranch], list(self.perceptron))
 

@@ -167,3 +167,32 @@ def test_the_most_sensitive_block_is_spared(space: ElasticSpace, net: Supernet) 
     precisions = mixed.part_precisions(spared(trained, mixed))
     worst = min((name for name in found if name.startswith("block")), key=found.__getitem__)
     assert {label for label, precision in precisions.items() if precision == "fp16"} == {f"{worst}.attention", f"{worst}.perceptron"}
+
+
+@pytest.mark.parametrize("arrangement", ["12x1", "6x2", "4x3", "3x4"])
+def test_parallel_layers_train_as_branches_and_deploy_as_one(arrangement: str) -> None:
+    parallel = get_elastic_space("vit-parallel-n", num_classes=5)
+    member = parallel.architecture(["224x224", 48, arrangement, "sum", "sum"])
+    layers = int(arrangement.partition("x")[0])
+    graph = parallel.lower(member, (28, 28))
+    assert [op.op for op in graph.operators].count("Attention") == layers
+    module = parallel.build(member, resolution=(28, 28)).eval()
+    x = torch.randn(2, 3, 28, 28, generator=torch.Generator().manual_seed(0))
+    merged = fuse(module)
+    torch.testing.assert_close(module(x), merged(x), rtol=1e-4, atol=1e-5)
+    assert trace_module(merged, (1, 3, 28, 28)).cost.macs == graph.cost.macs
+    if layers < 12:
+        single = parallel.architecture(["224x224", 48, "12x1", "sum", "sum"])
+        assert graph.cost.macs < parallel.lower(single, (28, 28)).cost.macs
+
+
+def test_the_supernet_of_parallel_layers_joins_them_by_the_end() -> None:
+    parallel = get_elastic_space("vit-parallel-n", num_classes=5)
+    net = Supernet(parallel, 5, (28, 28))
+    member = parallel.architecture(["224x224", 64, "6x2", "sum", "concat"])
+    path = net.path(member).train(False)
+    x = torch.randn(2, 3, 28, 28)
+    apart, joined = path.follow(0.0)(x), path.follow(1.0)(x)
+    assert not torch.allclose(apart, joined)
+    assert torch.equal(joined, net.extract(member).eval()(x))
+    assert parallel.size() == len(list(parallel.enumerate()))

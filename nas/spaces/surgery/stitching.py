@@ -207,7 +207,7 @@ class _Moments:
         xx, xy = xx - sx[:, None] * sx[None], xy - sx[:, None] * sy[None]
         variance = (yy - sy.square()).clamp(min=0)
         damping = ridge * xx.diagonal().mean().clamp(min=1e-12)
-        solved = torch.linalg.solve(xx + damping * torch.eye(len(xx), dtype=xx.dtype), xy)  # (c, c')
+        solved = torch.linalg.solve(xx + damping * torch.eye(len(xx), dtype=xx.dtype, device=xx.device), xy)  # (c, c')
         made = ((solved.T @ xx) * solved.T).sum(1)
         left = variance - 2 * (solved * xy).sum(0) + made
         explained = 1 - float(left.sum() / variance.sum().clamp(min=1e-12))

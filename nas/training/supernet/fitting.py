@@ -151,7 +151,7 @@ def fit_classifier(supernet: Supernet, member: Architecture, train: Batches) -> 
     w, b = scores[decay]
     scale = _scale(x[held] @ w + b, labels[held])
     own = supernet.tensors[f"{head.slot}/{head.classifier}.weight"]
-    own.copy_((scale * weight.T).view(own.shape))
+    own.copy_((scale * weight.T).reshape(own.shape))
     supernet.tensors[f"{head.slot}/{head.classifier}.bias"].copy_(scale * bias)
     return 100 * right[decay]
 

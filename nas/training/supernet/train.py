@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from nas.errors import ArtifactError, TrainingError, UsageError
 from nas.events import EventBus, PhaseAdvanced, PhaseFinished, PhaseStarted
 from nas.spaces.architecture import Architecture
+from nas.spaces.chain import ChainSpace
 from nas.spaces.elastic import ElasticSpace
 from nas.spaces.space import Resolution
 from nas.training.dataset import Dataset, available_memory_bytes
@@ -43,9 +44,12 @@ from nas.training.supernet.checkpoint import (
     restore_optimizer,
     write_checkpoint,
 )
+from nas.training.supernet.fitting import fit, held_slots
 from nas.training.supernet.weights import Supernet
 
 log = logging.getLogger(__name__)
+
+Draw = Callable[[int, int], Sequence[Architecture]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +57,7 @@ class Recipe:
     """How weights are trained.
 
     Attributes:
-        epochs: Passes over the training pictures.
+        epochs: Passes over the training pictures; 0 where weights that others have trained are left as they are.
         batch: Pictures a step, over all processes.
         optimizer: ``adamw``, or ``sgd`` with Nesterov momentum 0.9.
         learning_rate: At the peak of the one-cycle schedule.
@@ -81,24 +85,30 @@ class Recipe:
     mixed_precision: Literal["no", "bf16"] = "no"
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"training: {name} must be positive, got {getattr(self, name)}.")
+        if self.batch < 1:
+            raise UsageError(f"training: batch must be positive, got {self.batch}.")
+        if self.epochs < 0:
+            raise UsageError(f"training: epochs must not be negative, got {self.epochs}.")
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise UsageError(f"training: the learning rate must be positive, got {self.learning_rate}.")
 
 
-def default_recipe(dataset: Dataset) -> Recipe:
-    """Return a recipe for the amount of data and the machine: two CPU cores spend a quarter of an hour at most at 32 pixels."""
+def default_recipe(dataset: Dataset, space: ElasticSpace | None = None) -> Recipe:
+    """Return a recipe for the amount of data and the machine: two CPU cores spend a quarter of an hour at most at 32 pixels.
+
+    A space of trained networks starts without training: what is new in it is fitted.
+    """
+    if isinstance(space, ChainSpace):
+        return Recipe(epochs=0, batch=64 if dataset.count("train") < 4096 else 128, learning_rate=1e-3)
     presented = 8_000_000 if torch.cuda.is_available() else 160_000
     epochs = min(max(presented // dataset.count("train"), 4), 300 if torch.cuda.is_available() else 24)
     return Recipe(epochs=epochs, batch=64 if dataset.count("train") < 4096 else 128)
 
 
-def default_resolution(dataset: Dataset) -> Resolution:
-    """Return the resolution at which a supernet trains: the data's own up to 128, at least 32, a multiple of 32; square."""
+def default_resolution(dataset: Dataset, least: int = 32) -> Resolution:
+    """Return the resolution at which a supernet trains: the data's own up to 128, at least `least`, a multiple of 32; square."""
     side = min(max(dataset.resolution), 128) if dataset.resolution else 128
-    side = max(32, -(-side // 32) * 32)
+    side = max(least, -(-side // 32) * 32)
     return side, side
 
 
@@ -128,6 +138,7 @@ def train(
     bus: EventBus | None = None,
     device: str | None = None,
     stop_after: int | None = None,
+    draw: Draw | None = None,
 ) -> Trained:
     """Train a supernet, or go on with the training that `path` holds; the weights are the same either way.
 
@@ -143,6 +154,7 @@ def train(
         bus: Told of the progress.
         device: Default: a GPU where there is one.
         stop_after: Stop when so many epochs are done, as an interruption would.
+        draw: Gives the random members of a step, (step, count) -> members; by default every gene is drawn equally often.
 
     Raises:
         UsageError: More pictures a step than there are, or not divisible among the processes.
@@ -159,12 +171,16 @@ def train(
     supernet = Supernet(space, dataset.num_classes, resolution, seed=seed, device=str(accelerator.device))
     supernet.synchronised = accelerator.num_processes > 1
     identity = identity_of(supernet, dataset, recipe, seed)
-    run = Training(supernet, Batches(dataset, "train", resolution, accelerator.device), recipe, seed, accelerator)
+    run = Training(supernet, Batches(dataset, "train", resolution, accelerator.device), recipe, seed, accelerator, draw)
     epoch, history = 0, list[dict[str, float]]()
     if (found := checkpoint_of_first(path, identity, accelerator)) is not None:
         epoch, history = int(found.progress["epoch"]), list(found.progress["history"])
         load_tensors(supernet, found.tensors, path)
         run.restore(found.tensors)
+    elif isinstance(space, ChainSpace):
+        fit(supernet, lambda size: Batches(dataset, "train", size, accelerator.device), bus)
+        write_checkpoint(path, Checkpoint("supernet", identity, {"epoch": 0, "epochs": recipe.epochs, "history": []}, supernet.tensors))
+        run.hold()
     bus.emit(PhaseStarted("train", recipe.epochs, epoch, f"{space.name} at {resolution[0]}x{resolution[1]} on {dataset.name}"))
     while epoch < recipe.epochs and epoch != stop_after:
         numbers = run.epoch(epoch)
@@ -203,7 +219,9 @@ def checkpoint_of_first(path: Path, identity: Mapping[str, Any], accelerator: Ac
 
 def identity_of(supernet: Supernet, dataset: Dataset, recipe: Recipe, seed: int) -> dict[str, object]:
     """Return what a checkpoint says of itself."""
-    return {
+    space = supernet.space
+    own = {"anchors": [chain.key for chain in space.anchors], "frozen": space.frozen} if isinstance(space, ChainSpace) else {}
+    return own | {
         "space": supernet.space.name,
         "layout": supernet.layout,
         "classes": supernet.num_classes,
@@ -257,8 +275,11 @@ class Training:
         accelerator: Device, precision and processes.
     """
 
-    def __init__(self, supernet: Supernet, batches: Batches, recipe: Recipe, seed: int, accelerator: Accelerator) -> None:
+    def __init__(
+        self, supernet: Supernet, batches: Batches, recipe: Recipe, seed: int, accelerator: Accelerator, draw: Draw | None = None
+    ) -> None:
         self.supernet, self.batches, self.recipe, self.seed, self.accelerator = supernet, batches, recipe, seed, accelerator
+        self._draw, self._held = draw, None  # type: tuple[Draw | None, tuple[Tensor, Tensor] | None]
         border = supernet.decayed
         self.parameters = [nn.Parameter(supernet.flat[:border]), nn.Parameter(supernet.flat[border:])]
         self.parameters[0].grad, self.parameters[1].grad = supernet.gradient[:border], supernet.gradient[border:]
@@ -274,14 +295,22 @@ class Training:
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """Take up what `state` returned."""
         restore_optimizer(self.optimizer, tensors)
+        self.hold()
+
+    def hold(self) -> None:
+        """Hold the weights that a space of trained networks does not want to move, as they are now."""
+        space = self.supernet.space
+        if isinstance(space, ChainSpace) and space.frozen:
+            mask = held_slots(self.supernet)
+            self._held = mask, self.supernet.flat[mask].clone()
 
     def members(self, step: int) -> list[Architecture]:
         """Return the members of a step: one of the largest, one of the smallest, and random ones.
 
         Genes with an order are at their upper or lower end; the others (which operator) have none and are drawn.
         """
-        space = self.supernet.space
-        drawn = fair_members(space, self.seed, step, 2 + self.recipe.random_members)
+        space, count = self.supernet.space, 2 + self.recipe.random_members
+        drawn = list(self._draw(step, count)) if self._draw else fair_members(space, self.seed, step, count)
         return [space.at_end(drawn[0], -1), space.at_end(drawn[1], 0), *drawn[2:]]
 
     def epoch(self, epoch: int) -> dict[str, float]:
@@ -333,7 +362,7 @@ class Training:
         losses, teacher = [], torch.empty(0)
         right, seen = torch.zeros((), device=labels.device), set[int]()
         for i, (architecture, x) in enumerate(zip(members, inputs, strict=True)):
-            path = self.supernet.path(architecture, gradients=True).train()
+            path = self.supernet.path(architecture, gradients=True).train().follow(step / (self.steps * recipe.epochs))
             with accelerator.autocast():
                 scores = path(x).float()
                 loss = F.cross_entropy(scores, target)
@@ -344,7 +373,7 @@ class Training:
                 elif recipe.distillation > 0:
                     loss = torch.lerp(loss, F.cross_entropy(scores, teacher), recipe.distillation)
             loss.backward()
-            path.add_gradients()
+            path.follow(1.0).add_gradients()
             losses.append(loss.detach())
         shared = torch.stack([*losses, right.float()])
         if accelerator.num_processes > 1:
@@ -357,6 +386,8 @@ class Training:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
+        if self._held is not None:
+            self.supernet.flat[self._held[0]] = self._held[1]
         *each, right_all = shared.tolist()
         return each, right_all, seen
 

@@ -27,6 +27,7 @@ from nas.errors import NasError
 from nas.graphs.operators import Shape
 from nas.spaces.architecture import Architecture
 from nas.spaces.elastic import ElasticSpace, Part
+from nas.spaces.operator_family import Scheduled, follow
 from nas.spaces.space import Resolution
 from nas.training.supernet.norm import SynchronisedBatchNorm
 
@@ -46,6 +47,7 @@ class Link:
         views: Slices of the shared weights, in a shape from which `shapes` follow by reshaping.
         gradients: Slices of the shared gradient, likewise.
         norms: Batch norms in `module`.
+        scheduled: Whether something in `module` changes with the training.
     """
 
     module: nn.Module
@@ -54,6 +56,7 @@ class Link:
     views: tuple[Tensor, ...]
     gradients: tuple[Tensor, ...]
     norms: tuple[nn.modules.batchnorm._BatchNorm, ...]
+    scheduled: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,13 @@ class Path:
         for link in self.links:
             if link.module.training is not mode:
                 link.module.train(mode)
+        return self
+
+    def follow(self, progress: float) -> Path:
+        """Tell parts that change with their training how far it has come; see `nas.spaces.operator_family.Scheduled`."""
+        for link in self.links:
+            if link.scheduled:
+                follow(link.module, progress)
         return self
 
     def norms(self) -> Iterator[nn.modules.batchnorm._BatchNorm]:
@@ -205,9 +215,10 @@ class Supernet:
         module.to(self.device)
         _strip(module)
         norms = tuple(m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm))
+        scheduled = any(isinstance(m, Scheduled) for m in module.modules())
         if len(self._links) >= _MOST_LINKS:
             self._links.clear()
-        self._links[part] = Link(module, tuple(names), tuple(shapes), tuple(views), tuple(gradients), norms)
+        self._links[part] = Link(module, tuple(names), tuple(shapes), tuple(views), tuple(gradients), norms, scheduled)
         return self._links[part]
 
 

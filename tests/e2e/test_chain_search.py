@@ -1,0 +1,43 @@
+"""A search that starts from two networks of the user's: every phase, on a handful of pictures."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import Result
+from tests.e2e.test_design import write_pictures
+from tests.unit.test_chain_space import NETWORKS
+
+
+@pytest.mark.slow
+def test_two_anchors_become_one_file(nas: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import onnx
+
+    import nas.runs.trained_search
+    from nas.results import Fronts
+
+    monkeypatch.setattr(nas.runs.trained_search, "published_front", lambda _problem: Fronts(front=()))
+    (tmp_path / "mine.py").write_text(NETWORKS)
+    anchors = [word for name in ("small", "large") for word in ("--anchor", f"{tmp_path / 'mine.py'}:{name}")]
+    words = ["search", "--space", "chain", *anchors, "--device", "sa8295p", "--budget", "5ms", "--data", write_pictures(tmp_path / "data")]
+    words += ["--resolution", "32", "--evals", "6", "--searcher", "random", "--finetune-epochs", "1", "--out", tmp_path / "run"]
+    result = nas(*words, "--format", "json")
+    assert result.code == 0, result.err
+    found = json.loads(result.out)
+    assert found["status"] == "finished"
+    assert found["chosen"]["architecture"]["space"].startswith("chain-")
+    assert "small" in found["chosen"]["chain"] or "large" in found["chosen"]["chain"]
+    assert found["chosen"]["accuracy_pct"] is not None
+    names = {weight.name for weight in onnx.load(found["model"]).graph.initializer}
+    run = set(found["chosen"]["chain"].replace("→", " ").split()) & {"small", "large"}
+    assert names
+    assert run
+    again = nas("show", tmp_path / "run", "--format", "json")
+    assert json.loads(again.out)["chosen"] == found["chosen"]
+
+
+def test_anchors_without_their_space_are_refused(refused: Callable[..., str]) -> None:
+    assert "--anchor has no effect" in refused("search", "--device", "sa8295p", "--budget", "5ms", "--anchor", "mobilenetv2_100")
+    assert "--anchor" in refused("search", "--device", "sa8295p", "--budget", "5ms", "--space", "chain")

@@ -1,0 +1,248 @@
+"""The space of trained networks, on small ones: exact counts, members that run, first weights by least squares."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from nas.errors import UsageError
+from nas.spaces.chain import ChainSpace, Stitch
+from nas.spaces.naming import get_space
+from nas.testing.spaces import check_canonical, check_encoding, check_lowering, check_variation
+from nas.training.supernet.weights import Supernet
+
+NETWORKS = """
+import torch
+from torch import nn
+
+
+class Inverted(nn.Module):
+    def __init__(self, c_in, c_out, stride):
+        super().__init__()
+        hidden = 4 * c_in
+        self.expand = nn.Sequential(nn.Conv2d(c_in, hidden, 1, bias=False), nn.BatchNorm2d(hidden), nn.ReLU())
+        self.depthwise = nn.Sequential(
+            nn.Conv2d(hidden, hidden, 3, stride, 1, groups=hidden, bias=False), nn.BatchNorm2d(hidden), nn.ReLU()
+        )
+        self.project = nn.Sequential(nn.Conv2d(hidden, c_out, 1, bias=False), nn.BatchNorm2d(c_out))
+        self.skip = stride == 1 and c_in == c_out
+
+    def forward(self, x):
+        y = self.project(self.depthwise(self.expand(x)))
+        return x + y if self.skip else y
+
+
+def pyramid(widths, depths, seed):
+    torch.manual_seed(seed)
+    layers, channels = [nn.Sequential(nn.Conv2d(3, widths[0], 3, 2, 1, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU())], widths[0]
+    blocks = []
+    for width, depth in zip(widths, depths):
+        for i in range(depth):
+            blocks.append(Inverted(channels, width, 2 if i == 0 else 1))
+            channels = width
+    return nn.Sequential(*layers, nn.Sequential(*blocks), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 10))
+
+
+def small():
+    return pyramid((8, 16), (2, 2), 0)
+
+
+def large():
+    return pyramid((12, 24), (3, 2), 1)
+
+
+class Layer(nn.Module):
+    def __init__(self, c):
+        super().__init__()
+        self.norm1, self.qkv, self.project = nn.LayerNorm(c), nn.Linear(c, 3 * c), nn.Linear(c, c)
+        self.norm2, self.mlp = nn.LayerNorm(c), nn.Sequential(nn.Linear(c, 2 * c), nn.GELU(), nn.Linear(2 * c, c))
+
+    def forward(self, x):
+        q, k, v = self.qkv(self.norm1(x)).chunk(3, dim=2)
+        x = x + self.project((q @ k.transpose(1, 2)).softmax(2) @ v)
+        return x + self.mlp(self.norm2(x))
+
+
+class Transformer(nn.Module):
+    def __init__(self, c, depth):
+        super().__init__()
+        torch.manual_seed(depth)
+        self.patches, self.blocks = nn.Conv2d(3, c, 8, 8), nn.Sequential(*(Layer(c) for _ in range(depth)))
+        self.token = nn.Parameter(torch.zeros(1, 1, c))
+        self.norm, self.head = nn.LayerNorm(c), nn.Linear(c, 10)
+
+    def forward(self, x):
+        x = self.patches(x).flatten(2).transpose(1, 2)
+        x = torch.cat([self.token.expand(x.shape[0], -1, -1), x], dim=1)
+        return self.head(self.norm(self.blocks(x))[:, 0])
+
+
+def tiny():
+    return Transformer(8, 12)
+
+
+def middle():
+    return Transformer(12, 12)
+
+
+def base():
+    return Transformer(16, 12)
+
+
+def deep():
+    return Transformer(16, 24)
+"""
+
+
+@pytest.fixture(scope="module")
+def networks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("anchors") / "mine.py"
+    path.write_text(NETWORKS)
+    return path
+
+
+def chain(networks: Path, *names: str, **options: object) -> ChainSpace:
+    anchors = [f"{networks}:{name}" for name in names]
+    space = get_space("chain", anchors=anchors, resolution=(32, 32), num_classes=10, **options)
+    assert isinstance(space, ChainSpace)
+    return space
+
+
+def test_three_transformers_have_the_71_members_of_sn_net(networks: Path) -> None:
+    space = chain(networks, "tiny", "middle", "base", pairs="window", changes=1, edits=())
+    assert space.size() == len(list(space.routes())) == 71  # type: ignore[attr-defined]
+
+
+def test_two_transformers_of_unequal_depth_have_the_134_members_of_sn_netv2(networks: Path) -> None:
+    space = chain(networks, "tiny", "deep", pairs="aligned", changes=2, edits=())
+    assert space.size() == len(list(space.routes())) == 134  # type: ignore[attr-defined]
+
+
+def test_the_size_is_exact(networks: Path) -> None:
+    space = chain(networks, "small", "large", pairs="near", changes=1, edits=("out",))
+    assert space.size() == len(list(space.enumerate()))
+
+
+def test_the_contract(networks: Path) -> None:
+    space = chain(networks, "small", "large")
+    for check in (check_encoding, check_canonical, check_variation, check_lowering):
+        check(space)
+
+
+def test_anchors_are_members_and_are_themselves(networks: Path) -> None:
+    from nas.spaces.pretrained.network import called
+
+    space, x = chain(networks, "small", "large"), torch.randn(2, 3, 32, 32)
+    for name in ("small", "large"):
+        module = space.build(space.member(name)).eval()
+        torch.testing.assert_close(module(x), called(f"{networks}:{name}").eval()(x), rtol=1e-5, atol=1e-5)
+
+
+def test_every_edit_runs_and_costs_what_its_graph_says(networks: Path) -> None:
+    space = chain(networks, "small", "large")
+    member = space.member("small")
+    forms = {"0.5", "0.75", "merged", "out"}
+    seen = set()
+    for i, choice in enumerate(space.choices):
+        for form in forms & set(choice.values):
+            if not choice.name.startswith("small"):
+                continue
+            edited = space.architecture([*member.genes[:i], form, *member.genes[i + 1 :]])
+            module = space.build(edited).eval()
+            assert module(torch.randn(2, 3, 32, 32)).shape == (2, 10)
+            assert space.lower(edited).cost.macs != space.lower(member).cost.macs
+            seen.add(form)
+    assert seen == forms
+
+
+def test_maps_go_on_as_tokens_and_back(networks: Path) -> None:
+    space = chain(networks, "small", "middle", pairs="all", changes=1, edits=())
+    kinds = set()
+    for genes in space.routes():  # type: ignore[attr-defined]
+        if genes[2] != "none":
+            module = space.build(space.architecture(genes)).eval()
+            assert module(torch.randn(2, 3, 32, 32)).shape == (2, 10)
+            kinds.add(str(genes[2]).partition(":")[0])
+    assert kinds == {"small", "middle"}
+
+
+def test_least_squares_recover_a_network_from_itself(networks: Path) -> None:
+    """Two copies of one network: every stitch at the same point is the identity, and members say what the network says."""
+    from nas.training.dataset import load_dataset
+    from nas.training.supernet.batches import Batches
+    from nas.training.supernet.fitting import alikeness, fit, match_penultimate
+
+    twin = networks.with_name("twin.py")
+    twin.write_text(NETWORKS.replace("def small()", "def other()"))
+    space = get_space(
+        "chain", anchors=[f"{networks}:small", f"{twin}:other"], resolution=(32, 32), num_classes=10, pairs="near", changes=1, edits=()
+    )
+    assert isinstance(space, ChainSpace)
+    dataset = load_dataset("digits", images=200)
+    supernet = Supernet(space, 10, (32, 32))
+    train = {chain.name: Batches(dataset, "train", (32, 32), torch.device("cpu")) for chain in space.anchors}
+    found = fit(supernet, lambda _size: train["small"])
+    assert found.classifier_pct == {}  # ten classes are what the anchors have
+    same = {slot: share for slot, share in found.explained.items() if slot.split(":")[1].partition(">")[0] == slot.rpartition(":")[2]}
+    assert same
+    assert min(same.values()) > 0.99
+    alike = alikeness(supernet, train, 64)
+    assert all(alike[slot] > 0.99 for slot in same)
+    stitch = next(p[0] for p in space.slots((32, 32), 10).values() if isinstance(p[0], Stitch) and p[0].slot not in same)
+    before, after = match_penultimate(supernet, stitch, train, steps=10, count=64)
+    assert after <= before
+
+
+def test_a_new_classifier_is_fitted_and_beats_chance(networks: Path) -> None:
+    from nas.training.dataset import load_dataset
+    from nas.training.evaluators.supernet import SupernetEvaluator
+    from nas.training.supernet.batches import Batches
+    from nas.training.supernet.fitting import fit
+
+    wrong = networks.with_name("wrong.py")
+    wrong.write_text(NETWORKS.replace("nn.Linear(channels, 10)", "nn.Linear(channels, 7)"))
+    space = get_space("chain", anchors=[f"{wrong}:small"], resolution=(32, 32), num_classes=10)
+    assert isinstance(space, ChainSpace)
+    dataset = load_dataset("digits", images=300)
+    supernet = Supernet(space, 10, (32, 32))
+    found = fit(supernet, lambda size: Batches(dataset, "train", size, torch.device("cpu")))
+    assert found.classifier_pct["small"] > 30
+    assert SupernetEvaluator(supernet, dataset).evaluate(space.member("small")).accuracy_pct > 30
+
+
+def test_frozen_anchors_do_not_move_while_stitches_learn(networks: Path, tmp_path: Path) -> None:
+    from nas.training.dataset import load_dataset
+    from nas.training.supernet.fitting import held_slots
+    from nas.training.supernet.train import Recipe, train
+
+    space = chain(networks, "small", "large", pairs="near", changes=1, edits=("width",))
+    dataset = load_dataset("digits", images=64)
+    recipe = Recipe(epochs=1, batch=16, random_members=1)
+    before = train(space, dataset, tmp_path / "a.safetensors", Recipe(epochs=0, batch=16), resolution=(32, 32), device="cpu").supernet
+    after = train(space, dataset, tmp_path / "b.safetensors", recipe, resolution=(32, 32), device="cpu").supernet
+    mask = held_slots(after)
+    assert torch.equal(before.flat[mask], after.flat[mask])
+    assert not torch.equal(before.flat[~mask], after.flat[~mask])
+
+
+def test_mistakes_name_the_remedy(networks: Path) -> None:
+    with pytest.raises(UsageError, match="--anchor"):
+        get_space("chain")
+    with pytest.raises(UsageError, match="given twice"):
+        chain(networks, "small", "small")
+    space = get_space("chain-pvt_v2_b0", resolution=(64, 64))
+    member = space.sample(np.random.default_rng(0))
+    with pytest.raises(UsageError, match="no weights on this machine"):
+        space.build(member)
+
+
+@pytest.mark.slow
+def test_deit_counts() -> None:
+    from nas.spaces.pretrained.libraries import timm_library
+
+    if timm_library() is None:
+        pytest.skip("timm is not installed")
+    anchors = [f"deit_{size}_patch16_224" for size in ("tiny", "small", "base")]
+    space = get_space("chain", anchors=anchors, pairs="window", changes=1, edits=())
+    assert space.size() // len(space.choices[0].values) == 71
