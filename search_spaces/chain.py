@@ -83,7 +83,6 @@ class ChainOfAnchors(ChainSpace):
         UnknownNameError: An anchor that nobody knows.
     """
 
-    presets: ClassVar[tuple[str, ...]] = ("pvt_v2_b0",)
     options: ClassVar[frozenset[str]] = frozenset(
         {"anchors", "num_classes", "resolution", "pairs", "changes", "two_way", "edits", "rank", "weights_dir", "frozen"}
     )

@@ -8,7 +8,7 @@ import numpy as np
 
 from nas.searching.judge import Judge
 from nas.spaces.architecture import Architecture
-from nas.spaces.space import SearchSpace
+from nas.spaces.elastic import ElasticSpace
 
 POOL = 192
 """Members that are priced and drawn from."""
@@ -20,7 +20,7 @@ class LatencyBuckets:
     """A pool of members, sorted into buckets of equal width in milliseconds on the first device.
 
     Args:
-        space: Whose members.
+        space: Whose members; they are drawn without their precisions, which training does not know.
         judge: Prices them.
         seed: Of the pool and of the draws.
 
@@ -28,7 +28,7 @@ class LatencyBuckets:
         SN-Netv2 (arXiv 2307.00154, section 3.3) draws stitches by bucket of FLOPs; differs in that buckets are of milliseconds.
     """
 
-    def __init__(self, space: SearchSpace, judge: Judge, seed: int) -> None:
+    def __init__(self, space: ElasticSpace, judge: Judge, seed: int) -> None:
         self._space, self._seed = space, seed
         rng = np.random.default_rng([seed, 31])
         pool = list({member.key: member for member in (space.sample(rng) for _ in range(POOL))}.values())
@@ -36,7 +36,7 @@ class LatencyBuckets:
         latency = np.array([verdict.estimates[device].latency_ms for verdict in judge.verdicts(pool)])
         edges = np.linspace(latency.min(), latency.max(), BUCKETS + 1)[1:-1]
         places = np.searchsorted(edges, latency)
-        self._buckets = [[pool[i] for i in np.flatnonzero(places == bucket)] for bucket in range(BUCKETS)]
+        self._buckets = [[space.plainly(pool[i]) for i in np.flatnonzero(places == bucket)] for bucket in range(BUCKETS)]
         self._buckets = [bucket for bucket in self._buckets if bucket]
 
     def draw(self, step: int, count: int) -> Sequence[Architecture]:

@@ -15,10 +15,10 @@ from tests.unit.test_chain_space import NETWORKS
 def test_two_anchors_become_one_file(nas: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import onnx
 
-    import nas.runs.trained_search
     from nas.results import Fronts
+    from nas.runs import trained_search
 
-    monkeypatch.setattr(nas.runs.trained_search, "published_front", lambda _problem: Fronts(front=()))
+    monkeypatch.setattr(trained_search, "published_front", lambda _problem: Fronts(front=()))
     (tmp_path / "mine.py").write_text(NETWORKS)
     anchors = [word for name in ("small", "large") for word in ("--anchor", f"{tmp_path / 'mine.py'}:{name}")]
     words = ["search", "--space", "chain", *anchors, "--device", "sa8295p", "--budget", "5ms", "--data", write_pictures(tmp_path / "data")]

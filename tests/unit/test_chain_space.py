@@ -9,7 +9,7 @@ import torch
 from nas.errors import UsageError
 from nas.spaces.chain import ChainSpace, Stitch
 from nas.spaces.naming import get_space
-from nas.testing.spaces import check_canonical, check_encoding, check_lowering, check_variation
+from nas.testing.spaces import CHECKS
 from nas.training.supernet.weights import Supernet
 
 NETWORKS = """
@@ -124,9 +124,10 @@ def test_the_size_is_exact(networks: Path) -> None:
     assert space.size() == len(list(space.enumerate()))
 
 
+@pytest.mark.slow
 def test_the_contract(networks: Path) -> None:
     space = chain(networks, "small", "large")
-    for check in (check_encoding, check_canonical, check_variation, check_lowering):
+    for check in CHECKS:
         check(space)
 
 
@@ -204,11 +205,12 @@ def test_a_new_classifier_is_fitted_and_beats_chance(networks: Path) -> None:
     wrong.write_text(NETWORKS.replace("nn.Linear(channels, 10)", "nn.Linear(channels, 7)"))
     space = get_space("chain", anchors=[f"{wrong}:small"], resolution=(32, 32), num_classes=10)
     assert isinstance(space, ChainSpace)
-    dataset = load_dataset("digits", images=300)
+    dataset = load_dataset("digits", images=1000)
     supernet = Supernet(space, 10, (32, 32))
     found = fit(supernet, lambda size: Batches(dataset, "train", size, torch.device("cpu")))
-    assert found.classifier_pct["small"] > 30
-    assert SupernetEvaluator(supernet, dataset).evaluate(space.member("small")).accuracy_pct > 30
+    # features of an untrained network: chance is 10 %, twice that is beyond four deviations of it on a fifth of the pictures
+    assert found.classifier_pct["small"] > 20
+    assert SupernetEvaluator(supernet, dataset).evaluate(space.member("small")).accuracy_pct > 20
 
 
 def test_frozen_anchors_do_not_move_while_stitches_learn(networks: Path, tmp_path: Path) -> None:

@@ -279,7 +279,8 @@ class Training:
         self, supernet: Supernet, batches: Batches, recipe: Recipe, seed: int, accelerator: Accelerator, draw: Draw | None = None
     ) -> None:
         self.supernet, self.batches, self.recipe, self.seed, self.accelerator = supernet, batches, recipe, seed, accelerator
-        self._draw, self._held = draw, None  # type: tuple[Draw | None, tuple[Tensor, Tensor] | None]
+        self._draw = draw
+        self._held: tuple[Tensor, Tensor] | None = None
         border = supernet.decayed
         self.parameters = [nn.Parameter(supernet.flat[:border]), nn.Parameter(supernet.flat[border:])]
         self.parameters[0].grad, self.parameters[1].grad = supernet.gradient[:border], supernet.gradient[border:]
