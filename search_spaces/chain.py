@@ -291,16 +291,33 @@ class ChainOfAnchors(ChainSpace):
         return tuple(out)
 
     def routes(self) -> Iterator[tuple[Gene, ...]]:
-        """Yield the genes of every route with its blocks whole, at the first resolution."""
+        """Yield the genes of every route with its blocks whole, at the first resolution, in the order of the encoding."""
         rest = [choice.values[0] for choice in self.choices[self._first_block :]]
-        head = self.choices[0].values[0]
-        options = [choice.values for choice in self.choices[1 : self._first_block]]
-        seen = set()
-        for combination in product(*options):
-            genes = self.canonical((head, *combination, *rest))
-            if genes not in seen:
-                seen.add(genes)
-                yield genes
+        for a, chain in enumerate(self.anchors):
+            for changes in self._following(a, 0, self._first_block - 2):
+                yield (self.choices[0].values[0], chain.name, *changes, *rest)
+
+    def _following(self, anchor: int, start: int, most: int) -> Iterator[tuple[str, ...]]:
+        """Yield the changes that can follow once an anchor runs from a block on, `most` of them, filled up with none."""
+        yield (NONE,) * most
+        if most:
+            for text, change in self._texts.items():
+                if change.source[0] == anchor and change.source[1] >= start:
+                    (b, j) = change.target
+                    yield from ((text, *more) for more in self._following(b, j + 1, most - 1))
+
+    def enumerate(self) -> Iterator[Architecture]:
+        """Yield every member once, in the order of the encoding; blocks that a route does not run are not varied."""
+        for resolution in self.choices[0].values:
+            for _, *route in self.routes():
+                run = {(a, i) for a, first, last in self.route((resolution, *route)) for i in range(first, last + 1)}
+                blocks = [(a, i) for a, chain in enumerate(self.anchors) for i in range(1, len(chain.ends))]
+                offered = [
+                    choice.values if block in run else choice.values[:1]
+                    for block, choice in zip(blocks, self.choices[self._first_block :], strict=True)
+                ]
+                for forms in product(*offered):
+                    yield Architecture(self.name, self.version, (resolution, *route[: self._first_block - 1], *forms))
 
     @cached_property
     def _count(self) -> int:

@@ -128,6 +128,8 @@ def _choice(result: Result) -> list[str]:
     chosen = result.chosen
     assert chosen is not None
     lines = [f"choice: {chosen.name}: {result.why}".rstrip(": ")]
+    if chosen.chain:
+        lines.append(f"  {chosen.chain}")
     for device, at in chosen.devices.items():
         value, spread = at.shown
         grade = f", grade {at.grade}" if at.grade and at.basis == "estimated" else ""

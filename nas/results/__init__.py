@@ -172,6 +172,7 @@ class Point(Record):
         pretraining: Of these weights.
         distilled: Whether they were.
         source: Who published the accuracy.
+        chain: Of what trained networks it is made: blocks of which network, and what was done to them.
     """
 
     key: str
@@ -196,6 +197,7 @@ class Point(Record):
     pretraining: str | None = None
     distilled: str | None = None
     source: str | None = None
+    chain: str | None = None
     trial: int | None = None
     float_accuracy_pct: float | None = None
     validation_accuracy_pct: float | None = None
