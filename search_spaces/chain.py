@@ -62,6 +62,14 @@ class _Change:
     target: tuple[int, int]
 
 
+def _follows(change: _Change, before: Sequence[_Change], anchor: int) -> bool:
+    """Return whether a change can come after others in a chain that begins in an anchor; no block is run twice."""
+    (a, i), (b, j) = change.source, change.target
+    here, start = before[-1].target if before else (anchor, -1)
+    left = max((earlier.source[1] for earlier in before if earlier.source[0] == b), default=-1)
+    return a == here and i > start and j >= left
+
+
 @spaces.register("chain")
 class ChainOfAnchors(ChainSpace):
     """See the module.
@@ -221,7 +229,7 @@ class ChainOfAnchors(ChainSpace):
         )
 
     def _points(self, a: int, b: int) -> Iterator[tuple[int, int]]:
-        """Yield pairs of indices into the block ends of two anchors."""
+        """Yield pairs of indices into the block ends of two anchors; what has become a vector has lost its positions for good."""
         first, second = self.anchors[a], self.anchors[b]
         n, m = len(first.ends), len(second.ends)
         for i in range(n):
@@ -229,7 +237,7 @@ class ChainOfAnchors(ChainSpace):
                 j: how
                 for j in range(m)
                 if (how := resizing(first.form(first.ends[i]), second.form(second.ends[j]))) is not None
-                and self._goes_on(first, i, second, j)
+                and "vector" not in (first.points[first.ends[i]].layout, second.points[second.ends[j]].layout)
             }
             if self._policy == "window":
                 yield from ((i, j) for j in allowed if i and j and abs(i - j) <= 1)
@@ -241,11 +249,6 @@ class ChainOfAnchors(ChainSpace):
                 for how in ("same", "halve"):
                     near = sorted((j for j, found in allowed.items() if found == how), key=lambda j: abs(j / m - i / n))
                     yield from ((i, j) for j in sorted(near[: _NEAREST if how == "same" else 1]))
-
-    def _goes_on(self, first: Chain, i: int, second: Chain, j: int) -> bool:
-        """Return whether vectors are not made into maps: what has lost its positions does not get them back."""
-        layouts = first.points[first.ends[i]].layout, second.points[second.ends[j]].layout
-        return "vector" not in layouts
 
     def _text(self, change: _Change) -> str:
         (a, i), (b, j) = change.source, change.target
@@ -270,17 +273,14 @@ class ChainOfAnchors(ChainSpace):
         ):
             return genes
         out = list(genes)
-        anchor, start, ended = next(i for i, chain in enumerate(self.anchors) if chain.name == genes[1]), 0, False
-        changes = []
-        for gene in genes[2 : self._first_block]:
-            change = None if gene == NONE or ended else self._texts[str(gene)]
-            if change is None or change.source[0] != anchor or change.source[1] < start:
-                ended = True
-                changes.append(NONE)
+        anchor = next(i for i, chain in enumerate(self.anchors) if chain.name == genes[1])
+        taken: list[_Change] = []
+        for position, gene in enumerate(genes[2 : self._first_block], start=2):
+            change = None if gene == NONE or len(taken) < position - 2 else self._texts[str(gene)]
+            if change is not None and _follows(change, taken, anchor):
+                taken.append(change)
             else:
-                changes.append(str(gene))
-                anchor, start = change.target[0], change.target[1] + 1
-        out[2 : self._first_block] = changes
+                out[position] = NONE
         run = {(a, i) for a, first, last in self.route(out) for i in range(first, last + 1)}
         position = self._first_block
         for a, chain in enumerate(self.anchors):
@@ -294,17 +294,16 @@ class ChainOfAnchors(ChainSpace):
         """Yield the genes of every route with its blocks whole, at the first resolution, in the order of the encoding."""
         rest = [choice.values[0] for choice in self.choices[self._first_block :]]
         for a, chain in enumerate(self.anchors):
-            for changes in self._following(a, 0, self._first_block - 2):
+            for changes in self._following((), a, self._first_block - 2):
                 yield (self.choices[0].values[0], chain.name, *changes, *rest)
 
-    def _following(self, anchor: int, start: int, most: int) -> Iterator[tuple[str, ...]]:
-        """Yield the changes that can follow once an anchor runs from a block on, `most` of them, filled up with none."""
+    def _following(self, before: Sequence[_Change], anchor: int, most: int) -> Iterator[tuple[str, ...]]:
+        """Yield the changes that can follow others, `most` of them, filled up with none."""
         yield (NONE,) * most
         if most:
             for text, change in self._texts.items():
-                if change.source[0] == anchor and change.source[1] >= start:
-                    (b, j) = change.target
-                    yield from ((text, *more) for more in self._following(b, j + 1, most - 1))
+                if _follows(change, before, anchor):
+                    yield from ((text, *more) for more in self._following((*before, change), anchor, most - 1))
 
     def enumerate(self) -> Iterator[Architecture]:
         """Yield every member once, in the order of the encoding; blocks that a route does not run are not varied."""
@@ -339,17 +338,13 @@ class ChainOfAnchors(ChainSpace):
     def sample(self, rng: np.random.Generator) -> Architecture:
         """Return a member: a route that is uniform among those of as many changes, with most of its blocks whole."""
         genes: list[Gene] = [choice.values[rng.integers(len(choice.values))] for choice in self.choices[:2]]
-        anchor, start = next(i for i, chain in enumerate(self.anchors) if chain.name == genes[1]), 0
-        wanted = int(rng.integers(self._first_block - 1))
+        anchor = next(i for i, chain in enumerate(self.anchors) if chain.name == genes[1])
+        wanted, taken = int(rng.integers(self._first_block - 1)), list[_Change]()
         for i in range(self._first_block - 2):
-            following = [
-                text for text, change in self._texts.items() if i < wanted and change.source[0] == anchor and change.source[1] >= start
-            ]
-            gene = following[rng.integers(len(following))] if following else NONE
-            genes.append(gene)
-            if gene != NONE:
-                anchor, start = self._texts[str(gene)].target[0], self._texts[str(gene)].target[1] + 1
-        edited = rng.random()  # how much of the network is edited differs, so that members lie at every latency
+            following = [text for text, change in self._texts.items() if i < wanted and _follows(change, taken, anchor)]
+            genes.append(following[rng.integers(len(following))] if following else NONE)
+            taken += [self._texts[str(genes[-1])]] if following else []
+        edited = max(0.0, 1.25 * rng.random() - 0.25) ** 2  # a fifth is not edited, a few are all over: members at every latency
         genes += [
             choice.values[rng.integers(len(choice.values))] if rng.random() < edited else WHOLE
             for choice in self.choices[self._first_block :]
@@ -484,11 +479,18 @@ class ChainOfAnchors(ChainSpace):
         """Return the chain in words: which blocks of which anchor, and what was done to them."""
         words = []
         for a, first, last in self.route(architecture.genes):
-            chain = self.anchors[a]
-            edits = []
-            for i in range(max(first, 1), min(last, len(chain.ends) - 1) + 1):
-                form = architecture.genes[self._first_block + sum(len(other.ends) - 1 for other in self.anchors[:a]) + i - 1]
-                if form != WHOLE:
-                    edits.append(f"{i} {form}")
-            words.append(f"{chain.name} {first}–{last}" + (f" ({', '.join(edits)})" if edits else ""))
+            forms = list(enumerate(self.blocks(architecture)[self.anchors[a].name]))[first : last + 1]
+            edits = ", ".join(f"{i} {form}" for i, form in forms if form != WHOLE)
+            words.append(f"{self.anchors[a].name} {first}–{last}" + (f" ({edits})" if edits else ""))
         return {"chain": " → ".join(words)}
+
+    def blocks(self, architecture: Architecture) -> Mapping[str, tuple[str, ...]]:
+        """See `ChainSpace.blocks`."""
+        run = {(a, i) for a, first, last in self.route(architecture.genes) for i in range(first, last + 1)}
+        found, position = {}, self._first_block
+        for a, chain in enumerate(self.anchors):
+            count = len(chain.ends) - 1
+            forms = (WHOLE, *map(str, architecture.genes[position : position + count]), WHOLE)
+            found[chain.name] = tuple(form if (a, i) in run else "" for i, form in enumerate(forms))
+            position += count
+        return found

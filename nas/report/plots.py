@@ -1,11 +1,16 @@
-"""The picture of a front, as a file."""
+"""Pictures of a result, as files."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nas.results import Point, front_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def draw_front(path: Path, front: Sequence[Point], *, chosen: Point | None, device: str, others: Mapping[str, Sequence[Point]]) -> None:
@@ -18,13 +23,50 @@ def draw_front(path: Path, front: Sequence[Point], *, chosen: Point | None, devi
         device: Whose latency is drawn.
         others: Further sets of points by label, drawn behind.
     """
+    _write(path, front_figure(front, chosen=chosen, device=device, others=others))
+
+
+def draw_chain(path: Path, blocks: Mapping[str, Sequence[str]], route: Sequence[tuple[int, int, int]]) -> None:
+    """Draw of which blocks of which trained network a member is made, and write a PNG.
+
+    Args:
+        path: Where to; replaced in one step.
+        blocks: For each network, from stem to head: ``whole``, another form, or nothing where the member does not run the block.
+        route: (network, first block, last block) of each stretch, in order.
+    """
+    from matplotlib.figure import Figure
+
+    longest = max(map(len, blocks.values()))
+    figure = Figure(figsize=(max(6.0, 0.45 * longest + 1.5), 1.0 * len(blocks) + 0.8), layout="constrained")
+    axes = figure.add_subplot()
+    for row, forms in enumerate(blocks.values()):
+        for i, form in enumerate(forms):
+            drawn = bool(form) and form != "out"
+            axes.bar(
+                i,
+                0.6,
+                0.85,
+                row - 0.3,
+                color="C0" if drawn else "none",
+                edgecolor="C0" if drawn else "0.7",
+                alpha=0.9 if form == "whole" else 0.5,
+            )
+            if form not in ("", "whole"):
+                axes.text(i, row, form, ha="center", va="center", rotation=90, fontsize=8)
+    for (a, _, last), (b, first, _) in pairwise(route):
+        axes.annotate("", (first, b), (last, a), arrowprops={"arrowstyle": "->", "color": "C3", "linewidth": 2})
+    axes.set(
+        xlim=(-0.7, longest - 0.3), ylim=(len(blocks) - 0.4, -0.6), yticks=range(len(blocks)), yticklabels=list(blocks), xlabel="block"
+    )
+    _write(path, figure)
+
+
+def _write(path: Path, figure: Figure) -> None:
     import os
 
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     part = path.with_name(f".{path.name}.part")
     part.unlink(missing_ok=True)  # of a session that was killed here; or a link that a stranger's run holds
-    FigureCanvasAgg(front_figure(front, chosen=chosen, device=device, others=others)).print_figure(
-        part, format="png", metadata={"Software": "nas"}
-    )
+    FigureCanvasAgg(figure).print_figure(part, format="png", metadata={"Software": "nas"})
     os.replace(part, path)

@@ -14,6 +14,7 @@ from nas.runs.problem import Problem, check_request, pose
 from nas.runs.request import Request
 from nas.searching.address import keep_password
 from nas.searching.judge import Target
+from nas.spaces.chain import ChainSpace
 from nas.spaces.naming import SpaceName
 
 PHASES = ("train", "search", "finetune", "export")
@@ -217,7 +218,7 @@ def _result(run: RunDirectory, status: str, state: Status) -> Result:
 
 
 def _write_report(run: RunDirectory, problem: Problem, result: Result, others: Mapping[str, Sequence[Point]]) -> None:
-    from nas.report.plots import draw_front
+    from nas.report.plots import draw_chain, draw_front
     from nas.report.results import result_text
 
     shown = {"run_dir": run.path.resolve().name, "model": Path(result.model).name if result.model else None}  # no path of this machine
@@ -225,3 +226,6 @@ def _write_report(run: RunDirectory, problem: Problem, result: Result, others: M
     if _without_picture():
         return
     draw_front(run.path / "pareto.png", result.front, chosen=result.chosen, device=problem.device, others=others)
+    if isinstance(problem.space, ChainSpace) and result.chosen is not None:
+        chosen = problem.space.architecture(result.chosen.architecture.genes)
+        draw_chain(run.path / "chain.png", problem.space.blocks(chosen), problem.space.route(chosen.genes))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 from nas.errors import UsageError
 from nas.graphs.graph import Graph, GraphBuilder
 from nas.graphs.operators import Shape
-from nas.spaces.architecture import Architecture
+from nas.spaces.architecture import Architecture, Gene
 from nas.spaces.elastic import ElasticSpace, Part
 from nas.spaces.pretrained.network import Pretrained, open_pretrained
 from nas.spaces.space import Resolution
@@ -240,7 +240,10 @@ class Chain:
         from nas.spaces.operator_family import fuse
 
         if segment not in self._graphs:
-            self._graphs[segment] = normalise(trace_module(fuse(segment.build()), segment.shape, segment.label))
+            module = segment.build()
+            if segment.merged:  # shapes are all that a graph has of a run: its one convolution need not be worked out
+                module.to("meta")
+            self._graphs[segment] = normalise(trace_module(fuse(module), segment.shape, segment.label))
         return self._graphs[segment]
 
     def reduction(self, point: int) -> float:
@@ -285,6 +288,15 @@ class ChainSpace(ElasticSpace):
     anchors: tuple[Chain, ...]
     frozen: bool = True
     least_proxy = 64
+    calibration_pictures = 256
+
+    @abstractmethod
+    def route(self, genes: Sequence[Gene]) -> tuple[tuple[int, int, int], ...]:
+        """Return (anchor, first block, last block) of each stretch; blocks are numbered from the stem, 0."""
+
+    @abstractmethod
+    def blocks(self, architecture: Architecture) -> Mapping[str, tuple[str, ...]]:
+        """Return, for each anchor, what becomes of its blocks from stem to head; nothing where they are not run."""
 
     @abstractmethod
     def member(self, anchor: str, resolution: str | None = None) -> Architecture:

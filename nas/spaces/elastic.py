@@ -69,6 +69,9 @@ class ElasticSpace(SearchSpace):
     least_proxy: int = 32
     """Least side in pixels at which a supernet trains by default."""
 
+    calibration_pictures: int = 1024
+    """Training pictures from which a member's batch-norm statistics are taken when it is scored."""
+
     def segments(self, architecture: Architecture, resolution: Resolution | None = None) -> tuple[tuple[str, Graph], ...]:
         """Return the parts as named graphs; see `SearchSpace.segments`."""
         parts = self.parts(architecture, resolution)

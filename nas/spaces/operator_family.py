@@ -161,9 +161,12 @@ def fuse(module: nn.Module) -> nn.Module:
     """
     import copy
 
-    clone = copy.deepcopy(module).eval()
-    if isinstance(clone, Fusible):
-        return clone.fuse().eval()
-    for name, child in clone.named_children():
-        clone.register_module(name, fuse(child))
-    return clone
+    return _fused(copy.deepcopy(module).eval())
+
+
+def _fused(module: nn.Module) -> nn.Module:
+    if isinstance(module, Fusible):
+        return module.fuse().eval()
+    for name, child in module.named_children():
+        module.register_module(name, _fused(child))
+    return module

@@ -33,6 +33,7 @@ def test_two_anchors_become_one_file(nas: Callable[..., Result], tmp_path: Path,
     assert found["chosen"]["accuracy_pct"] is not None
     sizes = [prod(weight.dims) for weight in onnx.load(found["model"]).graph.initializer if weight.data_type == onnx.TensorProto.FLOAT]
     assert sum(sizes) == pytest.approx(found["chosen"]["params"], rel=0.01)  # nothing of what is not run; constants of resizing beside
+    assert (tmp_path / "run" / "chain.png").read_bytes().startswith(b"\x89PNG")
     for name in ("results.json", "export.json", "decision.json"):  # as if it had been killed after the search
         (tmp_path / "run" / name).unlink()
     again = nas("resume", tmp_path / "run", "--format", "json")

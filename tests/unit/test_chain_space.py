@@ -131,6 +131,15 @@ def test_the_contract(networks: Path) -> None:
         check(space)
 
 
+def test_no_block_is_run_twice(networks: Path) -> None:
+    space = chain(networks, "small", "large", pairs="all", edits=())
+    for genes in space.routes():  # type: ignore[attr-defined]
+        member = space.architecture(genes)
+        assert member.genes == genes
+        labels = [part.label for part in space.parts(member)]
+        assert len(set(labels)) == len(labels)
+
+
 def test_anchors_are_members_and_are_themselves(networks: Path) -> None:
     from nas.spaces.pretrained.network import called
 

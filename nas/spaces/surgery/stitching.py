@@ -126,6 +126,10 @@ class StitchLayer(nn.Module):
         return torch.cat([made, tokens], dim=1)
 
 
+POSITIONS = 32
+"""Positions of a picture that a stitch is fitted to: neighbours say much the same, and more of them take long."""
+
+
 class StitchFit:
     """The least squares of one stitch, from as many batches as come.
 
@@ -139,6 +143,7 @@ class StitchFit:
 
     def __init__(self, layer: StitchLayer) -> None:
         self.layer, self._grid, self._token = layer, _Moments(), _Moments()
+        self._generator = torch.Generator().manual_seed(0)
 
     @torch.no_grad()
     def add(self, x: Tensor, y: Tensor) -> None:
@@ -147,13 +152,21 @@ class StitchFit:
         a, before = layer.split(x, layer.source)
         b, after = layer.split(y, layer.target)
         if layer.how == "double":  # copies of a position count as one: its target is their mean
-            self._grid.add(_rows(a), _rows(F.avg_pool2d(b, 2)))
+            self._add_positions(a, F.avg_pool2d(b, 2))
         else:
-            self._grid.add(_rows(layer.resized(a)), _rows(b))
+            self._add_positions(layer.resized(a), b)
         if layer.token is not None and after is not None:
             self._token.add(a.mean((2, 3)).double(), after.flatten(1).double())
         elif before is not None and after is not None:
             self._grid.add(before.flatten(0, 1).double(), after.flatten(0, 1).double())
+
+    def _add_positions(self, a: Tensor, b: Tensor) -> None:
+        """Take note of maps (n, c, h, w) and (n, c', h, w) at some positions, drawn anew for each batch."""
+        a, b = a.flatten(2), b.flatten(2)
+        if a.shape[2] > POSITIONS:
+            chosen = torch.randperm(a.shape[2], generator=self._generator)[:POSITIONS].to(a.device)
+            a, b = a[:, :, chosen], b[:, :, chosen]
+        self._grid.add(_rows(a), _rows(b))
 
     @torch.no_grad()
     def solve(self, ridge: float = RIDGE, match_variance: bool = False) -> float:
@@ -183,8 +196,8 @@ class StitchFit:
 
 
 def _rows(x: Tensor) -> Tensor:
-    """Return (n, c, h, w) as rows (positions, c) in float64."""
-    return x.permute(0, 2, 3, 1).flatten(0, 2).double()
+    """Return (n, c, positions) as rows (n · positions, c) in float64."""
+    return x.transpose(1, 2).flatten(0, 1).double()
 
 
 class _Moments:

@@ -102,7 +102,8 @@ class QuantisedEvaluator(Evaluator):
         """Return what sets batch norms, what sets ranges, and what is scored, at a size."""
         if size not in self._scored:
             train = Batches(self.dataset, "train", size, self.supernet.device)
-            statistics = list(pictures(train.plain(256, calibration_indices(train))))
+            indices = calibration_indices(train, self.space.calibration_pictures)
+            statistics = list(pictures(train.plain(256, indices)))
             self._shown[size] = statistics, list(pictures(train.plain(_BATCH, calibration_indices(train, CALIBRATION_PICTURES))))
             self._scored[size] = Batches(self.dataset, self.split, size, self.supernet.device)
         return *self._shown[size], self._scored[size]

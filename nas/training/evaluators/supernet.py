@@ -63,7 +63,8 @@ class SupernetEvaluator(Evaluator):
         """Return the calibrating batches and the scored pictures at a size."""
         if size not in self._scored:
             train = Batches(self.dataset, "train", size, self.supernet.device)
-            self._calibration[size] = list(pictures(train.plain(256, calibration_indices(train))))
+            indices = calibration_indices(train, self.supernet.space.calibration_pictures)
+            self._calibration[size] = list(pictures(train.plain(256, indices)))
             self._scored[size] = Batches(self.dataset, self.split, size, self.supernet.device)
         return self._calibration[size], self._scored[size]
 

@@ -71,13 +71,14 @@ def fit(
     bus.emit(PhaseAdvanced("fit", 1, {}))
     members = {chain.name: space.member(chain.name) for chain in space.anchors}
     batches = {name: train(space.proxy(member, supernet.resolution)) for name, member in members.items()}
+    paths = {name: anchor_path(supernet, member, batches[name])[0] for name, member in members.items()}
     accuracies: dict[str, float] = {}
     for i, (name, member) in enumerate(members.items()):
-        found = fit_classifier(supernet, member, batches[name])
+        found = fit_classifier(supernet, member, batches[name], paths[name])
         if found is not None:
             accuracies[name] = found
         bus.emit(PhaseAdvanced("fit", 2 + i, {"classifier_pct": accuracies.get(name, math.nan)} if name in accuracies else {}))
-    explained = fit_stitches(supernet, batches, match_variance=match_variance)
+    explained = fit_stitches(supernet, batches, paths, match_variance=match_variance)
     bus.emit(PhaseAdvanced("fit", stages, {"stitches": float(len(explained))}))
     bus.emit(PhaseFinished("fit", time.monotonic() - began_s))
     return Fitted(explained, accuracies)
@@ -118,8 +119,14 @@ def after_each_part(path: Path, x: Tensor) -> Iterator[Tensor]:
 
 
 @torch.no_grad()
-def fit_classifier(supernet: Supernet, member: Architecture, train: Batches) -> float | None:
+def fit_classifier(supernet: Supernet, member: Architecture, train: Batches, path: Path) -> float | None:
     """Fit a new classifier to the features of an anchor; None where it has its own.
+
+    Args:
+        supernet: Whose classifier is set.
+        member: The anchor.
+        train: Training pictures.
+        path: The anchor with statistics of them.
 
     Returns:
         Its accuracy in percent on a fifth of the pictures, from a fit to the others.
@@ -127,8 +134,7 @@ def fit_classifier(supernet: Supernet, member: Architecture, train: Batches) -> 
     Source:
         Ridge regression on one-hot labels, then a scale that makes the scores likely: a linear probe (Alain and Bengio, arXiv 1610.01644).
     """
-    path, parts = anchor_path(supernet, member, train)
-    head = parts[-1]
+    head = supernet.space.parts(member, supernet.space.proxy(member, supernet.resolution), supernet.num_classes)[-1]
     assert isinstance(head, Segment)
     if not head.classes:
         return None
@@ -175,19 +181,28 @@ def _scale(scores: Tensor, labels: Tensor) -> float:
 def fit_stitches(
     supernet: Supernet,
     batches: Mapping[str, Batches],
+    paths: Mapping[str, Path],
     *,
     ridge: float = RIDGE,
     match_variance: bool = False,
     count: int = CALIBRATION_PICTURES,
 ) -> dict[str, float]:
-    """Solve for every stitch, all anchors running over the same pictures; return the share of variance that each explains."""
+    """Solve for every stitch, all anchors running over the same pictures; return the share of variance that each explains.
+
+    Args:
+        supernet: Whose stitches are set.
+        batches: Training pictures by anchor.
+        paths: Anchors with statistics of them.
+        ridge: See `nas.spaces.surgery.stitching.RIDGE`.
+        match_variance: See `nas.spaces.surgery.stitching.StitchFit.solve`.
+        count: Pictures.
+    """
     space = supernet.space
     assert isinstance(space, ChainSpace)
     stitches = [parts[0] for parts in space.slots(supernet.resolution, supernet.num_classes).values() if isinstance(parts[0], Stitch)]
     if not stitches:
         return {}
     fits = {stitch.slot: StitchFit(_layer(stitch)) for stitch in stitches}
-    paths = {chain.name: anchor_path(supernet, space.member(chain.name), batches[chain.name], count)[0] for chain in space.anchors}
     first = next(iter(batches.values()))
     streams = [pictures(found.plain(_BATCH, calibration_indices(first, count))) for found in batches.values()]
     for many in zip(*streams, strict=True):
