@@ -205,8 +205,7 @@ class ChainOfAnchors(ChainSpace):
 
     def _order(self) -> list[int]:
         """Return the anchors by their cost, the cheapest first."""
-        macs = [sum(segment.graph().cost.macs for segment in chain.blocks()) for chain in self.anchors]
-        return sorted(range(len(self.anchors)), key=lambda i: macs[i])
+        return sorted(range(len(self.anchors)), key=lambda i: self.anchors[i].cuts.layer_macs)
 
     def _pairs(self) -> Iterator[_Change]:
         """Yield the changes of anchor, in order of depth.

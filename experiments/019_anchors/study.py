@@ -28,10 +28,10 @@ from nas.devices.profile import find_profile, load_profile
 from nas.spaces.chain import ChainSpace, Stitch
 from nas.spaces.naming import get_space
 from nas.training.dataset import Dataset, load_dataset
-from nas.training.evaluators.supernet import SupernetEvaluator
 from nas.training.supernet.batches import Batches
 from nas.training.supernet.finetune import FINETUNING, finetune
 from nas.training.supernet.fitting import alikeness, fit, match_penultimate
+from nas.training.supernet.statistics import calibration_indices, pictures, recalibrate
 from nas.training.supernet.weights import Supernet
 
 HERE = Path(__file__).parent
@@ -55,6 +55,31 @@ class Lines:
         with self.path.open("a") as stream:
             stream.write(json.dumps(row) + "\n")
         print(row, flush=True)
+
+
+class Scorer:
+    """Accuracy of members with recalibrated batch norms, without training.
+
+    Args:
+        supernet: The weights.
+        dataset: Whose training pictures calibrate and whose validation or test pictures are scored.
+        split: Which are scored.
+        count: How many, the same for every member.
+    """
+
+    def __init__(self, supernet: Supernet, dataset: Dataset, split: str = "validation", count: int = 600) -> None:
+        self.supernet = supernet
+        train, scored = (Batches(dataset, name, supernet.resolution, torch.device("cpu")) for name in ("train", split))
+        self.calibration = list(pictures(train.plain(256, calibration_indices(train, 256))))
+        self.scored = list(scored.plain(200, calibration_indices(scored, count)))
+
+    def accuracy_pct(self, member: Any) -> float:
+        """Return the share of pictures that a member names rightly, in percent."""
+        path = self.supernet.path(member)
+        recalibrate(path, self.calibration)
+        with torch.no_grad():
+            right = torch.cat([path(x).argmax(1) == y for x, y in self.scored])
+        return 100 * float(right.double().mean())
 
 
 def spaces_of(out: Path, side: int, **options: Any) -> ChainSpace:
@@ -108,45 +133,46 @@ def one_change(space: ChainSpace) -> Iterator[tuple[Any, Stitch]]:
             yield member, stitches[0]
 
 
-def stitches(dataset: Dataset, out: Path, side: int, seed: int) -> None:
-    """Score every stitch started by least squares and at random, without any training."""
+def stitches(dataset: Dataset, out: Path, side: int, seed: int, every: int) -> None:
+    """Score stitches between points of equal size, started by least squares and at random, without any training; one in `every`."""
     lines = Lines(out / "stitches.jsonl")
     space = spaces_of(out, side, pairs="all", changes=1, edits=())
     random, batches = supernet_of(space, dataset, side)
     solved, _ = supernet_of(space, dataset, side)
     explained = fit(solved, lambda _size: next(iter(batches.values()))).explained
-    scores = {name: SupernetEvaluator(net, dataset) for name, net in (("least_squares", solved), ("random", random))}
+    scores = {name: Scorer(net, dataset) for name, net in (("least_squares", solved), ("random", random))}
     for chain in space.anchors:
         if not lines.has(stitch=chain.name, seed=seed):
             lines.add(
                 {
                     "stitch": chain.name,
                     "seed": seed,
-                    "least_squares_pct": scores["least_squares"].evaluate(space.member(chain.name)).accuracy_pct,
+                    "least_squares_pct": scores["least_squares"].accuracy_pct(space.member(chain.name)),
                 }
             )
     profile = load_profile("sa8295p")
     predictor = load_predictor(profile, "fp16", find_profile("sa8295p").parent)
-    for member, stitch in one_change(space):
+    for member, stitch in list(one_change(space))[::every]:
         if lines.has(stitch=stitch.slot, seed=seed):
             continue
-        found = {f"{name}_pct": evaluator.evaluate(member).accuracy_pct for name, evaluator in scores.items()}
+        found = {f"{name}_pct": scorer.accuracy_pct(member) for name, scorer in scores.items()}
         latency_ms = float(predictor.estimate(space.lower(member, (224, 224)), profile, "fp16").latency_ms)
         lines.add({"stitch": stitch.slot, "seed": seed, **found, "explained": explained[stitch.slot], "sa8295p_fp16_ms": latency_ms})
 
 
-def matching(dataset: Dataset, out: Path, side: int, seed: int) -> None:
+def matching(dataset: Dataset, out: Path, side: int, seed: int, every: int) -> None:
     """Match stitches at the target's penultimate layer, and score them before and after."""
     lines = Lines(out / "matching.jsonl")
     space = spaces_of(out, side, pairs="near", changes=1, edits=())
     supernet, batches = supernet_of(space, dataset, side)
     fit(supernet, lambda _size: next(iter(batches.values())))
-    for member, stitch in one_change(space):
+    scorer = Scorer(supernet, dataset)
+    for member, stitch in list(one_change(space))[::every]:
         if lines.has(stitch=stitch.slot, seed=seed):
             continue
-        before = SupernetEvaluator(supernet, dataset).evaluate(member).accuracy_pct
+        before = scorer.accuracy_pct(member)
         loss = match_penultimate(supernet, stitch, batches)
-        after = SupernetEvaluator(supernet, dataset).evaluate(member).accuracy_pct
+        after = scorer.accuracy_pct(member)
         depth = stitch.source[1] / len(next(chain for chain in space.anchors if chain.name == stitch.source[0]).ends)
         lines.add({"stitch": stitch.slot, "seed": seed, "depth": depth, "before_pct": before, "after_pct": after, "loss": loss})
 
@@ -159,6 +185,26 @@ def pairs(dataset: Dataset, out: Path, side: int, seed: int) -> None:
     for slot, value in alikeness(supernet, batches).items():
         if not lines.has(stitch=slot, seed=seed):
             lines.add({"stitch": slot, "seed": seed, "cka": value})
+
+
+def choice_of_target(stitched: list[dict[str, Any]], pairs: list[dict[str, Any]]) -> dict[str, float]:
+    """Return the mean accuracy of the stitches that a choice by similarity takes, one for each source point, and of those by nearest index."""
+    alike = {row["stitch"]: row["cka"] for row in pairs}
+    sources: dict[str, list[dict[str, Any]]] = {}
+    for row in stitched:
+        if row["stitch"] in alike:
+            sources.setdefault(row["stitch"].partition(">")[0], []).append(row)
+    rivals = [rows for rows in sources.values() if len(rows) > 1]
+    if not rivals:
+        return {}
+
+    def apart(row: dict[str, Any]) -> int:
+        source, _, target = row["stitch"].partition(">")
+        return abs(int(source.rpartition(":")[2]) - int(target.rpartition(":")[2]))
+
+    similar = [max(rows, key=lambda row: alike[row["stitch"]])["least_squares_pct"] for rows in rivals]
+    nearest = [min(rows, key=apart)["least_squares_pct"] for rows in rivals]
+    return {"sources": len(rivals), "by_similarity_pct": float(np.mean(similar)), "by_nearest_index_pct": float(np.mean(nearest))}
 
 
 def summary(out: Path) -> None:
@@ -175,6 +221,7 @@ def summary(out: Path) -> None:
             "stitches": len(rows),
             "mean_gain_points": float(np.mean(gain)),
             "mean_share_of_poorer_anchor": float(np.mean(share)),
+            "choice_of_target": choice_of_target(rows, found["pairs"]),
         }
     (HERE / "results").mkdir(exist_ok=True)
     (HERE / "results" / "study.json").write_text(json.dumps(found, indent=1) + "\n")
@@ -189,6 +236,7 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=64)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--every", type=int, default=1, help="score one stitch in so many")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
@@ -196,7 +244,7 @@ def main() -> None:
         summary(args.out)
         return
     dataset = load_dataset(args.data, seed=args.seed, images=args.images)
-    extra = {"epochs": args.epochs} if args.step == "anchors" else {}
+    extra = {"epochs": args.epochs} if args.step == "anchors" else {"every": args.every} if args.step in ("stitches", "matching") else {}
     {"anchors": anchors, "stitches": stitches, "matching": matching, "pairs": pairs}[args.step](
         dataset, args.out, args.side, args.seed, **extra
     )

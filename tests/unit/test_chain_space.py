@@ -169,7 +169,7 @@ def test_every_edit_runs_and_costs_what_its_graph_says(networks: Path) -> None:
 def test_maps_go_on_as_tokens_and_back(networks: Path) -> None:
     space = chain(networks, "small", "middle", pairs="all", changes=1, edits=())
     kinds = set()
-    for genes in space.routes():  # type: ignore[attr-defined]
+    for genes in list(space.routes())[::4]:  # type: ignore[attr-defined]
         if genes[2] != "none":
             module = space.build(space.architecture(genes)).eval()
             assert module(torch.randn(2, 3, 32, 32)).shape == (2, 10)

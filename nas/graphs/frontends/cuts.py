@@ -84,6 +84,17 @@ class Cuts:
             self._segments[first, last] = _Extraction(self, first, last).run()
         return self._segments[first, last]
 
+    @property
+    def layer_macs(self) -> float:
+        """Multiply-adds of convolutions and linear layers for one picture; what attention multiplies beside them is left out."""
+        total = 0.0
+        for node in self.module.graph.nodes:
+            layer = self.module.get_submodule(str(node.target)) if node.op == "call_module" else None
+            made = self._observed[node.name][0]
+            if isinstance(layer, _WEIGHTED) and isinstance(made, Tensor):
+                total += layer.weight.numel() * made.numel() / (_BATCHES[0] * layer.weight.shape[0])
+        return total
+
     def shape_before(self, first: int) -> Shape:
         """Return the shape at batch 1 of what enters a segment after a point; see `segment`."""
         return self.input_shape if first < 0 else self.points[first].shape
