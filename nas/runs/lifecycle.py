@@ -15,6 +15,7 @@ from nas.runs.request import Request
 from nas.searching.address import keep_password
 from nas.searching.judge import Target
 from nas.spaces.chain import ChainSpace
+from nas.spaces.elastic import ElasticSpace
 from nas.spaces.naming import SpaceName
 
 PHASES = ("train", "search", "finetune", "export")
@@ -226,6 +227,6 @@ def _write_report(run: RunDirectory, problem: Problem, result: Result, others: M
     if _without_picture():
         return
     draw_front(run.path / "pareto.png", result.front, chosen=result.chosen, device=problem.device, others=others)
-    if isinstance(problem.space, ChainSpace) and result.chosen is not None:
-        chosen = problem.space.architecture(result.chosen.architecture.genes)
-        draw_chain(run.path / "chain.png", problem.space.blocks(chosen), problem.space.route(chosen.genes))
+    if isinstance(problem.space, ElasticSpace) and isinstance(space := problem.space.plain, ChainSpace) and result.chosen is not None:
+        chosen = problem.space.plainly(problem.space.architecture(result.chosen.architecture.genes))
+        draw_chain(run.path / "chain.png", space.blocks(chosen), space.route(chosen.genes))

@@ -219,7 +219,7 @@ class _Observer(fx.Interpreter):
 
     def run_node(self, n: fx.Node) -> Any:
         """Run a node; a norm keeps the shape, which is known without working through it."""
-        leaf = self.module.get_submodule(str(n.target)) if n.op == "call_module" else None  # type: ignore[union-attr]
+        leaf = self.module.get_submodule(str(n.target)) if n.op == "call_module" else None
         if isinstance(leaf, _NORMS) and len(n.args) == 1 and not n.kwargs:
             result: Any = torch.empty_like(self.fetch_args_kwargs_from_env(n)[0][0])
         else:
