@@ -52,6 +52,7 @@ class PrecisionSpace(ElasticSpace):
             raise UsageError(f"space {plain.name}: a choice of precision needs two of them, got {len(self.precisions)}.")
         self.name, self.version = f"{plain.name}{SEPARATOR}{'+'.join(self.precisions)}", plain.version
         self.evaluator, self.num_classes = "quantised", plain.num_classes
+        self.calibration_pictures = plain.calibration_pictures
         labels = dict.fromkeys(part.label for parts in plain.slots((224, 224), plain.num_classes).values() for part in parts)
         stages = sorted({prefix for label in labels for prefix in _prefixes(label)})
         self._at = {stage: len(plain.choices) + 1 + i for i, stage in enumerate(stages)}
@@ -183,6 +184,10 @@ class PrecisionSpace(ElasticSpace):
     def features(self, architecture: Architecture) -> Mapping[str, float]:
         """Return those of the plain space: a network is made of the same at every precision."""
         return self.plain.features(self.plainly(architecture))
+
+    def facts(self, architecture: Architecture) -> Mapping[str, str]:
+        """Return those of the plain space."""
+        return self.plain.facts(self.plainly(architecture))
 
     def parts(self, architecture: Architecture, resolution: Resolution | None = None, num_classes: int | None = None) -> tuple[Part, ...]:
         """See `ElasticSpace.parts`; a part is the same at every precision."""
