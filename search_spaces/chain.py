@@ -4,7 +4,7 @@
                           └─ stitch ─▶ B: block ─▶ … ─▶ head
 
 A space is named after its anchors (``chain-mobilenetv2_100+tf_efficientnet_lite0``): names of timm, torchvision or our references,
-``FILE.py:FUNCTION`` or ``NET.pt2``. Every anchor by itself is a member. Genes: the resolution; the anchor; up to two changes of anchor; and for
+``FILE.py:FUNCTION`` or ``NET.pt2``, written as in an address (``%3A`` for a colon). Every anchor by itself is a member. Genes: the resolution; the anchor; up to two changes of anchor; and for
 each block whether it is left out (where a skip leads around it), how wide it is inside, and whether its convolutions are merged into one.
 Precisions of segments are genes as in every elastic space (``chain-…@fp16+w8a8``).
 
@@ -23,6 +23,7 @@ from itertools import pairwise, product
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from urllib.parse import quote, unquote
 
 import numpy as np
 
@@ -111,7 +112,7 @@ class ChainOfAnchors(ChainSpace):
     ) -> None:
         if len(set(anchors)) < len(anchors):
             raise UsageError(f"space chain: an anchor is given twice, got {list(anchors)!r}.")
-        self.name, self.num_classes, self.rank = f"chain-{'+'.join(anchors)}", num_classes, rank
+        self.name, self.num_classes, self.rank = f"chain-{'+'.join(quote(name, '') for name in anchors)}", num_classes, rank
         self.untrained: dict[str, str] = {}
         self.frozen = frozen
         self.anchors = tuple(self._open(anchor, Path(weights_dir) if weights_dir else None, resolution) for anchor in anchors)
@@ -143,7 +144,7 @@ class ChainOfAnchors(ChainSpace):
             UsageError: No anchor, or an option that the space does not know.
         """
         cls.check_options(preset, options)
-        anchors = [*([name for name in preset.split("+") if name] if preset else []), *(options.pop("anchors", None) or ())]
+        anchors = [*(unquote(name) for name in preset.split("+") if name), *(options.pop("anchors", None) or ())]
         if not anchors:
             raise UsageError("space chain: has no anchor. Do this: --anchor NAME|FILE.py:FUNCTION|NET.pt2, once for each.")
         return cls(anchors, **options)

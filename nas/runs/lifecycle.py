@@ -16,7 +16,7 @@ from nas.searching.address import keep_password
 from nas.searching.judge import Target
 from nas.spaces.chain import ChainSpace
 from nas.spaces.elastic import ElasticSpace
-from nas.spaces.naming import SpaceName
+from nas.spaces.naming import SpaceName, family_of
 
 PHASES = ("train", "search", "finetune", "export")
 
@@ -35,7 +35,9 @@ def start(request: Request, out: Path | None, bus: EventBus) -> Result:
     check_workers(request)
     request = request.located()
     problem = pose(request)
-    run = RunDirectory.create(out, f"{SpaceName.parse(problem.space.name).plain}-{problem.device}", request.model_dump(), facts_of(problem))
+    plain = SpaceName.parse(problem.space.name).plain
+    name = family_of(plain) if "%" in plain else plain  # anchors that are files make no good folder
+    run = RunDirectory.create(out, f"{name}-{problem.device}", request.model_dump(), facts_of(problem))
     try:
         return _work(run, problem, bus)
     except InfeasibleError:
