@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from latency_predictors._operator_counts import QUANTITIES, RUNTIMES, Catalogue, Kind, catalogue, kind_of
-from nas.devices.artifact import read_artifact, write_artifact
+from nas.devices.artifact import check_shapes, read_artifact, write_artifact
 from nas.devices.predictor import Estimate, Estimates, Floats, OperatorLatency, Predictor, Sample, Segments, predictors
 from nas.devices.profile import Profile
 from nas.errors import UsageError
@@ -672,7 +672,64 @@ class Transfer(Predictor):
                 range_ms=(plain["range_ms"][0], plain["range_ms"][1]),
                 **{name: arrays[name] for name in ("shares", "alphas", "inverses", "scores")},
             )
-            return cls(basis, fit, head["device"])
+            _check(basis, fit)
+            return cls(basis, fit, str(head["device"]))
+
+
+def _check(basis: Basis, fit: Fit) -> None:
+    """Check that whatever an estimate will multiply fits together and is a number.
+
+    Raises:
+        ValueError: It is not.
+    """
+    families, kinds, sources = len(basis.families), len(basis.kinds), len(basis.sources)
+    widths = {"linear": len(QUANTITIES), "hidden": basis.knees.size, "family": families * len(QUANTITIES), "kind": kinds, "depth": 1}
+    whole = sum(widths.values())
+    widths |= {"launches": families, "total": 1}
+    shapes: dict[str, tuple[Floats, tuple[int, ...]]] = {
+        "per_network": (basis.per_network, (len(QUANTITIES),)),
+        "knees": (basis.knees, (3, basis.knees.shape[-1] if basis.knees.ndim else 0)),
+        "source_centres": (basis.source_centres, (sources,)),
+        "source_scales": (basis.source_scales, (sources,)),
+    }
+    shapes |= {f"source {i}": (weights, (whole,)) for i, (_, weights) in enumerate(basis.sources)}
+    for runtime in basis.runtimes:
+        for name, width in widths.items():
+            shapes[f"centre of {name}"], shapes[f"scale of {name}"] = (
+                (basis.centres[runtime, name], (width,)),
+                (basis.scales[runtime, name], (width,)),
+            )
+            check_shapes(shapes)
+    if not basis.runtimes or not {*basis.runtimes, *(r for r, _ in basis.sources)} <= set(range(len(RUNTIMES))):
+        raise ValueError(f"a runtime is not known, got {basis.runtimes}")
+    if (basis.per_network <= 0).any():
+        raise ValueError("a typical network has no operators")
+    _check_fit(fit, widths | {_source(i): 1 for i in range(sources)}, basis.runtimes)
+
+
+def _check_fit(fit: Fit, widths: Mapping[str, int], runtimes: Sequence[int]) -> None:
+    count, timings, known = len(fit.settings), fit.scores.size, fit.alphas.shape[-1] if fit.alphas.ndim else 0
+    shapes: dict[str, tuple[Floats, tuple[int, ...]]] = {
+        "shares": (fit.shares, (count,)),
+        "alphas": (fit.alphas, (count, known)),
+        "inverses": (fit.inverses, (count, known, known)),
+        "scores": (fit.scores, (timings,)),
+    }
+    for setting in fit.settings:
+        if setting.runtime not in runtimes or not setting.noise > 0 or min(setting.amounts) < 0:
+            raise ValueError("a setting is out of range")
+        for _, name in setting.parts():
+            shapes[f"rows of {name}"] = fit.rows[setting.runtime, name], (known, widths[name])
+            shapes[f"weights of {name}"] = fit.weights[setting.runtime, name], (widths[name],)
+            check_shapes(shapes)
+    used = {(setting.runtime, name) for setting in fit.settings for _, name in setting.parts()}
+    if used != set(fit.rows) or used != set(fit.weights):
+        raise ValueError("features and settings are not the same groups")
+    numbers = fit.offset_ms, fit.typical_ms, fit.spread_ms, fit.floor_ms, fit.sources_share, *fit.range_ms
+    plausible = 0 < fit.range_ms[0] <= fit.range_ms[1] and fit.typical_ms > 0 and fit.spread_ms > 0 and fit.floor_ms >= 0
+    shared = count and (fit.shares >= 0).all() and abs(fit.shares.sum() - 1) < 1e-6
+    if not (all(map(math.isfinite, numbers)) and plausible and shared and FEWEST <= timings <= known and (fit.scores >= 0).all()):
+        raise ValueError("timings, shares or scores are missing or out of range")
 
 
 def _kinds(found: Catalogue, row: int) -> list[Kind]:

@@ -20,7 +20,8 @@ from typing import Any, Protocol, cast
 import numpy as np
 import numpy.typing as npt
 
-from nas.errors import DataError, NasError, UnknownNameError, UsageError
+from nas.arrays import read_arrays
+from nas.errors import DataError, NasError, UnknownNameError, UsageError, one_line
 from nas.searching.objective import Budget, Goal, Objective
 from nas.searching.pareto import hypervolume
 from nas.searching.searcher import Prescreen, Trial, searchers
@@ -499,10 +500,9 @@ def _job(index: int) -> dict[str, float]:
 
 def _read(path: Path, *needed: str) -> dict[str, Any]:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
+        arrays = read_arrays(path)
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: not a table of arrays ({error}).") from None
+        raise DataError(f"{path}: not a table of arrays ({one_line(error)}).") from None
     if missing := [name for name in needed if name not in arrays]:
         raise DataError(f"{path}: lacks the array {missing[0]!r}, has {sorted(arrays)[:8]}.")
     return arrays

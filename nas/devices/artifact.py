@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from nas.arrays import LARGEST_BYTES, read_arrays
 from nas.errors import MALFORMED, ArtifactError, one_line
 
-_LARGEST = 512 * 1024**2
 _HEAD = "head"
 _FORMER_HEAD = "meta"
 """Where the files of 0.1.0 that `physical` wrote have it, as bytes; those of `lookup` are the JSON text alone."""
@@ -90,15 +90,10 @@ def other_version(path: Path, predictor: str, got: str, version: int) -> Artifac
 
 def _read(path: Path) -> Artifact:
     if not zipfile.is_zipfile(path):
-        if path.stat().st_size > _LARGEST:
+        if path.stat().st_size > LARGEST_BYTES:
             raise ValueError(f"{path.stat().st_size / 1e6:.0f} MB of text")
         return Artifact(_object(path.read_text(encoding="utf-8")), {})
-    with zipfile.ZipFile(path) as archive:
-        whole = sum(entry.file_size for entry in archive.infolist())
-    if whole > _LARGEST:
-        raise ValueError(f"{whole / 1e6:.0f} MB of arrays")
-    with np.load(path, allow_pickle=False) as archive:
-        arrays = {name: archive[name] for name in archive.files}
+    arrays = read_arrays(path)
     head = str(arrays.pop(_HEAD)) if _HEAD in arrays else arrays.pop(_FORMER_HEAD).tobytes().decode()
     return Artifact(_object(head), arrays)
 

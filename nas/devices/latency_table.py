@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +10,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from nas.arrays import read_arrays
 from nas.devices.predictor import Floats
-from nas.errors import MALFORMED, DataError, UnknownNameError, one_line
+from nas.errors import DataError, UnknownNameError, one_line
 from nas.spaces.architecture import Architecture
 from nas.spaces.naming import get_space
 from nas.spaces.space import SearchSpace, spaces
-
-_LARGEST = 2**30
-"""Bytes of all arrays of a table."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,24 +81,17 @@ def read_latency_table(path: Path, space: str = "") -> LatencyTable:
         UsageError: A row that the space does not know.
     """
     try:
-        with zipfile.ZipFile(path) as file:
-            whole = sum(entry.file_size for entry in file.infolist())
-        if whole > _LARGEST:
-            raise DataError(
-                f"latency table: too large, got {whole / 1e6:.0f} MB in {str(path)!r}. Expected at most {_LARGEST / 1e6:.0f} MB."
-            )
-        with np.load(path, allow_pickle=False) as data:
-            arrays: dict[str, Any] = {name: data[name] for name in data.files}
+        arrays = read_arrays(path)
         columns = {name.removeprefix("ms/"): values.astype(float) for name, values in arrays.items() if name.startswith("ms/")}
     except FileNotFoundError:
         raise DataError(f"latency table: no such file, got {str(path)!r}.") from None
-    except MALFORMED as error:
+    except ValueError as error:
         raise DataError(f"latency table: not an .npz file of plain arrays, got {str(path)!r} ({one_line(error)}).") from None
     if "arch" not in arrays or not columns:
         raise DataError(f"latency table: {path} lacks {'arch' if columns else 'ms/<device>'}. Expected arrays 'arch' and 'ms/<device>'.")
     rows = arrays["arch"]
-    if not rows.ndim:
-        raise DataError(f"latency table: {path}: 'arch' is no list of rows.")
+    if not rows.ndim or not len(rows):
+        raise DataError(f"latency table: {path}: 'arch' is no list of rows, got the shape {rows.shape}.")
     for device, values in columns.items():
         if values.shape != (len(rows),):
             raise DataError(f"latency table: {path}, device {one_line(device, 60)}: {values.shape} latencies for {len(rows)} rows.")

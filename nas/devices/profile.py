@@ -30,8 +30,26 @@ _MOST_FAULTS = 8
 if TYPE_CHECKING:
     from nas.graphs.graph import Graph
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Percent = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("must be text that can be printed on one line")
+    return text
+
+
+def _harmless(text: str) -> str:
+    _printable(text.replace("\n", "").replace("\t", ""))
+    return text
+
+
+Positive = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
+"""A fact in its unit: beyond a thousand million of them there is no device."""
+
+Milliseconds = Annotated[float, Field(ge=1e-6, le=1e7, allow_inf_nan=False)]
+Percent = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
+Text = Annotated[str, AfterValidator(_harmless)]
+Name = Annotated[str, Field(min_length=1), AfterValidator(_printable)]
 
 
 def _plain(name: str) -> str:
@@ -50,11 +68,11 @@ _File = TypeVar("_File", bound=_Strict)
 class Origin(_Strict):
     """Where numbers come from: who measured, which release, which licence, which command made the fit."""
 
-    title: str
-    reference: str = ""
-    licence: str = ""
-    retrieved: str = ""
-    command: str = ""
+    title: Name
+    reference: Text = ""
+    licence: Text = ""
+    retrieved: Text = ""
+    command: Text = ""
 
 
 class FitQuality(_Strict):
@@ -64,15 +82,15 @@ class FitQuality(_Strict):
         families: That were left out whole, one after the other or by folds; None where single networks were left out.
     """
 
-    protocol: str
-    networks: int
-    families: Annotated[int, Field(ge=1)] | None = None
+    protocol: Text
+    networks: Annotated[int, Field(ge=1, le=10**9)]
+    families: Annotated[int, Field(ge=1, le=10**9)] | None = None
     mean_error_pct: Percent
     median_error_pct: Percent
-    within_10_pct: Percent
-    within_25_pct: Percent
-    coverage_pct: Percent | None = None
-    spearman: float | None = None
+    within_10_pct: Share
+    within_25_pct: Share
+    coverage_pct: Share | None = None
+    spearman: Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)] | None = None
 
 
 class Placement(_Strict):
@@ -85,7 +103,7 @@ class Placement(_Strict):
         unsupported: Operators that do not run, each with its source; an operator in neither is unknown there.
     """
 
-    title: str
+    title: Name
     sources: Mapping[str, Origin]
     supported: Mapping[str, str] = Field(default_factory=dict)
     unsupported: Mapping[str, str] = Field(default_factory=dict)
@@ -118,18 +136,18 @@ class PrecisionProfile(_Strict):
         notes: What a user must know before trusting a number.
     """
 
-    predictor: str = ""
+    predictor: Text = ""
     artifact: Annotated[str, AfterValidator(_plain)] = ""
     peak_gmacs: Positive | None = None
     bandwidth_gb_s: Positive | None = None
     launch_us: Positive | None = None
-    runtime_version: str = ""
+    runtime_version: Text = ""
     held_out: FitQuality | None = None
     repeats_within_pct: Percent | None = None
-    timings_ms: Mapping[str, Positive] = Field(default_factory=dict)
-    unsupported_ops: tuple[str, ...] = ()
-    supported_ops: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
+    timings_ms: Mapping[Name, Milliseconds] = Field(default_factory=dict)
+    unsupported_ops: tuple[Name, ...] = ()
+    supported_ops: tuple[Name, ...] = ()
+    notes: tuple[Text, ...] = ()
 
     @property
     def grade(self) -> Grade:
@@ -218,24 +236,24 @@ class Profile(_Strict):
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")]
-    title: str
+    title: Name
     kind: Literal["npu", "gpu", "cpu", "dsp", "tpu", "fpga", "asic"]
-    family: str = ""
-    generation: str = ""
-    aliases: tuple[str, ...] = ()
+    family: Text = ""
+    generation: Text = ""
+    aliases: tuple[Name, ...] = ()
     quantity: Literal["latency", "reciprocal_throughput"] = "latency"
-    batch: Annotated[int, Field(ge=1)] = 1
-    runtime: str
+    batch: Annotated[int, Field(ge=1, le=65_536)] = 1
+    runtime: Name
     operators: Annotated[str, Field(pattern=r"^[a-z0-9-]*$")] = ""
     compiled: bool = True
-    threads: Annotated[int, Field(ge=1)] | None = None
+    threads: Annotated[int, Field(ge=1, le=65_536)] | None = None
     on_chip_memory_mb: Positive | None = None
     default_precision: Precision
     precisions: Mapping[Precision, PrecisionProfile]
     origin: Origin
     memory: DeviceMemory | None = None
-    proxy: str = ""
-    notes: tuple[str, ...] = ()
+    proxy: Text = ""
+    notes: tuple[Text, ...] = ()
 
     @model_validator(mode="after")
     def _default_exists(self) -> Profile:

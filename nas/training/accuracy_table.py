@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from nas.errors import MALFORMED, DataError, one_line
+from nas.arrays import read_arrays
+from nas.errors import DataError, one_line
+
+_ARRAYS = ("arch", "columns", "accuracy")
 
 
 def holds_accuracies(path: Path) -> bool:
@@ -15,16 +20,15 @@ def holds_accuracies(path: Path) -> bool:
     Raises:
         DataError: No such file, or not an ``.npz`` file of plain arrays.
     """
-    return {"arch", "columns", "accuracy"} <= set(_arrays(path))
+    return set(_ARRAYS) <= set(_arrays(path))
 
 
-def _arrays(path: Path) -> tuple[str, ...]:
+def _arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
     try:
-        with np.load(path, allow_pickle=False) as data:
-            return tuple(data.files)
+        return read_arrays(path)
     except FileNotFoundError:
         raise DataError(f"table: no such file, got {str(path)!r}.") from None
-    except MALFORMED as error:
+    except ValueError as error:
         raise DataError(f"table: not an .npz file of plain arrays, got {str(path)!r} ({one_line(error)}).") from None
 
 
@@ -34,17 +38,19 @@ def read_accuracies(path: Path) -> tuple[list[object], list[str], np.ndarray[tup
     Raises:
         DataError: No such file, a damaged one, or not such a table.
     """
-    missing = {"arch", "columns", "accuracy"} - set(_arrays(path))
-    if missing:
-        raise DataError(f"table: {path} lacks {min(missing)!r}. Expected arrays 'arch', 'columns' and 'accuracy'.")
-    try:
-        with np.load(path, allow_pickle=False) as data:
-            rows, columns = data["arch"].tolist(), [str(name) for name in data["columns"].tolist()]
-            accuracy = data["accuracy"].astype(float)
-    except MALFORMED as error:
-        raise DataError(f"table: a damaged array in {path} ({one_line(error)}).") from None
-    if accuracy.shape != (len(rows), len(columns)):
-        raise DataError(f"table: {path}: {accuracy.shape} accuracies for {len(rows)} rows and {len(columns)} columns.")
-    if not np.all(np.isfinite(accuracy) & (accuracy >= 0) & (accuracy <= 100)):
+    arrays = _arrays(path)
+    if missing := [name for name in _ARRAYS if name not in arrays]:
+        raise DataError(f"table: {path} lacks {missing[0]!r}. Expected arrays 'arch', 'columns' and 'accuracy'.")
+    arch, names, accuracy = (arrays[name] for name in _ARRAYS)
+    if not arch.ndim or names.ndim != 1 or names.dtype.kind != "U" or accuracy.dtype.kind not in "iuf":
+        kinds = ", ".join(f"{name} {arrays[name].dtype} {arrays[name].shape}" for name in _ARRAYS)
+        raise DataError(f"table: {path}: got {kinds}. Expected rows, names as text, and numbers.")
+    if not accuracy.size or accuracy.shape != (len(arch), len(names)):
+        raise DataError(f"table: {path}: {accuracy.shape} accuracies for {len(arch)} rows and {len(names)} columns.")
+    columns = [str(name) for name in names.tolist()]
+    if len(set(columns)) < len(columns):
+        raise DataError(f"table: {path}: a column is there twice, got {one_line(repr(columns), 120)}.")
+    percent = accuracy.astype(float)
+    if not np.all(np.isfinite(percent) & (percent >= 0) & (percent <= 100)):
         raise DataError(f"table: {path}: an accuracy outside 0 to 100 %.")
-    return rows, columns, accuracy
+    return arch.tolist(), columns, percent

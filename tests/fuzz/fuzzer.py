@@ -1,5 +1,7 @@
 """Malformed inputs: one kind of input a file in ``kinds/``, a mutator for all, and a judge that knows four faults.
 
+Half of the mutants of JSON, TOML, arrays and archives changes what they hold (``values.py``): bytes changed at random rarely get past a checksum.
+
 A kind is a module with
 
 - ``ENDING``: of its files (``.onnx``);
@@ -33,6 +35,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType, ModuleType
+
+from values import restructured
 
 HERE = Path(__file__).parent
 CORPUS = HERE / "corpus"
@@ -141,14 +145,16 @@ def _alarm(_signal: int, _frame: FrameType | None) -> None:
 
 
 def inputs(module: ModuleType, count: int, seed: int) -> Iterator[bytes]:
-    """Yield `count` inputs: mutants of the seeds, and where the kind has structures, a quarter from these (each mutated half of the time)."""
+    """Yield `count` inputs: mutants of the seeds by bytes and by values, and a quarter of a kind's structures (each mutated half of the time)."""
     rng = random.Random(seed)
     seeds, words = module.seeds(), tuple(getattr(module, "WORDS", ()))
     built = iter(_structures(module, count // 4, seed)) if hasattr(module, "structures") else iter(())
     for i in range(count):
         data = next(built, None) if i % 4 == 3 else None
         if data is None:
-            yield mutate(rng, rng.choice(seeds), words, seeds)
+            seed_data = rng.choice(seeds)
+            by_value = restructured(rng, seed_data, module.ENDING) if i % 2 else None
+            yield mutate(rng, seed_data, words, seeds) if by_value is None else by_value
         else:
             yield mutate(rng, data, words, seeds) if rng.random() < 0.5 else data
 

@@ -42,6 +42,7 @@ HEAVY_FILES = (
 
 LEVELS = (
     ("errors",),
+    ("arrays",),
     ("events", "registry", "results", "units"),
     ("graphs", "report"),
     ("quantisation",),

@@ -17,11 +17,17 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from nas import api
+from nas.devices.new_device import calibrate
+from nas.devices.predictor import load_predictor
+from nas.devices.profile import load_profile
+from nas.devices.timings import read_timings
 from nas.errors import GraphError, NasError, UsageError
 from nas.graphs.frontends.onnx_file import read_onnx
 from nas.graphs.graph import Graph
 from nas.graphs.operators import DATA_DEPENDENT, OPS, WRITTEN_OUT
 from nas.graphs.passes import normalise
+from nas.results import Estimate
 from nas.spaces.network import load_network
 
 F = np.float32
@@ -95,6 +101,67 @@ def test_sum_is_add(tmp_path: Path) -> None:
         run_case("sum_resnet.py", tmp_path / f"{op}.onnx", op)
     graphs = [normalise(read_onnx(tmp_path / f"{op}.onnx")) for op in ("Sum", "Add")]
     assert graphs[0].key == graphs[1].key
+
+
+def estimated(path: Path, precision: str | None = None) -> Estimate:
+    return api.predict(str(path), "sa8295p", precision=precision)
+
+
+def test_a_file_quantised_in_part_costs_what_its_parts_cost(tmp_path: Path) -> None:
+    for kind in ("mixed", "float"):
+        run_case("mixed_precision_file.py", tmp_path / f"{kind}.onnx", kind)
+    mixed, whole = estimated(tmp_path / "mixed.onnx"), estimated(tmp_path / "float.onnx")
+    assert mixed.latency_ms == pytest.approx(whole.latency_ms, rel=0.05)
+    assert mixed.precisions["w8a8"] == 1
+    assert mixed.precisions["fp16"] >= 24
+
+
+@pytest.mark.parametrize("precision", [None, "w8a8"])
+def test_work_in_front_of_the_first_convolution_makes_no_network_faster(tmp_path: Path, precision: str | None) -> None:
+    run_case("nhwc_cheaper.py", tmp_path)
+    ms = {path.stem: estimated(path, precision) for path in tmp_path.glob("*.onnx")}
+    for less, more in (
+        *((f"nchw_{size}", f"nhwc_{size}") for size in (112, 224, 448)),
+        ("nchw_224", "nchw_sub_div"),
+        ("nhwc_224", "nhwc_sub_div"),
+        ("nchw_112", "nchw_224"),
+        ("nchw_224", "nchw_448"),
+    ):
+        assert ms[more].latency_ms >= 0.99 * ms[less].latency_ms, (less, more)
+        assert ms[more].lower_ms < ms[less].upper_ms or "448" in more, (less, more)
+    assert ms["nhwc_448"].lower_ms < ms["nchw_448"].upper_ms
+
+
+def test_a_batch_that_was_not_timed_is_scaled_and_said(tmp_path: Path) -> None:
+    weights = {"w": np.ones((64, 3, 3, 3), F), "v": np.ones((64, 64, 3, 3), F)}
+    nodes = [N("Conv", ["x", "w"], ["a"], pads=[1] * 4), N("Relu", ["a"], ["b"]), N("Conv", ["b", "v"], ["y"], pads=[1] * 4)]
+    one, eight = (save(tmp_path / f"{n}.onnx", nodes, [info("x", (n, 3, 64, 64))], constants=weights) for n in (1, 8))
+    for device in ("sa8295p", "rtx-4090", "hailo-8"):
+        single = api.predict(str(one), device)
+        try:
+            batched = api.predict(str(eight), device)
+        except NasError as error:
+            assert "batch" in str(error)
+            continue
+        assert batched.macs == 8 * single.macs
+        assert batched.batch == 8 or batched.extrapolated or any("batch" in line for line in batched.notices), device
+
+
+def test_cases_of_tables_of_timings_are_read_or_get_one_line(tmp_path: Path) -> None:
+    run_case("calibrate_csv.py", tmp_path)
+    plain = {t.subject: t.latency_ms for t in read_timings(tmp_path / "plain.csv", "fp16")}
+    assert len(plain) == 6
+    for path in sorted(tmp_path.glob("*.csv")):
+        timings = read_timings(path, "fp16")
+        factor = 1e-3 if path.stem == "seconds" else 1
+        expected = {name.replace("resnet50", "resnet-50") if path.stem == "typo" else name: factor * ms for name, ms in plain.items()}
+        assert {t.subject: t.latency_ms for t in timings} == pytest.approx(expected), path.name
+        assert {t.precision for t in timings} == {"w8a8" if path.stem == "int8" else "fp16"}
+    base = load_profile("snapdragon-x-elite-crd")
+    for name, words in (("seconds", "look like seconds"), ("typo", "Did you mean 'resnet50'")):
+        with pytest.raises(NasError, match=words) as caught:
+            calibrate("mine", read_timings(tmp_path / f"{name}.csv", "fp16"), base, load_predictor(base), "t.csv", tmp_path)
+        assert "\n" not in str(caught.value)
 
 
 def test_a_constant_that_folds_to_gigabytes_takes_no_memory(tmp_path: Path) -> None:

@@ -12,7 +12,15 @@ WORDS = (b"PK\x03\x04", b"PK\x05\x06", b"\x93NUMPY", b"'shape': (", b"'descr': '
 
 
 def read(path: Path) -> LatencyTable:
-    return read_latency_table(path)
+    table = read_latency_table(path)
+    table.defects(list(table.ms))
+    return table
+
+
+def absurd(table: LatencyTable) -> str:
+    """A table of nothing, or of what is no latency."""
+    good = all(np.isfinite(ms).all() and (ms > 0).all() and len(ms) == len(table.architectures) for ms in table.ms.values())
+    return "" if good and table.architectures and table.ms else f"{len(table.architectures)} rows of {list(table.ms)[:3]}"
 
 
 def seeds() -> list[bytes]:
