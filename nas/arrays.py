@@ -15,6 +15,8 @@ from nas.errors import MALFORMED, one_line
 LARGEST_BYTES = 512 * 1024**2
 """Of all arrays of a file together."""
 
+_MALFORMED: tuple[type[Exception], ...] = (*MALFORMED, TokenError)
+
 
 def read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
     """Return the arrays of an ``.npz`` by name.
@@ -37,7 +39,7 @@ def read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
                 raise ValueError(f"{one_line(name, 60)!r} holds characters that there are not")
     except FileNotFoundError:
         raise
-    except (*MALFORMED, TokenError) as error:
+    except _MALFORMED as error:
         raise ValueError(one_line(error) or type(error).__name__) from None
     return arrays
 
