@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
-from nas.errors import UsageError, did_you_mean
+from nas.errors import UsageError, did_you_mean, one_line
 
 Quantity = Literal["latency", "throughput", "size", "macs", "params", "memory", "ram", "flash", "drop"]
 
@@ -102,15 +102,22 @@ def parse_limit(text: str) -> Limit:
     return Limit(quantity, number * factor, text.strip())
 
 
+def _is_size(text: str, most: int) -> bool:
+    """Whether a text is a whole number from one up to `most`; int() itself fails on a text of thousands of digits."""
+    digits = text.strip()
+    return digits.isdecimal() and len(digits) <= 20 and 0 < int(digits) <= most
+
+
 def parse_resolution(text: str) -> tuple[int, int]:
     """Read ``224`` or ``192x256`` as (height, width) in pixels.
 
     Raises:
-        UsageError: Not one or two positive integers.
+        UsageError: Not one or two positive integers, or more than 65,536 pixels a side.
     """
     parts = re.split("[x×X]", text.strip())
-    if len(parts) not in (1, 2) or not all(part.strip().isdigit() and int(part) > 0 for part in parts):
-        raise UsageError(f"resolution: cannot be read, got {text!r}. Expected 224 or 192x256 (height x width).")
+    if len(parts) not in (1, 2) or not all(_is_size(part, 65_536) for part in parts):
+        got = one_line(repr(text), 60)
+        raise UsageError(f"resolution: cannot be read, got {got}. Expected 224 or 192x256 (height x width, up to 65,536).")
     height = int(parts[0])
     return height, int(parts[-1])
 
@@ -129,8 +136,10 @@ def parse_input_shape(text: str) -> tuple[str, tuple[int, ...]]:
     """
     name, _, sizes = text.strip().rpartition(":")
     parts = re.split("[x×X,]", sizes)
-    if not all(part.strip().isdecimal() and 0 < int(part) < 2**31 for part in parts):
-        raise UsageError(f"input shape: cannot be read, got {text!r}. Expected NAME:1x3x320x320, positive sizes joined by x.")
+    if not all(_is_size(part, 2**31 - 1) for part in parts):
+        raise UsageError(
+            f"input shape: cannot be read, got {one_line(repr(text), 60)}. Expected NAME:1x3x320x320, positive sizes joined by x."
+        )
     return name, tuple(map(int, parts))
 
 
@@ -141,8 +150,8 @@ def parse_dim(text: str) -> tuple[str, int]:
         UsageError: No name, or no positive integer behind the equals sign.
     """
     name, equals, size = text.strip().rpartition("=")
-    if not (equals and name.strip() and size.strip().isdecimal() and 0 < int(size) < 2**31):
-        raise UsageError(f"dim: cannot be read, got {text!r}. Expected NAME=SIZE such as batch=1.")
+    if not (equals and name.strip() and _is_size(size, 2**31 - 1)):
+        raise UsageError(f"dim: cannot be read, got {one_line(repr(text), 60)}. Expected NAME=SIZE such as batch=1.")
     return name.strip(), int(size)
 
 

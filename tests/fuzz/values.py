@@ -25,7 +25,7 @@ def restructured(rng: random.Random, data: bytes, ending: str) -> bytes | None:
     change = _CHANGES.get(ending)
     try:
         return change(rng, data) if change else None
-    except (ValueError, TypeError, OverflowError, UnicodeEncodeError):
+    except (ValueError, TypeError, OverflowError, UnicodeEncodeError, zipfile.BadZipFile):
         return None
 
 
@@ -175,9 +175,15 @@ def _members(rng: random.Random, data: bytes) -> bytes:
     return out.getvalue()
 
 
+def _npz(rng: random.Random, data: bytes) -> bytes:
+    if data[:2] != b"PK":  # some predictors keep JSON
+        return _json(rng, data)
+    return _arrays(rng, data) if rng.random() < 0.85 else _members(rng, data)
+
+
 _CHANGES: dict[str, Callable[[random.Random, bytes], bytes]] = {
     ".json": _json,
     ".toml": _toml,
-    ".npz": lambda rng, data: (_arrays if rng.random() < 0.85 else _members)(rng, data),
+    ".npz": _npz,
     ".pt2": _members,
 }
