@@ -35,7 +35,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nas.devices.profile import PrecisionProfile, Profile
-from nas.errors import UsageError, did_you_mean
+from nas.errors import ArtifactError, UsageError, did_you_mean
 from nas.graphs import workloads
 from nas.graphs.graph import Graph, join
 from nas.graphs.images import with_normalisation
@@ -44,6 +44,9 @@ from nas.registry import Registry
 Basis = Literal["measured", "estimated", "proxy"]
 Floats = npt.NDArray[np.float64]
 Segments = Sequence[tuple[str, Graph]]
+
+LONGEST_MS = 1e9
+"""Eleven days: beyond it there is no inference, but coefficients or sizes that someone mistyped."""
 
 TYPICAL_REPEATS_PCT = 2.0
 """Median difference of two measurements of a network, for a device whose repeats are not known. AI Hub's devices: 1.0 % under QNN, 1.8 %
@@ -70,7 +73,7 @@ class Estimate:
     Attributes:
         latency_ms: Central value.
         lower_ms: Lower end of the interval.
-        upper_ms: Upper end; budgets are judged by it.
+        upper_ms: Upper end; budgets are judged by it. At most `LONGEST_MS`.
         confidence: Nominal coverage of the interval.
         basis: ``measured`` only where the numbers are a device's own timing; ``proxy`` where they are the timing of one that stands in for it.
         unsupported: Operators that the device or the predictor cannot run or price, by kind; the estimate and its breakdown leave them
@@ -89,8 +92,13 @@ class Estimate:
     operators: tuple[OperatorLatency, ...] = ()
 
     def __post_init__(self) -> None:
-        if not 0 <= self.lower_ms <= self.latency_ms <= self.upper_ms < float("inf"):
-            raise ValueError(f"estimate: not an interval, got {self.lower_ms} ≤ {self.latency_ms} ≤ {self.upper_ms} ms.")
+        if not 0 <= self.lower_ms <= self.latency_ms <= self.upper_ms <= LONGEST_MS:
+            raise ArtifactError(_no_interval(self.lower_ms, self.latency_ms, self.upper_ms))
+
+
+def _no_interval(lower_ms: float, latency_ms: float, upper_ms: float) -> str:
+    got = f"{lower_ms:.4g} ≤ {latency_ms:.4g} ≤ {upper_ms:.4g} ms"
+    return f"estimate: no interval of times that a device takes, got {got}. Do this: check the fitted coefficients and the network's sizes."
 
 
 def measured(profile: Profile, precision: str | None, network: str, confidence: float = 0.9) -> Estimate | None:
@@ -142,6 +150,13 @@ class Estimates:
     upper_ms: Floats
     usable: npt.NDArray[np.bool_]
     extrapolated: npt.NDArray[np.bool_]
+
+    def __post_init__(self) -> None:
+        good = (
+            (self.lower_ms >= 0) & (self.lower_ms <= self.latency_ms) & (self.latency_ms <= self.upper_ms) & (self.upper_ms <= LONGEST_MS)
+        )
+        if (wrong := np.flatnonzero(self.usable & ~good)).size:
+            raise ArtifactError(_no_interval(*(float(each[wrong[0]]) for each in (self.lower_ms, self.latency_ms, self.upper_ms))))
 
 
 @dataclass(frozen=True, slots=True)

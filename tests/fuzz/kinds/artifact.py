@@ -26,6 +26,12 @@ WORDS = (
 )
 _ARTIFACTS = Path(latency_predictors.__file__).parent / "artifacts"
 
+_SHIPPED = (
+    ("physical", "hailo-8", "hailo.npz"),
+    ("boards", "axelera-metis-pcie", "axelera.npz"),
+    ("roofline", "core-ultra-7-165h-npu", "roofline.npz"),
+)
+
 
 @cache
 def _made() -> dict[str, tuple[bytes, Profile]]:
@@ -38,7 +44,8 @@ def _made() -> dict[str, tuple[bytes, Profile]]:
         for name in ("additive", "kernels", "lookup", "transfer"):
             predictors.get(name)().fit(samples, [profile]).save(Path(folder) / name)
             found[name] = (Path(folder) / name).read_bytes(), profile
-    found["physical"] = (_ARTIFACTS / "hailo.npz").read_bytes(), load_profile("hailo-8")
+    for name, device, file in _SHIPPED:
+        found[name] = (_ARTIFACTS / file).read_bytes(), load_profile(device)
     return found
 
 
