@@ -20,8 +20,8 @@ from typing import Any, Protocol, cast
 import numpy as np
 import numpy.typing as npt
 
-from nas.arrays import read_arrays
 from nas.errors import DataError, NasError, UnknownNameError, UsageError, one_line
+from nas.graphs.arrays import read_arrays
 from nas.searching.objective import Budget, Goal, Objective
 from nas.searching.pareto import hypervolume
 from nas.searching.searcher import Prescreen, Trial, searchers

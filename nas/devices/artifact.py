@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nas.arrays import LARGEST_BYTES, read_arrays
 from nas.errors import MALFORMED, ArtifactError, one_line
+from nas.graphs.arrays import LARGEST_BYTES, read_arrays
 
 _HEAD = "head"
 _FORMER_HEAD = "meta"

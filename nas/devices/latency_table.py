@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nas.arrays import read_arrays
 from nas.devices.predictor import Floats
 from nas.errors import DataError, UnknownNameError, one_line
+from nas.graphs.arrays import read_arrays
 from nas.spaces.architecture import Architecture
 from nas.spaces.naming import get_space
 from nas.spaces.space import SearchSpace, spaces

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nas.arrays import read_arrays
 from nas.errors import DataError, one_line
+from nas.graphs.arrays import read_arrays
 
 _ARRAYS = ("arch", "columns", "accuracy")
 

@@ -42,7 +42,6 @@ HEAVY_FILES = (
 
 LEVELS = (
     ("errors",),
-    ("arrays",),
     ("events", "registry", "results", "units"),
     ("graphs", "report"),
     ("quantisation",),
