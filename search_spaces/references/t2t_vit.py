@@ -93,7 +93,7 @@ class TokensToTokens(nn.Module):
         for split, body in zip(SPLITS, (self.first, self.second, None), strict=True):
             kernel, stride, padding = split
             side = (x.shape[2] + 2 * padding - kernel) // stride + 1
-            tokens = F.unfold(x, kernel, stride=stride, padding=padding).transpose(1, 2)
+            tokens = overlapping_patches(F.pad(x, (padding,) * 4), kernel, stride, side)
             if body is None:
                 return self.project(tokens)
             x = body(tokens).transpose(1, 2).reshape(x.shape[0], INNER, side, side)
@@ -124,6 +124,15 @@ class T2TNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         tokens = self.tokens(x)
         return self.head(self.blocks(torch.cat([self.class_token.expand(x.shape[0], -1, -1), tokens], dim=1) + self.positions))
+
+
+def overlapping_patches(x: Tensor, kernel: int, stride: int, side: int) -> Tensor:
+    """Return the patches of a padded map as tokens, by slices: many NPUs lack an unfold. (n, c, h, w) -> (n, side², c·kernel²)."""
+    n, c = x.shape[:2]
+    reach = stride * (side - 1) + 1
+    parts = [x[:, :, i : i + reach : stride, j : j + reach : stride] for i in range(kernel) for j in range(kernel)]
+    columns = torch.cat([part.reshape(n, c, 1, side * side) for part in parts], dim=2)
+    return columns.reshape(n, c * kernel * kernel, side * side).transpose(1, 2)
 
 
 def sinusoids(count: int, channels: int) -> Tensor:
