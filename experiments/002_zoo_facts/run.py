@@ -80,6 +80,8 @@ def authors_rows(path: Path, taken: set[str]) -> list[dict[str, str]]:
         source = (
             f"its authors: {row['source'].partition('top1 ')[2].partition(';')[0].partition(' (')[0] or row['source'].partition(';')[0]}"
         )
+        if "timm results-imagenet" in source:
+            source = "timm results-imagenet"
         facts = [network, network, tag, str(variants[network].resolution[0]), f"{float(row['top1']):.3f}", pretraining(tag)]
         rows[network, tag] = dict(zip(COLUMNS, [*facts, str(int(distilled(tag))), source], strict=True))
     return list(rows.values())

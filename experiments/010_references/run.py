@@ -32,7 +32,8 @@ WITHOUT_ROWS = {
 }
 
 # systems whose figures were never counted, only printed
-PRINTED_ONLY = {"AFFNet": "printed to one decimal, so neither an integer nor 0.5 % can be asked of it"}
+_PRINTED = "printed to one decimal, so neither an integer nor 0.5 % can be asked of it"
+PRINTED_ONLY = dict.fromkeys(("AFFNet", "CvT", "T2T-ViT"), _PRINTED)
 
 
 def main() -> None:
@@ -88,7 +89,7 @@ def compare(row: dict[str, str], counts: dict[str, dict[str, tuple[int, int]]]) 
             continue
         for form, (p, m) in counts[name].items():
             error_pct = 100 * abs(m / 1e9 - float(macs)) / float(macs) if macs else None
-            near.append((abs(p / 1e6 - float(params or 0)), error_pct or 0.0, name, form, p, m, error_pct))
+            near.append((abs(round(p / 1e6, places) - float(params or 0)), error_pct or 0.0, name, form, p, m, error_pct))
     plain = {key: row[key] for key in ("system", "variant")} | {
         "published_params_M": float(params or 0),
         "published_macs_G": float(macs) if macs else None,
