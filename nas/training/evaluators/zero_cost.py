@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from nas.training.dataset import Dataset
 
 VOTERS = ("naswot", "synflow", "expressivity")
-"""Whose sum of log ranks orders NAS-Bench-201 best of what was tried (experiments/020_training_free)."""
+"""Whose sum of log ranks orders NAS-Bench-201 (experiments/020_training_free)."""
 POOL = 24
 """Members among which a candidate is ranked."""
 PICTURES = 32
