@@ -37,6 +37,9 @@ WHOLE = 20_000
 MOST = 1000
 """Trials that the model keeps: of more, the best fifth and the youngest."""
 
+GREEDY = 2
+"""Of so many proposals one seeks the best accuracy alone, where other objectives are known beforehand: that is the network that a run chooses."""
+
 POOL = 192
 ROUNDS = 3
 
@@ -62,7 +65,8 @@ class GuidedSearch(RememberingSearcher):
     """Expected improvement under a Gaussian process on operator patterns, genes and costs.
 
     With several objectives it is the expected gain of hypervolume where one of two is known beforehand, else the
-    expected improvement of a Chebyshev scalarisation with weights drawn anew for each proposal.
+    expected improvement of a Chebyshev scalarisation with weights drawn anew for each proposal. Where one objective alone
+    has to be evaluated, every second proposal is that of the greatest expected improvement in it.
 
     Source:
         Jones, Schonlau and Welch, "Efficient global optimization", 1998; White et al., "BANANAS", AAAI 2021 (ranking a
@@ -86,7 +90,8 @@ class GuidedSearch(RememberingSearcher):
             return self.fresh(lambda: self._draw(rng), rng)
         if self._whole is None and self.space.size() <= WHOLE:
             self._whole = self._walk()
-        best = self._best_of_all(rng) if self._whole is not None else self._best_of_pool(rng)
+        alone = number % GREEDY == 0 and len(self.goal.objectives) > 1 and len(self._unknown()) == 1
+        best = self._best_of_all(rng, alone) if self._whole is not None else self._best_of_pool(rng, alone)
         return best or self.fresh(lambda: self.space.sample(rng), rng)
 
     def _draw(self, rng: np.random.Generator) -> Architecture:
@@ -184,17 +189,18 @@ class GuidedSearch(RememberingSearcher):
         sign = [(objective.name, objective.sign) for objective in self.goal.objectives]
         return np.array([[s * row.get(name, np.nan) for name, s in sign] for row in cheap])
 
-    def _best_of_all(self, rng: np.random.Generator) -> Architecture | None:
+    def _best_of_all(self, rng: np.random.Generator, alone: bool) -> Architecture | None:
         assert self._whole is not None
         new = self._whole.new(self.seen)
         if not new.any():
             return None
-        gain = np.where(new, self._acquisition(None, self._whole.known, rng), -np.inf)
+        gain = np.where(new, self._acquisition(None, self._whole.known, rng, alone), -np.inf)
         return self._whole.members[int(np.argmax(rounded(gain)))]
 
-    def _best_of_pool(self, rng: np.random.Generator) -> Architecture | None:
+    def _best_of_pool(self, rng: np.random.Generator, alone: bool) -> Architecture | None:
         """Breed candidates from the best trials, then from the best candidates."""
-        weights = rng.dirichlet(np.ones(len(self.goal.objectives)))
+        count = len(self.goal.objectives)
+        weights = np.eye(count)[self._unknown()[0]] if alone else rng.dirichlet(np.ones(count))
         losses = self.losses
         scaled = (losses - losses.min(axis=0)) / np.maximum(np.ptp(losses, axis=0), 1e-12)
         order = np.argsort((scaled * weights).max(axis=1), kind="stable")
@@ -215,7 +221,7 @@ class GuidedSearch(RememberingSearcher):
             if not pool:
                 continue
             known = self._known([cheap for cheap, _ in self._judge(pool)])
-            gain = self._acquisition(Features.stack(described), known, np.random.default_rng(seed))
+            gain = self._acquisition(Features.stack(described), known, np.random.default_rng(seed), alone)
             ranked = [pool[i] for i in np.argsort(-rounded(gain), kind="stable")]
             parents = ranked[:20]
         return ranked[0] if ranked else None
@@ -233,14 +239,14 @@ class GuidedSearch(RememberingSearcher):
 
     # Acquisition ----------------------------------------------------------------------------------------------------
 
-    def _acquisition(self, candidates: Features | None, known: Floats, rng: np.random.Generator) -> Floats:
-        """Return what evaluating each candidate is expected to gain, shape (candidates,)."""
+    def _acquisition(self, candidates: Features | None, known: Floats, rng: np.random.Generator, alone: bool) -> Floats:
+        """Return what evaluating each candidate is expected to gain, shape (candidates,); `alone`, in the first unknown objective only."""
         model = self._fitted()
         unknown = self._unknown()
         past = model.losses
         targets = winsorised(-past[:, unknown[0]])
         mean, deviation = model.posterior.predict(targets, candidates)
-        if len(self.goal.objectives) == 1:
+        if alone or len(self.goal.objectives) == 1:
             return expected_improvement(mean, deviation, float(targets.max()))
         if len(self.goal.objectives) == 2 and len(unknown) == 1:
             other = 1 - unknown[0]
