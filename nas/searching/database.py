@@ -32,11 +32,17 @@ T = TypeVar("T")
 OPENINGS = 8
 """How often opening a database is tried while another worker creates its tables."""
 
+OPEN = ("RUNNING", "WAITING")
+"""States in which a trial may change."""
+
 CHUNK = 500
 """How many trials one statement asks for."""
 
 IDLE_S = 15
 """How long a transaction may stand open without a statement: a process that was paused in the middle of one must not hold the others up."""
+
+FRESH_S = 2.0
+"""For how long what was read of an open trial is believed: nothing but its lease changes, once in many seconds."""
 
 CLOCK_S = 20.0
 """For how long a reading of the database's clock is good."""
@@ -59,6 +65,8 @@ class Database(Backend):
         self._retry = Retry(label, timeout_s)
         self._rdb = _connect(url, label, self._retry, timeout_s)
         self._params: dict[int, tuple[dict[str, Gene], dict[str, float]]] = {}
+        self._open: dict[int, tuple[Record, float]] = {}
+        self._texts: tuple[Mapping[str, BaseDistribution], dict[str, str]] = {}, {}
         self._offset_s, self._read_s = 0.0, -CLOCK_S
 
     @property
@@ -98,7 +106,11 @@ class Database(Backend):
 
     def create(self, study_id: int, record: Record, distributions: Mapping[str, BaseDistribution], token: str) -> Record:
         """Append a trial."""
-        return self._in_one(lambda connection, again: self._create(connection, again, study_id, record, distributions, token))
+        done = self._in_one(lambda connection, again: self._create(connection, again, study_id, record, distributions, token))
+        if record.state in OPEN:
+            self._params[done.trial_id] = dict(record.params), dict(record.violations)  # need not be read
+            self._open[done.trial_id] = done, time.monotonic()
+        return done
 
     def claim(self, trial_id: int, attributes: Mapping[str, Any]) -> bool:
         """Set a waiting trial running with its owner."""
@@ -106,7 +118,11 @@ class Database(Backend):
 
     def close(self, trial_id: int, state: str, values: Sequence[float] | None, attributes: Mapping[str, Any]) -> bool:
         """End a trial."""
-        return self._in_one(lambda connection, _: self._close(connection, trial_id, state, values, attributes))
+        done = self._in_one(lambda connection, _: self._close(connection, trial_id, state, values, attributes))
+        if done:
+            self._params.pop(trial_id, None)
+            self._open.pop(trial_id, None)
+        return done
 
     def set_attributes(self, trial_id: int, attributes: Mapping[str, Any]) -> bool:
         """Store attributes of a trial that is not closed."""
@@ -117,6 +133,7 @@ class Database(Backend):
             _write_attributes(connection, trial_id, attributes)
             return True
 
+        self._open.pop(trial_id, None)
         return self._in_one(write)
 
     def clock_s(self) -> float | None:
@@ -171,22 +188,33 @@ class Database(Backend):
         row = {"study_id": study_id, "number": number, "state": state, "datetime_start": begun, "datetime_complete": ended}
         made: Any = connection.execute(trials.insert(), row)
         key = made.inserted_primary_key[0]
+        texts = self._distribution_texts(distributions)
         params = [
-            {"trial_id": key, "param_name": name, "param_value": distributions[name].to_internal_repr(gene), "distribution_json": text}
+            {
+                "trial_id": key,
+                "param_name": name,
+                "param_value": float(distributions[name].to_internal_repr(gene)),
+                "distribution_json": texts[name],
+            }
             for name, gene in record.params.items()
-            for text in (_text(distributions[name]),)
         ]
         own = {**record.attributes, "token": token}
         attributes = [{"trial_id": key, "key": name, "value_json": json.dumps(value)} for name, value in own.items()]
         constraints = [{"trial_id": key, "key": CONSTRAINT + name, "value_json": json.dumps(v)} for name, v in record.violations.items()]
-        for table, rows in (
+        _insert(
+            connection,
             (models.TrialParamModel.__table__, params),
             (attribute, attributes),
             (models.TrialSystemAttributeModel.__table__, constraints),
-        ):
-            if rows:
-                connection.execute(table.insert(), rows)
+        )
         return replace(record, trial_id=key, number=number)
+
+    def _distribution_texts(self, distributions: Mapping[str, BaseDistribution]) -> dict[str, str]:
+        from optuna.distributions import distribution_to_json
+
+        if self._texts[0] is not distributions:
+            self._texts = distributions, {name: distribution_to_json(distribution) for name, distribution in distributions.items()}
+        return self._texts[1]
 
     def _claim(self, connection: Connection, again: bool, trial_id: int, attributes: Mapping[str, Any]) -> bool:
         from optuna.trial import TrialState
@@ -203,73 +231,67 @@ class Database(Backend):
     ) -> bool:
         from optuna.trial import TrialState
 
-        before = _locked(connection, trial_id)
-        if before.is_finished():  # by another process, or by a first try whose answer was lost
-            return bool(before == TrialState[state]) and _has_attributes(connection, trial_id, attributes)
+        trials = _tables().TrialModel.__table__
+        is_open = trials.c.state.in_([TrialState[name] for name in OPEN])
+        ended = {"state": TrialState[state], "datetime_complete": _now()}
+        if not connection.execute(trials.update().where(trials.c.trial_id == trial_id, is_open), ended).rowcount:
+            # by another process, or by a first try whose answer was lost
+            return bool(_locked(connection, trial_id) == TrialState[state]) and _has_attributes(connection, trial_id, attributes)
         model = _tables().TrialValueModel
         stored = [model.value_to_stored_repr(value) for value in values or ()]
         rows = [{"trial_id": trial_id, "objective": i, "value": value, "value_type": kind} for i, (value, kind) in enumerate(stored)]
-        if rows:
-            connection.execute(model.__table__.insert(), rows)
+        _insert(connection, (model.__table__, rows))
         _write_attributes(connection, trial_id, attributes)
-        _update_trial(connection, trial_id, state=TrialState[state], datetime_complete=_now())
         return True
 
     def _records(self, study_id: int, first: int, known: set[int]) -> list[Record]:
         from sqlalchemy import select
 
-        models = _tables()
-        trials = models.TrialModel
+        trials = _tables().TrialModel.__table__.c
         with self._reading() as connection:
             wanted = select(trials.trial_id, trials.number, trials.state).where(trials.study_id == study_id, trials.number >= first)
-            rows = [row for row in connection.execute(wanted.order_by(trials.number)) if row.number not in known]
-            found: list[Record] = []
-            for start in range(0, len(rows), CHUNK):
-                found += self._details(connection, rows[start : start + CHUNK])
-        return found
+            rows = [row for row in connection.execute(wanted.order_by(trials.number)).all() if row.number not in known]
+            fresh = {row.trial_id: record for row in rows if (record := self._believed(row)) is not None}
+            asked = [row for row in rows if row.trial_id not in fresh]
+            for start in range(0, len(asked), CHUNK):
+                fresh |= {record.trial_id: record for record in self._details(connection, asked[start : start + CHUNK])}
+        return [fresh[row.trial_id] for row in rows]
+
+    def _believed(self, row: Any) -> Record | None:
+        """Return an open trial as it was read a moment ago."""
+        record, at_s = self._open.get(row.trial_id, (None, 0.0))
+        return record if record is not None and record.state == row.state.name and time.monotonic() - at_s < FRESH_S else None
 
     def _details(self, connection: Any, rows: Sequence[Any]) -> list[Record]:
-        from sqlalchemy import select
-
-        models = _tables()
-        attribute, value = models.TrialUserAttributeModel, models.TrialValueModel
         ids = [row.trial_id for row in rows]
-        self._read_params(connection, [trial_id for trial_id in ids if trial_id not in self._params])
+        new: dict[int, tuple[dict[str, Gene], dict[str, float]]] = {trial_id: ({}, {}) for trial_id in ids if trial_id not in self._params}
         attributes: dict[int, dict[str, object]] = {trial_id: {} for trial_id in ids}
-        asked = select(attribute.trial_id, attribute.key, attribute.value_json).where(attribute.trial_id.in_(ids))
-        for trial_id, key, text in connection.execute(asked):
-            attributes[trial_id][key] = json.loads(text)
         values: dict[int, dict[int, float]] = {row.trial_id: {} for row in rows if row.state.name == "COMPLETE"}
-        if values:
-            asked = select(value.trial_id, value.objective, value.value, value.value_type).where(value.trial_id.in_(values))
-            for trial_id, objective, stored, kind in connection.execute(asked):
-                values[trial_id][objective] = value.stored_repr_to_value(stored, kind)
+        model = _tables().TrialValueModel
+        for kind, trial_id, key, text, number in connection.execute(
+            _everything_of(), {"ids": ids, "new": list(new), "complete": list(values)}
+        ).all():
+            if kind == "attribute":
+                attributes[trial_id][key] = json.loads(text)
+            elif kind == "value":
+                values[trial_id][int(key)] = model.stored_repr_to_value(number, model.TrialValueType[text])
+            elif kind == "param":
+                new[trial_id][0][key] = _distribution(text).to_external_repr(number)
+            elif key.startswith(CONSTRAINT):
+                new[trial_id][1][key.removeprefix(CONSTRAINT)] = json.loads(text)
+        self._params |= new  # what never changes of a trial; only now, since the database may have been away meanwhile
         found = []
         for row in rows:
             of_trial, done = self._params[row.trial_id], values.get(row.trial_id)
-            if row.state.is_finished():
-                del self._params[row.trial_id]
             in_order = [done[i] for i in sorted(done)] if done is not None else None
-            found.append(Record(row.trial_id, row.number, row.state.name, of_trial[0], attributes[row.trial_id], of_trial[1], in_order))
+            record = Record(row.trial_id, row.number, row.state.name, of_trial[0], attributes[row.trial_id], of_trial[1], in_order)
+            if row.state.is_finished():
+                self._params.pop(row.trial_id, None)
+                self._open.pop(row.trial_id, None)
+            else:
+                self._open[row.trial_id] = record, time.monotonic()
+            found.append(record)
         return found
-
-    def _read_params(self, connection: Any, ids: Sequence[int]) -> None:
-        """Read what never changes of a trial: its parameters and its violations."""
-        from sqlalchemy import select
-
-        models = _tables()
-        if not ids:
-            return
-        param, constraint = models.TrialParamModel, models.TrialSystemAttributeModel
-        found: dict[int, tuple[dict[str, Gene], dict[str, float]]] = {trial_id: ({}, {}) for trial_id in ids}
-        asked = select(param.trial_id, param.param_name, param.param_value, param.distribution_json).where(param.trial_id.in_(ids))
-        for trial_id, name, number, text in connection.execute(asked.order_by(param.param_id)):
-            found[trial_id][0][name] = _distribution(text).to_external_repr(number)
-        asked = select(constraint.trial_id, constraint.key, constraint.value_json).where(constraint.trial_id.in_(ids))
-        for trial_id, key, text in connection.execute(asked):
-            if key.startswith(CONSTRAINT):
-                found[trial_id][1][key.removeprefix(CONSTRAINT)] = json.loads(text)
-        self._params |= found
 
 
 def open_optuna_study(storage: optuna.storages.BaseStorage, name: str, directions: Sequence[str]) -> int:
@@ -294,11 +316,49 @@ def _distribution(text: str) -> BaseDistribution:
     return json_to_distribution(text)
 
 
-@lru_cache(maxsize=1024)
-def _text(distribution: BaseDistribution) -> str:
-    from optuna.distributions import distribution_to_json
+@lru_cache
+def _everything_of() -> Any:
+    """Return one question for all that is stored with some trials: rows of (what, trial, key, text, number).
 
-    return distribution_to_json(distribution)
+    Its lists: ``ids`` for the attributes, ``new`` for the parameters and violations, ``complete`` for the values.
+    """
+    from sqlalchemy import Float, String, bindparam, cast, literal_column, null, select, union_all
+
+    models = _tables()
+    attribute, system = models.TrialUserAttributeModel.__table__.c, models.TrialSystemAttributeModel.__table__.c
+    param, value = models.TrialParamModel.__table__.c, models.TrialValueModel.__table__.c
+    nothing = cast(null(), Float)
+    columns = {
+        ("attribute", "ids"): (attribute.trial_id, attribute.key, attribute.value_json, nothing),
+        ("constraint", "new"): (system.trial_id, system.key, system.value_json, nothing),
+        ("param", "new"): (param.trial_id, param.param_name, param.distribution_json, param.param_value),
+        ("value", "complete"): (value.trial_id, cast(value.objective, String(11)), cast(value.value_type, String(16)), value.value),
+    }
+    return union_all(
+        *(
+            select(literal_column(f"'{kind}'"), *asked).where(asked[0].in_(bindparam(of, expanding=True)))
+            for (kind, of), asked in columns.items()
+        )
+    )
+
+
+def _insert(connection: Connection, *added: tuple[Any, Sequence[Mapping[str, Any]]]) -> None:
+    """Add rows to tables, all rows of a table with the same columns; PostgreSQL takes all by one statement, the rows of a table as one JSON text."""
+    filled = [(table, rows) for table, rows in added if rows]
+    if connection.dialect.name != "postgresql":
+        for table, rows in filled:
+            connection.execute(table.insert(), rows)
+    elif filled:
+        *first, last = [_insertion(connection, table, tuple(rows[0])) for table, rows in filled]
+        before = f"WITH {', '.join(f'added{i} AS ({text})' for i, text in enumerate(first))} " if first else ""
+        connection.exec_driver_sql(f"{before}{last}", tuple(json.dumps(rows, default=lambda member: member.name) for _, rows in filled))
+
+
+def _insertion(connection: Connection, table: Any, names: Sequence[str]) -> str:
+    quote = connection.dialect.identifier_preparer.quote
+    columns = ", ".join(map(quote, names))
+    types = ", ".join(f"{quote(name)} {table.c[name].type.compile(connection.dialect)}" for name in names)
+    return f"INSERT INTO {quote(table.name)} ({columns}) SELECT {columns} FROM json_to_recordset(CAST(%s AS json)) AS given({types})"
 
 
 def _tables() -> Any:

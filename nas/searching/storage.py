@@ -117,6 +117,7 @@ class TrialStore:
         self._id = self._backend.open_study(name, directions) if create else study_named(self._backend, name)
         self._settled = 0
         self._seen: set[int] = set()
+        self._open: dict[int, tuple[Record, Row]] = {}
         self._watch = LeaseWatch(self._backend.clock_s)
         self._outages = 0
         if self._backend.directions(self._id) != directions:
@@ -239,6 +240,10 @@ class TrialStore:
         return Lease(self.worker, count, self._backend.clock_s() or time.time())
 
     def _row(self, record: Record) -> Row:
+        held = self._open.pop(record.number, None)
+        if held is not None and held[0] is record:
+            self._open[record.number] = held
+            return held[1]
         try:
             row = self._unchecked(record)
         except ArtifactError:
@@ -246,6 +251,8 @@ class TrialStore:
         except (NasError, *DAMAGE) as error:
             reason = one_line(f"{type(error).__name__}: {error}")
             raise ArtifactError(f"storage {self.url}: trial {record.number} of study {self.name} is damaged ({reason}).") from None
+        if row.open:
+            self._open[record.number] = record, row
         return row
 
     def _unchecked(self, record: Record) -> Row:

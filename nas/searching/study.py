@@ -367,14 +367,14 @@ class _Session:
             raise NasError(
                 f"judge: violations of other budgets, got {sorted(violations)}. Expected {[b.name for b in study.goal.budgets]}."
             )
-        identity = study.space.identity(architecture)
+        identity, known = study.space.identity(architecture), study.proposals
         holder = study._holders.get(identity)
         if any(violation > 0 for violation in violations.values()):
             row = self.store.propose(architecture, cheap, violations, state="infeasible")
         elif holder is not None:
-            known = study._trials[holder].values if holder in study._trials else {}
+            scored = study._trials[holder].values if holder in study._trials else {}
             row = self.store.propose(
-                architecture, cheap, violations, state="duplicate", duplicate_of=holder, values={**known, **cheap} if known else {}
+                architecture, cheap, violations, state="duplicate", duplicate_of=holder, values={**scored, **cheap} if scored else {}
             )
         elif study._failures[identity] >= ATTEMPTS:
             message = next(t.message for t in study.trials() if t.state == "failed" and study.space.identity(t.architecture) == identity)
@@ -384,7 +384,8 @@ class _Session:
         if not self.shared:
             self._tell([row])
             return row
-        self._tell([other for other in self.store.poll() if other.number != row.number])
+        if row.number > known:  # others have proposed since this process looked
+            self._tell([other for other in self.store.poll() if other.number != row.number])
         self._tell([row])
         if row.open and self._withdrawn(row):
             return replace(row, state="duplicate")

@@ -1,5 +1,6 @@
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -246,6 +247,46 @@ def test_a_search_on_another_machine_that_renews_its_lease_is_refused(tmp_path: 
     finally:
         over.set()
         thread.join()
+
+
+def test_a_database_is_asked_again_for_what_may_have_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An open trial is believed for a moment, its end is seen at once."""
+    url, goal = f"sqlite:///{tmp_path}/s.db", toy_goal()
+    one, other = (TrialStore(url, name="toy", space=ToySpace(), goal=goal) for _ in range(2))
+    row = one.propose(ToySpace().architecture([8, "conv"] * 3), {"latency_ms/toy": 1.0}, {"latency/toy": -0.5}, state="running")
+    monkeypatch.setattr("nas.searching.database.FRESH_S", 1e9)
+    assert [(seen.lease.count, seen.architecture) for seen in other.poll()] == [(0, row.architecture)]
+    row = one.renew(row)
+    assert one.poll()[0].lease.count == 1  # who renews knows it
+    assert other.poll()[0].lease.count == 0
+    monkeypatch.setattr("nas.searching.database.FRESH_S", 0.0)
+    assert other.poll()[0].lease.count == 1
+    monkeypatch.setattr("nas.searching.database.FRESH_S", 1e9)
+    assert one.complete(row, {**row.cheap, "accuracy_pct": 50.0})
+    assert [(seen.state, seen.values["accuracy_pct"]) for seen in other.poll()] == [("complete", 50.0)]
+    assert other.poll() == []
+
+
+def test_a_database_that_goes_away_in_the_middle_of_a_poll(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sqlalchemy.exc import OperationalError
+
+    from nas.searching import database
+
+    url, goal, ask, asked = f"sqlite:///{tmp_path}/s.db", toy_goal(), database._everything_of, list[int]()
+    one, other = (TrialStore(url, name="toy", space=ToySpace(), goal=goal) for _ in range(2))
+    row = one.propose(ToySpace().architecture([8, "conv"] * 3), {"latency_ms/toy": 1.0}, {"latency/toy": -0.5}, state="running")
+
+    def away() -> object:
+        asked.append(1)
+        if len(asked) < 3:
+            busy = sqlite3.OperationalError("database is locked")
+            busy.sqlite_errorname = "SQLITE_BUSY"
+            raise OperationalError("", {}, busy)
+        return ask()
+
+    monkeypatch.setattr(database, "_everything_of", away)
+    assert [(seen.architecture, seen.violations) for seen in other.poll()] == [(row.architecture, row.violations)]
+    assert len(asked) == 3
 
 
 def test_whoever_holds_the_lock_of_a_run_need_not_wait_for_a_dead_container(tmp_path: Path) -> None:
