@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from nas.events import EventBus, PhaseAdvanced, PhaseFinished, PhaseStarted
 from nas.spaces.architecture import Architecture
@@ -274,22 +274,35 @@ def match_penultimate(
             rest(layer(pair[0]))
             return (seen[-1] - pair[1]).square().mean() / variance
 
-        with torch.no_grad():
-            before = sum(float(loss(pair)) for pair in pairs) / len(pairs)
-        optimizer = torch.optim.Adam(layer.parameters(), learning_rate)
-        for step in range(steps):
-            optimizer.zero_grad()
-            missed = loss(pairs[step % len(pairs)])
-            missed.backward()
-            optimizer.step()
-        with torch.no_grad():
-            after = sum(float(loss(pair)) for pair in pairs) / len(pairs)
-            if after < before:
-                for name, tensor in layer.named_parameters():
-                    supernet.tensors[f"{stitch.slot}/{name}"].copy_(tensor)
+        before, after = _descended(layer, loss, pairs, steps, learning_rate)
     finally:
         hook.remove()
+    if after < before:
+        with torch.no_grad():
+            for name, tensor in layer.named_parameters():
+                supernet.tensors[f"{stitch.slot}/{name}"].copy_(tensor)
     return before, min(before, after)
+
+
+def _descended(
+    layer: nn.Module,
+    loss: Callable[[tuple[Tensor, Tensor]], Tensor],
+    pairs: Sequence[tuple[Tensor, Tensor]],
+    steps: int,
+    learning_rate: float,
+) -> tuple[float, float]:
+    """Train a layer by Adam; return the mean loss of the pairs before and after."""
+
+    def mean() -> float:
+        with torch.no_grad():
+            return sum(float(loss(pair)) for pair in pairs) / len(pairs)
+
+    before, optimizer = mean(), torch.optim.Adam(layer.parameters(), learning_rate)
+    for step in range(steps):
+        optimizer.zero_grad()
+        loss(pairs[step % len(pairs)]).backward()
+        optimizer.step()
+    return before, mean()
 
 
 @torch.no_grad()
