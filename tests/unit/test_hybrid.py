@@ -115,7 +115,10 @@ def test_a_name_that_cannot_be_read_is_refused(name: str) -> None:
 def test_words_of_a_further_knob_have_weights_of_their_own_and_numbers_share() -> None:
     space = get_elastic_space("hybrid-s", mixers=("depthwise", "lsnet"), knobs=("depthwise.branches", "lsnet.small"), num_classes=3)
     slots = [slot for slot in space.slots((32, 32), 3) if slot.startswith("stage1.block0.mixer/")]
-    assert {slot.partition("/")[2] for slot in slots} == {*(f"depthwise:branches={b}" for b in ("plain", "repvgg", "dilated", "deep")), "lsnet"}
+    assert {slot.partition("/")[2] for slot in slots} == {
+        *(f"depthwise:branches={b}" for b in ("plain", "repvgg", "dilated", "deep")),
+        "lsnet",
+    }
 
 
 def test_a_problem_carries_the_choice(tmp_path: Path) -> None:
