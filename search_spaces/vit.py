@@ -211,7 +211,7 @@ class VisionTransformer(ElasticSpace):
         UsageError: A resolution that patches do not divide.
     """
 
-    presets = ("n", "t", "s", "b", *(f"parallel-{size}" for size in ("n", "t", "s", "b")))
+    presets = ("n", "t", "s", "b", "parallel-n", "parallel-t", "parallel-s", "parallel-b")
 
     def __init__(self, preset: str, *, num_classes: int = 1000, resolution: Resolution | None = None) -> None:
         self.name, self.num_classes = f"vit-{preset}", num_classes
