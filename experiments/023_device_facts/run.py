@@ -33,6 +33,9 @@ TEN = (
 )
 """Networks to time on a new device: of ten kinds of work, small enough for a microcontroller's big brother."""
 
+READ = "2026-11-28"
+UNREAD = "the stated source was not read: the figures are as commonly quoted. Check them before you rely on an estimate"
+
 
 def timed(rows: list[dict[str, str]]) -> tuple[list[Sample], list[Profile]]:
     """Return the timings of devices whose facts are known, and their profiles with these."""
@@ -76,7 +79,10 @@ def written(device: str, rows: list[dict[str, str]]) -> None:
         default_precision=rows[0]["precision"],  # type: ignore[arg-type]
         precisions=precisions,
         origin=Origin(title=head["source"], reference=head["reference"], command=COMMAND),
-        notes=("facts alone: nobody has published timings. Time these and calibrate: " + ", ".join(TEN),),
+        notes=(
+            f"source read on {READ}: {head['read']}" if head["read"] else UNREAD,
+            "facts alone: no public timings are known. Time these and calibrate: " + ", ".join(TEN),
+        ),
     )
     (ROOT / "hardware_profiles" / f"{device}.toml").write_text(profile_toml(profile))
 
