@@ -252,7 +252,9 @@ def _prices(counts: Floats, sizes: Floats, y: Floats, leaning: float) -> tuple[f
         leaning: Weight of the family's price against a timing.
     """
     totals = counts @ sizes
-    usual = float(np.median(y)) / np.maximum(totals.mean(axis=0), 1e-9) / max(1, int((totals.sum(0) > 0).sum()))  # an equal share each
+    mean = totals.mean(axis=0)
+    share = float(np.median(y)) / max(1, int((mean > 0).sum()))  # an equal share each of the quantities that occur
+    usual = np.divide(share, mean, out=np.zeros_like(mean), where=mean > 0)  # what no timed network has, has no price
     start, free = _leaning_nnls(totals, y, usual, 0.1)
     by_family = np.maximum(free, 0.01 * usual)
     centre = sizes @ by_family

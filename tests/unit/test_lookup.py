@@ -14,6 +14,7 @@ from nas.devices.predictor import Sample
 from nas.errors import ArtifactError, UsageError
 from nas.graphs.graph import GraphBuilder
 from nas.spaces.naming import get_space
+from nas.testing.predictors import block
 
 DEVICE = stub_profile("a", "fp32")
 
@@ -77,3 +78,15 @@ def test_refusals(tmp_path: Path) -> None:
     former.write_text(json.dumps({"version": 9, "tables": tables}))
     with pytest.raises(ArtifactError, match=r"of another version, got .lookup 9.\. Expected 1"):
         Lookup.load(former)
+
+
+def test_a_quantity_that_no_timed_network_has_costs_nothing_by_guess() -> None:
+    """An Add of two maps says nothing of weights; one with a constant must not take years for them."""
+    graphs = [block(c, s, kernel=k) for c in (32, 64, 128) for s in (14, 28) for k in (3, 5)]
+    profile = stub_profile("made-here", "fp32")
+    samples = [Sample(g, "fp32", 0.05 + g.cost.macs / 1e8, f"{g.name}{i}", profile.name) for i, g in enumerate(graphs)]
+    table = Lookup().fit(samples, [profile])
+    builder = GraphBuilder()
+    x = builder.scale(builder.input((1, 64, 28, 28)), (64, 28, 28), op="Add")
+    found = table.estimate(builder.build(builder.conv(x, 64)), profile, "fp32")
+    assert found.latency_ms < 10 * max(s.latency_ms for s in samples)
