@@ -3,7 +3,7 @@
 Run it beside a CPU build of PyTorch with transformers 5.24, ultralytics 8.4, timm 1.0.31 and torchvision 0.28 (tools of development: the product
 reads the graphs alone):
 
-    PYTHONPATH=.:../shared/tools python experiments/001_workloads/aihub.py --data ../shared/data [--only NAME …] [--check]
+    python experiments/001_workloads/aihub.py --data ../shared/data [--only NAME …] [--check]
 
 Graphs go to ``hardware_profiles/workloads`` as in `run.py`, and ``hardware_profiles/workloads/aihub.csv`` says for each model (and component, and
 input) of the table: the graph, the release date from which it is that graph, and its check, parameters and layers beside those that AI Hub states.
@@ -15,9 +15,7 @@ from __future__ import annotations
 import argparse
 import csv
 import gzip
-import importlib
 import json
-import logging
 from collections import Counter, defaultdict
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +31,7 @@ from nas.graphs.frontends.torch_module import trace_module
 from nas.graphs.graph import Graph
 from nas.graphs.passes import normalise
 from nas.graphs.workloads import folder, pack, unpack
+from nas.spaces.pretrained.libraries import declare_torchvision_operators
 
 COLUMNS = (
     *("model", "component", "input", "since", "workload", "normalises", "params", "params_stated", "params_ratio"),
@@ -153,10 +152,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=[], help="names to trace, the others stay as they are; default all")
     parser.add_argument("--check", action="store_true", help="write the table again from the stored graphs")
     args = parser.parse_args()
-    try:
-        importlib.import_module("torchvision_cpu")
-    except ModuleNotFoundError:
-        logging.warning("no torchvision_cpu on the path: going on without it")
+    declare_torchvision_operators()
     if not args.check:
         trace(args.only, folder())
     with (folder() / "aihub.csv").open("w", newline="") as file:

@@ -4,7 +4,7 @@ Detectors are built up to the convolutions of their heads, as Horizon's and Hail
 the configurations of `ultralytics` 8.4, the networks of ST's model zoo from `pytorchcv` 0.0.74 (MIT, the package that ST names), and other sizes of
 known networks from timm 1.0.31 and torchvision 0.28. All are tools of development; no weight is loaded:
 
-    PYTHONPATH=.:../shared/tools python experiments/001_workloads/boards.py [--only PREFIX …] [--check]
+    python experiments/001_workloads/boards.py [--only PREFIX …] [--check]
 
 Graphs go to ``hardware_profiles/workloads`` as in `run.py`. ``results/boards.csv`` says what each network has and what its publisher states.
 """
@@ -13,9 +13,7 @@ from __future__ import annotations
 
 import argparse
 import csv
-import importlib
 import json
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +28,7 @@ from nas.errors import GraphError
 from nas.graphs.frontends.torch_module import trace_module
 from nas.graphs.passes import normalise
 from nas.graphs.workloads import describe, folder, names, pack
+from nas.spaces.pretrained.libraries import declare_torchvision_operators
 
 
 @dataclass(frozen=True)
@@ -255,10 +254,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=[], help="beginnings of names to trace; default all")
     parser.add_argument("--check", action="store_true", help="write the check alone")
     args = parser.parse_args()
-    try:
-        importlib.import_module("torchvision_cpu")
-    except ModuleNotFoundError:
-        logging.warning("no torchvision_cpu on the path: going on without it")
+    declare_torchvision_operators()
     if not args.check:
         trace(args.only, folder())
     check(Path(__file__).parent / "results" / "boards.csv")

@@ -1,9 +1,8 @@
 """Trace reference networks from timm, torchvision and ``search_spaces/references`` into the graphs of ``hardware_profiles/workloads/``.
 
-Run it beside a CPU build of PyTorch with timm 1.0.31 and torchvision 0.28 (torchvision needs the schema shim that the data
-folder's owner provides as ``torchvision_cpu``, where its compiled operators cannot load):
+Run it beside a CPU build of PyTorch with timm 1.0.31 and torchvision 0.28:
 
-    PYTHONPATH=.:../shared/tools python experiments/001_workloads/run.py --data ../shared/data
+    python experiments/001_workloads/run.py --data ../shared/data
 
 With ``--only`` and ``--references`` the other networks stay as they are; the references need neither timm nor torchvision:
 
@@ -19,7 +18,6 @@ import argparse
 import csv
 import importlib
 import json
-import logging
 import lzma
 import time
 from collections.abc import Collection, Mapping
@@ -36,6 +34,7 @@ from nas.graphs.passes import normalise
 from nas.graphs.workloads import describe, folder, names, pack, unpack
 from nas.spaces import reference
 from nas.spaces.operator_family import fuse
+from nas.spaces.pretrained.libraries import declare_torchvision_operators
 
 MAX_PARAMS = 105e6
 TORCHVISION_ONLY = (  # timed by ncnn and Hailo, and not in timm
@@ -197,10 +196,7 @@ def main() -> None:
     )
     parser.add_argument("--traces", type=Path, help="folder that keeps raw traces between runs")
     args = parser.parse_args()
-    try:
-        importlib.import_module("torchvision_cpu")
-    except ModuleNotFoundError:
-        logging.warning("no torchvision_cpu on the path: going on without it")
+    declare_torchvision_operators()
     out = folder()
     if args.as_written:
         as_written(out / "as_written", args.traces, args.only)
