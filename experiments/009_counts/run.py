@@ -1,6 +1,6 @@
 """Count MACs and parameters of 60 published networks four ways: module, ONNX file, PyTorch's counter, published table.
 
-    PYTHONPATH=.:../shared/tools python experiments/009_counts/run.py --table ../shared/catalogue/reference_models.csv
+    python experiments/009_counts/run.py --table ../shared/catalogue/reference_models.csv
 
 The module is traced on the meta device; the file is written by PyTorch's TorchScript exporter (opset 17) from random weights; PyTorch's
 counter is ``FlopCounterMode`` / 2 with unfused attention (it does not see the CPU's fused kernel). Every difference must have a reason.
