@@ -7,7 +7,6 @@ import os
 import re
 import shlex
 import statistics
-import subprocess
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from typing import Any, Literal, TypedDict
 import numpy as np
 
 from nas.devices.model_inputs import fed, precision_of_file
-from nas.devices.runner import named_runner, run, runners
+from nas.devices.runner import called, named_runner, run, runners
 from nas.errors import MeasurementError, NasError, UsageError, one_line
 from nas.graphs.graph import Graph
 
@@ -297,16 +296,7 @@ def measure_with_runner(path: Path, command: str, *, repeats: int = 5, timeout_s
     words = [word.replace("{onnx}", str(path)) for word in runner_words(command)]
     samples: list[float] = []
     for _ in range(repeats):
-        try:
-            done = subprocess.run(words, capture_output=True, encoding="utf-8", errors="replace", timeout=timeout_s, check=False)
-        except FileNotFoundError:
-            raise MeasurementError(f"runner: no such program, got {words[0]!r}.") from None
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise MeasurementError(f"runner: {error}.") from None
-        if done.returncode:
-            said = (done.stderr or done.stdout).strip().splitlines()[-1:]
-            raise MeasurementError(f"runner: {words[0]!r} ended with {done.returncode}: {''.join(said)[:200]}")
-        samples += runner_samples(done.stdout)
+        samples += runner_samples(called("runner", words, timeout_s).stdout)
     return trusted(Measurement("runner", "fp32", tuple(samples), words[0]))
 
 

@@ -87,22 +87,33 @@ def run(name: str, runner: Runner, options: Mapping[str, str], model: Path, time
     for _ in range(runner.repeats):
         printed = ""
         for words in runner.commands(model, options):
-            printed = _called(name, words, timeout_s)
+            done = called(f"runner {name}", words, timeout_s)
+            printed = done.stdout + done.stderr
         samples += runner.parse(printed)
     return samples
 
 
-def _called(name: str, words: Sequence[str], timeout_s: float) -> str:
+def called(where: str, words: Sequence[str], timeout_s: float) -> subprocess.CompletedProcess[str]:
+    """Run a command and return what it printed.
+
+    Args:
+        where: Who runs it, as messages begin.
+        words: The command.
+        timeout_s: Seconds after which it is stopped.
+
+    Raises:
+        MeasurementError: There is no such program, it took too long, or it ended with a fault.
+    """
     try:
         done = subprocess.run(words, capture_output=True, encoding="utf-8", errors="replace", timeout=timeout_s, check=False)
     except FileNotFoundError:
-        raise MeasurementError(f"runner {name}: no such program, got {words[0]!r}. Do this: install it and put it on the PATH.") from None
+        raise MeasurementError(f"{where}: no such program, got {words[0]!r}. Do this: install it and put it on the PATH.") from None
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise MeasurementError(f"runner {name}: {error}.") from None
+        raise MeasurementError(f"{where}: {error}.") from None
     if done.returncode:
         said = (done.stderr or done.stdout).strip().splitlines()[-1:]
-        raise MeasurementError(f"runner {name}: {words[0]!r} ended with {done.returncode}: {''.join(said)[:200]}")
-    return done.stdout + done.stderr
+        raise MeasurementError(f"{where}: {words[0]!r} ended with {done.returncode}: {''.join(said)[:200]}")
+    return done
 
 
 def needed(name: str, options: Mapping[str, str], key: str, example: str) -> str:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -183,6 +183,27 @@ def checked_difference(path: Path, found: npt.NDArray[np.float32], expected: npt
     if tolerance is not None and difference > tolerance * max(1.0, float(np.abs(expected).max())):
         raise ArtifactError(f"export {path}: the reloaded model disagrees, got a difference of {difference:.2g}. Expected {tolerance:g}.")
     return difference
+
+
+def refuse_existing(*files: Path) -> None:
+    """Overwrite nothing.
+
+    Raises:
+        ArtifactError: One of the files is there.
+    """
+    for file in files:
+        if file.exists():
+            raise ArtifactError(f"export: the file exists, got {str(file)!r}. Do this: name another or remove it.")
+
+
+def refuse_precision(exporter: str, precision: str, offered: Iterable[str]) -> None:
+    """Take no precision that an exporter does not write.
+
+    Raises:
+        UsageError: It is none of those offered.
+    """
+    if precision not in (known := tuple(offered)):
+        raise UsageError(f"export: {exporter} writes {', '.join(known)}, got {precision!r}. Do this: --precision with one of them.")
 
 
 exporters: Registry[type[Exporter]] = Registry("exporters", "nas.exporting.exporters")

@@ -77,6 +77,12 @@ class AttentionBlock(nn.Module):
         return x + self.mlp(self.norm2(x))
 
 
+def stacked_cells(x: Tensor) -> Tensor:
+    """Stack 2 × 2 positions, columns before rows as in the original. (n, h, w, c) -> (n, h / 2, w / 2, 4c)."""
+    n, h, w, c = x.shape
+    return x.reshape(n * h // 2, 2, w // 2, 2, c).permute(0, 2, 3, 1, 4).reshape(n, h // 2, w // 2, 4 * c)
+
+
 class PatchMerging(nn.Module):
     """Stack 2 × 2 positions, normalise, project to twice the channels. (n, h, w, c) -> (n, h / 2, w / 2, 2c)."""
 
@@ -86,9 +92,7 @@ class PatchMerging(nn.Module):
         self.reduction = nn.Linear(4 * channels, 2 * channels, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        n, h, w, c = x.shape
-        x = x.reshape(n * h // 2, 2, w // 2, 2, c).permute(0, 2, 3, 1, 4)  # columns before rows, as in the original
-        return self.reduction(self.norm(x.reshape(n, h // 2, w // 2, 4 * c)))
+        return self.reduction(self.norm(stacked_cells(x)))
 
 
 class SwinNet(nn.Module):

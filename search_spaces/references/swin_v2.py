@@ -13,6 +13,7 @@ from search_spaces.channel_mixers.mlp import TokenPerceptron
 from search_spaces.layers.windows import Tiling
 from search_spaces.mixers.swin_v2 import CosineAttention
 from search_spaces.mixers.swin_v2 import SwinV2 as Mixer
+from search_spaces.references.swin import stacked_cells
 
 # name: (depths of stages, width and heads of the first, window)
 CONFIGURATIONS = {
@@ -47,9 +48,7 @@ class PatchMerging(nn.Module):
         self.norm = nn.LayerNorm(2 * channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        n, h, w, c = x.shape
-        x = x.reshape(n * h // 2, 2, w // 2, 2, c).permute(0, 2, 3, 1, 4)  # columns before rows, as in the original
-        return self.norm(self.reduction(x.reshape(n, h // 2, w // 2, 4 * c)))
+        return self.norm(self.reduction(stacked_cells(x)))
 
 
 class SwinV2Net(nn.Module):

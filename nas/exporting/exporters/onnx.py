@@ -17,7 +17,7 @@ from google.protobuf.message import DecodeError
 from onnx import numpy_helper
 
 from nas.errors import ArtifactError, one_line
-from nas.exporting.exporter import PEAKS, Artifact, Exporter, ExportOrder, Scores, exporters
+from nas.exporting.exporter import PEAKS, Artifact, Exporter, ExportOrder, Scores, exporters, refuse_existing
 from nas.graphs.graph import Graph
 from nas.spaces.operator_family import fuse
 
@@ -48,8 +48,7 @@ class OnnxExporter(Exporter):
 
     def export(self, module: nn.Module, graph: Graph, path: Path, *, metadata: Mapping[str, str] | None = None) -> Artifact:
         """See `Exporter.export`."""
-        if path.exists():
-            raise ArtifactError(f"export: the file exists, got {str(path)!r}. Do this: name another or remove it.")
+        refuse_existing(path)
         import torch
 
         deployed = fuse(module).to("cpu").float()

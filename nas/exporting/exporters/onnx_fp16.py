@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nas.errors import ArtifactError, UsageError
-from nas.exporting.exporter import Artifact, ExportOrder, exporters
+from nas.exporting.exporter import Artifact, ExportOrder, exporters, refuse_existing
 from nas.exporting.exporters.onnx import OnnxExporter, publish, scores_of
 from nas.graphs.graph import Graph
 
@@ -39,8 +39,7 @@ class HalfOnnxExporter(OnnxExporter):
         from onnxruntime.quantization.onnx_model import ONNXModel
         from onnxruntime.transformers.float16 import convert_float_to_float16
 
-        if path.exists():
-            raise ArtifactError(f"export: the file exists, got {str(path)!r}. Do this: name another or remove it.")
+        refuse_existing(path)
         probe = np.random.default_rng(0).standard_normal(graph.inputs[0].shape).astype(np.float32)
         with tempfile.TemporaryDirectory() as room:
             full = OnnxExporter().export(module, graph, Path(room) / "float.onnx", metadata=metadata)

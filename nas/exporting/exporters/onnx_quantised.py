@@ -21,7 +21,7 @@ import numpy as np
 import onnx
 
 from nas.errors import ArtifactError, UsageError
-from nas.exporting.exporter import Artifact, ExportOrder, exporters
+from nas.exporting.exporter import Artifact, ExportOrder, exporters, refuse_existing
 from nas.exporting.exporters.onnx import OnnxExporter, publish, scope_of, scores_of, written
 from nas.graphs.graph import Graph
 from nas.quantisation.method import (
@@ -101,8 +101,7 @@ class QuantisedOnnxExporter(OnnxExporter):
         """See `Exporter.export`; the difference that the artifact states is between the fp32 module and the quantised file."""
         import torch
 
-        if path.exists():
-            raise ArtifactError(f"export: the file exists, got {str(path)!r}. Do this: name another or remove it.")
+        refuse_existing(path)
         deployed = fuse(module).to("cpu").float()
         chosen = methods(self.recipe)
         prepared = deployed

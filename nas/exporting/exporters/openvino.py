@@ -15,8 +15,18 @@ from xml.etree import ElementTree as Xml
 
 import numpy as np
 
-from nas.errors import ArtifactError, MissingExtraError, UsageError
-from nas.exporting.exporter import Artifact, Exporter, ExportOrder, Scores, artifact_of, checked_difference, exporters
+from nas.errors import ArtifactError, MissingExtraError
+from nas.exporting.exporter import (
+    Artifact,
+    Exporter,
+    ExportOrder,
+    Scores,
+    artifact_of,
+    checked_difference,
+    exporters,
+    refuse_existing,
+    refuse_precision,
+)
 from nas.graphs.graph import Graph
 
 if TYPE_CHECKING:
@@ -45,10 +55,7 @@ class OpenVinoExporter(Exporter):
     @classmethod
     def make(cls, order: ExportOrder) -> Exporter:
         """Return this exporter."""
-        if order.precision not in TOLERANCE:
-            raise UsageError(
-                f"export: openvino writes {', '.join(TOLERANCE)}, got {order.precision!r}. Do this: --precision with one of them."
-            )
+        refuse_precision("openvino", order.precision, TOLERANCE)
         if order.precision == "w8a8":
             exporters.get("onnx-quantised").make(order)  # says what it lacks
         return cls(order)
@@ -65,9 +72,7 @@ class OpenVinoExporter(Exporter):
         from nas.spaces.operator_family import fuse
 
         ov = _openvino()
-        for file in self.files(path):
-            if file.exists():
-                raise ArtifactError(f"export: the file exists, got {str(file)!r}. Do this: name another or remove it.")
+        refuse_existing(*self.files(path))
         precision = self.order.precision
         facts = dict(metadata or {}) | {"precision": precision}
         source = exporters.get("onnx" if precision != "w8a8" else "onnx-quantised")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nas.errors import ArtifactError
-from nas.exporting.exporter import Artifact, Exporter, Scores, artifact_of, checked_difference, exporters
+from nas.exporting.exporter import Artifact, Exporter, Scores, artifact_of, checked_difference, exporters, refuse_existing
 from nas.graphs.graph import Graph
 
 if TYPE_CHECKING:
@@ -36,8 +36,7 @@ class ProgramExporter(Exporter):
 
         from nas.spaces.operator_family import fuse
 
-        if path.exists():
-            raise ArtifactError(f"export: the file exists, got {str(path)!r}. Do this: name another or remove it.")
+        refuse_existing(path)
         deployed = fuse(module).to("cpu").float().eval()
         probe = torch.from_numpy(np.random.default_rng(0).standard_normal(graph.inputs[0].shape).astype(np.float32))
         with torch.no_grad():

@@ -15,7 +15,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nas.errors import MALFORMED, ArtifactError, MissingExtraError, UsageError, one_line
-from nas.exporting.exporter import Artifact, Exporter, ExportOrder, Scores, artifact_of, checked_difference, exporters
+from nas.exporting.exporter import (
+    Artifact,
+    Exporter,
+    ExportOrder,
+    Scores,
+    artifact_of,
+    checked_difference,
+    exporters,
+    refuse_existing,
+    refuse_precision,
+)
 from nas.graphs.graph import Graph
 
 if TYPE_CHECKING:
@@ -44,10 +54,7 @@ class TfliteExporter(Exporter):
     @classmethod
     def make(cls, order: ExportOrder) -> Exporter:
         """Return this exporter."""
-        if order.precision not in TOLERANCE:
-            raise UsageError(
-                f"export: tflite writes {', '.join(TOLERANCE)}, got {order.precision!r}. Do this: --precision with one of them."
-            )
+        refuse_precision("tflite", order.precision, TOLERANCE)
         if order.precision == "w8a8" and order.pictures is None:
             raise UsageError("--precision w8a8: quantisation needs pictures of the task. Do this: --data NAME|DIR, or export a run.")
         return cls(order)
@@ -58,8 +65,7 @@ class TfliteExporter(Exporter):
 
         from nas.spaces.operator_family import fuse
 
-        if path.exists():
-            raise ArtifactError(f"export: the file exists, got {str(path)!r}. Do this: name another or remove it.")
+        refuse_existing(path)
         litert_torch = _imported("litert_torch")
         deployed = fuse(module).to("cpu").float().eval()
         probe = torch.from_numpy(np.random.default_rng(0).standard_normal(graph.inputs[0].shape).astype(np.float32))
