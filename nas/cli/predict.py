@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -67,35 +67,19 @@ def command(
     from nas.report import predictions
 
     single = len(subjects) == len(devices) == 1
-    results: list[Estimate | Unpriced] = []
-    if single:
-        results.append(
-            api.predict(
-                subjects[0],
-                devices[0],
-                precision=precision,
-                resolution=resolution,
-                confidence=confidence,
-                budget=budget or (),
-                on=on,
-                compare=compare,
-                profile_hash=profile_hash or (),
-                **given,
-            )
-        )
-    else:
-        results += api.predict_all(
-            subjects,
-            devices,
-            precision=precision,
-            resolution=resolution,
-            confidence=confidence,
-            budget=budget or (),
-            on=on,
-            compare=compare,
-            profile_hash=profile_hash or (),
-            **given,
-        )
+    terms: dict[str, Any] = {
+        "precision": precision,
+        "resolution": resolution,
+        "confidence": confidence,
+        "budget": budget or (),
+        "on": on,
+        "compare": compare,
+        "profile_hash": profile_hash or (),
+        **given,
+    }
+    results: list[Estimate | Unpriced] = (
+        [api.predict(subjects[0], devices[0], **terms)] if single else list(api.predict_all(subjects, devices, **terms))
+    )
     if form in ("csv", "junit"):
         sys.stdout.write(predictions.as_csv(results) if form == "csv" else predictions.as_junit(results))
     else:
