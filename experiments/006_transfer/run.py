@@ -65,14 +65,14 @@ def main() -> None:
         else:
             protocol = TransferProtocol(repeats=args.repeats, **settings)  # type: ignore[arg-type]
             result = bench_latency_transfer(table, here[0], here[1], protocol)
-            kept[name] = result | {
+            kept[name] = result.dump() | {
                 "wanted": wanted,
                 "missing_sources": missing[0],
                 "missing_targets": missing[1],
                 "measured": True,
                 "seconds": round(time.perf_counter() - start, 1),
             }
-            print(name, f"{result['mean_spearman']:.4f} (wanted {wanted}, ceiling {result['mean_ceiling_spearman']:.4f})", flush=True)
+            print(name, f"{result.mean_spearman:.4f} (wanted {wanted}, ceiling {result.mean_ceiling_spearman:.4f})", flush=True)
         about = {
             "versions": {p: version(p) for p in ("numpy", "scipy")},
             "machine": platform.platform(),

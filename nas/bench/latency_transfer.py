@@ -7,9 +7,8 @@ latencies; NASFLAT's is the whole table for both. All timings taken on the targe
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TypedDict, cast
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from nas.devices.latency_table import LatencyTable
 from nas.devices.predictor import Floats, predictors
 from nas.devices.scores import rank_correlation
 from nas.errors import UsageError
+from nas.results.listings import TransferComparison, TransferScores
 
 log = logging.getLogger(__name__)
 
@@ -58,33 +58,6 @@ class Score:
     def means(self) -> dict[str, float]:
         """Return the mean of each figure."""
         return {name: float(np.mean(values)) for name, values in self.rows.items()}
-
-
-class DeviceScores(TypedDict):
-    """Means over the repetitions for one device; a predictor's own notes on its fit stand beside them."""
-
-    spearman: float
-    kendall: float
-    mean_error_pct: float
-    median_error_pct: float
-    within_10_pct: float
-    within_25_pct: float
-    coverage_pct: float
-    halfwidth_pct: float
-    spearman_sd: float
-    ceiling: Mapping[str, float]
-    baselines: Mapping[str, float]
-
-
-class TransferResult(TypedDict):
-    """What the protocol found, as ``--format json`` prints it."""
-
-    devices: Mapping[str, DeviceScores]
-    mean_spearman: float
-    mean_ceiling_spearman: float
-    baselines: Mapping[str, Mapping[str, float]]
-    protocol: Mapping[str, object]
-    defects: Sequence[str]
 
 
 def figures(predicted: Floats, measured: Floats) -> dict[str, float]:
@@ -130,7 +103,7 @@ def bench_latency_transfer(
     protocol: TransferProtocol,
     tell: Callable[[str], None] = lambda _: None,
     predictor: str = "transfer",
-) -> TransferResult:
+) -> TransferComparison:
     """Run the protocol and return its result (see DESIGN.md), with the settings, the spread and the table's defects beside the figures.
 
     Args:
@@ -163,7 +136,7 @@ def bench_latency_transfer(
     sources = {name: (pool_places, table.ms[name][sorted(pool)]) for name in train_devices}
     prepared = few_shot.prepare(candidates, pool_places, sources)
     macs, counts = few_shot.columns(prepared)
-    devices: dict[str, DeviceScores] = {}
+    devices: dict[str, TransferScores] = {}
     baselines: dict[str, list[float]] = {"macs": [], "op_count_ridge": [], "nnls": []}
     for device in test_devices:
         tell(device)
@@ -188,15 +161,15 @@ def bench_latency_transfer(
             "ceiling": {"spearman": top["spearman"], "within_10_pct": top["within_10_pct"]},
             "baselines": {name: kept.means()["spearman"] for name, kept in plain.items()},
         }
-        devices[device] = cast(DeviceScores, score.means() | own)
+        devices[device] = TransferScores.model_validate(score.means() | own)
         for name, kept in plain.items():
             baselines[name].append(kept.means()["spearman"])
-    return {
-        "devices": devices,
-        "mean_spearman": float(np.mean([d["spearman"] for d in devices.values()])),
-        "mean_ceiling_spearman": float(np.mean([d["ceiling"]["spearman"] for d in devices.values()])),
-        "baselines": {name: {"mean_spearman": float(np.mean(values))} for name, values in baselines.items()},
-        "protocol": {
+    return TransferComparison(
+        devices=devices,
+        mean_spearman=float(np.mean([d.spearman for d in devices.values()])),
+        mean_ceiling_spearman=float(np.mean([d.ceiling["spearman"] for d in devices.values()])),
+        baselines={name: {"mean_spearman": float(np.mean(values))} for name, values in baselines.items()},
+        protocol={
             "predictor": predictor,
             "table": table.path.name,
             "space": table.space.name,
@@ -209,8 +182,8 @@ def bench_latency_transfer(
             "confidence": protocol.confidence,
             "seed": protocol.seed,
         },
-        "defects": table.defects([*train_devices, *test_devices]),
-    }
+        defects=tuple(table.defects([*train_devices, *test_devices])),
+    )
 
 
 def baseline_predictions(macs: Floats, counts: Floats, timed: Sequence[int], latency_ms: Floats, query: Sequence[int]) -> dict[str, Floats]:

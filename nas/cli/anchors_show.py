@@ -3,36 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypedDict
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nas.cli._options import Format, Precision, write
 
 if TYPE_CHECKING:
-    from nas.spaces.chain import SegmentRow
-
-
-class Whole(TypedDict):
-    """Latency of the whole network on a device."""
-
-    latency_ms: float
-    lower_ms: float
-    upper_ms: float
-    basis: str
-
-
-class Anchor(TypedDict):
-    """What is printed with ``--format json``."""
-
-    network: str
-    resolution: list[int]
-    weights: str
-    source: str
-    assigned_by: str
-    points: int
-    devices: dict[str, Whole]
-    segments: list[SegmentRow]
+    from nas.results.listings import AnchorOverview
 
 
 def command(
@@ -56,6 +34,7 @@ def command(
     from nas.devices.predictor import load_predictor
     from nas.devices.profile import load_profile
     from nas.devices.shares import shares
+    from nas.results.listings import AnchorOverview, SegmentCost, WholeLatency
     from nas.spaces.chain import describe, open_chain
     from nas.spaces.pretrained import open_pretrained
     from nas.units import parse_resolution
@@ -65,52 +44,52 @@ def command(
     chain = open_chain(opened, size)
     segments = chain.between(range(len(chain.points))) if every else chain.blocks()
     rows = describe(segments)
-    totals: dict[str, Whole] = {}
+    totals: dict[str, WholeLatency] = {}
     for name in device or ():
         profile = load_profile(name)
         at = precision or profile.default_precision
         predictor = load_predictor(profile, at, find_profile(name).parent)
         whole, found = shares([(s.label, s.graph()) for s in segments], predictor, profile, at)
         key = f"{profile.name} {at}"
-        totals[key] = {"latency_ms": whole.latency_ms, "lower_ms": whole.lower_ms, "upper_ms": whole.upper_ms, "basis": whole.basis}
+        totals[key] = WholeLatency(latency_ms=whole.latency_ms, lower_ms=whole.lower_ms, upper_ms=whole.upper_ms, basis=whole.basis)
         for row, segment in zip(rows, segments, strict=True):
             row.setdefault("latency_ms", {})[key] = found[segment.label]
-    result: Anchor = {
-        "network": chain.name,
-        "resolution": list(chain.resolution),
-        "weights": str(opened.origin.path) if opened.origin else "fresh or the function's own",
-        "source": opened.origin.source if opened.origin else "",
-        "assigned_by": opened.assignment.by if opened.assignment else "",
-        "points": len(chain.points),
-        "devices": totals,
-        "segments": rows,
-    }
+    result = AnchorOverview(
+        network=chain.name,
+        resolution=chain.resolution,
+        weights=str(opened.origin.path) if opened.origin else "fresh or the function's own",
+        source=opened.origin.source if opened.origin else "",
+        assigned_by=opened.assignment.by if opened.assignment else "",
+        points=len(chain.points),
+        devices=totals,
+        segments=tuple(SegmentCost.model_validate(row) for row in rows),
+    )
     write(result, form, _render)
 
 
-def _render(result: Anchor) -> None:
+def _render(result: AnchorOverview) -> None:
     from nas.report.tables import print_lines, print_table
 
-    devices = list(result["devices"])
+    devices = list(result.devices)
     columns = ["point", "where", "shape", "axes", "reduction", "MMACs", "kparams", *(f"{device} ms" for device in devices)]
     body = [
         [
-            str(row["point"]),
-            row["label"],
-            "×".join(map(str, row["shape"])),
-            row["layout"],
-            f"{row['reduction']:g}" if row["reduction"] else "",
-            f"{row['macs'] / 1e6:.2f}",
-            f"{row['params'] / 1e3:.1f}",
-            *(f"{row['latency_ms'][device]:.4f}" for device in devices),
+            str(row.point),
+            row.label,
+            "×".join(map(str, row.shape)),
+            row.layout,
+            f"{row.reduction:g}" if row.reduction else "",
+            f"{row.macs / 1e6:.2f}",
+            f"{row.params / 1e3:.1f}",
+            *(f"{row.latency_ms[device]:.4f}" for device in devices),
         ]
-        for row in result["segments"]
+        for row in result.segments
     ]
     print_table("", columns, body)
-    height, width = result["resolution"]
-    by = f", given by {result['assigned_by']}" if result["assigned_by"] else ""
-    source = f" ({result['source']}{by})" if result["source"] else ""
-    print_lines([f"{result['network']} at {height}x{width}: {result['points']} points; weights {result['weights']}{source}"])
-    for device, found in result["devices"].items():
-        spread = f"{found['lower_ms']:.3g}–{found['upper_ms']:.3g}"
-        print_lines([f"{device}: {found['latency_ms']:.4g} ms {found['basis']} for the whole, {spread} ms"])
+    height, width = result.resolution
+    by = f", given by {result.assigned_by}" if result.assigned_by else ""
+    source = f" ({result.source}{by})" if result.source else ""
+    print_lines([f"{result.network} at {height}x{width}: {result.points} points; weights {result.weights}{source}"])
+    for device, found in result.devices.items():
+        spread = f"{found.lower_ms:.3g}–{found.upper_ms:.3g}"
+        print_lines([f"{device}: {found.latency_ms:.4g} ms {found.basis} for the whole, {spread} ms"])

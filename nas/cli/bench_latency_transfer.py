@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +10,7 @@ import typer
 from nas.cli._options import Format, Seed, write
 
 if TYPE_CHECKING:
-    from nas.bench.latency_transfer import TransferResult
+    from nas.results.listings import TransferComparison
 
 
 def command(
@@ -43,22 +42,21 @@ def command(
     write(result, form, _render)
 
 
-def _render(result: TransferResult) -> None:
+def _render(result: TransferComparison) -> None:
     from rich.console import Console
     from rich.table import Table
 
     shown = Table("device", "ρ", "sd", "ceiling ρ", "τ", "mean %", "median %", "within 10 %", "within 25 %", "coverage %", "± %")
-    for name, row in result["devices"].items():
-        numbers = [f"{row[key]:.3f}" for key in ("spearman", "spearman_sd")] + [
-            f"{row['ceiling']['spearman']:.3f}",
-            f"{row['kendall']:.3f}",
+    for name, row in result.devices.items():
+        numbers = [f"{value:.3f}" for value in (row.spearman, row.spearman_sd)] + [
+            f"{row.ceiling['spearman']:.3f}",
+            f"{row.kendall:.3f}",
         ]
         keys = ("mean_error_pct", "median_error_pct", "within_10_pct", "within_25_pct", "coverage_pct", "halfwidth_pct")
-        found: Mapping[str, object] = row
-        shown.add_row(name, *numbers, *(f"{found[key]:.1f}" for key in keys))
+        shown.add_row(name, *numbers, *(f"{getattr(row, key):.1f}" for key in keys))
     console = Console()
     console.print(shown)
-    plain = ", ".join(f"{name} {row['mean_spearman']:.3f}" for name, row in result["baselines"].items())
-    console.print(f"mean ρ {result['mean_spearman']:.4f} (ceiling {result['mean_ceiling_spearman']:.4f}); baselines: {plain}")
-    for defect in result["defects"]:
+    plain = ", ".join(f"{name} {row['mean_spearman']:.3f}" for name, row in result.baselines.items())
+    console.print(f"mean ρ {result.mean_spearman:.4f} (ceiling {result.mean_ceiling_spearman:.4f}); baselines: {plain}")
+    for defect in result.defects:
         console.print(f"note: {defect}", highlight=False)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nas.cli._options import Format, write
+
+if TYPE_CHECKING:
+    from nas.results.listings import SearcherComparison
 
 
 def command(
@@ -37,6 +40,7 @@ def command(
 
     from nas.bench.search import Runs, Table, compare, contestants
     from nas.errors import UsageError
+    from nas.results.listings import SearcherComparison
 
     quantiles = budget_quantile or [0.4]
     if bad := [quantile for quantile in quantiles if not 0 < quantile <= 1]:
@@ -58,12 +62,12 @@ def command(
         "isomorphic": "apart" if raw else "one",
         "hypervolume_reference": "0 %, the budget",
     }
-    write({"protocol": protocol, "searchers": found}, form, _render)
+    write(SearcherComparison.model_validate({"protocol": protocol, "searchers": found}), form, _render)
 
 
-def _render(result: dict[str, Any]) -> None:
+def _render(result: SearcherComparison) -> None:
     from nas.report.tables import print_table
 
-    keys = [key for key in next(iter(result["searchers"].values())) if key not in ("standard_error", "runs", "tasks")]
-    body = [[name, *(f"{row[key]:.3f} ± {row['standard_error'][key]:.3f}" for key in keys)] for name, row in result["searchers"].items()]
+    keys = list(next(iter(result.searchers.values())).figures)
+    body = [[name, *(f"{row.figures[key]:.3f} ± {row.standard_error[key]:.3f}" for key in keys)] for name, row in result.searchers.items()]
     print_table("", ["searcher", *keys], body)

@@ -13,6 +13,8 @@ from nas.cli._options import Format, device_names, write
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from nas.results.listings import DeviceRow
+
 # a table of timings is most of a profile's text; the list needs only its length
 _TIMINGS = re.compile(r"^\[precisions\.([\w\"'-]+)\.timings_ms\][^\n]*\n((?:(?!\[).*\n?)*)", re.MULTILINE)
 
@@ -31,94 +33,101 @@ def command(
     """List the devices: what their numbers are, and how far to trust them."""
     from nas.devices.names import clash_text, clashes, profile_files
     from nas.errors import UnknownNameError, UsageError
+    from nas.results.listings import DeviceRow
 
     twice = clashes()
     rows = [
-        {"name": name, "error": clash_text(name, twice[name])} if name in twice else _summary(name, path)
+        DeviceRow(name=name, error=clash_text(name, twice[name])) if name in twice else _summary(name, path)
         for name, path in sorted(profile_files().items())
     ]
     shown = rows
     if vendor is not None:
-        known = sorted({row["vendor"] for row in rows if row.get("vendor")})
+        known = sorted({row.vendor for row in rows if row.vendor})
         if vendor.lower() not in {name.lower() for name in known}:
             raise UnknownNameError("vendor", vendor, known)
-        shown = [row for row in shown if row.get("vendor", "").lower() == vendor.lower()]
+        shown = [row for row in shown if row.vendor.lower() == vendor.lower()]
     if grade is not None:
-        shown = [row for row in shown if row.get("grade", "D") <= grade]
+        shown = [row for row in shown if row.grade <= grade]
     if text is not None:
-        shown = [
-            row for row in shown if _plain(text) in _plain(" ".join(map(str, (row["name"], *(row.get(key, "") for key in _SEARCHED)))))
-        ]
+        shown = [row for row in shown if _plain(text) in _plain(" ".join(str(getattr(row, key)) for key in _SEARCHED))]
     if not shown and rows:
         asked = " ".join(word for word in (text, vendor and f"--vendor {vendor}", grade and f"--grade {grade}") if word)
         raise UsageError(f"devices: none of {len(rows)} is like that, got {asked!r}. Do this: nas devices list, or nas devices add.")
     write(shown, form, _render)
 
 
-_SEARCHED = ("title", "family", "generation", "runtime", "kind", "aliases")
+_SEARCHED = ("name", "title", "family", "generation", "runtime", "kind", "aliases")
 
 
 def _plain(text: str) -> str:
     return "".join(c for c in text.lower() if c.isalnum())
 
 
-def _summary(name: str, path: Path) -> dict[str, Any]:
+def _summary(name: str, path: Path) -> DeviceRow:
     """Read what the list shows, unvalidated: `nas devices show` validates."""
-    from nas.devices.trust import grade_of
-    from nas.devices.vendors import vendor_of
+    from nas.results.listings import DeviceRow
 
     try:
         text = path.read_text(encoding="utf-8")
         timed = {match[1].strip("\"'"): match[2].count("=") for match in _TIMINGS.finditer(text)}
-        data = tomllib.loads(_TIMINGS.sub("", text))
+        return _row(name, tomllib.loads(_TIMINGS.sub("", text)), timed)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        return {"name": name, "error": f"cannot be read ({error})"}
+        return DeviceRow(name=name, error=f"cannot be read ({error})")
+    except (AttributeError, TypeError, ValueError):  # a value of another type than its field's
+        return DeviceRow(name=name, error=f"is not a valid profile. Do this: nas devices show {name}, which says why.")
+
+
+def _row(name: str, data: dict[str, Any], timed: dict[str, int]) -> DeviceRow:
+    from nas.devices.trust import grade_of
+    from nas.devices.vendors import vendor_of
+    from nas.results.listings import DeviceRow
+
     precisions = data.get("precisions", {})
     default = data.get("default_precision", "")
     held_out = precisions.get(default, {}).get("held_out", {})
-    return {
-        "name": name,
-        "title": data.get("title", ""),
-        "aliases": list(data.get("aliases", ())),
-        "vendor": vendor_of(name, str(data.get("title", "")), str(data.get("family", ""))),
-        "grade": grade_of(
+    return DeviceRow(
+        name=name,
+        title=data.get("title", ""),
+        aliases=tuple(data.get("aliases", ())),
+        vendor=vendor_of(name, str(data.get("title", "")), str(data.get("family", ""))),
+        grade=grade_of(
             fitted=bool(precisions.get(default, {}).get("predictor")),
             mean_error_pct=held_out.get("mean_error_pct"),
             families=held_out.get("families"),
             coverage_pct=held_out.get("coverage_pct"),
         ),
-        "kind": data.get("kind", ""),
-        "family": data.get("family", ""),
-        "generation": data.get("generation", ""),
-        "runtime": data.get("runtime", ""),
-        "quantity": data.get("quantity", "latency"),
-        "batch": data.get("batch", 1),
-        "precisions": sorted(precisions, key=lambda p: (p != default, p)),
-        "fitted": sorted(p for p, found in precisions.items() if found.get("predictor")),
-        "networks": held_out.get("networks", 0) or max(timed.values(), default=0),
-        "timed_networks": timed,
-        "families": held_out.get("families"),
-        "mean_error_pct": held_out.get("mean_error_pct"),
-        "coverage_pct": held_out.get("coverage_pct"),
-    }
+        kind=data.get("kind", ""),
+        family=data.get("family", ""),
+        generation=data.get("generation", ""),
+        runtime=data.get("runtime", ""),
+        quantity=data.get("quantity", "latency"),
+        batch=data.get("batch", 1),
+        precisions=tuple(sorted(precisions, key=lambda p: (p != default, p))),
+        fitted=tuple(sorted(p for p, found in precisions.items() if found.get("predictor"))),
+        networks=held_out.get("networks", 0) or max(timed.values(), default=0),
+        timed_networks=timed,
+        families=held_out.get("families"),
+        mean_error_pct=held_out.get("mean_error_pct"),
+        coverage_pct=held_out.get("coverage_pct"),
+    )
 
 
-def _render(rows: list[dict[str, Any]]) -> None:
+def _render(rows: list[DeviceRow]) -> None:
     from nas.report.tables import Column, print_lines, print_table
 
-    def cells(row: dict[str, Any]) -> list[str]:
-        precisions = " ".join(p if p in row["fitted"] else f"({p})" for p in row["precisions"])
-        error, coverage = row["mean_error_pct"], row["coverage_pct"]
-        numbers = ["" if error is None else f"{error:.1f}", "" if coverage is None else f"{coverage:.0f}", str(row["networks"] or "")]
-        quantity = "throughput" if row["quantity"] == "reciprocal_throughput" else row["quantity"]
-        return [row["name"], row["grade"], *numbers, precisions, row["kind"], row["runtime"], quantity, str(row["batch"]), row["title"]]
+    def cells(row: DeviceRow) -> list[str]:
+        precisions = " ".join(p if p in row.fitted else f"({p})" for p in row.precisions)
+        error, coverage = row.mean_error_pct, row.coverage_pct
+        numbers = ["" if error is None else f"{error:.1f}", "" if coverage is None else f"{coverage:.0f}", str(row.networks or "")]
+        quantity = "throughput" if row.quantity == "reciprocal_throughput" else row.quantity
+        return [row.name, row.grade, *numbers, precisions, row.kind, row.runtime, quantity, str(row.batch), row.title]
 
     columns = [
         *(Column("device"), Column("grade", 1), Column("held-out error %", 2), Column("coverage %", 3), Column("networks", 6)),
         *(Column("precisions", 4), Column("kind", 5), Column("runtime", 7), Column("quantity", 8), Column("batch", 9), Column("title", 10)),
     ]
-    print_table("", columns, (cells(row) for row in rows if "error" not in row))
-    print_lines(f"{row['name']}: {row['error']}" for row in rows if "error" in row)
+    print_table("", columns, (cells(row) for row in rows if not row.error))
+    print_lines(f"{row.name}: {row.error}" for row in rows if row.error)
     print_lines(
         [
             f"{len(rows)} devices. The default precision comes first; one in brackets has no fitted latency model. nas devices show D",

@@ -17,10 +17,11 @@ def command(
 ) -> None:
     """Show everything that is known of one device, with sources and errors."""
     from nas.devices.profile import load_profile
+    from nas.results.listings import DeviceOverview
 
     profile = load_profile(device)
     grades = {str(name): at.grade for name, at in profile.precisions.items()}
-    answer = {**profile.model_dump(mode="json"), "hash": profile.hash, "grades": grades}
+    answer = DeviceOverview(**profile.model_dump(mode="json"), hash=profile.hash, grades=grades)
     write(answer, form, lambda _: _render(profile))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,7 @@ from nas.cli._options import Format, Precision, write
 
 if TYPE_CHECKING:
     from nas.graphs.graph import Graph
+    from nas.results.listings import Suggestion
 
 _BUILT_BY = frozenset({"timm", "torchvision", "references"})
 """Libraries whose networks are suggested: classifiers that a user can build with weights."""
@@ -34,6 +35,7 @@ def command(
     from nas.devices.predictor import load_predictor
     from nas.devices.profile import read_profile
     from nas.graphs import workloads
+    from nas.results.listings import SuggestedNetwork, Suggestion
 
     file = find_profile(base)
     profile = read_profile(file)
@@ -47,16 +49,17 @@ def command(
     expected = {n: predictor.estimate(priced[n], profile, chosen).latency_ms for n in names}
     if to is not None:
         _write_out(to, {n: priced[n] for n in names}, chosen)
-    result = {
-        "name": name,
-        "base": base,
-        "precision": chosen,
-        "networks": [
-            {"name": n, "macs": priced[n].cost.macs, "params": priced[n].cost.params, "base_latency_ms": expected[n]} for n in names
-        ],
-        "written_to": str(to) if to else None,
-        "next": f"nas devices calibrate {name} --from {to / 'timings.csv' if to else 'timings.csv'} --base {base}",
-    }
+    costs = {n: priced[n].cost for n in names}
+    result = Suggestion(
+        name=name,
+        base=base,
+        precision=chosen,
+        networks=tuple(
+            SuggestedNetwork(name=n, macs=cost.macs, params=cost.params, base_latency_ms=expected[n]) for n, cost in costs.items()
+        ),
+        written_to=str(to) if to else None,
+        next=f"nas devices calibrate {name} --from {to / 'timings.csv' if to else 'timings.csv'} --base {base}",
+    )
     write(result, form, _render)
 
 
@@ -78,9 +81,9 @@ def _write_out(folder: Path, graphs: Mapping[str, Graph], precision: str) -> Non
         raise ArtifactError(f"suggest: cannot write to {folder} ({error.strerror}).") from None
 
 
-def _render(result: dict[str, Any]) -> None:
+def _render(result: Suggestion) -> None:
     from nas.report.tables import print_lines, print_table
 
-    rows = [[n["name"], f"{n['macs'] / 1e9:.2f}", f"{n['params'] / 1e6:.1f}", f"{n['base_latency_ms']:.2f}"] for n in result["networks"]]
-    print_table("", ["network", "GMACs", "Mparams", f"ms on {result['base']}"], rows)
-    print_lines([*([f"written to {result['written_to']}"] if result["written_to"] else []), f"then: {result['next']}"])
+    rows = [[n.name, f"{n.macs / 1e9:.2f}", f"{n.params / 1e6:.1f}", f"{n.base_latency_ms:.2f}"] for n in result.networks]
+    print_table("", ["network", "GMACs", "Mparams", f"ms on {result.base}"], rows)
+    print_lines([*([f"written to {result.written_to}"] if result.written_to else []), f"then: {result.next}"])

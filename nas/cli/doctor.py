@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from nas.cli._options import Format, write
+
+if TYPE_CHECKING:
+    from nas.results.listings import Installation
 
 
 def command(form: Format = "table") -> None:
@@ -17,6 +20,7 @@ def command(form: Format = "table") -> None:
     from nas.devices.names import config_home
     from nas.devices.predictor import predictors
     from nas.exporting.exporter import exporters
+    from nas.results.listings import Installation
     from nas.searching.searcher import searchers
     from nas.spaces.operator_family import channel_mixers, mixers
     from nas.spaces.space import spaces
@@ -28,21 +32,21 @@ def command(form: Format = "table") -> None:
     faults = [fault for name in looked_at if (fault := _fault_of(name, packages[name], extras[name]))]
     registries = (spaces, mixers, channel_mixers, predictors, searchers, evaluators, exporters)
     profiles, broken = _profiles()
-    result = {
-        "nas": nas.__version__,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "cores": os.cpu_count(),
-        "gpus": _gpus() if packages.get("torch") else [],
-        "packages": packages,
-        "extras": looked_at,
-        "config_home": str(config_home()),
-        "plugins": {registry.kind: list(registry.names()) for registry in registries},
-        "devices": profiles,
-        "faults": faults + broken,
-    }
+    result = Installation(
+        nas=nas.__version__,
+        python=platform.python_version(),
+        platform=platform.platform(),
+        cores=os.cpu_count(),
+        gpus=_gpus() if packages.get("torch") else (),
+        packages=packages,
+        extras=looked_at,
+        config_home=str(config_home()),
+        plugins={registry.kind: tuple(registry.names()) for registry in registries},
+        devices=profiles,
+        faults=(*faults, *broken),
+    )
     write(result, form, _render)
-    if result["faults"]:
+    if result.faults:
         raise SystemExit(1)
 
 
@@ -84,10 +88,10 @@ def _fault_of(distribution: str, found: str | None, extra: str) -> str:
     return ""
 
 
-def _gpus() -> list[str]:
+def _gpus() -> tuple[str, ...]:
     import torch
 
-    return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return tuple(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
 
 
 def _profiles() -> tuple[int, list[str]]:
@@ -110,17 +114,17 @@ def _profiles() -> tuple[int, list[str]]:
     return valid, faults
 
 
-def _render(result: dict[str, Any]) -> None:
+def _render(result: Installation) -> None:
     from nas.report.tables import print_lines
 
-    print_lines([f"nas {result['nas']}, Python {result['python']}, {result['platform']}, {result['cores']} cores"])
-    print_lines([f"GPUs: {', '.join(result['gpus']) or 'none; everything runs on the CPU'}"])
-    for package, found in result["packages"].items():
-        extra = result["extras"][package]
+    print_lines([f"nas {result.nas}, Python {result.python}, {result.platform}, {result.cores} cores"])
+    print_lines([f"GPUs: {', '.join(result.gpus) or 'none; everything runs on the CPU'}"])
+    for package, found in result.packages.items():
+        extra = result.extras[package]
         missing = f"not installed: extra [{extra}]" if extra else "MISSING"
         print_lines([f"  {package:20} {found or missing}"])
-    for kind, names in result["plugins"].items():
+    for kind, names in result.plugins.items():
         print_lines([f"{kind}: {', '.join(names) or 'none'}"])
-    print_lines([f"devices: {result['devices']} valid profiles; yours are looked for in {result['config_home']}/devices"])
-    print_lines(f"FAULT {fault}" for fault in result["faults"])
-    print_lines(["Nothing is wrong." if not result["faults"] else f"{len(result['faults'])} faults."])
+    print_lines([f"devices: {result.devices} valid profiles; yours are looked for in {result.config_home}/devices"])
+    print_lines(f"FAULT {fault}" for fault in result.faults)
+    print_lines(["Nothing is wrong." if not result.faults else f"{len(result.faults)} faults."])

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nas.cli._options import Format, write
+
+if TYPE_CHECKING:
+    from nas.results.listings import SpaceRow
 
 
 def command(
@@ -16,42 +19,44 @@ def command(
     form: Format = "table",
 ) -> None:
     """List the search spaces and what each is for."""
+    from nas.results.listings import SpaceRow
     from nas.spaces.outline import families, outline
 
-    rows: list[dict[str, Any]] = []
+    rows: list[SpaceRow] = []
     for family in families():
         summary, presets = outline(family)
         for preset in presets or ("",):
             name = f"{family}-{preset}" if preset else family
-            rows.append({"name": name, "summary": summary} | (_counted(name) if sizes else {}))
-    write(rows, form, _render)
+            rows.append(_counted(name, summary) if sizes else SpaceRow(name=name, summary=summary))
+    write(rows, form, lambda found: _render(found, sizes))
 
 
-def _counted(name: str) -> dict[str, Any]:
+def _counted(name: str, summary: str) -> SpaceRow:
     import math
 
     from nas.errors import NasError
+    from nas.results.listings import SpaceRow
     from nas.spaces.naming import get_space
 
     try:
         space = get_space(name)
     except NasError as error:
-        return {"choices": None, "log10_size": None, "needs": str(error)}
-    return {"choices": len(space.choices), "log10_size": round(math.log10(space.size()), 3), "needs": None}
+        return SpaceRow(name=name, summary=summary, choices=None, log10_size=None, needs=str(error))
+    return SpaceRow(name=name, summary=summary, choices=len(space.choices), log10_size=round(math.log10(space.size()), 3), needs=None)
 
 
-def _render(rows: list[dict[str, Any]]) -> None:
+def _render(rows: list[SpaceRow], sizes: bool) -> None:
     from nas.report.tables import Column, print_lines, print_table
 
-    if rows and "choices" in rows[0]:
-        body = [[row["name"], str(row["choices"] or ""), _size(row), row["needs"] or row["summary"]] for row in rows]
+    if sizes:
+        body = [[row.name, str(row.choices or ""), _size(row), row.needs or row.summary] for row in rows]
         print_table("", ["space", "choices", "size", Column("what", text=True)], body)
     else:
-        print_table("", ["space", Column("what", text=True)], [[row["name"], row["summary"]] for row in rows])
+        print_table("", ["space", Column("what", text=True)], [[row.name, row.summary] for row in rows])
         print_lines(["nas spaces show S says what a space chooses from; --sizes counts all."])
 
 
-def _size(row: dict[str, Any]) -> str:
-    if row["log10_size"] is None:
+def _size(row: SpaceRow) -> str:
+    if row.log10_size is None:
         return ""
-    return f"{10 ** row['log10_size']:,.0f}" if row["log10_size"] < 6 else f"10^{row['log10_size']:.0f}"
+    return f"{10**row.log10_size:,.0f}" if row.log10_size < 6 else f"10^{row.log10_size:.0f}"

@@ -974,6 +974,7 @@ COMMANDS = {
     "worker": "Contribution",
     "devices-calibrate": "Calibrated",
     "spaces-references": "Reference",
+    "studies": "StudySummary",
     "systems": "SystemEntry",
 }
 """The record that each command prints; ``export --precision all`` prints `Exports`, lists hold one record a row."""

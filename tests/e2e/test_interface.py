@@ -143,6 +143,13 @@ def test_json_is_what_the_schema_says(nas: Callable[..., Result], tmp_path: Path
         "devices-add": ("devices", "add", tmp_path / "mine.toml"),
         "spaces-show": ("spaces", "show", "nasbench201"),
         "spaces-sample": ("spaces", "sample", "nasbench201", "--count", "2"),
+        "devices-list": ("devices", "list", "--vendor", "hailo"),
+        "devices-show": ("devices", "show", "stm32n6"),
+        "devices-suggest": ("devices", "suggest", "mine", "--count", "2", "--max-mparams", "1.5"),
+        "spaces-list": ("spaces", "list"),
+        "anchors-show": ("anchors", "show", "mobilenetv2_100", "--device", "sa8295p", "--weights", "random", "--resolution", "64"),
+        "doctor": ("doctor",),
+        "systems": ("systems",),
     }
     for command, words in asked.items():
         schema = json.loads(nas("schema", command).out)
@@ -154,6 +161,9 @@ def test_json_is_what_the_schema_says(nas: Callable[..., Result], tmp_path: Path
 
 
 def test_every_command_has_a_schema(nas: Callable[..., Result]) -> None:
+    files = [path.stem for path in (ROOT / "nas" / "cli").glob("[a-z]*.py")]
+    answering = {file.replace("_", "-") for file in files if "form" in parameters(import_module(f"nas.cli.{file}").command)}
+    assert answering == {*COMMANDS, *listings.COMMANDS}
     assert set(COMMANDS.values()) <= set(schemas())
     assert set(listings.COMMANDS.values()) <= set(listings.schemas())
     for name in (*COMMANDS, *listings.COMMANDS, "Result", "Point", "DeviceLatency", "Estimate", "Measurement"):

@@ -153,9 +153,9 @@ def test_bench_runs_the_protocol(tmp_path: Path) -> None:
     result = bench_latency_transfer(table, ["old"], ["new", "rounded"], protocol)
     again = bench_latency_transfer(table, ["old"], ["new", "rounded"], protocol)
     assert result == again
-    assert result["devices"]["new"]["spearman"] > 0.95
-    assert set(result["baselines"]) == {"macs", "op_count_ridge", "nnls"}
-    assert any("rounded: whole milliseconds" in line for line in result["defects"])
+    assert result.devices["new"].spearman > 0.95
+    assert set(result.baselines) == {"macs", "op_count_ridge", "nnls"}
+    assert any("rounded: whole milliseconds" in line for line in result.defects)
     with pytest.raises(UsageError, match="both sides"):
         bench_latency_transfer(table, ["new"], ["new"], protocol)
     with pytest.raises(UnknownNameError, match="Did you mean 'new'"):
