@@ -36,7 +36,7 @@ def search(
     max_drop: float | None = None,
     minimize: Sequence[str] = (),
     precision: str | None = None,
-    space: str = "hybrid",
+    space: str | None = None,
     anchor: str | Sequence[str] = (),
     weights_dir: str | Path | None = None,
     mixers: Sequence[str] = (),
@@ -49,6 +49,7 @@ def search(
     proxy_resolution: int | None = None,
     epochs: int | None = None,
     finetune_epochs: int | None = None,
+    time_limit: str | None = None,
     searcher: str | None = None,
     evals: int | None = None,
     confidence: float = 0.9,
@@ -75,7 +76,7 @@ def search(
         max_drop: Points of accuracy that a network may be likely to lose in 8 bits (`nas.quantisation.risk`): the budget ``1pct-drop``.
         minimize: Beside accuracy: ``latency`` (of every device; the default), ``macs``, ``params``, ``size``, ``memory``.
         precision: ``fp32``, ``fp16``, ``w8a16``, ``w8a8``, or ``any``: chosen for each part. None for each device's own.
-        space: Search space.
+        space: Search space; None takes published networks where `data` are given and weights are at hand, else ``hybrid``.
         anchor: Trained networks to start from: names of timm or torchvision, ``FILE.py:FUNCTION``, ``NET.pt2``.
         weights_dir: Folder of files of weights, named like networks.
         mixers: Operator families to choose from, or ``green``; none for the preset's.
@@ -88,6 +89,7 @@ def search(
         proxy_resolution: Side in pixels at which the supernet trains.
         epochs: Of the supernet's training.
         finetune_epochs: Of the choice.
+        time_limit: For everything until the exported file is tested: ``30min``, ``2h``, ``90s``; None for what data and machine allow.
         searcher: How candidates are proposed.
         evals: Accuracies to compute.
         confidence: Nominal coverage of the intervals.
@@ -137,6 +139,7 @@ def search(
         "proxy_resolution": proxy_resolution,
         "epochs": epochs,
         "finetune_epochs": finetune_epochs,
+        "time_limit": time_limit,
         "searcher": searcher,
         "evals": evals,
         "confidence": confidence,
@@ -154,6 +157,7 @@ def search(
         "batch": batch,
     }
     given = {name: value for name, value in fields.items() if value != Request.model_fields[name].default}
+    given = {name: value for name, value in (given | {"space": space}).items() if value is not None}  # a space that is named is not decided
     return start(Request.model_validate(given), None if out is None else Path(out), bus or _silent())
 
 

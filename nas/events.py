@@ -17,7 +17,7 @@ class PhaseStarted(Event):
     """A phase of a run has begun.
 
     Attributes:
-        phase: ``train``, ``search``, ``finetune``, ``export`` or ``verify``.
+        phase: ``train``, ``search``, ``race``, ``finetune``, ``export`` or ``verify``.
         total: Number of steps, None where unknown.
         done: Steps that an earlier session had finished.
         detail: One line for people.

@@ -128,6 +128,29 @@ def write_resolution(size: Sequence[int]) -> int | str:
     return height if height == width else f"{height}x{width}"
 
 
+_SECONDS = {"s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0}
+
+
+def parse_duration(text: str) -> float:
+    """Read ``90s``, ``30min`` or ``1.5h`` as seconds.
+
+    Raises:
+        UsageError: No positive number with such a unit.
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(s|min|m|h)\s*", text)
+    seconds = float(found[1]) * _SECONDS[found[2]] if found else 0.0
+    if not seconds > 0:
+        raise UsageError(f"time: cannot be read, got {text!r}. Expected 90s, 30min or 2h.")
+    return seconds
+
+
+def write_duration(seconds: float) -> str:
+    """Return a duration for people: ``45 s``, ``25 min``, ``2.1 h``."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 100 * 60 else f"{seconds / 3600:.1f} h"
+
+
 def parse_input_shape(text: str) -> tuple[str, tuple[int, ...]]:
     """Read ``NAME:1x3x320x320`` as (name of an input, its sizes); without a name, of a file's only input, the name is empty.
 

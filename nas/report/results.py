@@ -6,10 +6,13 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from nas.report.tables import Column, print_lines, print_table, stdout_console
-from nas.results import DeviceLatency, Point, Result, decimals_of
+from nas.results import ByClass, DeviceLatency, Ledger, Point, Result, decimals_of
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+
+_SHOWN_CLASSES = 20
 
 
 def result_text(result: Result) -> str:
@@ -32,7 +35,7 @@ def print_result(result: Result, console: Console | None = None) -> None:
         print_lines([result.blind.verdict], console)
     if result.status != "finished":
         _print_status(result, console)
-    if front:
+    if front and not result.contenders:  # those have a table of their own
         others = [name for name in result.objectives if name != "accuracy_pct" and not name.startswith("latency_ms")]
         better = f"better in accuracy and {' and '.join(others)}" if others else "both faster and more accurate"
         _print_points(
@@ -40,6 +43,8 @@ def print_result(result: Result, console: Console | None = None) -> None:
         )
     if result.zoo and result.zoo != front:
         _print_points("Published networks within the same budgets (their authors' weights, ImageNet-1k)", result.zoo, None, console, 2)
+    if result.contenders:
+        _print_contenders(result, console)
     if chosen:
         print_lines(_choice(result), console)
         if result.blind and chosen.accuracy_pct is not None:
@@ -48,6 +53,8 @@ def print_result(result: Result, console: Console | None = None) -> None:
     if sensitive := sorted(result.sensitivity_db.items(), key=lambda item: item[1])[:3]:
         said = ", ".join(f"{block} {ratio:.1f} dB" for block, ratio in sensitive)
         print_lines([f"  most sensitive to 8 bits (signal to noise of the scores where one block alone is quantised): {said}"], console)
+    if result.by_class:
+        print_lines(_by_class(result.by_class), console)
     for part in result.why_not_more.lines if result.why_not_more else ():
         print_lines([part], console)
     for verified in result.verified:
@@ -58,8 +65,87 @@ def print_result(result: Result, console: Console | None = None) -> None:
         print_lines([f"model: {result.model}"], console)
     elif result.model_reason:
         print_lines([f"no model file: {result.model_reason}"], console)
+    if result.ledger:
+        print_lines(_ledger(result.ledger), console)
     spent = "".join(f", {phase} {seconds:.1f} s" for phase, seconds in result.seconds.items() if seconds)
     print_lines([f"{result.evaluations} evaluations, {result.proposals} proposals{spent}. Run directory: {result.run_dir}"], console)
+
+
+def _print_contenders(result: Result, console: Console) -> None:
+    columns = [
+        "",
+        "network",
+        "px",
+        "ms",
+        "upper ms",
+        "probe, val. %",
+        "while compared, val. %",
+        "fine-tuned, val. %",
+        "test %",
+        "epochs",
+        "outcome",
+    ]
+    rows = []
+    tested = sum(result.by_class.pictures) if result.by_class else 0
+    for c in result.contenders:
+        mark = "→" if result.chosen and c.key == result.chosen.key else ""
+        raced = " ".join(_interval(value, c.pictures) for value in c.raced_accuracy_pct[-1:])
+        row = [
+            mark,
+            c.network,
+            str(c.resolution),
+            f"{c.latency_ms:.3g}",
+            f"{c.upper_ms:.3g}",
+            _interval(c.probe_accuracy_pct, c.pictures),
+            raced,
+        ]
+        row += [
+            _interval(c.validation_accuracy_pct, c.pictures),
+            _interval(c.accuracy_pct, tested),
+            f"{c.epochs:.1f}" if c.epochs else "",
+            c.outcome,
+        ]
+        rows.append(row)
+    print_table("Published networks on these pictures (with 95 % intervals)", columns, rows, console)
+
+
+def _interval(value: float | None, pictures: int) -> str:
+    """Return an accuracy with half the width of its 95 % interval, and no more digits than that leaves.
+
+    Source:
+        Wilson, "Probable inference, the law of succession, and statistical inference", 1927: the half-width of the score interval.
+    """
+    if value is None or not pictures:
+        return ""
+    share, z = value / 100, 1.96
+    half_pct = 100 * z / (1 + z**2 / pictures) * (share * (1 - share) / pictures + z**2 / (4 * pictures**2)) ** 0.5
+    return f"{value:.1f} ± {half_pct:.1f}"
+
+
+def _by_class(found: ByClass) -> list[str]:
+    """Return the accuracy of each class, the worst first, each with what it is taken for most often."""
+    lines = []
+    order = sorted((i for i, n in enumerate(found.pictures) if n), key=lambda i: found.accuracy_pct[i] or 0.0)
+    for i in order[:_SHOWN_CLASSES]:
+        wrong = [(count, found.classes[j]) for j, count in enumerate(found.confusion[i]) if j != i and count]
+        taken = f", most often taken for {max(wrong)[1]} ({max(wrong)[0]})" if wrong else ""
+        lines.append(f"  {found.classes[i]}: {_interval(found.accuracy_pct[i], found.pictures[i])} % of {found.pictures[i]}{taken}")
+    more = [f"  … {len(order) - _SHOWN_CLASSES} more classes in results.json"] if len(order) > _SHOWN_CLASSES else []
+    return ["on the test pictures of each class:", *lines, *more]
+
+
+def _ledger(ledger: Ledger) -> list[str]:
+    from nas.units import write_duration
+
+    said = f", {write_duration(ledger.forecast_s)} were forecast" if ledger.forecast_s is not None else ""
+    limit = f", of {write_duration(ledger.limit_s)} allowed" if ledger.limit_s is not None else ""
+    energy = f", {ledger.energy_j / 3.6e6:.3g} kWh of the processor package" if ledger.energy_j is not None else ""
+    phases = "; ".join(
+        f"{cost.phase} {write_duration(cost.seconds)}"
+        + (f" (forecast {write_duration(cost.forecast_s)})" if cost.forecast_s is not None else "")
+        for cost in ledger.phases
+    )
+    return [f"cost: {write_duration(ledger.seconds)}{limit}{said}; {ledger.processor_s / 3600:.3g} processor-hours{energy}. {phases}"]
 
 
 def _print_status(result: Result, console: Console) -> None:

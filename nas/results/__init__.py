@@ -159,6 +159,7 @@ class Point(Record):
         float_accuracy_pct: The same before quantisation.
         validation_accuracy_pct: After fine-tuning.
         supernet_accuracy_pct: The score that the search went by: on validation pictures at the proxy resolution.
+        probe_accuracy_pct: Of a linear classifier on the frozen features of a published network, on validation pictures.
         macs: Multiply-adds of one picture.
         params: Parameters of the deploy form.
         size_bytes: Of the exported file, where it is an objective.
@@ -201,6 +202,7 @@ class Point(Record):
     trial: int | None = None
     float_accuracy_pct: float | None = None
     validation_accuracy_pct: float | None = None
+    probe_accuracy_pct: float | None = None
 
     @property
     def name(self) -> str:
@@ -210,7 +212,8 @@ class Point(Record):
     @property
     def compared_accuracy_pct(self) -> float:
         """The accuracy by which a search compared it: on validation, else published."""
-        value = self.accuracy_pct if self.supernet_accuracy_pct is None else self.supernet_accuracy_pct
+        scores = (self.supernet_accuracy_pct, self.probe_accuracy_pct, self.accuracy_pct)
+        value = next((score for score in scores if score is not None), None)
         return float("nan") if value is None else value
 
 
@@ -331,6 +334,88 @@ class Blind(Record):
         )
 
 
+class Contender(Record):
+    """A published network at one size of picture, as it did on the user's pictures.
+
+    Attributes:
+        key: Of its architecture.
+        network: Its name.
+        resolution: Of the pictures.
+        latency_ms: On the first device, estimated or measured as `Point` says.
+        upper_ms: Upper end there.
+        probe_accuracy_pct: Of a linear classifier on its frozen features, on `pictures` of validation.
+        raced_accuracy_pct: On the same pictures when it was compared while fine-tuned, in order.
+        validation_accuracy_pct: On the same pictures when its fine-tuning had ended; None where that was given up before.
+        accuracy_pct: On the test pictures; None where it was not exported.
+        pictures: Of validation that were compared.
+        epochs: That it was fine-tuned, in training pictures seen by their number.
+        outcome: What became of it.
+    """
+
+    key: str
+    network: str
+    resolution: int | str
+    latency_ms: float
+    upper_ms: float
+    probe_accuracy_pct: float
+    raced_accuracy_pct: tuple[float, ...] = ()
+    validation_accuracy_pct: float | None = None
+    accuracy_pct: float | None = None
+    pictures: int
+    epochs: float = 0.0
+    outcome: str = ""
+
+
+class PhaseCost(Record):
+    """What a phase was said to take before training began, and what it took.
+
+    Attributes:
+        phase: Its name.
+        forecast_s: Seconds by the clock; None where nothing was said.
+        seconds: By the clock.
+    """
+
+    phase: str
+    forecast_s: float | None = None
+    seconds: float
+
+
+class Ledger(Record):
+    """What a run cost, all its sessions together.
+
+    Attributes:
+        limit_s: Asked for; None where none was.
+        forecast_s: Said before training began, for the whole run; None where nothing was.
+        seconds: By the clock.
+        processor_s: Of all cores.
+        energy_j: Of the processor package, where the system tells; it is that of everything that ran beside.
+        phases: In order.
+    """
+
+    limit_s: float | None = None
+    forecast_s: float | None = None
+    seconds: float
+    processor_s: float
+    energy_j: float | None = None
+    phases: tuple[PhaseCost, ...] = ()
+
+
+class ByClass(Record):
+    """How the exported file did on the test pictures of each class.
+
+    Attributes:
+        classes: Their names.
+        pictures: Of each.
+        accuracy_pct: Of each; None where it has no picture.
+        confusion: Row a class, column what the file says; counts.
+    """
+
+    classes: tuple[str, ...]
+    pictures: tuple[int, ...]
+    accuracy_pct: tuple[float | None, ...]
+    confusion: tuple[tuple[int, ...], ...]
+
+
 class Result(Record):
     """What a search has found, finished or not (``search``, ``show``, ``resume``).
 
@@ -360,6 +445,9 @@ class Result(Record):
         verified: Timings of the front's best.
         open: Steps that wait for the user's word, each with what to do.
         blind: What naming classes blindly scores on the same test pictures; None where no network was tested.
+        by_class: How the exported file did by class; None where it was not tested.
+        contenders: Published networks that were compared on the user's pictures.
+        ledger: What the run cost; None where nothing was fine-tuned by the clock.
         phase: Of an unfinished run.
         done: Steps of that phase.
         total: Its number of steps.
@@ -396,6 +484,9 @@ class Result(Record):
     verified: tuple[Verification, ...] = ()
     open: tuple[str, ...] = ()
     blind: Blind | None = None
+    by_class: ByClass | None = None
+    contenders: tuple[Contender, ...] = ()
+    ledger: Ledger | None = None
     phase: str | None = None
     done: int | None = None
     total: int | None = None

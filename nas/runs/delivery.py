@@ -15,7 +15,7 @@ from nas.errors import NasError
 from nas.events import EventBus, Notice, PhaseAdvanced, PhaseFinished, PhaseStarted
 from nas.exporting.exporter import PEAKS, ExportOrder, exporters
 from nas.exporting.trained import Trained, predictions_of
-from nas.results import Point, Record, Verification
+from nas.results import ByClass, Point, Record, Verification
 from nas.runs.directory import RunDirectory
 from nas.runs.facts import run_facts
 from nas.runs.problem import Problem
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
     from nas.devices.measure import Measurement
     from nas.training.dataset import Dataset, Labels
-    from nas.training.supernet.finetune import Finetuned
     from nas.training.supernet.train import Recipe
 
 MEMBER_FILE = "finetuned.safetensors"
@@ -94,6 +93,7 @@ class Delivery(Record):
         max_difference: Between module and reloaded file.
         lacking_operators: That a device lacks.
         sensitivity_db: By block, at 8 bits.
+        by_class: How the file did on the test pictures of each class.
     """
 
     model: str | None = "model.onnx"
@@ -105,6 +105,7 @@ class Delivery(Record):
     max_difference: float | None = None
     lacking_operators: tuple[str, ...] = ()
     sensitivity_db: dict[str, float] = Field(default_factory=dict)
+    by_class: ByClass | None = None
 
 
 def deliver(run: RunDirectory, problem: Problem, evaluator: Evaluator, architecture: Architecture, bus: EventBus) -> Delivery:
@@ -120,11 +121,11 @@ def deliver(run: RunDirectory, problem: Problem, evaluator: Evaluator, architect
         known = "nothing was trained" if problem.evaluator.caution else "its accuracy is known, its weights are not"
         return Delivery(model=None, model_reason=f"{known}." + (f" Do this: {do}" if do else ""))
     if problem.dataset is None or not isinstance(problem.space, ElasticSpace):
-        return _export_as_scored(run, problem, module, architecture, bus)
+        return export_as_scored(run, problem, module, architecture, bus)
     return finish(run, problem, problem.dataset, module, architecture, bus)
 
 
-def _export_as_scored(run: RunDirectory, problem: Problem, module: nn.Module, architecture: Architecture, bus: EventBus) -> Delivery:
+def export_as_scored(run: RunDirectory, problem: Problem, module: nn.Module, architecture: Architecture, bus: EventBus) -> Delivery:
     """Write the network with the weights with which it was scored: nothing is there to train or to test it with."""
     kind = exporters.get(problem.request.exporter)
     path = run.path / f"model{kind.suffix}"
@@ -161,10 +162,45 @@ def finish(run: RunDirectory, problem: Problem, dataset: Dataset, module: nn.Mod
         bus=bus,
         device=str(device),
     )
-    labels = dataset.labels("test")
     given = predictions(tuned.module, Batches(dataset, "test", verdict.resolution, device))
-    float_pct = 100 * float(np.mean(given == labels))
-    return _export_tested(run, problem, dataset, architecture, tuned, (given, float_pct), bus)
+    return _export_tested(run, problem, dataset, architecture, (tuned.module, tuned.validation_accuracy_pct), given, bus)
+
+
+def deliver_tuned(run: RunDirectory, problem: Problem, dataset: Dataset, architecture: Architecture, bus: EventBus) -> Delivery:
+    """Export the network that `MEMBER_FILE` holds, reload the file, and test it.
+
+    Args:
+        run: Where both are.
+        problem: Of the run.
+        dataset: Normalised as the network expects.
+        architecture: What it is.
+        bus: Told of the progress.
+
+    Raises:
+        ArtifactError: The exported file does not say what the network says.
+    """
+    import torch
+
+    from nas.training.supernet.batches import Batches
+    from nas.training.supernet.finetune import load_member
+    from nas.training.supernet.statistics import predictions
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    _, module, size = load_member(run.path / MEMBER_FILE, problem.space)
+    module = module.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    validation_pct = 100 * float(
+        np.mean(predictions(module, Batches(dataset, "validation", size, device), 64) == dataset.labels("validation"))
+    )
+    given = None
+    if quantises(problem, architecture) or not exporters.get(problem.request.exporter).runs_here():
+        given = predictions(module, Batches(dataset, "test", size, device), 64)
+    return _export_tested(run, problem, dataset, architecture, (module.to("cpu"), validation_pct), given, bus)
+
+
+def quantises(problem: Problem, architecture: Architecture) -> bool:
+    """Return whether a network's file is to hold integers."""
+    precision = problem.judge.verdicts([architecture])[0].precisions[problem.device]
+    return precision in QUANTISED or precision == "mixed"
 
 
 def _recipe(problem: Problem, dataset: Dataset, architecture: Architecture) -> Recipe:
@@ -179,12 +215,22 @@ def _export_tested(
     problem: Problem,
     dataset: Dataset,
     architecture: Architecture,
-    tuned: Finetuned,
-    in_torch: tuple[Labels, float],
+    tuned: tuple[nn.Module, float],
+    given: Labels | None,
     bus: EventBus,
 ) -> Delivery:
-    """Export a fine-tuned network and test the file; `in_torch` is what PyTorch says of the test pictures, and its accuracy in percent."""
-    assert isinstance(problem.space, ElasticSpace)
+    """Export a fine-tuned network and test the file.
+
+    Args:
+        run: Where.
+        problem: Of the run.
+        dataset: Normalised as the network expects.
+        architecture: What it is.
+        tuned: The network, and its accuracy on validation.
+        given: What PyTorch says of the test pictures; None where the file alone is asked.
+        bus: Told of the progress.
+    """
+    module, validation_pct = tuned
     verdict, request, labels = problem.judge.verdicts([architecture])[0], problem.request, dataset.labels("test")
     precision = verdict.precisions[problem.device]
     began_s = time.monotonic()
@@ -193,14 +239,13 @@ def _export_tested(
     path, part = run.path / f"model{kind.suffix}", run.path / f".model.part{kind.suffix}"
     for left in (path, part):  # of a session that was killed here
         left.unlink(missing_ok=True)
-    facts = run_facts(run, problem, architecture) | {"validation_accuracy_pct": f"{tuned.validation_accuracy_pct:.4f}"}
-    trained = Trained(problem.space, architecture, tuned.module.to("cpu"), verdict.resolution, dataset, problem.recipe)
-    quantised = precision in QUANTISED or precision == "mixed"
+    facts = run_facts(run, problem, architecture) | {"validation_accuracy_pct": f"{validation_pct:.4f}"}
+    trained = Trained(problem.space, architecture, module.to("cpu"), verdict.resolution, dataset, problem.recipe)
+    quantised = quantises(problem, architecture)
     artifact = trained.export(
         precision if quantised else "fp32", part, facts, request.takes, request.exporter
     )  # compilers for fp16 take fp32
-    (given, float_pct), scores = in_torch, kind.reload(part)
-    found = list(given)
+    scores, found = kind.reload(part), list(np.full_like(labels, -1) if given is None else given)
     if scores is None:
         bus.emit(Notice(f"tested in PyTorch: files of {request.exporter} cannot be run here."))
     else:
@@ -209,7 +254,8 @@ def _export_tested(
             if i % 32 == 31:
                 bus.emit(PhaseAdvanced("export", i + 1))
     exported = np.array(found)
-    accuracy_pct, changed = 100 * float(np.mean(exported == labels)), int(np.sum(exported != given))
+    accuracy_pct, changed = 100 * float(np.mean(exported == labels)), 0 if given is None else int(np.sum(exported != given))
+    float_pct = accuracy_pct if given is None else 100 * float(np.mean(given == labels))
     if quantised:
         bus.emit(Notice(f"test accuracy: {float_pct:.2f} % in float, {accuracy_pct:.2f} % in the {precision} file in ONNX Runtime."))
     elif changed:
@@ -224,11 +270,25 @@ def _export_tested(
         model=path.name,
         accuracy_pct=accuracy_pct,
         float_accuracy_pct=float_pct,
-        validation_accuracy_pct=tuned.validation_accuracy_pct,
+        validation_accuracy_pct=validation_pct,
         sha256=artifact.sha256,
         max_difference=artifact.max_difference,
         lacking_operators=tuple(lacking),
         sensitivity_db=trained.sensitivity_db() if quantised else {},
+        by_class=by_class(dataset, labels, exported),
+    )
+
+
+def by_class(dataset: Dataset, labels: Labels, answers: Labels) -> ByClass:
+    """Return how often each class was named for pictures of each class."""
+    classes = dataset.num_classes
+    confusion = np.bincount(labels * classes + answers, minlength=classes * classes).reshape(classes, classes)
+    pictures = confusion.sum(1)
+    return ByClass(
+        classes=dataset.classes,
+        pictures=tuple(pictures.tolist()),
+        accuracy_pct=tuple(100 * float(confusion[i, i] / n) if n else None for i, n in enumerate(pictures)),
+        confusion=tuple(tuple(row) for row in confusion.tolist()),
     )
 
 

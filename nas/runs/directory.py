@@ -18,7 +18,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -31,12 +31,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 import nas
 from nas.errors import ArtifactError, UsageError
 from nas.events import Event, Notice, PhaseAdvanced, PhaseFinished, PhaseStarted
-from nas.results import Result
+from nas.results import Record, Result
 from nas.searching.address import words_without_passwords
 from nas.searching.locks import FileLock
 from nas.searching.worker import Worker, this_worker
 
 M = TypeVar("M", bound=BaseModel)
+R = TypeVar("R", bound=Record)
 
 LOOK_S, WAIT_S = 0.2, 2.0
 """How long a lock is tried for: by who only looks, and by who is to work and may meet one that looks, or one that is just ending."""
@@ -255,7 +256,7 @@ class RunDirectory:
 
     def discard(self) -> None:
         """Remove a run that has found out nothing, so that its name can be used again; one that holds anything else stays."""
-        papers = {"manifest.json", "status.json", "lock", "owner"}
+        papers = {"manifest.json", "status.json", "clock.json", "lock", "owner"}
         if {path.name for path in self.path.iterdir()} <= papers:
             for name in papers:
                 (self.path / name).unlink(missing_ok=True)
@@ -292,6 +293,15 @@ class RunDirectory:
             yield
         finally:
             lock.release()
+
+
+def remembered(run: RunDirectory, name: str, kind: type[R], make: Callable[[], R]) -> R:
+    """Return what a file of the run holds, making it first where it is absent."""
+    found = run.load(name, kind)
+    if found is None:
+        found = make()
+        run.write(name, found.dump())
+    return found
 
 
 class StatusFile:

@@ -14,7 +14,7 @@ from nas.quantisation.method import DEFAULT_RECIPE, methods
 from nas.results import Export, ExportAtPrecision, Exports, Genotype
 from nas.runs.delivery import MEMBER_FILE
 from nas.runs.directory import RunDirectory
-from nas.runs.facts import data_facts, run_facts
+from nas.runs.facts import as_expected, data_facts, run_facts
 from nas.runs.lifecycle import problem_of, request_of
 from nas.runs.problem import Problem
 from nas.runs.targets import load_targets
@@ -145,7 +145,7 @@ def export(
 def _written(subject: Subject, precision: str, to: Path, form: str) -> tuple[Artifact, float | None]:
     """Write one file; with data and trained weights its accuracy is measured in the file's runtime and written into it."""
     kind, graph = exporters.get(form), subject.space.lower(subject.architecture, subject.resolution)
-    if subject.dataset is None or not isinstance(subject.space, ElasticSpace):
+    if subject.dataset is None or not (isinstance(subject.space, ElasticSpace) or subject.origin == "trained"):
         artifact = kind.make(ExportOrder(precision)).export(subject.module, graph, to, metadata=subject.facts)
         return (normalising(artifact, subject.takes, subject.dataset) if subject.dataset else artifact), None
     height, width = graph.inputs[0].shape[-2:]
@@ -290,7 +290,8 @@ def _of_problem(subject: Subject, problem: Problem, run: RunDirectory) -> Subjec
     precision = problem.judge.verdicts([subject.architecture])[0].precisions[problem.device]
     chosen = precision if precision in (*QUANTISED, "mixed") else Precision.FP32
     known = run_facts(run, problem, subject.architecture)
-    return replace(subject, dataset=problem.dataset, precision=chosen, target=problem.targets[0], known=known)
+    dataset = None if problem.dataset is None else as_expected(problem.dataset, subject.space, subject.architecture)
+    return replace(subject, dataset=dataset, precision=chosen, target=problem.targets[0], known=known)
 
 
 def _with_weights(space: SearchSpace, architecture: Architecture, weights: str) -> Subject:

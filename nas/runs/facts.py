@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from nas.runs.directory import RunDirectory
     from nas.runs.problem import Problem
     from nas.spaces.architecture import Architecture
+    from nas.spaces.space import SearchSpace
     from nas.training.dataset import Dataset
 
 
@@ -48,4 +49,10 @@ def run_facts(run: RunDirectory, problem: Problem, architecture: Architecture) -
         "hashes": json.dumps(manifest.facts),
         "seed": str(problem.request.seed),
     }
-    return facts if problem.dataset is None else facts | data_facts(problem.dataset)
+    return facts if problem.dataset is None else facts | data_facts(as_expected(problem.dataset, problem.space, architecture))
+
+
+def as_expected(dataset: Dataset, space: SearchSpace, architecture: Architecture) -> Dataset:
+    """Return data normalised as a network expects them: by their own statistics, or by those that its published weights were trained with."""
+    expected = space.normalisation(architecture)
+    return dataset if expected is None else dataset.normalised_by(*expected)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from nas.errors import ArtifactError, InfeasibleError, NasError
 from nas.events import EventBus, Notice
 from nas.results import Fronts, Point, Result
 from nas.runs.cluster import check_workers
+from nas.runs.default_space import decide_space
 from nas.runs.directory import RunDirectory, Status, StatusFile, eta_s
 from nas.runs.problem import Problem, check_request, pose
 from nas.runs.request import Request
@@ -19,6 +21,9 @@ from nas.spaces.elastic import ElasticSpace
 from nas.spaces.naming import SpaceName, family_of
 
 PHASES = ("train", "search", "finetune", "export")
+
+_LABEL = 60
+"""Characters of a space's name in the name of a run directory: a space of many networks is named after them all."""
 
 _DECODER = "the decoder of the pictures"
 
@@ -31,12 +36,17 @@ def start(request: Request, out: Path | None, bus: EventBus) -> Result:
     """
     if out is not None and out.exists():  # before data are read
         raise RunDirectory.taken(out)
+    why = ""
+    if "space" not in request.model_fields_set:
+        name, why = decide_space(request)
+        request = request.model_copy(update={"space": name})
     check_request(request)
     check_workers(request)
     request = request.located()
     problem = pose(request)
+    problem = replace(problem, notices=(*([why] if why else []), *problem.notices))
     plain = SpaceName.parse(problem.space.name).plain
-    name = family_of(plain) if "%" in plain else plain  # anchors that are files make no good folder
+    name = (family_of(plain) or plain) if "%" in plain else plain[:_LABEL]  # anchors that are files make no good folder
     run = RunDirectory.create(out, f"{name}-{problem.device}", request.model_dump(), facts_of(problem))
     try:
         return _work(run, problem, bus)
@@ -174,11 +184,14 @@ def _answered(run: RunDirectory, problem: Problem, bus: EventBus, measuring: boo
     """Return the result, and further networks that its picture shows behind the front, by label."""
     from nas.runs.published_search import survey_space
     from nas.runs.trained_search import search_by_study, verified
+    from nas.runs.transfer_search import search_published
 
     empty = _result(run, "finished", Status())
     if problem.evaluator.surveys:
-        result, points = survey_space(problem, empty, bus)
+        result, points = survey_space(run, problem, empty, bus)
         others: dict[str, Sequence[Point]] = {"all published networks": points}
+    elif problem.evaluator.transfers:
+        result, others = search_published(run, problem, empty, bus), {}
     else:
         result, others = search_by_study(run, problem, empty, bus), {}
     if problem.request.verify and not measuring and run.read("verified.json") is None:
@@ -200,7 +213,7 @@ def _without_picture() -> tuple[str, ...]:
 
 
 def _phases(seconds: Mapping[str, float]) -> dict[str, float]:
-    return {phase: float(seconds.get(phase, 0.0)) for phase in PHASES}
+    return {phase: float(seconds.get(phase, 0.0)) for phase in PHASES} | ({"race": float(seconds["race"])} if "race" in seconds else {})
 
 
 def _result(run: RunDirectory, status: str, state: Status) -> Result:

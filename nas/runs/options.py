@@ -22,15 +22,35 @@ def _always(request: Request, kind: type[Evaluator], family: type[SearchSpace]) 
 
 
 def _not_in_a_survey(request: Request, kind: type[Evaluator], family: type[SearchSpace]) -> str:  # noqa: ARG001
+    if kind.transfers:
+        return "networks with trained weights are compared, none is proposed"
     return "every member of the space is judged, nothing is drawn or proposed" if kind.surveys else ""
 
 
-def _with_data(request: Request, kind: type[Evaluator], family: type[SearchSpace]) -> str:  # noqa: ARG001
-    return "" if "data" in kind.needs else "its accuracies are known without data"
+def _seed(request: Request, kind: type[Evaluator], family: type[SearchSpace]) -> str:
+    return "" if kind.transfers else _not_in_a_survey(request, kind, family)
+
+
+def _with_data(request: Request, kind: type[Evaluator], family: type[SearchSpace]) -> str:
+    if "data" in kind.needs:
+        return ""
+    return (
+        "nothing is trained without --data" if family.evaluator_with_data and not request.data else "its accuracies are known without data"
+    )
+
+
+def _time_limit(request: Request, kind: type[Evaluator], family: type[SearchSpace]) -> str:  # noqa: ARG001
+    if kind.transfers:
+        return ""
+    return "only networks with trained weights are fine-tuned by the clock (--space zoo --data); others take --epochs, --finetune-epochs and --evals"
 
 
 def _with_supernet(request: Request, kind: type[Evaluator], family: type[SearchSpace]) -> str:  # noqa: ARG001
     return "" if "supernet" in kind.needs else "no shared weights are trained"
+
+
+def _quantisation(request: Request, kind: type[Evaluator], family: type[SearchSpace]) -> str:
+    return "" if kind.transfers else _with_supernet(request, kind, family)
 
 
 def _with_training(request: Request, kind: type[Evaluator], family: type[SearchSpace]) -> str:
@@ -92,17 +112,18 @@ CHECKS: Mapping[str, tuple[str, Check]] = {
     "proxy_resolution": ("--proxy-resolution", _with_training),
     "epochs": ("--epochs", _with_training),
     "finetune_epochs": ("--finetune-epochs", _with_data),
+    "time_limit": ("--time-limit", _time_limit),
     "searcher": ("--searcher", _not_in_a_survey),
     "evals": ("--evals", _not_in_a_survey),
     "confidence": ("--confidence", _always),
     "supernet": ("--supernet", _with_supernet),
-    "seed": ("--seed", _not_in_a_survey),
+    "seed": ("--seed", _seed),
     "storage": ("--storage", _not_in_a_survey),
     "study": ("--study", _shared),
     "storage_timeout": ("--storage-timeout", _not_in_a_survey),
     "workers": ("--workers", _not_in_a_survey),
     "verify": ("--verify", _always),
-    "quantisation": ("--quantisation", _with_supernet),
+    "quantisation": ("--quantisation", _quantisation),
     "exporter": ("--exporter", _with_delivery),
     "takes": ("--input", _with_data),
     "runner": ("--runner", _runner),

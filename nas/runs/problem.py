@@ -26,7 +26,7 @@ from nas.spaces.elastic import ElasticSpace
 from nas.spaces.naming import family_of, get_space, is_elastic
 from nas.spaces.space import SearchSpace, spaces
 from nas.training.evaluator import Assignment, Evaluator, evaluators
-from nas.units import Precision, parse_resolution, write_resolution
+from nas.units import Precision, parse_duration, parse_resolution, write_resolution
 
 if TYPE_CHECKING:
     from nas.training.dataset import Dataset
@@ -167,7 +167,7 @@ def pose(request: Request, *, decoder: str | None = None) -> Problem:
         space, targets = choose_by_part(space, targets)
     judge = Judge(space, goal, targets, request.confidence, own, request.batch)
     problem = Problem(request, targets, goal, space, judge, kind, dataset, table)
-    if not kind.surveys:
+    if not kind.surveys and not kind.transfers:
         check_feasible(problem)
     if dataset is not None and len({target.precision for target in targets}) > 1 and problem.precision.startswith("w"):
         notices.append(f"accuracy: scored at {problem.precision}, the least precise of the devices' precisions.")
@@ -189,7 +189,8 @@ def check_request(request: Request) -> None:
 def _kinds(request: Request) -> tuple[type[SearchSpace], type[Evaluator], Path | None]:
     """Return the family of the space, the evaluator, and the file of known accuracies if there is one."""
     family, table = spaces.get(family_of(request.space) or request.space), table_of_accuracies(request)
-    return family, evaluators.get(request.evaluator or ("table" if table else family.evaluator)), table
+    own = family.evaluator_with_data if request.data and family.evaluator_with_data else family.evaluator
+    return family, evaluators.get(request.evaluator or ("table" if table else own)), table
 
 
 def _dataset(request: Request, decoder: str | None) -> Dataset:
@@ -230,6 +231,8 @@ def _check_early(request: Request, kind: type[Evaluator], family: type[SearchSpa
         read_checkpoint(Path(request.supernet), "supernet")
     if request.searcher:
         searchers.get(request.searcher)
+    if request.time_limit:
+        parse_duration(request.time_limit)
     exporters.check(request.exporter)
     methods(request.quantisation)
 

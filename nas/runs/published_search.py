@@ -11,9 +11,12 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 from nas.events import EventBus, Notice, PhaseAdvanced, PhaseFinished, PhaseStarted
 from nas.results import Fronts, Point, Result
+from nas.runs.delivery import Delivery, export_as_scored
+from nas.runs.directory import RunDirectory, remembered
 from nas.runs.explain import why_not_more
 from nas.runs.problem import Problem, nearest_miss
 from nas.searching.judge import Judge, Verdict
@@ -43,8 +46,18 @@ class Candidate:
         return problem.point(self.architecture, self.verdict, accuracy_pct=self.metrics.accuracy_pct)
 
 
-def survey_space(problem: Problem, result: Result, bus: EventBus) -> tuple[Result, tuple[Point, ...]]:
+@runtime_checkable
+class WithWeights(Protocol):
+    """A space that knows of whose members trained weights are on this machine."""
+
+    def weights_here(self, architecture: Architecture) -> str | None:
+        """Return the name under which a member's weights are found; None where they are not here."""
+
+
+def survey_space(run: RunDirectory, problem: Problem, result: Result, bus: EventBus) -> tuple[Result, tuple[Point, ...]]:
     """Judge and score every member of a space whose accuracies cost nothing; nothing is trained.
+
+    The choice is exported with its published weights where they are on this machine.
 
     Returns:
         `result` with what follows from it, and all members as points.
@@ -65,7 +78,7 @@ def survey_space(problem: Problem, result: Result, bus: EventBus) -> tuple[Resul
             Notice(f"published accuracies are those of float weights; what {' and '.join(quantised)} costs these networks is not known.")
         )
     scored = [(c.architecture, c.verdict, c.metrics.accuracy_pct) for c in candidates]
-    do = problem.space.recipe(winner)
+    delivery = remembered(run, "export.json", Delivery, lambda: _handed_over(run, problem, winner, bus))
     found = result.model_copy(
         update={
             "chosen": chosen,
@@ -78,10 +91,25 @@ def survey_space(problem: Problem, result: Result, bus: EventBus) -> tuple[Resul
             "evaluations": len(feasible),
             "proposals": len(candidates),
             "why_not_more": why_not_more(problem.judge, scored, winner),
-            "model_reason": "published weights are not copied." + (f" Do this: {do}" if do else ""),
+            "model_reason": delivery.model_reason,
         }
     )
+    if delivery.model:
+        written = {
+            "model": str(run.path / delivery.model),
+            "model_sha256": delivery.sha256,
+            "lacking_operators": delivery.lacking_operators,
+        }
+        found = found.model_copy(update=written)
     return found, tuple(c.point(problem) for c in candidates)
+
+
+def _handed_over(run: RunDirectory, problem: Problem, winner: Architecture, bus: EventBus) -> Delivery:
+    space = problem.space
+    if isinstance(space, WithWeights) and space.weights_here(winner):
+        return export_as_scored(run, problem, space.build(winner), winner, bus)
+    do = space.recipe(winner)
+    return Delivery(model=None, model_reason="published weights are not copied." + (f" Do this: {do}" if do else ""))
 
 
 def survey(judge: Judge, evaluator: Evaluator, bus: EventBus | None = None) -> list[Candidate]:

@@ -28,6 +28,7 @@ class Request(BaseModel):
         proxy_resolution: Side at which the supernet trains, in pixels.
         epochs: Of the supernet's training; None for what data and machine allow.
         finetune_epochs: Of the choice; None likewise.
+        time_limit: For everything until the exported file is tested, as written: ``30min``; None for what data and machine allow.
         searcher: None for the default.
         evals: Accuracies to compute; None for the default.
         confidence: Nominal coverage of the intervals.
@@ -64,6 +65,7 @@ class Request(BaseModel):
     proxy_resolution: int | None = None
     epochs: int | None = None
     finetune_epochs: int | None = None
+    time_limit: str | None = None
     searcher: str | None = None
     evals: int | None = None
     confidence: float = 0.9
@@ -82,9 +84,11 @@ class Request(BaseModel):
 
     def located(self) -> Request:
         """Return the same request with absolute paths, so that it means the same from any folder."""
-        changes = {}
+        changes: dict[str, str] = {}
         if self.data and Path(self.data).exists():
             changes["data"] = str(Path(self.data).absolute())
+        if self.weights_dir:
+            changes["weights_dir"] = str(Path(self.weights_dir).absolute())
         if self.storage:
             changes["storage"] = located_storage(self.storage)
         return self.model_copy(update=changes)

@@ -6,17 +6,17 @@ had not been: weights after every epoch, trials after every evaluation, then the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from nas.events import Event, EventBus, PhaseAdvanced
-from nas.results import Fronts, Point, Record, Result, Verification
+from nas.results import Fronts, Point, Result, Verification
 from nas.runs.choice import Decision, blocks, decide
 from nas.runs.cluster import OneAtATime, search_on_cluster
 from nas.runs.delivery import Delivery, Verifications, deliver, verify
-from nas.runs.directory import JOURNAL, RunDirectory
+from nas.runs.directory import JOURNAL, RunDirectory, remembered
 from nas.runs.problem import Problem, nearest_miss
 from nas.runs.published_search import published_front
 from nas.searching.buckets import LatencyBuckets
@@ -31,8 +31,6 @@ from nas.training.evaluator import Evaluator
 if TYPE_CHECKING:
     from nas.training.dataset import Dataset
     from nas.training.supernet.weights import Supernet
-
-R = TypeVar("R", bound=Record)
 
 SEARCHER = "guided"
 EVALUATIONS = 120
@@ -162,15 +160,6 @@ class FrontKeeper:
         if (numbers := [trial.number for trial in front]) != self._numbers:
             self._numbers = numbers
             self.run.write("front.json", Fronts(front=tuple(point_of(self.problem, trial) for trial in front)).dump())
-
-
-def remembered(run: RunDirectory, name: str, kind: type[R], make: Callable[[], R]) -> R:
-    """Return what a file of the run holds, making it first where it is absent."""
-    found = run.load(name, kind)
-    if found is None:
-        found = make()
-        run.write(name, found.dump())
-    return found
 
 
 def trained(run: RunDirectory, problem: Problem, dataset: Dataset, bus: EventBus) -> Supernet:

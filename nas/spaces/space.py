@@ -75,11 +75,13 @@ class SearchSpace(ABC):
         options: Names of the options that `make` takes; a search passes those that it knows and refuses what a user asked for in vain.
         evaluator: Name of the evaluator that scores members by default.
         stands_beside: Whether its front is shown beside that of every other search: a space whose members are published with their accuracy.
+        evaluator_with_data: The same where the user gives pictures, for a space that can be searched without; empty where it is no other.
     """
 
     version: int = 1
     evaluator: str = "supernet"
     stands_beside: ClassVar[bool] = False
+    evaluator_with_data: ClassVar[str] = ""
     presets: ClassVar[tuple[str, ...]] = ()
     options: ClassVar[frozenset[str]] = frozenset()
     name: str
@@ -135,6 +137,10 @@ class SearchSpace(ABC):
     def facts(self, architecture: Architecture) -> Mapping[str, str]:  # noqa: ARG002
         """Return what a report must show beside the numbers of an architecture; nothing for most spaces."""
         return {}
+
+    def normalisation(self, architecture: Architecture) -> tuple[Sequence[float], Sequence[float]] | None:  # noqa: ARG002
+        """Return the mean and deviation by channel, in 0…1, with which a member's trained weights expect pictures; None for the data's own."""
+        return None
 
     def timed_as(self, architecture: Architecture, resolution: Resolution | None = None) -> str:  # noqa: ARG002
         """Return the name under which profiles time this very network at this resolution; empty where it has none."""

@@ -18,7 +18,7 @@ import copy
 import hashlib
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Literal, Self
@@ -200,6 +200,21 @@ class Dataset(ABC):
         _, kept = stratified(self.labels(split), pictures / self.count(split), 0)
         few._splits = {**self._splits, split: self._splits[split][kept]}
         return few
+
+    def normalised_by(self, mean: Sequence[float], std: Sequence[float]) -> Self:
+        """Return the same data whose pictures are normalised by other statistics than their own: those that a trained network expects.
+
+        Args:
+            mean: By channel, in 0…1.
+            std: By channel, in 0…1.
+        """
+        other = copy.copy(self)
+        other.__dict__["statistics"] = (tuple(float(v) for v in mean), tuple(float(v) for v in std))
+        return other
+
+    def release(self) -> None:
+        """Let go of the pictures in memory; they are read again when they are asked for."""
+        self._held.clear()
 
     @cached_property
     def statistics(self) -> tuple[tuple[float, float, float], tuple[float, float, float]]:

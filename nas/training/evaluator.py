@@ -86,12 +86,14 @@ class Evaluator(ABC):
         surveys: Whether a score costs nothing and every member of the space has one; all are judged then, and no searcher is asked.
         scored: What its scores are, in a word or two, as tables are headed.
         caution: What a person must know who reads the scores as accuracies; empty where they are.
+        transfers: Whether members bring trained weights: they are fine-tuned one against the other then, and no searcher is asked.
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset()
     surveys: ClassVar[bool] = False
     scored: ClassVar[str] = "score"
     caution: ClassVar[str] = ""
+    transfers: ClassVar[bool] = False
 
     @classmethod
     def make(cls, assignment: Assignment) -> Evaluator:  # noqa: ARG003

@@ -12,17 +12,17 @@ from nas.runs.request import Request
 SAMPLES = {
     "mixers": "pool", "knobs": "depthwise.kernel", "column": "a", "data": "digits", "proxy_resolution": "32", "epochs": "2", "finetune_epochs": "2",
     "searcher": "random", "evals": "3", "seed": "3", "storage": "sqlite:///x.db", "quantisation": "minmax", "exporter": "onnx-fp16", "takes": "unit",
-    "anchors": "mobilenetv2_100", "weights_dir": ".", "runner": "time {onnx}", "batch": "8", "study": "other", "storage_timeout": "5", "workers": "ray://localhost",
+    "time_limit": "5min", "anchors": "mobilenetv2_100", "weights_dir": ".", "runner": "time {onnx}", "batch": "8", "study": "other", "storage_timeout": "5", "workers": "ray://localhost",
 }  # fmt: skip
 """An option of each kind that some space cannot use."""
 
 REFUSED = {
     "zoo": {
-        "mixers", "knobs", "column", "data", "proxy_resolution", "epochs", "finetune_epochs", "searcher", "evals", "seed", "storage", "quantisation",
-        "exporter", "takes", "runner", "batch", "study", "storage_timeout", "workers", "anchors", "weights_dir",
+        "mixers", "knobs", "column", "time_limit", "proxy_resolution", "epochs", "finetune_epochs", "searcher", "evals", "seed", "storage", "quantisation",
+        "exporter", "takes", "runner", "batch", "study", "storage_timeout", "workers", "anchors",
     },
-    "hybrid-s": {"anchors", "weights_dir", "column", "runner", "batch", "quantisation", "study"},
-    "nasbench201": {"mixers", "knobs", "data", "proxy_resolution", "epochs", "finetune_epochs", "quantisation", "exporter", "takes", "runner", "batch", "study"},
+    "hybrid-s": {"time_limit", "anchors", "weights_dir", "column", "runner", "batch", "quantisation", "study"},
+    "nasbench201": {"time_limit", "mixers", "knobs", "data", "proxy_resolution", "epochs", "finetune_epochs", "quantisation", "exporter", "takes", "runner", "batch", "study"},
 }  # fmt: skip
 """By space: the options that have no effect with it on sa8295p, where nothing runs quantised and latency is stated."""
 

@@ -37,6 +37,7 @@ HEAVY_FILES = (
     "training/evaluators/*",
     "training/supernet/*",
     "training/scores/*.py",
+    "training/transfer/*",
 )
 """What works on modules and files by nature. Everything else in `nas/` imports no heavy library at its top."""
 

@@ -4,6 +4,7 @@
 """
 
 from nas.spaces.pretrained.assignment import Assignment, assign, load_weights, verify
+from nas.spaces.pretrained.at_hand import networks_at_hand
 from nas.spaces.pretrained.files import read_tensors
 from nas.spaces.pretrained.network import Pretrained, open_pretrained
 from nas.spaces.pretrained.origins import Origin, find_weights
@@ -15,6 +16,7 @@ __all__ = [
     "assign",
     "find_weights",
     "load_weights",
+    "networks_at_hand",
     "open_pretrained",
     "read_tensors",
     "verify",

@@ -151,3 +151,15 @@ def resolution_of(name: str) -> tuple[int, int]:
         height, width = workloads.describe(plain).input[-2:]
         return height, width
     return 224, 224
+
+
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+"""Mean and deviation by channel, in 0…1, that most published networks expect."""
+
+
+def normalisation_of(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return the mean and deviation by channel, in 0…1, with which a published network was trained: timm's where timm builds it, else ImageNet's."""
+    if library_of(name) != "timm":
+        return IMAGENET
+    facts = timm_library().get_pretrained_cfg(name, allow_unregistered=True)  # type: ignore[union-attr]
+    return IMAGENET if facts is None else (tuple(facts.mean), tuple(facts.std))

@@ -1,0 +1,197 @@
+"""Published networks priced and probed on the user's pictures: which are worth fine-tuning, at which size."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from nas.errors import ArtifactError, GraphError, UsageError
+from nas.events import EventBus, Notice, PhaseAdvanced, PhaseFinished, PhaseStarted
+from nas.results import Contender
+from nas.runs.clock import Clock
+from nas.runs.directory import RunDirectory
+from nas.runs.problem import Problem, nearest_miss
+from nas.searching.judge import Verdict
+from nas.spaces.architecture import Architecture
+from nas.units import write_resolution
+
+if TYPE_CHECKING:
+    from nas.training.evaluators.probe import ProbeEvaluator
+
+Right = npt.NDArray[np.bool_]
+
+PROBE_SHARE = 0.2
+"""Of the time limit that probes may take, all together."""
+
+_PROBE_MACS = 4e12
+"""Multiply-adds that probes may take where there is no limit, the first of each network aside: some minutes of two cores."""
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A network at a size, priced and probed.
+
+    Attributes:
+        architecture: Which.
+        verdict: Of the judge.
+        right: For each compared validation picture, whether its probe names the class.
+        picture_s: Seconds of a forward run, a picture.
+    """
+
+    architecture: Architecture
+    verdict: Verdict
+    right: Right
+    picture_s: float
+
+    @property
+    def key(self) -> str:
+        """Of its architecture."""
+        return self.architecture.key
+
+    @property
+    def network(self) -> str:
+        """Its name."""
+        return str(self.architecture.genes[0])
+
+    @property
+    def accuracy_pct(self) -> float:
+        """Of its probe."""
+        return 100 * float(self.right.mean())
+
+
+class Candidates:
+    """The networks of a run, priced and probed as far as that pays.
+
+    Args:
+        run: Keeps the probes.
+        problem: Of the run.
+        evaluator: That probes.
+        bus: Told of the progress.
+        clock: Of the run.
+
+    Attributes:
+        rows: What is known of each that was probed, by key.
+        priced: All that the judge has seen, by key.
+    """
+
+    def __init__(self, run: RunDirectory, problem: Problem, evaluator: ProbeEvaluator, bus: EventBus, clock: Clock) -> None:
+        self.run, self.problem, self.evaluator, self.bus, self.clock = run, problem, evaluator, bus, clock
+        assert problem.dataset is not None
+        self.dataset, self.space = problem.dataset, evaluator.space
+        self.rows: dict[str, Contender] = {}
+        self.priced: dict[str, tuple[Architecture, Verdict]] = {}
+        self._left_out: set[tuple[object, ...]] = set()
+
+    def sizes(self, network: str) -> list[Architecture]:
+        """Return a network at every size that is offered, the smallest first."""
+        space = self.problem.space
+        sides = space.choices[1].values
+        return [space.architecture((network, side)) for side in sides if space.admits((network, side))]
+
+    def fits(self, architecture: Architecture) -> Verdict | None:
+        """Return what the judge says of a member within the budgets; None where it is not, or does not run at that size."""
+        try:
+            verdict = self.problem.judge.verdicts([architecture])[0]
+        except GraphError:
+            return None
+        except UsageError as error:  # it takes no other classes
+            if error.args not in self._left_out:
+                self._left_out.add(error.args)
+                self.bus.emit(Notice(f"left out: {error}"))
+            return None
+        self.priced[architecture.key] = architecture, verdict
+        return verdict if verdict.feasible else None
+
+    def first(self, network: str) -> Architecture | None:
+        """Return the size that is probed first: about half the network's own, or the largest below it that is within the budgets."""
+        members = self.sizes(network)
+        own = max(self.space.own_size(network))  # type: ignore[attr-defined]
+        middle = min(range(len(members)), key=lambda i: abs(max(self.space.size_of(members[i])) - 0.5 * own))
+        return next((m for m in reversed(members[: middle + 1]) if self.fits(m)), None)
+
+    def probed(self) -> list[Candidate]:
+        """Probe every network at one size, then the best two at the sizes beside it, as long as that pays and there is time."""
+        began_s, kept = time.monotonic(), self.run.read("probed.json")
+        names = [str(name) for name in self.problem.space.choices[0].values]
+        self.bus.emit(PhaseStarted("search", detail=f"frozen features of {len(names)} networks with weights at hand"))
+        if kept is not None:
+            members = [self.problem.space.architecture(genes) for genes in kept["members"]]
+            found = {member.key: one for member in members if self.fits(member) and (one := self.candidate(member))}
+        else:
+            found = self._explored(names, PROBE_SHARE * self.clock.limit_s if self.clock.limit_s is not None else math.inf)
+            self.run.write("probed.json", {"members": [list(one.architecture.genes) for one in found.values()]})
+        self.bus.emit(PhaseFinished("search", time.monotonic() - began_s))
+        return sorted(found.values(), key=lambda c: -c.accuracy_pct)
+
+    def _explored(self, networks: Sequence[str], allowed_s: float) -> dict[str, Candidate]:
+        found: dict[str, Candidate] = {}
+        until_s = self.clock.spent_s + allowed_s
+        for network in networks:
+            member = self.first(network)
+            if member is not None and (not found or self.clock.spent_s < until_s) and (one := self.candidate(member)):
+                found[one.key] = one
+        if not self.priced:
+            size = self.problem.request.resolution or "any size"
+            raise UsageError(
+                f"search: none of {', '.join(networks)} runs at {size}. Do this: leave --resolution out, or give other weights."
+            )
+        if not found:
+            raise nearest_miss(self.problem, list(self.priced.values()))
+        left_macs = _PROBE_MACS
+        for start in sorted(found.values(), key=lambda c: -c.accuracy_pct)[:2]:
+            members = self.sizes(start.network)
+            at = members.index(start.architecture)
+            for step in (1, -1):
+                i, last = at + step, start
+                while 0 <= i < len(members) and (verdict := self.fits(members[i])):
+                    share = verdict.values["macs"] / last.verdict.values["macs"]
+                    left_macs -= verdict.values["macs"] * self.looks
+                    late = self.clock.spent_s + last.picture_s * share * self.looks > until_s
+                    if (late if allowed_s < math.inf else left_macs < 0) or (one := self.candidate(members[i])) is None:
+                        break
+                    found[one.key] = one
+                    if one.accuracy_pct < last.accuracy_pct:
+                        break
+                    last, i = one, i + step
+        return found
+
+    @property
+    def looks(self) -> int:
+        """Pictures that a probe sees."""
+        from nas.training.evaluators.probe import PROBED_PICTURES
+
+        return min(self.dataset.count("train"), PROBED_PICTURES) + min(self.dataset.count("validation"), PROBED_PICTURES)
+
+    def candidate(self, member: Architecture) -> Candidate | None:
+        """Probe a member, or take up what an earlier session found; None where its weights do not fit, which a notice says."""
+        from nas.training.transfer.probe import read_probe, write_probe
+
+        path = self.run.path / "probes" / f"{member.key}.safetensors"
+        if path.is_file():
+            self.evaluator.know(member, read_probe(path))
+        try:
+            known = self.evaluator.probe(member)
+        except ArtifactError as error:  # weights that do not fit
+            self.bus.emit(Notice(f"left out: {error}"))
+            return None
+        if not path.is_file():
+            write_probe(path, known)
+        verdict = self.problem.judge.verdicts([member])[0]
+        self.bus.emit(PhaseAdvanced("search", len(self.rows) + 1, {"probe_pct": known.accuracy_pct, "px": float(max(verdict.resolution))}))
+        self.rows[member.key] = Contender(
+            key=member.key,
+            network=str(member.genes[0]),
+            resolution=write_resolution(verdict.resolution),
+            latency_ms=verdict.values[f"latency_ms/{self.problem.device}"],
+            upper_ms=verdict.estimates[self.problem.device].upper_ms,
+            probe_accuracy_pct=known.accuracy_pct,
+            pictures=len(known.right),
+            outcome="probed",
+        )
+        return Candidate(member, verdict, known.right, known.seconds / self.looks)

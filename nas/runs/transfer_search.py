@@ -1,0 +1,353 @@
+"""Published networks on the user's pictures: priced, probed while frozen, fine-tuned one against the other, the winner fully, then handed over.
+
+    price ─▶ probe (network × size) ─▶ successive halving ─▶ the winner to its end ─▶ export, reload, test
+                     │                                              │
+                     └──────── kept: shipped where fine-tuning ◀────┘ does not beat it
+
+Each step keeps its outcome in the run directory; a run that was killed loses the last half minute of a training, or one probe.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from nas.errors import TrainingError
+from nas.events import EventBus, Notice, PhaseAdvanced, PhaseFinished, PhaseStarted
+from nas.results import Contender, Point, Result
+from nas.runs.choice import LEVEL, choose
+from nas.runs.clock import Clock
+from nas.runs.delivery import MEMBER_FILE, Delivery, deliver_tuned, quantises
+from nas.runs.directory import RunDirectory, remembered
+from nas.runs.facts import as_expected
+from nas.runs.problem import Problem
+from nas.runs.transfer_candidates import Candidate, Candidates
+from nas.searching.pareto import front as pareto_front
+from nas.units import parse_duration, write_duration, write_resolution
+
+if TYPE_CHECKING:
+    from nas.training.dataset import Dataset
+    from nas.training.evaluators.probe import ProbeEvaluator
+    from nas.training.transfer.tuning import Tuning
+
+Right = npt.NDArray[np.bool_]
+Report = Callable[[int, Mapping[str, float]], None]
+
+CONTESTANTS = 4
+_STEP_BY_FORWARD = 4.3
+"""A training step takes as many times the forward run of its pictures (EfficientNet-Lite0 on two cores: 4.0 to 4.9)."""
+
+_LEAST_EPOCHS, _LEAST_ALONE = 1.5, 0.3
+"""A network that could not see every picture so often in the time that is left is not fine-tuned; where none could, the quickest is, from the latter."""
+
+_EXPORT_S = 30.0
+
+_EVERY_S = 1.0
+"""Seconds between two events of a training: each writes a file."""
+
+
+def search_published(run: RunDirectory, problem: Problem, result: Result, bus: EventBus) -> Result:
+    """Do everything that is not done yet; return `result` with what follows from it.
+
+    Raises:
+        InfeasibleError: No network at any size is within the budgets.
+        NasError: What went wrong; `nas resume` goes on from there.
+    """
+    limit = problem.request.time_limit
+    clock = Clock(run, parse_duration(limit) if limit else None)
+    bus.listeners.append(clock)
+    try:
+        return _Search(run, problem, bus, clock).result(result)
+    finally:
+        clock.save()
+        bus.listeners.remove(clock)
+
+
+class _Search:
+    def __init__(self, run: RunDirectory, problem: Problem, bus: EventBus, clock: Clock) -> None:
+        self.run, self.problem, self.bus, self.clock = run, problem, bus, clock
+        assert problem.dataset is not None
+        self.dataset: Dataset = problem.dataset
+        self.evaluator: ProbeEvaluator = problem.evaluator.make(problem.assignment())  # type: ignore[assignment]
+        self.space = self.evaluator.space
+        self.found = Candidates(run, problem, self.evaluator, bus, clock)
+        self._rows = self.found.rows
+
+    # --- fine-tuning ---------------------------------------------------------------------------------------------------
+
+    def reserve_s(self, candidate: Candidate) -> float:
+        """Return the seconds that are kept for the last look at validation, the export and the test."""
+        pictures = (
+            (2 if quantises(self.problem, candidate.architecture) else 1) * self.dataset.count("test")
+            + self.dataset.count("validation")
+            + 1024
+        )
+        return _EXPORT_S + 1.2 * candidate.picture_s * pictures
+
+    def epoch_s(self, candidate: Candidate) -> float:
+        """Return the seconds of an epoch, from the forward run: pictures are smaller in the first half of the steps."""
+        return 0.85 * _STEP_BY_FORWARD * candidate.picture_s * self.dataset.count("train")
+
+    def contestants(self, candidates: Sequence[Candidate]) -> dict[Candidate, float]:
+        """Return the candidates that are fine-tuned, each with the epochs of its schedule: decided once in a run.
+
+        The best by their probes, two sizes of a network at most, that can see every picture often enough in the time that is left.
+        """
+        by_key = {candidate.key: candidate for candidate in candidates}
+        kept = self.run.read("contestants.json")
+        if kept is None:
+            chosen: list[Candidate] = []
+            for one in [c for c in candidates if self._epochs(c, CONTESTANTS) >= _LEAST_EPOCHS]:
+                if sum(other.network == one.network for other in chosen) < 2 and len(chosen) < CONTESTANTS:
+                    chosen.append(one)
+            quickest = min(candidates, key=lambda c: c.picture_s)
+            if not chosen and self._epochs(quickest, 1) >= _LEAST_ALONE:
+                chosen = [quickest]
+            kept = {"epochs": {one.key: self._epochs(one, len(chosen)) for one in chosen}}
+            self.run.write("contestants.json", kept)
+        return {by_key[key]: float(epochs) for key, epochs in kept["epochs"].items()}
+
+    def _epochs(self, candidate: Candidate, contestants: int) -> float:
+        from nas.training.transfer.halving import RUNGS
+
+        if self.clock.limit_s is None:
+            return float(self.problem.request.finetune_epochs or (20 if self.evaluator.device == "cuda" else 6))
+        lost = (contestants - 1) * RUNGS[0] + (min(contestants, 2) - 1) * (RUNGS[1] - RUNGS[0])  # what those train that do not win
+        scored_s = candidate.picture_s * (1024 + len(candidate.right)) * (contestants + 2 if contestants > 1 else 0)
+        seconds = (self.clock.left_s - self.reserve_s(candidate) - scored_s) / (1 + lost)
+        return max(0.0, seconds / self.epoch_s(candidate))
+
+    def tuning(self, candidate: Candidate, epochs: float) -> Tuning:
+        """Return a candidate ready to be fine-tuned from its probe, or its fine-tuning where an earlier session began it."""
+        from nas.training.transfer.recipe import transfer_recipe
+        from nas.training.transfer.tuning import Tuning
+
+        member, dataset = candidate.architecture, self.evaluator.pictures_of(candidate.architecture)
+        recipe = transfer_recipe(dataset.count("train"), max(1, round(epochs)))
+        steps = max(10, round(epochs * max(1, dataset.count("train") // recipe.batch)))
+        size = self.space.size_of(member)
+        module = self.evaluator.module(member, size)
+        path = self.run.path / f"tuning-{member.key}.safetensors"
+        return Tuning(module, dataset, size, path, recipe, steps, member.to_json(), self.problem.request.seed, self.evaluator.device)
+
+    def forecast(self, contestants: Mapping[Candidate, float]) -> None:
+        """Say what the rest will take, by phase, before training begins."""
+        from nas.training.transfer.halving import RUNGS
+
+        many = len(contestants) > 1
+        schedules = sorted((self.epoch_s(c) * epochs for c, epochs in contestants.items()), reverse=True)
+        scored_s = sum(c.picture_s * (1024 + len(c.right)) for c in contestants)
+        race_s = sum(schedules) * RUNGS[0] + sum(schedules[:2]) * (RUNGS[1] - RUNGS[0]) + 1.5 * scored_s if many else 0.0
+        last_s = max(self.reserve_s(c) for c in contestants)
+        final_s = schedules[0] * (1 - RUNGS[1] if many else 1.0)
+        self.clock.say({"race": race_s, "finetune": final_s, "export": last_s})
+        names = ", ".join(f"{c.network} at {write_resolution(c.verdict.resolution)} px" for c in contestants)
+        self.bus.emit(
+            Notice(
+                f"forecast: {write_duration(race_s + final_s + last_s)} from here on this machine: {write_duration(race_s)} to compare {names}; "
+                f"{write_duration(final_s)} for the winner; {write_duration(last_s)} to export and test it."
+            )
+        )
+
+    def race(self, contestants: Mapping[Candidate, float]) -> tuple[Candidate, str]:
+        """Fine-tune contestants one against the other; return the winner and why."""
+        from nas.training.transfer.halving import RUNGS, halve
+
+        began_s, device = time.monotonic(), f"latency_ms/{self.problem.device}"
+        self.bus.emit(
+            PhaseStarted("race", total=len(contestants) * 100, detail=f"{len(contestants)} networks are fine-tuned one against the other")
+        )
+        done = 0
+
+        def train(candidate: Candidate, rung: int) -> Right:
+            nonlocal done
+            marks = self.run.read("race.json") or {}
+            if (mark := f"{candidate.key}/{rung}") not in marks:
+                marks[mark] = _written(self._to_rung(candidate, contestants[candidate], RUNGS[rung], done))
+                self.run.write("race.json", marks)
+            done += round(100 * len(contestants) / (len(contestants) + min(2, len(contestants))))
+            right = _read(str(marks[mark]))
+            row = self._rows[candidate.key]
+            accuracies = (*row.raced_accuracy_pct, 100 * float(right.mean()))
+            self._rows[candidate.key] = row.model_copy(
+                update={"raced_accuracy_pct": accuracies, "outcome": f"left behind after {rung + 1} of {len(RUNGS)}"}
+            )
+            return right
+
+        def dropped(candidate: Candidate, why: str) -> None:
+            self._rows[candidate.key] = self._rows[candidate.key].model_copy(update={"outcome": f"given up: {why}"})
+            self.bus.emit(Notice(f"{candidate.network}: {why}"))
+
+        worth, left = halve(list(contestants), train, dropped=dropped)
+        self.bus.emit(PhaseFinished("race", time.monotonic() - began_s))
+        if len(left) == 1:
+            only = "the only published network that was fine-tuned" if len(contestants) == 1 else "the others could not be fine-tuned"
+            return left[0], only
+        speeds = [c.verdict.values[device] for c in left]
+        chosen, best, p_value = choose(speeds, [worth[c] for c in left])
+        why = "the most accurate on validation while fine-tuned against the others"
+        if chosen != best:
+            why = (
+                f"faster than {left[best].network} at {write_resolution(left[best].verdict.resolution)} px ({speeds[chosen]:.3g} against {speeds[best]:.3g} ms), "
+                f"and a McNemar test on {len(worth[left[best]])} validation images cannot tell them apart at {LEVEL:.0%} (p = {p_value:.2f})"
+            )
+        return left[chosen], why
+
+    def _to_rung(self, candidate: Candidate, epochs: float, share: float, done: int) -> Right:
+        from nas.training.transfer.tuning import right_on_validation
+
+        tuning = self.tuning(candidate, epochs)
+        until = max(1, round(share * tuning.steps))
+        first = tuning.step
+
+        def report(step: int, numbers: Mapping[str, float]) -> None:
+            self.bus.emit(PhaseAdvanced("race", done + min(99, 60 * (step - first) // max(until - first, 1)), dict(numbers)))
+
+        tuning.advance(until, _seldom(report))
+        right = right_on_validation(tuning.averaged(), tuning.dataset, tuning.size, tuning.device)
+        self.dataset.release()
+        return right
+
+    def finish(self, winner: Candidate, epochs: float) -> bool:
+        """Fine-tune the winner to its end; return whether it beat its probe. `MEMBER_FILE` holds what is shipped."""
+        from nas.training.transfer.tuning import right_on_validation, write_member
+
+        began_s, tuning = time.monotonic(), self.tuning(winner, epochs)
+        self.bus.emit(PhaseStarted("finetune", tuning.steps, tuning.step, f"{winner.network} at {write_resolution(tuning.size)} px"))
+        report = _seldom(lambda step, numbers: self.bus.emit(PhaseAdvanced("finetune", step, dict(numbers))))
+        right, better = winner.right, False
+        try:
+            while tuning.step < tuning.steps:
+                if self.clock.limit_s is not None and tuning.seconds:
+                    tuning.fit_into(max(self.clock.left_s - self.reserve_s(winner), 0.0))
+                each = max(tuning.seconds.values(), default=1.0)
+                ahead = tuning.epoch_steps if self.clock.limit_s is None else max(4, round(30 / each)) if tuning.seconds else 4
+                tuning.advance(tuning.step + ahead, report)
+            network = tuning.averaged()
+            right = right_on_validation(network, tuning.dataset, tuning.size, tuning.device)
+            better = float(right.mean()) > float(winner.right.mean())
+        except TrainingError as error:
+            self.bus.emit(Notice(f"{winner.network}: {error}"))
+        self.dataset.release()
+        outcome = "chosen" if better else "chosen, with its probe: fine-tuning did not beat it on validation"
+        changes = {
+            "validation_accuracy_pct": 100 * float(right.mean()),
+            "epochs": round(tuning.step / tuning.epoch_steps, 2),
+            "outcome": outcome,
+        }
+        self._rows[winner.key] = self._rows[winner.key].model_copy(update=changes)
+        if not better:
+            network = self.evaluator.module(winner.architecture, tuning.size)
+        write_member(self.run.path / MEMBER_FILE, network, tuning.identity, tuning.history)
+        self.bus.emit(PhaseFinished("finetune", time.monotonic() - began_s))
+        return better
+
+    def _finished(self, winner: Candidate, epochs: float) -> bool:
+        """Return whether fine-tuning beat the probe, from the run directory where an earlier session came so far."""
+        kept = self.run.read("finished.json")
+        if kept is None:
+            better = self.finish(winner, epochs)
+            self.run.write("finished.json", {"better": better, "row": self._rows[winner.key].dump()})
+            return better
+        self._rows[winner.key] = Contender.model_validate(kept["row"])
+        return bool(kept["better"])
+
+    def _ship_probe(self, winner: Candidate) -> None:
+        from nas.training.transfer.tuning import write_member
+
+        size = self.space.size_of(winner.architecture)
+        facts = {"architecture": winner.architecture.to_json(), "classes": self.dataset.num_classes, "resolution": list(size)}
+        facts |= {"data": self.dataset.key, "seed": self.problem.request.seed}
+        write_member(self.run.path / MEMBER_FILE, self.evaluator.module(winner.architecture, size), facts, [])
+        changes = {"validation_accuracy_pct": winner.accuracy_pct, "outcome": "chosen, with its probe"}
+        self._rows[winner.key] = self._rows[winner.key].model_copy(update=changes)
+
+    # --- the whole -----------------------------------------------------------------------------------------------------
+
+    def result(self, empty: Result) -> Result:
+        """Run every step that is not done; return what follows."""
+        candidates = self.found.probed()
+        contestants = self.contestants(candidates)
+        if contestants:
+            self.forecast(contestants)
+            winner, why = self.race(contestants)
+            better = self._finished(winner, contestants[winner])
+            if not better:
+                why = f"{why}; its probe is shipped, since fine-tuning did not beat it on validation"
+        else:
+            winner, why = candidates[0], "the best probe: the time limit leaves none for fine-tuning"
+            self._ship_probe(winner)
+        self.run.write_text("architecture.json", winner.architecture.to_json() + "\n")
+        delivery = remembered(self.run, "export.json", Delivery, lambda: self._deliver(winner))
+        for left in self.run.path.glob("tuning-*.safetensors"):
+            left.unlink()
+        return self._answered(empty, candidates, winner, delivery, why)
+
+    def _deliver(self, winner: Candidate) -> Delivery:
+        dataset = as_expected(self.dataset, self.problem.space, winner.architecture)
+        return deliver_tuned(self.run, self.problem, dataset, winner.architecture, self.bus)
+
+    def _answered(
+        self,
+        empty: Result,
+        candidates: Sequence[Candidate],
+        winner: Candidate,
+        delivery: Delivery,
+        why: str,
+    ) -> Result:
+        device, points = f"latency_ms/{self.problem.device}", dict[str, Point]()
+        for c in candidates:
+            row = self._rows[c.key]
+            scores = {"probe_accuracy_pct": row.probe_accuracy_pct, "validation_accuracy_pct": row.validation_accuracy_pct}
+            points[c.key] = self.problem.point(c.architecture, c.verdict).model_copy(update=scores)
+        accuracies = ("accuracy_pct", "float_accuracy_pct", "validation_accuracy_pct")
+        chosen = points[winner.key].model_copy(update={name: getattr(delivery, name) for name in accuracies})
+        points[winner.key] = chosen
+        self._rows[winner.key] = self._rows[winner.key].model_copy(update={"accuracy_pct": delivery.accuracy_pct})
+        best = pareto_front([(-c.accuracy_pct, c.verdict.values[device]) for c in candidates])
+        front = {candidates[i].key: points[candidates[i].key] for i in best} | {winner.key: chosen}
+        return empty.model_copy(
+            update={
+                "chosen": chosen,
+                "why": why,
+                "front": tuple(front.values()),
+                "objectives": ("accuracy_pct", device),
+                "model": str(self.run.path / delivery.model) if delivery.model else None,
+                "model_reason": delivery.model_reason,
+                "model_sha256": delivery.sha256,
+                "blind": None if delivery.accuracy_pct is None else self.dataset.blind("test", delivery.accuracy_pct),
+                "by_class": delivery.by_class,
+                "lacking_operators": delivery.lacking_operators,
+                "sensitivity_db": delivery.sensitivity_db,
+                "evaluations": len(candidates),
+                "proposals": len(self.found.priced),
+                "contenders": tuple(self._rows[c.key] for c in candidates),
+                "ledger": self.clock.ledger,
+            }
+        )
+
+
+def _seldom(report: Report) -> Report:
+    """Return a listener that hands on no more than one step a second: each writes a file."""
+    last_s = -math.inf
+
+    def listen(step: int, numbers: Mapping[str, float]) -> None:
+        nonlocal last_s
+        if time.monotonic() - last_s >= _EVERY_S:
+            last_s = time.monotonic()
+            report(step, numbers)
+
+    return listen
+
+
+def _written(right: Right) -> str:
+    return "".join("1" if one else "0" for one in right)
+
+
+def _read(text: str) -> Right:
+    return np.array([mark == "1" for mark in text])

@@ -1,0 +1,194 @@
+"""What a trained network's features are worth on other pictures: a linear classifier on them, everything else frozen.
+
+Source:
+    Linear probes: Alain and Bengio, arXiv 1610.01644; to start fine-tuning from one: Kumar et al., "Fine-tuning can distort pretrained features
+    and underperform out-of-distribution", arXiv 2202.10054.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from nas.errors import ArtifactError
+from nas.training.supernet.batches import Batches
+
+_BATCH = 64
+PENALTIES = (1e-4, 1e-3, 1e-2)
+"""Inverse strengths of the L2 penalty on standardised features; the one that is best on a held-out fifth of *train* is taken."""
+
+_ITERATIONS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A linear classifier on frozen features.
+
+    Attributes:
+        weight: Shape (classes, features).
+        bias: Shape (classes,).
+        right: For each scored validation picture, whether its class is named.
+        seconds: Of the forward runs.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    right: npt.NDArray[np.bool_]
+    seconds: float
+
+    @property
+    def accuracy_pct(self) -> float:
+        """On validation."""
+        return 100 * float(self.right.mean())
+
+    def install(self, layer: nn.Linear) -> None:
+        """Give a classifier these weights."""
+        with torch.no_grad():
+            layer.weight.copy_(self.weight)
+            layer.bias.copy_(self.bias)
+
+
+def probe(
+    network: nn.Module,
+    classifier: str,
+    train: Batches,
+    validation: Batches,
+    *,
+    pictures: int | None = None,
+    advance: Callable[[int], None] | None = None,
+) -> Probe:
+    """Fit a linear classifier to a network's features, and score it.
+
+    Args:
+        network: With trained weights and norm statistics, which are left as they are: taken anew on small pictures they cost 11 to 14 points
+            (``experiments/021_own_pictures``).
+        classifier: Name of its last linear layer.
+        train: The pictures that are fitted.
+        validation: The pictures that are scored, all of them.
+        pictures: Fit no more than so many training pictures, the same for every network; None fits all.
+        advance: Told of the number of pictures seen after each batch.
+    """
+    began_s = time.monotonic()
+    chosen = _some(train, pictures)
+    seen = 0
+
+    def count(batch: int) -> None:
+        nonlocal seen
+        seen += batch
+        if advance:
+            advance(seen)
+
+    fitted = features(network, classifier, train, chosen, count)
+    scored = features(network, classifier, validation, torch.arange(len(validation)), count)
+    seconds = time.monotonic() - began_s
+    weight, bias = fit_linear(fitted, train.labels[chosen].numpy(), train.dataset.num_classes)
+    right = (scored @ weight.T + bias).argmax(1).numpy() == validation.labels.numpy()
+    return Probe(weight, bias, right, seconds)
+
+
+def _some(batches: Batches, pictures: int | None) -> Tensor:
+    if pictures is None or pictures >= len(batches):
+        return torch.arange(len(batches))
+    return torch.from_numpy(np.sort(np.random.default_rng(29).permutation(len(batches))[:pictures]))
+
+
+def features(
+    network: nn.Module, classifier: str, batches: Batches, indices: Tensor, advance: Callable[[int], None] | None = None
+) -> Tensor:
+    """Return what a network gives its classifier for some pictures: shape (len(indices), features)."""
+    found: list[Tensor] = []
+    network.eval()
+    hook = network.get_submodule(classifier).register_forward_pre_hook(lambda _module, args: found.append(args[0].detach().float().cpu()))
+    try:
+        with torch.no_grad():
+            for x, _ in batches.plain(_BATCH, indices):
+                network(x)
+                if advance:
+                    advance(len(x))
+    finally:
+        hook.remove()
+    return torch.cat(found)
+
+
+def fit_linear(x: Tensor, labels: npt.NDArray[np.int64], classes: int) -> tuple[Tensor, Tensor]:
+    """Fit a multinomial logistic regression with an L2 penalty on standardised features.
+
+    Args:
+        x: Shape (n, features).
+        labels: Shape (n,); every class is among them.
+        classes: Their number.
+
+    Returns:
+        Weight (classes, features) and bias (classes,) on the features as they are.
+    """
+    mean, deviation = x.mean(0), x.std(0).clamp(min=1e-4)
+    z = ((x - mean) / deviation).numpy()
+    held = np.random.default_rng(5).permutation(len(z)) % 5 == 0
+    scores = {}
+    if len(np.unique(labels[~held])) == classes:
+        scores = {c: _logistic(z[~held], labels[~held], c).score(z[held], labels[held]) for c in PENALTIES}
+    best = max(scores, key=lambda c: (scores[c], -c)) if scores else PENALTIES[1]
+    model = _logistic(z, labels, best)
+    coefficients, intercept = torch.from_numpy(model.coef_).float(), torch.from_numpy(model.intercept_).float()
+    if classes == 2:  # one row stands for the difference of two
+        coefficients, intercept = torch.cat([-coefficients, coefficients]) / 2, torch.cat([-intercept, intercept]) / 2
+    weight = coefficients / deviation
+    return weight, intercept - weight @ mean
+
+
+def _logistic(z: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], c: float):  # type: ignore[no-untyped-def]
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the penalty is chosen by accuracy; the last digits of a fit change nothing
+        return LogisticRegression(C=c, max_iter=_ITERATIONS).fit(z, labels)
+
+
+def probed(network: nn.Module, classifier: str, found: Probe) -> nn.Module:
+    """Return a copy of a network with a probe as its classifier, in evaluation mode: what fine-tuning starts from."""
+    ready = copy.deepcopy(network)
+    layer = ready.get_submodule(classifier)
+    assert isinstance(layer, nn.Linear)
+    found.install(layer)
+    return ready.eval()
+
+
+def write_probe(path: Path, found: Probe) -> None:
+    """Write a probe to a safetensors file, in one step."""
+    from safetensors.torch import save
+
+    tensors = {
+        "weight": found.weight.contiguous(),
+        "bias": found.bias.contiguous(),
+        "right": torch.from_numpy(found.right.astype(np.uint8)),
+    }
+    path.parent.mkdir(exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    part.write_bytes(save(tensors, {"seconds": repr(found.seconds)}))
+    part.replace(path)
+
+
+def read_probe(path: Path) -> Probe:
+    """Read what `write_probe` wrote.
+
+    Raises:
+        ArtifactError: Damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            weight, bias, right = (file.get_tensor(name) for name in ("weight", "bias", "right"))
+            return Probe(weight, bias, right.numpy().astype(bool), float((file.metadata() or {})["seconds"]))
+    except (SafetensorError, KeyError, ValueError, OSError) as error:
+        raise ArtifactError(f"probe {path}: damaged ({' '.join(str(error).split())[:200]}). Do this: remove it, and resume.") from None

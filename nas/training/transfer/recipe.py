@@ -1,0 +1,64 @@
+"""How a trained network is fine-tuned on other pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nas.spaces.space import Resolution
+from nas.training.supernet.batches import Augmentation
+from nas.training.supernet.train import Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class TransferRecipe(Recipe):
+    """A recipe for weights that are good already.
+
+    Attributes:
+        window: Share of the steps over which weights are averaged; the average is what is scored and exported.
+        frozen_norms: Whether norm statistics stay those that the training starts with; else batches give them, and the end takes them anew.
+        first_side: Share of the deployment size at which training begins, see `side_at`.
+        grown: Share of the steps after which the pictures have their deployment size.
+    """
+
+    window: float = 0.05
+    frozen_norms: bool = False
+    first_side: float = 0.75
+    grown: float = 0.5
+
+    def kept_at(self, step: int, steps: int) -> float:
+        """Return the share that the averaged weights keep at a step: little at first, so that the start is forgotten.
+
+        Source:
+            Exponential averages of weights (Polyak and Juditsky, 1992), with TensorFlow's ``(1 + step) / (10 + step)`` at the start.
+        """
+        return min(1 - 1 / (1 + self.window * steps), (step + 1) / (step + 10))
+
+    def size_at(self, step: int, steps: int, size: Resolution) -> Resolution:
+        """Return the size of picture of a step: it grows to the deployment size in multiples of 32 pixels.
+
+        Source:
+            Progressive resizing as in EfficientNetV2 (arXiv 2104.00298, section 4.2), without its stronger augmentation.
+        """
+        share = min(1.0, self.first_side + (1 - self.first_side) * step / max(self.grown * steps, 1))
+        height, width = (min(side, max(32, 32 * round(side * share / 32))) for side in size)
+        return (height, width) if step < self.grown * steps else size
+
+
+def transfer_recipe(pictures: int, epochs: int) -> TransferRecipe:
+    """Return the recipe for an amount of data and a length of training.
+
+    Args:
+        pictures: Of *train*.
+        epochs: About how often each will be seen.
+    """
+    mixup = 0.2 if epochs >= 20 else 0.0  # mixing pays once pictures are seen often; before, it only slows
+    return TransferRecipe(
+        epochs=epochs,
+        batch=32 if pictures < 2000 else 64,
+        learning_rate=5e-4,
+        warmup=0.1,
+        weight_decay=0.05,
+        clip=5.0,
+        smoothing=0.1,
+        augmentation=Augmentation(shift=0.1, scale=0.1, mixup=mixup),
+    )

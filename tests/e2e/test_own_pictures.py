@@ -1,0 +1,174 @@
+"""Published networks on a user's pictures, from files of weights that the test makes: probed, fine-tuned, compared, handed over."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from nas.errors import ArtifactError
+from nas.events import Event, EventBus, PhaseAdvanced
+from nas.runs.default_space import decide_space
+from nas.runs.request import Request
+from nas.spaces.pretrained.libraries import build_published
+from tests.e2e.conftest import Result
+
+NETWORK = "mobileone_s0"
+COMMON = ("--device", "sa8295p", "--budget", "5ms", "--space", "zoo", "--resolution", "64", "--finetune-epochs", "1")
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("weights")
+    save_file(build_published(NETWORK).state_dict(), folder / f"{NETWORK}.safetensors")
+    (folder / "notes.txt").write_text("no weights")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder, rng = tmp_path_factory.mktemp("photos"), np.random.default_rng(0)
+    for split, count in (("train", 15), ("test", 4)):
+        for i, name in enumerate(("amber", "blue", "grey")):
+            (folder / split / name).mkdir(parents=True)
+            for j in range(count):
+                colour = np.array([[200, 140, 40], [40, 60, 200], [120, 120, 120]][i])
+                pixels = np.clip(colour + rng.normal(0, 60, (40, 40, 3)), 0, 255).astype(np.uint8)
+                Image.fromarray(pixels).save(folder / split / name / f"{j}.png")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NAS_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+def only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave nothing but the folder: what else is installed on this machine plays no part."""
+    monkeypatch.setattr("nas.spaces.pretrained.at_hand.PACKAGES", {})
+    monkeypatch.setattr("nas.spaces.pretrained.origins._cached", lambda _name: iter(()))
+
+
+def test_a_run_hands_over_a_tested_file(
+    nas: Callable[..., Result], weights: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    only(monkeypatch)
+    answer = nas("search", *COMMON, "--weights-dir", weights, "--data", photos, "--out", tmp_path / "run", "--format", "json")
+    assert answer.code == 0, answer.err
+    found = json.loads(answer.out)
+    assert "forecast: " in answer.err
+    [row] = found["contenders"]
+    assert row["network"] == NETWORK
+    assert row["resolution"] == 64
+    assert row["pictures"] == 9
+    assert row["outcome"].startswith("chosen")
+    assert found["chosen"]["accuracy_pct"] == row["accuracy_pct"]
+    assert found["by_class"]["pictures"] == [4, 4, 4]
+    diagonal = sum(found["by_class"]["confusion"][i][i] for i in range(3))
+    assert row["accuracy_pct"] == pytest.approx(100 * diagonal / 12)
+    assert found["ledger"]["processor_s"] > 0
+    assert {phase["phase"] for phase in found["ledger"]["phases"]} >= {"search", "finetune", "export"}
+    file = onnx.load(found["model"])
+    props = {entry.key: entry.value for entry in file.metadata_props}
+    assert json.loads(props["classes"]) == ["amber", "blue", "grey"]
+    assert json.loads(props["mean"]) == [0.485, 0.456, 0.406]  # what the network was trained with, not the pictures' own
+    assert file.graph.input[0].type.tensor_type.shape.dim[-1].dim_value == 64
+    assert file.graph.output[0].type.tensor_type.shape.dim[-1].dim_value == 3
+    text = (tmp_path / "run" / "table.txt").read_text()
+    assert "Published networks on these pictures" in text
+    assert "cost: " in text
+    again = nas("export", tmp_path / "run", "--to", tmp_path / "again.onnx", "--precision", "w8a8", "--format", "json")
+    assert again.code == 0, again.err
+    assert json.loads(again.out)["accuracy_pct"] is not None
+
+
+class Killed(BaseException):
+    """Ends a run as a kill does: nothing that the run would do at the end is done."""
+
+
+def test_a_killed_run_ends_as_the_unbroken_one(weights: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import nas
+    from nas.runs.lifecycle import resume
+    from nas.training.supernet.checkpoint import read_checkpoint
+
+    only(monkeypatch)
+    monkeypatch.setattr("nas.training.transfer.tuning.CHECKPOINT_S", 0.0)
+    monkeypatch.setattr("nas.runs.transfer_search._EVERY_S", 0.0)
+    options = {"space": "zoo", "data": photos, "weights_dir": weights, "resolution": 64, "finetune_epochs": 3}
+
+    def kill(event: Event) -> None:
+        if isinstance(event, PhaseAdvanced) and event.phase == "finetune" and event.done == 2:
+            raise Killed
+
+    whole = nas.search("sa8295p", "5ms", out=tmp_path / "a", **options)
+    with pytest.raises(Killed):
+        nas.search("sa8295p", "5ms", out=tmp_path / "b", bus=EventBus([kill]), **options)
+    resumed = resume(tmp_path / "b", EventBus())
+    same = ("accuracy_pct", "validation_accuracy_pct", "key")
+    assert [getattr(whole.chosen, name) for name in same] == [getattr(resumed.chosen, name) for name in same]
+    assert resumed.contenders == whole.contenders
+    assert not list((tmp_path / "b").glob("tuning-*"))
+    first, second = (read_checkpoint(tmp_path / name / "finetuned.safetensors", "member").tensors for name in "ab")
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_network_that_does_not_beat_its_probe_is_not_shipped(
+    weights: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import nas
+
+    only(monkeypatch)
+    monkeypatch.setattr("nas.training.transfer.tuning.right_on_validation", lambda *_: np.zeros(9, bool))
+    found = nas.search(
+        "sa8295p",
+        "5ms",
+        space="zoo",
+        data=photos,
+        weights_dir=weights,
+        resolution=64,
+        finetune_epochs=1,
+        precision="w8a8",
+        out=tmp_path / "run",
+    )
+    assert "its probe is shipped" in found.why
+    [row] = found.contenders
+    assert row.validation_accuracy_pct == 0.0
+    assert found.chosen is not None
+    assert found.chosen.validation_accuracy_pct == pytest.approx(row.probe_accuracy_pct)
+    assert found.chosen.precision == "w8a8"
+    assert found.chosen.float_accuracy_pct is not None
+
+
+def test_without_weights_or_with_useless_options_it_says_what_to_do(
+    refused: Callable[..., str], photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    only(monkeypatch)
+    (tmp_path / "empty").mkdir()
+    run = ("search", "--device", "sa8295p", "--budget", "5ms", "--space", "zoo", "--out", tmp_path / "run")
+    assert "no published weights are on this machine" in refused(*run, "--data", photos, "--weights-dir", tmp_path / "empty", code=1)
+    assert "no such folder" in refused(*run, "--data", photos, "--weights-dir", tmp_path / "none")
+    assert "--evals has no effect" in refused(*run, "--data", photos, "--evals", "3")
+    assert "time: cannot be read, got 'soon'" in refused(*run, "--data", photos, "--time-limit", "soon")
+    assert "--time-limit has no effect" in refused(*run, "--time-limit", "5min")
+    assert not (tmp_path / "run").exists()
+
+
+def test_without_a_space_weights_at_hand_decide(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    only(monkeypatch)
+    asked = Request(devices=("sa8295p",), data="photos", weights_dir=str(weights))
+    assert decide_space(asked)[0] == "zoo"
+    assert "mobileone_s0" in decide_space(asked)[1]
+    with pytest.raises(ArtifactError, match="no published weights"):
+        decide_space(asked.model_copy(update={"weights_dir": str(tmp_path)}))
+    name, why = decide_space(Request(devices=("sa8295p",), data="photos"))
+    assert name == "hybrid"
+    assert "no published weights" in why
+    name, why = decide_space(Request(devices=("sa8295p",), data="photos", weights_dir=str(weights), evals=3))
+    assert name == "hybrid"
+    assert "an option speaks of that" in why
+    assert decide_space(Request(devices=("sa8295p",))) == ("hybrid", "")
