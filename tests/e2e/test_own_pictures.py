@@ -54,6 +54,7 @@ def only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nas.spaces.pretrained.origins._cached", lambda _name: iter(()))
 
 
+@pytest.mark.slow
 def test_a_run_hands_over_a_tested_file(
     nas: Callable[..., Result], weights: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -91,6 +92,7 @@ class Killed(BaseException):
     """Ends a run as a kill does: nothing that the run would do at the end is done."""
 
 
+@pytest.mark.slow
 def test_a_killed_run_ends_as_the_unbroken_one(weights: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import nas
     from nas.runs.lifecycle import resume
@@ -117,6 +119,7 @@ def test_a_killed_run_ends_as_the_unbroken_one(weights: Path, photos: Path, tmp_
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+@pytest.mark.slow
 def test_a_network_that_does_not_beat_its_probe_is_not_shipped(
     weights: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
