@@ -14,8 +14,8 @@ FROM_NOTHING, PUBLISHED = "hybrid", "zoo"
 def decide_space(request: Request) -> tuple[str, str]:
     """Return the name of a space and why, in one line; without the user's pictures nothing has to be said.
 
-    Networks with published weights come first: on thousands of pictures their fine-tuning is ahead of what is trained from nothing in the same
-    time (``experiments/021_own_pictures``). From nothing is trained where no weights are here, or where an option speaks of that.
+    Networks with published weights come first, which ``experiments/021_own_pictures`` is to check against what is trained from nothing in the same time.
+    From nothing is trained where no weights are here, or where an option speaks of that.
 
     Raises:
         UsageError: No such folder of weights.
