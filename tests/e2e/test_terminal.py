@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from nas import cli
 from nas.devices.names import find_profile, profile_files
 from nas.errors import UnknownNameError
 from nas.graphs import workloads
@@ -90,8 +91,15 @@ def test_every_device_is_one_line_with_its_name(width: int) -> None:
         ("spaces", "list"),
         ("predict", "resnet50", "--device", "sa8295p", "--breakdown"),
         ("predict", "resnet50", "mobilenetv2_100", "--device", "hailo-8", "--device", "sa8295p", "--budget", "sa8295p:2ms"),
+        ("systems",),
+        ("systems", "lsnet"),
+        ("doctor",),
+        ("spaces", "show", "hybrid-s"),
+        ("spaces", "references"),
+        ("spaces", "sample", "hybrid-s", "--count", "2"),
+        ("anchors", "show", "mobilenetv2_100", "--weights", "random", "--resolution", "64", "--device", "sa8295p"),
+        ("devices", "suggest", "mine", "--count", "2", "--max-mparams", "1.5"),
         ("--help",),
-        ("predict", "--help"),
     ],
     ids=lambda words: " ".join(words[:2]),
 )
@@ -101,6 +109,16 @@ def test_no_line_is_wider_than_the_terminal(words: tuple[str, ...], width: int) 
     assert [line for line in lines if len(line) > width] == []
 
 
+@pytest.mark.parametrize("file", sorted(path.stem for path in (Path(cli.__file__).parent).glob("[a-z]*.py")))
+def test_the_help_of_every_command_fits(file: str) -> None:
+    group, _, rest = file.partition("_")
+    words = (group, rest.replace("_", "-")) if rest else (group,)
+    for width in WIDTHS:
+        lines = at_width(width, *words, "--help")
+        assert any(line.strip().startswith("Usage:") for line in lines)
+        assert [line for line in lines if len(line) > width] == []
+
+
 @pytest.mark.usefixtures("tiny_plugins")
 @pytest.mark.parametrize("width", WIDTHS)
 def test_a_front_keeps_its_names(width: int, tmp_path: Path) -> None:
@@ -108,6 +126,8 @@ def test_a_front_keeps_its_names(width: int, tmp_path: Path) -> None:
     lines = at_width(width, "search", "--device", device, "--budget", "100ms", "--space", "tiny-published", "--out", tmp_path / "run")
     run = str(tmp_path / "run")  # a path is as long as it is
     assert [line for line in lines if len(line) > width and run not in line] == []
+    shown = at_width(width, "show", run)
+    assert [line for line in shown if len(line) > width and run not in line] == []
     assert {f"tiny-{size}" for size in (8, 16, 32, 64)} <= {word for line in lines for word in line.split()}
 
 
