@@ -57,9 +57,11 @@ def open_pretrained(
 
     Raises:
         UnknownNameError: No such published network.
-        UsageError: No such function, or it returns no module.
+        UsageError: No such function, or it returns no module; weights named and a folder to look for them.
         ArtifactError: No weights, or they do not fit.
     """
+    if weights is not None and folder is not None:
+        raise UsageError(f"weights: {str(weights)!r} is named, so the folder {str(folder)!r} has no effect. Do this: leave one of them out.")
     if subject.endswith(".pt2"):
         from nas.graphs.frontends.exported_program import read_exported_program
 
