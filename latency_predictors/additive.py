@@ -21,7 +21,7 @@ import numpy as np
 from latency_predictors._calibration import Calibration, calibrated
 from latency_predictors._operator_counts import Kind, kind_of
 from latency_predictors._quantities import QUANTITIES, quantities_of
-from nas.devices.artifact import check_shapes, other_version, read_artifact, write_artifact
+from nas.devices.artifact import check_log_errors, check_shapes, other_version, read_artifact, write_artifact
 from nas.devices.predictor import Estimate, Estimates, Floats, OperatorLatency, Predictor, Sample, Segments, fitted_key, predictors
 from nas.devices.profile import PrecisionProfile, Profile
 from nas.errors import GraphError, UsageError
@@ -394,10 +394,6 @@ def save_prices(
     write_artifact(path, name, version, head, stacked | ms)
 
 
-_ABSURD = 20.0
-"""Log of a ratio of prediction to timing that no fit leaves: a factor of 5e8. An interval made from it would be no number."""
-
-
 def load_prices(path: Path, name: str, columns: Sequence[str], version: int) -> tuple[dict[tuple[str, str], Prices], dict[str, Any]]:
     """Read the prices and facts that `save_prices` wrote; columns that came later are free.
 
@@ -417,8 +413,8 @@ def load_prices(path: Path, name: str, columns: Sequence[str], version: int) -> 
         timings = [data[f"ms/{i}"] for i in range(len(devices))]
         if len(networks) != len(devices) or any(not ms.size or (ms <= 0).any() for ms in timings) or (data["prices"] < 0).any():
             raise ValueError("prices and timings are not positive, or not of all devices")
-        if any((np.abs(np.log(ms[1]) - np.log(ms[0])) > _ABSURD).any() for ms in timings):
-            raise ValueError("what was predicted of networks left out is not of the size of their timings")
+        for ms in timings:
+            check_log_errors(np.log(ms[1]) - np.log(ms[0]))
         prices, most = np.zeros((2, len(devices), len(columns)))
         prices[:, place], most[:, place] = data["prices"], data["most"]
         made = {

@@ -21,7 +21,7 @@ import numpy as np
 
 from latency_predictors._operator_counts import RUNTIMES, Catalogue, Kind, catalogue
 from latency_predictors.additive import conformal_quantile
-from nas.devices.artifact import check_shapes, read_artifact, write_artifact
+from nas.devices.artifact import check_log_errors, check_shapes, read_artifact, write_artifact
 from nas.devices.predictor import Estimate, Estimates, Floats, OperatorLatency, Predictor, Sample, Segments, fitted_key, predictors
 from nas.devices.profile import Profile
 from nas.errors import UsageError
@@ -166,6 +166,7 @@ def _table_of(row: Mapping[str, Any]) -> Table:
         raise ValueError("a price is no positive number")
     check_shapes({name: (prices, (4,)) for name, prices in table.families_ms.items()})
     check_shapes({"scores": (table.scores, (table.scores.size,))})
+    check_log_errors(table.scores)
     return table
 
 

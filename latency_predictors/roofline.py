@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nas.devices.artifact import check_shapes, read_artifact, write_artifact
+from nas.devices.artifact import check_log_errors, check_shapes, read_artifact, write_artifact
 from nas.devices.predictor import Estimate, Floats, OperatorLatency, Predictor, Sample, predictors
 from nas.devices.profile import PrecisionProfile, Profile
 from nas.errors import GraphError, UsageError
@@ -183,6 +183,7 @@ class Roofline(Predictor):
         with read_artifact(path, "roofline", FORMAT_VERSION) as found:
             head, data = found.header, found.arrays
             check_shapes({"weights": (data["weights"], data["scores"].shape)})
+            check_log_errors(data["scores"])
             return cls(Shares(*map(float, head["shares"])), data["scores"], data["weights"])
 
 

@@ -121,3 +121,17 @@ def check_shapes(arrays: Mapping[str, tuple[npt.NDArray[Any], tuple[int, ...]]],
         good = np.isfinite(array) | np.isnan(array) if name in may_lack else np.isfinite(array)
         if not good.all():
             raise ValueError(f"{name} holds what is no number")
+
+
+LARGEST_LOG_ERROR = 20.0
+"""Of a prediction against its timing: a factor of 5e8, which no fit leaves. An interval made from more would be no number."""
+
+
+def check_log_errors(errors: npt.NDArray[Any]) -> None:
+    """Check that the log errors from which intervals are made are of a size that a fit can leave.
+
+    Raises:
+        ValueError: One is not.
+    """
+    if not (np.abs(errors) <= LARGEST_LOG_ERROR).all():
+        raise ValueError("an error of a left-out network is of no possible size")

@@ -393,30 +393,38 @@ def _verified_values(graph: Graph) -> dict[str, Value]:
     for value in graph.inputs:
         _check_value("input", value, values)
     for op in graph.operators:
-        where = f"graph {graph.name or '?'}, operator {op.name!r} ({op.op})"
         if op.name in names:
-            raise GraphError(f"{where}: the name is taken twice.")
+            raise GraphError(f"{_where(graph, op)}: the name is taken twice.")
         names.add(op.name)
-        if missing := [name for name in op.inputs if name not in values]:
-            raise GraphError(f"{where}: reads a value that nothing before it makes, got {missing[0]!r}.")
+        try:
+            shapes = [values[name].shape for name in op.inputs]
+        except KeyError as error:
+            raise GraphError(f"{_where(graph, op)}: reads a value that nothing before it makes, got {error}.") from None
         if not op.outputs:
-            raise GraphError(f"{where}: makes no value.")
+            raise GraphError(f"{_where(graph, op)}: makes no value.")
         spec = spec_of(op.op)
         attributes = dict(op.attributes)
-        if lacking := [name for name in spec.required if name not in attributes]:
-            raise GraphError(f"{where}: lacks the attribute {lacking[0]!r}.")
+        for name in spec.required:
+            if name not in attributes:
+                raise GraphError(f"{_where(graph, op)}: lacks the attribute {name!r}.")
         if spec.infer is not None:
             try:
-                expected = spec.infer([values[name].shape for name in op.inputs], [w.shape for w in op.weights], attributes)
+                expected = spec.infer(shapes, [w.shape for w in op.weights], attributes)
             except (GraphError, IndexError) as error:
-                raise GraphError(f"{where}: {error}.") from None
+                raise GraphError(f"{_where(graph, op)}: {error}.") from None
             if op.outputs[0].shape != expected:
-                raise GraphError(f"{where}: wrong output shape, got {op.outputs[0].shape}. Expected {expected}.")
+                raise GraphError(f"{_where(graph, op)}: wrong output shape, got {op.outputs[0].shape}. Expected {expected}.")
         for value in op.outputs:
-            _check_value(where, value, values)
+            if value.name in values or value.dtype not in DTYPE_BYTES or min(value.shape, default=1) < 1:
+                _check_value(_where(graph, op), value, values)
+            values[value.name] = value
     if missing := [name for name in graph.outputs if name not in values]:
         raise GraphError(f"graph {graph.name or '?'}: an output that nothing makes, got {missing[0]!r}.")
     return values
+
+
+def _where(graph: Graph, op: Operator) -> str:
+    return f"graph {graph.name or '?'}, operator {op.name!r} ({op.op})"
 
 
 def _check_value(where: str, value: Value, values: dict[str, Value]) -> None:
@@ -424,7 +432,7 @@ def _check_value(where: str, value: Value, values: dict[str, Value]) -> None:
         raise GraphError(f"{where}: a value is made twice, got {value.name!r}.")
     if value.dtype not in DTYPE_BYTES:
         raise GraphError(f"{where}: unknown dtype, got {value.dtype!r}. Expected one of {', '.join(DTYPE_BYTES)}.")
-    if any(size < 1 for size in value.shape):
+    if min(value.shape, default=1) < 1:
         raise GraphError(f"{where}: {value.name!r} has a size below one, got {value.shape}.")
     values[value.name] = value
 

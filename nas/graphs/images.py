@@ -25,5 +25,8 @@ def with_normalisation(graph: Graph) -> Graph:
         steps.append(Operator(centred.name, "Sub", (value.name,), (centred,), (vector,)))
         steps.append(Operator(scaled.name, "Div", (centred.name,), (scaled,), (vector,)))
         renamed[value.name] = scaled.name
-    moved = [replace(op, inputs=tuple(renamed.get(name, name) for name in op.inputs)) for op in graph.operators]
+    moved = [
+        op if renamed.keys().isdisjoint(op.inputs) else replace(op, inputs=tuple(renamed.get(name, name) for name in op.inputs))
+        for op in graph.operators
+    ]
     return Graph(graph.inputs, (*steps, *moved), graph.outputs, graph.name)

@@ -59,6 +59,8 @@ class OpSpec:
 
 def _broadcast(inputs: Sequence[Shape], weights: Sequence[Shape], _: Attributes) -> Shape:
     shapes = [*inputs, *weights]
+    if all(shape == shapes[0] for shape in shapes):
+        return shapes[0]
     rank = max(map(len, shapes))
     out = []
     for axis in range(-rank, 0):
