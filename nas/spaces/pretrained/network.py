@@ -61,7 +61,9 @@ def open_pretrained(
         ArtifactError: No weights, or they do not fit.
     """
     if weights is not None and folder is not None:
-        raise UsageError(f"weights: {str(weights)!r} is named, so the folder {str(folder)!r} has no effect. Do this: leave one of them out.")
+        raise UsageError(
+            f"weights: {str(weights)!r} is named, so the folder {str(folder)!r} has no effect. Do this: leave one of them out."
+        )
     if subject.endswith(".pt2"):
         from nas.graphs.frontends.exported_program import read_exported_program
 
