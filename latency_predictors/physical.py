@@ -497,6 +497,7 @@ def _check_pool(pool: Pool, members: int) -> None:
     }
     check_shapes(shapes, may_lack=lacking)
     plausible = np.abs(pool.device).max(initial=0) < 100 and (pool.range_ms > 0).all() and (pool.device_scale > 0).all()
+    plausible = plausible and np.isfinite(pool.left_out).any()
     if not (members and fitted == len(t.devices) and pool.scores.size and len(pool.settings) == members and plausible and pool.base_sd > 0):
         raise ValueError("prices, ranges or scores are missing or out of range")
 
