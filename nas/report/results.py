@@ -110,16 +110,22 @@ def _print_contenders(result: Result, console: Console) -> None:
 
 
 def _interval(value: float | None, pictures: int) -> str:
-    """Return an accuracy with half the width of its 95 % interval, and no more digits than that leaves.
-
-    Source:
-        Wilson, "Probable inference, the law of succession, and statistical inference", 1927: the half-width of the score interval.
-    """
+    """Return an accuracy with half the width of its 95 % interval, and no more digits than that leaves."""
     if value is None or not pictures:
         return ""
-    share, z = value / 100, 1.96
-    half_pct = 100 * z / (1 + z**2 / pictures) * (share * (1 - share) / pictures + z**2 / (4 * pictures**2)) ** 0.5
-    return f"{value:.1f} ± {half_pct:.1f}"
+    return f"{value:.1f} ± {wilson(value, pictures)[1]:.1f}"
+
+
+def wilson(accuracy_pct: float, pictures: int) -> tuple[float, float]:
+    """Return the middle and half the width of an accuracy's 95 % interval, in %.
+
+    Source:
+        Wilson, "Probable inference, the law of succession, and statistical inference", 1927: the score interval.
+    """
+    share, z = accuracy_pct / 100, 1.96
+    widened = 1 + z**2 / pictures
+    half = z / widened * (share * (1 - share) / pictures + z**2 / (4 * pictures**2)) ** 0.5
+    return 100 * (share + z**2 / (2 * pictures)) / widened, 100 * half
 
 
 def _by_class(found: ByClass) -> list[str]:

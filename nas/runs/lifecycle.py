@@ -193,7 +193,8 @@ def _answered(run: RunDirectory, problem: Problem, bus: EventBus, measuring: boo
     elif problem.evaluator.transfers:
         result, others = search_published(run, problem, empty, bus), {}
     else:
-        result, others = search_by_study(run, problem, empty, bus), {}
+        result, points = search_by_study(run, problem, empty, bus)
+        others = {"scored by the search": points}
     if problem.request.verify and not measuring and run.read("verified.json") is None:
         remedy = f"Do this: nas resume {run.path.name} --yes to run it, or --runner 'CMD {{onnx}}' for another"
         result = result.model_copy(
@@ -234,13 +235,19 @@ def _result(run: RunDirectory, status: str, state: Status) -> Result:
 
 
 def _write_report(run: RunDirectory, problem: Problem, result: Result, others: Mapping[str, Sequence[Point]]) -> None:
-    from nas.report.plots import draw_chain, draw_front
     from nas.report.results import result_text
+    from nas.runs.page import write_page
 
     shown = {"run_dir": run.path.resolve().name, "model": Path(result.model).name if result.model else None}  # no path of this machine
     run.write_text("table.txt", result_text(result.model_copy(update=shown)))
-    if _without_picture():
-        return
+    if not _without_picture():
+        _draw(run, problem, result, others)
+    write_page(run, problem, result, others)
+
+
+def _draw(run: RunDirectory, problem: Problem, result: Result, others: Mapping[str, Sequence[Point]]) -> None:
+    from nas.report.plots import draw_chain, draw_front
+
     draw_front(run.path / "pareto.png", result.front, chosen=result.chosen, device=problem.device, others=others)
     if isinstance(problem.space, ElasticSpace) and isinstance(space := problem.space.plain, ChainSpace) and result.chosen is not None:
         chosen = problem.space.plainly(problem.space.architecture(result.chosen.architecture.genes))

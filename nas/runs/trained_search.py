@@ -37,8 +37,8 @@ EVALUATIONS = 120
 SUPERNET_FILE = "supernet.safetensors"
 
 
-def search_by_study(run: RunDirectory, problem: Problem, result: Result, bus: EventBus) -> Result:
-    """Do everything that is not done yet; return `result` with what follows from it.
+def search_by_study(run: RunDirectory, problem: Problem, result: Result, bus: EventBus) -> tuple[Result, tuple[Point, ...]]:
+    """Do everything that is not done yet; return `result` with what follows from it, and every network within the budgets that was scored.
 
     Raises:
         NasError: What went wrong; `nas resume` goes on from there.
@@ -57,7 +57,8 @@ def search_by_study(run: RunDirectory, problem: Problem, result: Result, bus: Ev
     run.write_text("architecture.json", architecture.to_json() + "\n")
     delivery = remembered(run, "export.json", Delivery, lambda: deliver(run, problem, evaluator, architecture, bus))
     points = tuple(_delivered(point_of(problem, trial), architecture, delivery) for trial in front)
-    return result.model_copy(
+    scored = tuple(point_of(problem, trial) for trial in study.trials() if trial.evaluated and trial.feasible)
+    found = result.model_copy(
         update={
             "chosen": next(point for point in points if point.key == architecture.key),
             "why": decision.why,
@@ -82,6 +83,7 @@ def search_by_study(run: RunDirectory, problem: Problem, result: Result, bus: Ev
             "why_not_more": decision.why_not_more,
         }
     )
+    return found, scored
 
 
 def verified(run: RunDirectory, problem: Problem, points: Sequence[Point], bus: EventBus) -> tuple[Verification, ...]:

@@ -1,0 +1,109 @@
+"""The page of a run: it holds what the JSON says, opens without a network, and names nothing of the machine."""
+
+import json
+import re
+import shutil
+import socket
+import subprocess
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from nas.report.html import OperatorTime, Page, page_html
+from nas.results import ByClass, Result, Verification
+from tests.e2e.conftest import Result as Answer
+from tests.e2e.tiny import tiny_plugins, write_device
+
+__all__ = ["tiny_plugins"]
+
+
+class Text(HTMLParser):
+    """Collects what a reader sees, and every address that an element loads or points at."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.words: list[str] = []
+        self.addresses: list[str] = []
+        self._hidden = 0
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._hidden += tag in ("script", "style")
+        self.addresses += [str(value) for name, value in attrs if name in ("src", "href", "srcset", "action")]
+
+    def handle_endtag(self, tag: str) -> None:
+        self._hidden -= tag in ("script", "style")
+
+    def handle_data(self, data: str) -> None:
+        if not self._hidden:
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(self.words)
+
+
+@pytest.fixture
+def run(nas: Callable[..., Answer], tiny_plugins: None, tmp_path: Path) -> Path:
+    device = write_device(tmp_path, "a-device")
+    words = ("search", "--device", device, "--budget", "100ms", "--space", "tiny-published", "--out", tmp_path / "run")
+    assert nas(*words).code == 0
+    return tmp_path / "run"
+
+
+def test_a_run_has_a_page(run: Path) -> None:
+    page = (run / "report.html").read_text(encoding="utf-8")
+    seen, found = Text(page), json.loads((run / "results.json").read_text())
+    assert all(address.startswith("data:") for address in seen.addresses)
+    for point in found["front"]:
+        assert point["network"] in seen.text
+        assert f"{point['accuracy_pct']:.2f}" in seen.text
+        assert f"{point['latency_ms']:.3g}" in seen.text
+    assert "nas search --device a-device" in seen.text
+    assert "--space tiny-published" in seen.text
+    for foreign in (str(run.parent), str(Path.home()), socket.gethostname()):
+        assert len(foreign) < 4 or foreign not in seen.text
+    assert len(page) < 3e6
+
+
+def everything(run: Path) -> str:
+    """Return a page with every chart, from a run's result and made-up findings."""
+    result = Result.model_validate_json((run / "results.json").read_text())
+    front, device = result.front, next(iter(result.front[0].devices))
+    result = result.model_copy(
+        update={
+            "by_class": ByClass(classes=("cat", "<b>dog</b>"), pictures=(10, 20), accuracy_pct=(90.0, 75.0), confusion=((9, 1), (5, 15))),
+            "sensitivity_db": {"stem": 30.0, "stage 1": 12.5},
+            "verified": (Verification(key=front[0].key, line="timed", device=device, median_ms=1.5),),
+            "hypervolume_history": (0.1, 0.2, 0.4),
+            "notices": ("a <script>alert(1)</script> & more",),
+        }
+    )
+    times = tuple(OperatorTime(f"stages.{i}.conv", f"stages.{i}", "Conv", 0.1 * i) for i in range(60))
+    return page_html(Page(result, {"scored by the search": front}, {device: times}, "nas search", {"seed": "1"}, {"a picture": b"png"}))
+
+
+def test_markup_is_text(run: Path) -> None:
+    page = everything(run)
+    assert "<script>alert" not in page
+    assert "<b>dog" not in page
+    assert "a <script>alert(1)</script> & more" in Text(page).text
+
+
+def test_vega_draws_every_chart(run: Path, tmp_path: Path) -> None:
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("node is not installed")
+    version = re.match(r"v(\d+)", subprocess.run([node, "--version"], capture_output=True, text=True, check=True).stdout)
+    if version is None or int(version[1]) < 18:
+        pytest.skip("node is older than 18")
+    file = tmp_path / "page.html"
+    file.write_text(everything(run), encoding="utf-8")
+    done = subprocess.run([node, str(Path(__file__).with_name("report.mjs")), str(file)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-600:]  # a line of Vega has megabytes
+    charts = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [chart["name"] for chart in charts] == ["front", "operators", "timings", "classes", "sensitivity", "progress"]
+    assert [chart["warnings"] for chart in charts] == [[]] * 6
+    assert min(chart["marks"] for chart in charts) > 3
