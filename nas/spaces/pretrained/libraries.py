@@ -66,8 +66,8 @@ def torchvision_library() -> Any | None:
 def _library(name: str) -> Any | None:
     if find_spec(name) is None:
         return None
-    declare_torchvision_operators()
     try:
+        declare_torchvision_operators()
         return importlib.import_module(name)
     except (ImportError, RuntimeError) as error:
         log.warning("%s is installed, yet cannot be imported: %s", name, error)
