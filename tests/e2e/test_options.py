@@ -1,13 +1,17 @@
 """Every option of a search has an effect, or is refused with the reason: a table of options and spaces."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from nas.errors import UsageError
 from nas.runs.options import CHECKS
+from nas.runs.problem import check_request
 from nas.runs.request import Request
+from nas.spaces.space import spaces
 
 SAMPLES = {
     "mixers": "pool", "knobs": "depthwise.kernel", "column": "a", "data": "digits", "proxy_resolution": "32", "epochs": "2", "finetune_epochs": "2",
@@ -45,6 +49,41 @@ def test_an_option_without_effect_is_refused(refused: Callable[..., str], space:
     message = refused(*words, flag(option), SAMPLES[option])
     assert f"{flag(option)} has no effect" in message
     assert not (tmp_path / "run").exists()
+
+
+IN_VAIN = {
+    "hybrid-s": {"anchors", "weights_dir", "column", "time_limit", "runner", "study"},
+    "vit-n": {"anchors", "weights_dir", "mixers", "knobs", "column", "time_limit", "runner", "study"},
+    "chain": {"mixers", "knobs", "column", "time_limit", "runner", "study"},
+    "fbnet": {"anchors", "weights_dir", "mixers", "knobs", "column", "time_limit", "runner", "study"},
+    "ofa": {"anchors", "weights_dir", "mixers", "knobs", "column", "time_limit", "runner", "study"},
+    "nasbench201": {"anchors", "weights_dir", "mixers", "knobs", "column", "time_limit", "runner", "study"},
+    "zoo": REFUSED["zoo"] - {"batch"},
+    "zoo --data digits": REFUSED["zoo"] - {"batch", "exporter", "finetune_epochs", "quantisation", "seed", "takes", "time_limit"},
+}  # fmt: skip
+"""By space: the options that are refused before devices and tables are read. Every other option is taken."""
+
+
+def given(name: str) -> object:
+    """Return an option's sample as a request holds it."""
+    kinds = str(Request.model_fields[name].annotation)
+    if "tuple" in kinds:
+        return (SAMPLES[name],)
+    return int(SAMPLES[name]) if "int" in kinds else float(SAMPLES[name]) if "float" in kinds else SAMPLES[name]
+
+
+@pytest.mark.parametrize("words", IN_VAIN)
+def test_an_option_is_taken_or_refused_in_every_space(words: str) -> None:
+    space, _, data = words.partition(" --data ")
+    assert {re.split("[- ]", name)[0] for name in IN_VAIN} == set(spaces.names())
+    base = {"anchors": ("mobilenetv2_100",)} if space == "chain" else {"data": data} if data else {}
+    for name in SAMPLES:
+        request = Request.model_validate({"devices": ("sa8295p",), "space": space, **base, name: given(name)})
+        if name in IN_VAIN[words]:
+            with pytest.raises(UsageError, match=f"{flag(name)} has no effect"):
+                check_request(request)
+        else:
+            check_request(request)
 
 
 def test_several_are_named_at_once(refused: Callable[..., str], tmp_path: Path) -> None:
