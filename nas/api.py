@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from nas.events import EventBus
     from nas.graphs.graph import Graph
+    from nas.results.listings import RunSummary
 
 
 def search(
@@ -469,6 +470,22 @@ def load_run(path: str | Path) -> Result:
     from nas.runs.lifecycle import show
 
     return show(Path(path))
+
+
+def compare(runs: Sequence[str | Path], *, to: str | Path | None = None) -> tuple[RunSummary, ...]:
+    """Return what each of several runs has chosen so far.
+
+    Args:
+        runs: Run directories, two or more.
+        to: A page of charts and tables to write; None for none.
+
+    Raises:
+        UsageError: Fewer than two runs, one twice, or `to` exists.
+        ArtifactError: No run, one of another version, or `to` cannot be written.
+    """
+    from nas.runs.several import compare_runs
+
+    return compare_runs([Path(run) for run in runs], None if to is None else Path(to))
 
 
 def list_devices(pattern: str = "*") -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from typing import Any
 
 from nas.report.results import result_text
 from nas.results import DeviceLatency, Point, Result, decimals_of
+from nas.results.listings import RunSummary
 from nas.units import write_duration
 
 Spec = dict[str, Any]
@@ -29,8 +30,8 @@ _MOST_OPERATORS = 40
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 62rem; padding: 0 1rem; color: #222; background: #fff; }
 h1 { font-size: 1.4rem; } h2 { font-size: 1.1rem; margin-top: 2.2rem; border-bottom: 1px solid #ddd; }
-table { border-collapse: collapse; display: block; overflow-x: auto; } th, td { padding: .15rem .6rem; text-align: left; white-space: nowrap; }
-td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; } tr.chosen { font-weight: 600; } th { border-bottom: 1px solid #999; }
+table { border-collapse: collapse; display: block; overflow-x: auto; } th, td { padding: .15rem .6rem; text-align: left; }
+td.number { white-space: nowrap; } td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; } tr.chosen { font-weight: 600; } th { border-bottom: 1px solid #999; }
 pre { background: #f6f6f6; padding: .8rem; overflow-x: auto; } .chart { width: 100%; } img { max-width: 100%; } .answer { font-size: 1.1rem; }
 .warning { color: #a00; }
 """
@@ -73,14 +74,28 @@ class Page:
 
 
 def page_html(page: Page) -> str:
-    """Return the page as one HTML document."""
-    sections = "\n".join(f"<section><h2>{escape(title)}</h2>\n{body}\n</section>" for title, body in _sections(page) if body)
-    script = files("nas.report").joinpath("vega.js").read_text(encoding="utf-8")
+    """Return the page of a run as one HTML document."""
     title = "Search result" if page.result.chosen is None else f"Search result: {page.result.chosen.name}"
+    return _document(title, _answer(page.result), _sections(page))
+
+
+def runs_html(rows: Sequence[RunSummary], results: Mapping[str, Result]) -> str:
+    """Return the page of several runs as one HTML document: their choices side by side, and their fronts in one chart.
+
+    Args:
+        rows: What each has chosen.
+        results: By the name of the run.
+    """
+    return _document("Runs side by side", "", _sections_of_runs(rows, results))
+
+
+def _document(title: str, lead: str, parts: Iterator[tuple[str, str]]) -> str:
+    sections = "\n".join(f"<section><h2>{escape(heading)}</h2>\n{body}\n</section>" for heading, body in parts if body)
+    script = files("nas.report").joinpath("vega.js").read_text(encoding="utf-8")
     return (
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         f'<link rel="icon" href="data:,"><title>{escape(title)}</title><style>{_STYLE}</style></head>\n<body>\n'
-        f"<h1>{escape(title)}</h1>\n{_answer(page.result)}\n{sections}\n<script>{script}</script><script>{_START}</script>\n</body></html>\n"
+        f"<h1>{escape(title)}</h1>\n{lead}\n{sections}\n<script>{script}</script><script>{_START}</script>\n</body></html>\n"
     )
 
 
@@ -111,6 +126,18 @@ def _sections(page: Page) -> Iterator[tuple[str, str]]:
     yield "Do it again", f"<pre>{escape(page.command)}</pre>" if page.command else ""
     shown = result.model_copy(update={"run_dir": "", "model": None})
     yield "As text", f"<details><summary>The result as the terminal shows it</summary><pre>{escape(result_text(shown))}</pre></details>"
+
+
+def _sections_of_runs(rows: Sequence[RunSummary], results: Mapping[str, Result]) -> Iterator[tuple[str, str]]:
+    devices = list(dict.fromkeys(device for row in rows for device in row.devices))
+    columns = ["run", "space", "network", "top-1 %", *(f"on {device}" for device in devices), "front", "evaluations", "time"]
+    body = []
+    for row in rows:
+        latencies = [f"{at.shown[0]} {at.unit} ({at.shown[1]}), {_known(at)}" if (at := row.devices.get(d)) else "" for d in devices]
+        counts = [str(row.front_size), str(row.evaluations), write_duration(row.seconds)]
+        body.append([row.run, row.space or "", row.network or row.status, _number(row.accuracy_pct, 2), *latencies, *counts])
+    yield "Choices", _table(columns, body)
+    yield "Accuracy and latency", _chart("fronts", fronts_spec(results)) if any(result.front for result in results.values()) else ""
 
 
 def _answer(result: Result) -> str:
@@ -305,7 +332,35 @@ def front_spec(result: Result, candidates: Mapping[str, Sequence[Point]]) -> Spe
 
 
 def _switch(devices: Sequence[str]) -> Spec:
-    return {"name": "device", "value": devices[0], "bind": {"input": "select", "options": list(devices), "name": "device "}}
+    """Return the parameter that says whose latency is drawn; a choice where there are several devices."""
+    bind = {"bind": {"input": "select", "options": list(devices), "name": "device "}} if len(devices) > 1 else {}
+    return {"name": "device", "value": devices[0], **bind}
+
+
+def fronts_spec(results: Mapping[str, Result]) -> Spec:
+    """Return the chart of several runs' fronts: accuracy over latency, a colour a run, each choice large."""
+    rows: list[dict[str, object]] = []
+    for run, result in results.items():
+        key = result.chosen.key if result.chosen else None
+        for point in result.front:
+            rows += [row | {"choice": point.key == key} for row in _rows([point], run)]
+    devices = list(dict.fromkeys(str(row["device"]) for row in rows))
+    tooltip = [{"field": name} for name in ("network", "what", "top-1 %", "known as", "precision", "input", "value", "lower", "upper")]
+    return {
+        "width": "container",
+        "height": 420,
+        "data": {"values": rows},
+        "params": [_switch(devices), {"name": "zoom", "select": "interval", "bind": "scales"}],
+        "transform": [{"filter": "datum.device == device"}],
+        "mark": {"type": "point", "filled": True},
+        "encoding": {
+            "x": {"field": "value", "type": "quantitative", "scale": {"type": "log"}, "title": "latency in ms, or frames a second (log)"},
+            "y": {"field": "accuracy", "type": "quantitative", "scale": {"zero": False}, "title": "compared accuracy, %"},
+            "color": {"field": "what", "type": "nominal", "title": "run"},
+            "size": {"condition": {"test": "datum.choice", "value": 220}, "value": 45},
+            "tooltip": tooltip,
+        },
+    }
 
 
 def operators_spec(operators: Mapping[str, Sequence[OperatorTime]]) -> Spec:

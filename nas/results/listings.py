@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import ConfigDict, Field
 
-from nas.results import Basis, Genotype, Grade, Record, Scores
+from nas.results import Basis, DeviceLatency, Genotype, Grade, Record, Scores
 
 
 class ChoiceOverview(Record):
@@ -326,6 +326,32 @@ class DeviceOverview(Record):
     grades: dict[str, Grade]
 
 
+class RunSummary(Record):
+    """One run among others (``compare``).
+
+    Attributes:
+        run: Name of its directory.
+        status: ``finished``, ``running``, ``interrupted`` or ``failed``.
+        space: Of the choice.
+        network: The choice; None where there is none yet.
+        accuracy_pct: Of the choice, on the test pictures or as published.
+        devices: Latency of the choice by device.
+        front_size: Networks of the front.
+        evaluations: Accuracies that were computed.
+        seconds: Of all phases.
+    """
+
+    run: str
+    status: str
+    space: str | None
+    network: str | None
+    accuracy_pct: float | None
+    devices: dict[str, DeviceLatency]
+    front_size: int
+    evaluations: int
+    seconds: float
+
+
 class SearcherTask(Record):
     """Means of a searcher on one device and budget; further figures stand beside them.
 
@@ -432,6 +458,7 @@ COMMANDS = {
     "bench-latency-models": "ModelScores",
     "bench-latency-transfer": "TransferComparison",
     "bench-search": "SearcherComparison",
+    "compare": "RunSummary",
     "devices-add": "AddedDevice",
     "devices-list": "DeviceRow",
     "devices-show": "DeviceOverview",

@@ -18,6 +18,7 @@ from tests.e2e.conftest import Result
 
 ROOT = Path(__file__).parents[2]
 SPOKEN = {
+    "compare": {"form"},
     "export": {"form"},
     "measure": {"form"},
     "predict": {"form", "breakdown"},

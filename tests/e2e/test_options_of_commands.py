@@ -61,6 +61,7 @@ ELSEWHERE = {
     "bench_latency_models": "tests/unit/test_aihub.py",
     "bench_latency_transfer": "tests/unit/test_transfer.py",
     "bench_search": "tests/unit/test_search_protocol.py",
+    "compare": "tests/e2e/test_report.py",
     "completion": "tests/e2e/test_terminal.py",
     "doctor": "tests/e2e/test_readme.py",
     "export": "tests/e2e/test_export_command.py",

@@ -85,6 +85,23 @@ def everything(run: Path) -> str:
     return page_html(Page(result, {"scored by the search": front}, {device: times}, "nas search", {"seed": "1"}, {"a picture": b"png"}))
 
 
+def test_runs_are_compared(nas: Callable[..., Answer], refused: Callable[..., str], run: Path, tmp_path: Path) -> None:
+    other, page = tmp_path / "other", tmp_path / "both.html"
+    shutil.copytree(run, other)
+    rows = json.loads(nas("compare", run, other, "--to", page, "--format", "json").out)
+    assert [row["run"] for row in rows] == ["run", "other"]
+    chosen = json.loads((run / "results.json").read_text())["chosen"]
+    assert rows[0]["network"].startswith(chosen["network"])
+    assert rows[0]["devices"] == chosen["devices"]
+    seen = Text(page.read_text(encoding="utf-8"))
+    assert rows[0]["network"] in seen.text
+    assert charts(page)[0]["warnings"] == []
+    assert "other" in nas("compare", run, other).out
+    assert "two runs or more" in refused("compare", run)
+    assert "named twice" in refused("compare", run, run)
+    assert "exists already" in refused("compare", run, other, "--to", page)
+
+
 def test_markup_is_text(run: Path) -> None:
     page = everything(run)
     assert "<script>alert" not in page
@@ -92,18 +109,23 @@ def test_markup_is_text(run: Path) -> None:
     assert "a <script>alert(1)</script> & more" in Text(page).text
 
 
-def test_vega_draws_every_chart(run: Path, tmp_path: Path) -> None:
+def charts(page: Path) -> list[dict[str, object]]:
+    """Return name, number of marks and warnings of each chart, drawn by the page's own Vega in node."""
     node = shutil.which("node")
     if node is None:
         pytest.skip("node is not installed")
     version = re.match(r"v(\d+)", subprocess.run([node, "--version"], capture_output=True, text=True, check=True).stdout)
     if version is None or int(version[1]) < 18:
         pytest.skip("node is older than 18")
+    done = subprocess.run([node, str(Path(__file__).with_name("report.mjs")), str(page)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-600:]  # a line of Vega has megabytes
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_vega_draws_every_chart(run: Path, tmp_path: Path) -> None:
     file = tmp_path / "page.html"
     file.write_text(everything(run), encoding="utf-8")
-    done = subprocess.run([node, str(Path(__file__).with_name("report.mjs")), str(file)], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-600:]  # a line of Vega has megabytes
-    charts = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [chart["name"] for chart in charts] == ["front", "operators", "timings", "classes", "sensitivity", "progress"]
-    assert [chart["warnings"] for chart in charts] == [[]] * 6
-    assert min(chart["marks"] for chart in charts) > 3
+    found = charts(file)
+    assert [chart["name"] for chart in found] == ["front", "operators", "timings", "classes", "sensitivity", "progress"]
+    assert [chart["warnings"] for chart in found] == [[]] * 6
+    assert min(int(str(chart["marks"])) for chart in found) > 3
