@@ -173,7 +173,8 @@ def fit_prices(x: Floats, latency_ms: Floats, prior: Floats | None = None, penal
         return np.asarray(np.mean([_shrunk_prices(x, latency_ms, view) for view in _VIEWS], axis=0))
     least = 0.01 * default_prices(x, latency_ms)
     centre = 100 * least if prior is None else prior
-    found = _robust_nnls(x / latency_ms[:, None] * centre, penalty or 0.1, 1.0) * centre
+    found, priced = np.zeros(len(COLUMNS)), centre > 0  # what has no price at the centre has none where networks are few
+    found[priced] = _robust_nnls((x / latency_ms[:, None] * centre)[:, priced], penalty or 0.1, 1.0) * centre[priced]
     return _never_zero(x, found, least)
 
 
