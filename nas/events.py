@@ -21,21 +21,31 @@ class PhaseStarted(Event):
         total: Number of steps, None where unknown.
         done: Steps that an earlier session had finished.
         detail: One line for people.
+        unit: Of the steps, in the plural, where it is not the phase's usual one.
     """
 
     phase: str
     total: int | None = None
     done: int = 0
     detail: str = ""
+    unit: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class PhaseAdvanced(Event):
-    """A phase has made a step; `numbers` are shown as they are named."""
+    """A phase has made a step, or a part of one; `numbers` are shown as they are named.
+
+    Attributes:
+        phase: Its name.
+        done: Whole steps, those of earlier sessions included.
+        numbers: By name.
+        part: Of the next step, 0 to 1.
+    """
 
     phase: str
     done: int
     numbers: dict[str, float] = field(default_factory=dict)
+    part: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

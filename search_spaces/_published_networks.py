@@ -59,6 +59,7 @@ class PublishedNetworks(SearchSpace):
         self.choices = (Choice("network", tuple(networks)), Choice("resolution", tuple(offered), ordered=True))
         self._graphs: dict[tuple[str, Resolution], Graph] = {}
         self._built: dict[str, tuple[nn.Module, str]] = {}
+        self._fused: dict[str, nn.Module] = {}
 
     @classmethod
     def make(cls, preset: str = "", **options: Any) -> PublishedNetworks:
@@ -129,7 +130,9 @@ class PublishedNetworks(SearchSpace):
 
         network, size = str(architecture.genes[0]), resolution or self.size_of(architecture)
         if (network, size) not in self._graphs:
-            self._graphs[network, size] = normalise(trace_module(fuse(self.build(architecture)), (1, 3, *size), network))
+            if network not in self._fused:
+                self._fused[network] = fuse(self.build(architecture))
+            self._graphs[network, size] = normalise(trace_module(self._fused[network], (1, 3, *size), network))
         return ((network, self._graphs[network, size]),)
 
     def build(self, architecture: Architecture, *, num_classes: int | None = None, resolution: Resolution | None = None) -> nn.Module:  # noqa: ARG002

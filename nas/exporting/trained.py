@@ -134,25 +134,36 @@ def spared(trained: Trained, space: PrecisionSpace, share: float = 0.25) -> Arch
     return space.architecture(genes)
 
 
-def predictions_of(scores: Scores, dataset: Dataset, resolution: Resolution, peak: float | None = None) -> Iterator[int]:
-    """Yield the class that a reloaded file gives each test image, one image at a time.
+def predictions_of(
+    scores: Scores, dataset: Dataset, resolution: Resolution, peak: float | None = None, *, concurrent: bool = False
+) -> Iterator[int]:
+    """Yield the class that a reloaded file gives each test image, asked for one image at a time.
 
     Args:
         scores: Of the file.
         dataset: Its test images.
         resolution: Of the input.
         peak: Largest value of a pixel, for a file that normalises by itself; see `nas.exporting.exporter.PEAKS`.
+        concurrent: Whether as many threads as PyTorch's ask at once, see `nas.exporting.exporter.Exporter.concurrent`.
     """
+    from concurrent.futures import ThreadPoolExecutor
+
+    import torch
+
     from nas.training.supernet.batches import prepare
 
     pixels = dataset.pixels("test", resolution)
-    for i in range(len(pixels)):
-        image = prepare(dataset, pixels[i : i + 1], resolution, peak).numpy()
-        yield int(scores(np.ascontiguousarray(image)).argmax())
+    with ThreadPoolExecutor(torch.get_num_threads() if concurrent else 1) as pool:
+        for start in range(0, len(pixels), _BATCH):
+            images = np.ascontiguousarray(prepare(dataset, pixels[start : start + _BATCH], resolution, peak).numpy())
+            for answer in pool.map(scores, np.split(images, len(images))):
+                yield int(answer.argmax())
 
 
-def accuracy_in_runtime_pct(scores: Scores, dataset: Dataset, resolution: Resolution, peak: float | None = None) -> float:
+def accuracy_in_runtime_pct(
+    scores: Scores, dataset: Dataset, resolution: Resolution, peak: float | None = None, *, concurrent: bool = False
+) -> float:
     """Return the accuracy of a reloaded file on the test images; see `predictions_of`."""
     labels: Labels = dataset.labels("test")
-    found = np.fromiter(predictions_of(scores, dataset, resolution, peak), dtype=np.int64, count=len(labels))
+    found = np.fromiter(predictions_of(scores, dataset, resolution, peak, concurrent=concurrent), dtype=np.int64, count=len(labels))
     return 100 * float(np.mean(found == labels))

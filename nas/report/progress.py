@@ -20,6 +20,7 @@ PHASES = {
     "train": ("training the supernet", "epochs"),
     "fit": ("fitting classifiers and stitches", "steps"),
     "search": ("search", "networks"),
+    "race": ("fine-tuning one against the other", "turns"),
     "finetune": ("fine-tuning the choice", "epochs"),
     "export": ("export", "test pictures"),
     "verify": ("measuring", "networks"),
@@ -66,6 +67,7 @@ class ProgressReport:
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._total: int | None = None
+        self._unit = ""
         self._before = 0
         self._began_s = self._last_s = 0.0
 
@@ -92,6 +94,7 @@ class ProgressReport:
         self._stop()
         self._total, self._before, self._began_s, self._last_s = event.total, event.done, self.clock(), self.clock()
         name, unit = PHASES.get(event.phase, (event.phase, ""))
+        self._unit = unit = event.unit or unit
         if self.console.is_terminal and event.total:
             text = f"{name}: {event.detail}" if event.detail else name
             self._bar = Progress(
@@ -104,20 +107,21 @@ class ProgressReport:
             self._line(f"{name}: {event.detail or 'started'}")
 
     def _advance(self, event: PhaseAdvanced) -> None:
-        name, unit = PHASES.get(event.phase, (event.phase, ""))
-        steps = f"{event.done}" + (f"/{self._total}" if self._total else "") + f" {unit}".rstrip()
+        name, done = PHASES.get(event.phase, (event.phase, ""))[0], event.done + event.part
+        shown = f"{done:.1f}" if event.part else f"{event.done}"
+        steps = shown + (f"/{self._total}" if self._total else "") + f" {self._unit}".rstrip()
         numbers = [number_text(*entry) for entry in event.numbers.items()]
-        parts = [steps, *self._remaining(event.done), *numbers]
+        parts = [steps, *self._remaining(done), *numbers]
         if self._bar is not None and self._task is not None:
             room = self.console.width - len(name) - 24
             while len(parts) > 1 and len("  ".join(parts)) > room:  # a line that does not fit loses its last number
                 parts.pop()
-            self._bar.update(self._task, completed=event.done, state="  ".join(parts))
+            self._bar.update(self._task, completed=done, state="  ".join(parts))
         elif self.clock() - self._last_s >= _EVERY_S:
             self._last_s = self.clock()
             self._line(f"{name}: {', '.join(parts)}")
 
-    def _remaining(self, done: int) -> list[str]:
+    def _remaining(self, done: float) -> list[str]:
         """Return how long a phase still takes at its pace so far; nothing where that is not known yet."""
         fresh, left = done - self._before, (self._total or 0) - done
         if fresh <= 0 or left <= 0:

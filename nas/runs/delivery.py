@@ -249,7 +249,8 @@ def _export_tested(
     if scores is None:
         bus.emit(Notice(f"tested in PyTorch: files of {request.exporter} cannot be run here."))
     else:
-        for i, label in enumerate(predictions_of(scores, dataset, verdict.resolution, PEAKS[request.takes])):
+        answers = predictions_of(scores, dataset, verdict.resolution, PEAKS[request.takes], concurrent=kind.concurrent)
+        for i, label in enumerate(answers):
             found[i] = label
             if i % 32 == 31:
                 bus.emit(PhaseAdvanced("export", i + 1))

@@ -77,6 +77,7 @@ class Status(BaseModel):
     total: Count | None = None
     done: Count = 0
     first: Count = 0
+    part: Number = 0.0
     detail: str = ""
     elapsed_s: Number = 0.0
     seconds: dict[str, Number] = Field(default_factory=dict)
@@ -324,7 +325,8 @@ class StatusFile:
             self._began_s = time.monotonic()
             self._state = Status(phase=event.phase, total=event.total, done=event.done, first=event.done, detail=event.detail)
         elif isinstance(event, PhaseAdvanced):
-            self._state = self._state.model_copy(update={"done": event.done, "numbers": {**self._state.numbers, **event.numbers}})
+            numbers = {**self._state.numbers, **event.numbers}
+            self._state = self._state.model_copy(update={"done": event.done, "part": event.part, "numbers": numbers})
             if event.phase == "search":
                 self.search = {"evaluations": event.done, **event.numbers}
         elif isinstance(event, PhaseFinished):
@@ -350,9 +352,10 @@ class StatusFile:
 
 def eta_s(status: Status) -> float | None:
     """Return the seconds that the present phase still takes at its pace so far; None where nothing is known yet."""
-    if not status.total or status.done <= status.first:
+    done = status.done + status.part
+    if not status.total or done <= status.first:
         return None
-    return status.elapsed_s / (status.done - status.first) * (status.total - status.done)
+    return status.elapsed_s / (done - status.first) * (status.total - done)
 
 
 def _refuse_constant(name: str) -> None:

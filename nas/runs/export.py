@@ -156,7 +156,7 @@ def _written(subject: Subject, precision: str, to: Path, form: str) -> tuple[Art
     scores = kind.reload(to)
     if scores is None:
         return artifact, None
-    accuracy_pct = accuracy_in_runtime_pct(scores, subject.dataset, trained.resolution, PEAKS[subject.takes])
+    accuracy_pct = accuracy_in_runtime_pct(scores, subject.dataset, trained.resolution, PEAKS[subject.takes], concurrent=kind.concurrent)
     return kind.annotate(artifact, {"test_accuracy_pct": f"{accuracy_pct:.4f}"}), accuracy_pct
 
 

@@ -34,6 +34,10 @@ if TYPE_CHECKING:
 
 
 DEFAULT_DATA = "digits"
+_EMBEDDED = (
+    "data: none given, so embedded pictures of 8x8 digits stand in. That shows that training, search, export and test work here, and what the device "
+    "admits; it says nothing of the accuracy on your pictures, nor which network is best there. Do this: --data FOLDER."
+)
 
 
 @dataclass(frozen=True)
@@ -205,7 +209,7 @@ def _preset(request: Request, dataset: Dataset, targets: Sequence[Target]) -> tu
     images = dataset.count("train") + dataset.count("validation")
     tiny = any(target.profile.memory is not None for target in targets)
     name, why = choose_preset(request.space, images, torch.cuda.is_available(), tiny=tiny)
-    return name, [*dataset.notices, *([why] if why else [])]
+    return name, [*dataset.notices, *([] if request.data else [_EMBEDDED]), *([why] if why else [])]
 
 
 def _check_early(request: Request, kind: type[Evaluator], family: type[SearchSpace]) -> None:

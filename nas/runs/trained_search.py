@@ -17,6 +17,7 @@ from nas.runs.choice import Decision, blocks, decide
 from nas.runs.cluster import OneAtATime, search_on_cluster
 from nas.runs.delivery import Delivery, Verifications, deliver, verify
 from nas.runs.directory import JOURNAL, RunDirectory, remembered
+from nas.runs.forecast import TrainingForecast
 from nas.runs.problem import Problem, nearest_miss
 from nas.runs.published_search import published_front
 from nas.searching.buckets import LatencyBuckets
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 SEARCHER = "guided"
 EVALUATIONS = 120
 SUPERNET_FILE = "supernet.safetensors"
+_BACK_AND_FORTH = 3
+"""A training step of a picture takes as long as so many forward runs."""
 
 
 def search_by_study(run: RunDirectory, problem: Problem, result: Result, bus: EventBus) -> tuple[Result, tuple[Point, ...]]:
@@ -178,7 +181,13 @@ def trained(run: RunDirectory, problem: Problem, dataset: Dataset, bus: EventBus
     side = request.proxy_resolution
     proxy = (side, side) if side else default_resolution(dataset, space.least_proxy)
     draw = LatencyBuckets(problem.space, problem.judge, request.seed).draw if isinstance(space, ChainSpace) and recipe.epochs else None
-    return train(space, dataset, run.path / SUPERNET_FILE, recipe, resolution=proxy, seed=request.seed, bus=bus, draw=draw).supernet
+    looks = min(space.calibration_pictures, dataset.count("train")) + dataset.count("validation")
+    trained_pictures = _BACK_AND_FORTH * (2 + recipe.random_members) * dataset.count("train")
+    bus.listeners.append(forecast := TrainingForecast(bus, looks / trained_pictures, request.evals or EVALUATIONS))
+    try:
+        return train(space, dataset, run.path / SUPERNET_FILE, recipe, resolution=proxy, seed=request.seed, bus=bus, draw=draw).supernet
+    finally:
+        bus.listeners.remove(forecast)
 
 
 def open_study(run: RunDirectory, problem: Problem, *, attributes: Mapping[str, str] | None = None, create: bool = True) -> Study:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 Right = npt.NDArray[np.bool_]
 
-PROBE_SHARE = 0.2
+PROBE_SHARE = 0.15
 """Of the time limit that probes may take, all together."""
 
 _PROBE_MACS = 4e12

@@ -28,6 +28,7 @@ from nas.runs.facts import as_expected
 from nas.runs.problem import Problem
 from nas.runs.transfer_candidates import Candidate, Candidates
 from nas.searching.pareto import front as pareto_front
+from nas.training.memory import keep_freed_memory
 from nas.units import parse_duration, write_duration, write_resolution
 
 if TYPE_CHECKING:
@@ -42,8 +43,12 @@ CONTESTANTS = 4
 _STEP_BY_FORWARD = 4.3
 """A training step takes as many times the forward run of its pictures (EfficientNet-Lite0 on two cores: 4.0 to 4.9)."""
 
+_SIZES_EACH = 2
+"""Sizes of one network among the contestants, at most."""
+
 _LEAST_EPOCHS, _LEAST_ALONE = 1.5, 0.3
-"""A network that could not see every picture so often in the time that is left is not fine-tuned; where none could, the quickest is, from the latter."""
+"""How often, times the number of contestants, each of them must see every picture in the time that is left; where none could alone, the quickest
+is fine-tuned from the latter."""
 
 _EXPORT_S = 30.0
 
@@ -75,6 +80,7 @@ class _Search:
         self.dataset: Dataset = problem.dataset
         self.evaluator: ProbeEvaluator = problem.evaluator.make(problem.assignment())  # type: ignore[assignment]
         self.space = self.evaluator.space
+        keep_freed_memory()
         self.found = Candidates(run, problem, self.evaluator, bus, clock)
         self._rows = self.found.rows
 
@@ -96,21 +102,29 @@ class _Search:
     def contestants(self, candidates: Sequence[Candidate]) -> dict[Candidate, float]:
         """Return the candidates that are fine-tuned, each with the epochs of its schedule: decided once in a run.
 
-        The best by their probes, two sizes of a network at most, that can see every picture often enough in the time that is left.
+        The best by their probes that can see every picture often enough in the time that is left; the fewer, the less time there is.
         """
         by_key = {candidate.key: candidate for candidate in candidates}
         kept = self.run.read("contestants.json")
         if kept is None:
-            chosen: list[Candidate] = []
-            for one in [c for c in candidates if self._epochs(c, CONTESTANTS) >= _LEAST_EPOCHS]:
-                if sum(other.network == one.network for other in chosen) < 2 and len(chosen) < CONTESTANTS:
-                    chosen.append(one)
+            fields = (self._field(candidates, many) for many in range(CONTESTANTS, 0, -1))
+            chosen = next((field for field in fields if field), [])
             quickest = min(candidates, key=lambda c: c.picture_s)
             if not chosen and self._epochs(quickest, 1) >= _LEAST_ALONE:
                 chosen = [quickest]
             kept = {"epochs": {one.key: self._epochs(one, len(chosen)) for one in chosen}}
             self.run.write("contestants.json", kept)
         return {by_key[key]: float(epochs) for key, epochs in kept["epochs"].items()}
+
+    def _field(self, candidates: Sequence[Candidate], contestants: int) -> list[Candidate]:
+        """Return so many of the best that are worth comparing in the time that is left; none where there are not so many."""
+        chosen: list[Candidate] = []
+        least = 0.0 if self.clock.limit_s is None else _LEAST_EPOCHS * contestants
+        for one in candidates:
+            alike = sum(other.network == one.network for other in chosen)
+            if alike < _SIZES_EACH and self._epochs(one, contestants) >= least:
+                chosen.append(one)
+        return chosen[:contestants] if len(chosen) >= contestants else []
 
     def _epochs(self, candidate: Candidate, contestants: int) -> float:
         from nas.training.transfer.halving import RUNGS
@@ -146,7 +160,7 @@ class _Search:
         last_s = max(self.reserve_s(c) for c in contestants)
         final_s = schedules[0] * (1 - RUNGS[1] if many else 1.0)
         self.clock.say({"race": race_s, "finetune": final_s, "export": last_s})
-        names = ", ".join(f"{c.network} at {write_resolution(c.verdict.resolution)} px" for c in contestants)
+        names = ", ".join(map(_named, contestants))
         self.bus.emit(
             Notice(
                 f"forecast: {write_duration(race_s + final_s + last_s)} from here on this machine: {write_duration(race_s)} to compare {names}; "
@@ -159,9 +173,8 @@ class _Search:
         from nas.training.transfer.halving import RUNGS, halve
 
         began_s, device = time.monotonic(), f"latency_ms/{self.problem.device}"
-        self.bus.emit(
-            PhaseStarted("race", total=len(contestants) * 100, detail=f"{len(contestants)} networks are fine-tuned one against the other")
-        )
+        turns = len(contestants) + (min(2, len(contestants)) if len(contestants) > 1 else 0)
+        self.bus.emit(PhaseStarted("race", turns, detail=f"{len(contestants)} networks are fine-tuned one against the other"))
         done = 0
 
         def train(candidate: Candidate, rung: int) -> Right:
@@ -170,7 +183,7 @@ class _Search:
             if (mark := f"{candidate.key}/{rung}") not in marks:
                 marks[mark] = _written(self._to_rung(candidate, contestants[candidate], RUNGS[rung], done))
                 self.run.write("race.json", marks)
-            done += round(100 * len(contestants) / (len(contestants) + min(2, len(contestants))))
+            done += 1
             right = _read(str(marks[mark]))
             row = self._rows[candidate.key]
             accuracies = (*row.raced_accuracy_pct, 100 * float(right.mean()))
@@ -193,7 +206,7 @@ class _Search:
         why = "the most accurate on validation while fine-tuned against the others"
         if chosen != best:
             why = (
-                f"faster than {left[best].network} at {write_resolution(left[best].verdict.resolution)} px ({speeds[chosen]:.3g} against {speeds[best]:.3g} ms), "
+                f"faster than {_named(left[best])} ({speeds[chosen]:.3g} against {speeds[best]:.3g} ms), "
                 f"and a McNemar test on {len(worth[left[best]])} validation images cannot tell them apart at {LEVEL:.0%} (p = {p_value:.2f})"
             )
         return left[chosen], why
@@ -206,7 +219,7 @@ class _Search:
         first = tuning.step
 
         def report(step: int, numbers: Mapping[str, float]) -> None:
-            self.bus.emit(PhaseAdvanced("race", done + min(99, 60 * (step - first) // max(until - first, 1)), dict(numbers)))
+            self.bus.emit(PhaseAdvanced("race", done, dict(numbers), min(0.9, (step - first) / max(until - first, 1))))
 
         tuning.advance(until, _seldom(report))
         right = right_on_validation(tuning.averaged(), tuning.dataset, tuning.size, tuning.device)
@@ -218,8 +231,12 @@ class _Search:
         from nas.training.transfer.tuning import right_on_validation, write_member
 
         began_s, tuning = time.monotonic(), self.tuning(winner, epochs)
-        self.bus.emit(PhaseStarted("finetune", tuning.steps, tuning.step, f"{winner.network} at {write_resolution(tuning.size)} px"))
-        report = _seldom(lambda step, numbers: self.bus.emit(PhaseAdvanced("finetune", step, dict(numbers))))
+
+        def share() -> int:  # of a schedule that is cut to the time that is left
+            return 100 * tuning.step // tuning.steps
+
+        self.bus.emit(PhaseStarted("finetune", 100, share(), _named(winner), unit="%"))
+        report = _seldom(lambda _step, numbers: self.bus.emit(PhaseAdvanced("finetune", share(), dict(numbers))))
         right, better = winner.right, False
         try:
             while tuning.step < tuning.steps:
@@ -330,6 +347,10 @@ class _Search:
                 "ledger": self.clock.ledger,
             }
         )
+
+
+def _named(candidate: Candidate) -> str:
+    return f"{candidate.network} at {write_resolution(candidate.verdict.resolution)} px"
 
 
 def _seldom(report: Report) -> Report:

@@ -269,12 +269,15 @@ def test_progress_names_phases_steps_and_what_is_left() -> None:
     out = io.StringIO()
     report = ProgressReport(Console(file=out, width=200), clock=lambda: now[0])
     report(PhaseStarted("train", 30, 0, "hybrid-s at 128x128 on digits"))
-    now[0] = 20.0
+    now[0] = 12.0
+    report(PhaseAdvanced("train", 0, part=0.4))
+    now[0] = 22.0
     report(PhaseAdvanced("train", 10, {"loss": 0.5, "validation_accuracy_pct": 91.25}))
     now[0] = 61.0
     report(PhaseFinished("train", 61.0))
     assert out.getvalue().splitlines() == [
-        "training the supernet: 10/30 epochs, 40 s to go, loss 0.5, validation 91.25 %",
+        "training the supernet: 0.4/30 epochs, 15 min to go",
+        "training the supernet: 10/30 epochs, 44 s to go, loss 0.5, validation 91.25 %",
         "training the supernet: done in 61 s",
     ]
     assert number_text("measured_ms", 2.5) == "2.5 ms"

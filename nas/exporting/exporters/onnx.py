@@ -38,6 +38,7 @@ class OnnxExporter(Exporter):
     """Writes fp32 ONNX at batch 1, with static shapes, in one file; other precisions are written by its siblings."""
 
     takes = frozenset(PEAKS)
+    concurrent = True
 
     @classmethod
     def make(cls, order: ExportOrder) -> Exporter:
@@ -70,10 +71,12 @@ class OnnxExporter(Exporter):
 
     @classmethod
     def reload(cls, path: Path) -> Scores:
-        """Return what a file answers in ONNX Runtime."""
+        """Return what a file answers in ONNX Runtime; each call has one core, which for many pictures is quicker than all cores for each."""
         import onnxruntime
 
-        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         name = session.get_inputs()[0].name
         return lambda picture: session.run(None, {name: picture})[0]
 

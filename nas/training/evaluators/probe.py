@@ -22,7 +22,7 @@ from nas.training.evaluator import Assignment, Evaluator, Metrics, Need, evaluat
 from nas.training.supernet.batches import Batches
 from nas.training.transfer.probe import Probe, probe, probed
 
-PROBED_PICTURES = 2000
+PROBED_PICTURES = 1000
 """Training pictures to which a probe is fitted, and validation pictures on which candidates are compared, at most."""
 
 

@@ -35,6 +35,7 @@ from nas.spaces.chain import ChainSpace
 from nas.spaces.elastic import ElasticSpace
 from nas.spaces.space import Resolution
 from nas.training.dataset import Dataset, available_memory_bytes
+from nas.training.memory import keep_freed_memory
 from nas.training.supernet.batches import Augmentation, Batches
 from nas.training.supernet.checkpoint import (
     Checkpoint,
@@ -50,6 +51,9 @@ from nas.training.supernet.weights import Supernet
 log = logging.getLogger(__name__)
 
 Draw = Callable[[int, int], Sequence[Architecture]]
+
+REPORT_S, CHECKPOINT_S = 1.0, 30.0
+"""Seconds between two events inside an epoch, and between two checkpoints: what a kill loses at most, and a step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +151,7 @@ def train(
     Args:
         space: Whose members are trained.
         dataset: Of which ``train`` is used.
-        path: The checkpoint, written after every epoch.
+        path: The checkpoint, written after every epoch and twice a minute inside one.
         recipe: How.
         resolution: Proxy resolution.
         seed: Of everything random.
@@ -162,6 +166,7 @@ def train(
         ArtifactError: `path` holds something else.
     """
     started = time.monotonic()
+    keep_freed_memory()
     bus = bus or EventBus()
     accelerator = Accelerator(cpu=device == "cpu", mixed_precision=recipe.mixed_precision)
     recipe = replace(recipe, batch=min(recipe.batch, dataset.count("train")))
@@ -172,9 +177,10 @@ def train(
     supernet.synchronised = accelerator.num_processes > 1
     identity = identity_of(supernet, dataset, recipe, seed)
     run = Training(supernet, Batches(dataset, "train", resolution, accelerator.device), recipe, seed, accelerator, draw)
-    epoch, history = 0, list[dict[str, float]]()
+    epoch, history, begun = 0, list[dict[str, float]](), Begun()
     if (found := checkpoint_of_first(path, identity, accelerator)) is not None:
         epoch, history = int(found.progress["epoch"]), list(found.progress["history"])
+        begun = Begun.of(found.progress)
         load_tensors(supernet, found.tensors, path)
         run.restore(found.tensors)
     elif isinstance(space, ChainSpace):
@@ -182,19 +188,67 @@ def train(
         write_checkpoint(path, Checkpoint("supernet", identity, {"epoch": 0, "epochs": recipe.epochs, "history": []}, supernet.tensors))
         run.hold()
     bus.emit(PhaseStarted("train", recipe.epochs, epoch, f"{space.name} at {resolution[0]}x{resolution[1]} on {dataset.name}"))
-    while epoch < recipe.epochs and epoch != stop_after:
-        numbers = run.epoch(epoch)
-        epoch += 1
-        history.append(numbers)
+
+    def save(begun: Begun) -> None:
         if accelerator.is_main_process:
             tensors = dict(supernet.tensors) | (run.state() if epoch < recipe.epochs else {})
-            progress = {"epoch": epoch, "epochs": recipe.epochs, "history": history}
+            progress = {"epoch": epoch, "epochs": recipe.epochs, "history": history, **begun.progress}
             write_checkpoint(path, Checkpoint("supernet", identity, progress, tensors))
+
+    watch = _Watch(bus, save, run.steps)
+    while epoch < recipe.epochs and epoch != stop_after:
+        numbers = run.epoch(epoch, begun, watch)
+        epoch, begun = epoch + 1, Begun()
+        history.append(numbers)
+        save(begun)
+        watch.saved_s = time.monotonic()
         accelerator.wait_for_everyone()
         bus.emit(PhaseAdvanced("train", epoch, numbers))
     done = Trained(supernet, tuple(history), time.monotonic() - started)
     bus.emit(PhaseFinished("train", done.seconds))
     return done
+
+
+@dataclass
+class Begun:
+    """How far an epoch has come.
+
+    Attributes:
+        step: Steps of it that are done.
+        sums: Over those: loss of the largest member, of the smallest, how often the largest was right, pictures.
+        classes: That the largest gave.
+    """
+
+    step: int = 0
+    sums: list[float] = field(default_factory=lambda: [0.0] * 4)
+    classes: set[int] = field(default_factory=set)
+
+    @property
+    def progress(self) -> dict[str, Any]:
+        """What a checkpoint says of it; nothing where no step is done."""
+        return {"step": self.step, "sums": self.sums, "classes": sorted(self.classes)} if self.step else {}
+
+    @classmethod
+    def of(cls, progress: Mapping[str, Any]) -> Begun:
+        """Take up what a checkpoint says."""
+        return cls(int(progress["step"]), list(progress["sums"]), set(progress["classes"])) if "step" in progress else cls()
+
+
+class _Watch:
+    """Told of every step of an epoch: reports the progress each second, and has the training written down twice a minute."""
+
+    def __init__(self, bus: EventBus, save: Callable[[Begun], None], steps: int) -> None:
+        self.bus, self.save, self.steps = bus, save, steps
+        self.saved_s = self.told_s = time.monotonic()
+
+    def __call__(self, epoch: int, begun: Begun) -> None:
+        now_s = time.monotonic()
+        if begun.step < self.steps and now_s - self.told_s >= REPORT_S:
+            self.bus.emit(PhaseAdvanced("train", epoch, part=begun.step / self.steps))
+            self.told_s = now_s
+        if begun.step < self.steps and now_s - self.saved_s >= CHECKPOINT_S:
+            self.save(begun)
+            self.saved_s = time.monotonic()
 
 
 def checkpoint_of_first(path: Path, identity: Mapping[str, Any], accelerator: Accelerator) -> Checkpoint | None:
@@ -314,16 +368,19 @@ class Training:
         drawn = list(self._draw(step, count)) if self._draw else fair_members(space, self.seed, step, count)
         return [space.at_end(drawn[0], -1), space.at_end(drawn[1], 0), *drawn[2:]]
 
-    def epoch(self, epoch: int) -> dict[str, float]:
-        """Train for one epoch and return its numbers.
+    def epoch(self, epoch: int, begun: Begun | None = None, watch: Callable[[int, Begun], None] | None = None) -> dict[str, float]:
+        """Train for one epoch, or for the rest of one, and return its numbers.
+
+        Args:
+            epoch: Its number.
+            begun: How far it has come; brought up to date after each step.
+            watch: Told of (epoch, begun) after each step.
 
         Raises:
             TrainingError: The loss is not a number, or the largest member gives every picture one class.
         """
-        order = self.batches.order(self.seed, epoch)
-        sums = torch.zeros(4, dtype=torch.float64)
-        classes: set[int] = set()
-        for i in range(self.steps):
+        order, begun = self.batches.order(self.seed, epoch), begun or Begun()
+        for i in range(begun.step, self.steps):
             step = epoch * self.steps + i
             chosen = order[i * self.recipe.batch : (i + 1) * self.recipe.batch]
             losses, right, seen = self.step(step, chosen)
@@ -332,8 +389,12 @@ class Training:
                     f"training: diverged in epoch {epoch + 1}, step {i + 1}, got a loss of {sum(losses)}. "
                     f"Do this: a learning rate below {self.recipe.learning_rate:g}."
                 )
-            classes |= seen
-            sums += torch.tensor([losses[0], losses[1], right, len(chosen)], dtype=torch.float64)
+            begun.classes |= seen
+            begun.sums = [total + new for total, new in zip(begun.sums, (losses[0], losses[1], right, len(chosen)), strict=True)]
+            begun.step += 1
+            if watch:
+                watch(epoch, begun)
+        sums, classes = begun.sums, begun.classes
         self._same_class_epochs = self._same_class_epochs + 1 if len(classes) == 1 else 0
         if self._same_class_epochs == 2:
             raise TrainingError(
@@ -341,9 +402,9 @@ class Training:
                 f"Do this: a learning rate below {self.recipe.learning_rate:g}, or more data."
             )
         return {
-            "loss_largest": float(sums[0]) / self.steps,
-            "loss_smallest": float(sums[1]) / self.steps,
-            "train_accuracy_pct": 100 * float(sums[2] / sums[3]),
+            "loss_largest": sums[0] / self.steps,
+            "loss_smallest": sums[1] / self.steps,
+            "train_accuracy_pct": 100 * sums[2] / sums[3],
         }
 
     def step(self, step: int, indices: Tensor) -> tuple[list[float], float, set[int]]:

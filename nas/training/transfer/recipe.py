@@ -52,9 +52,10 @@ def transfer_recipe(pictures: int, epochs: int) -> TransferRecipe:
         epochs: About how often each will be seen.
     """
     mixup = 0.2 if epochs >= 20 else 0.0  # mixing pays once pictures are seen often; before, it only slows
+    few = pictures < 2000 or epochs < 10  # a short training needs steps rather than quiet gradients
     return TransferRecipe(
         epochs=epochs,
-        batch=32 if pictures < 2000 else 64,
+        batch=32 if few else 64,
         learning_rate=5e-4,
         warmup=0.1,
         weight_decay=0.05,

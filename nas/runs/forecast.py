@@ -1,0 +1,55 @@
+"""What a search that trains from nothing will take, said within the first seconds of its training."""
+
+from __future__ import annotations
+
+import time
+
+from nas.events import Event, EventBus, Notice, PhaseAdvanced, PhaseFinished, PhaseStarted
+from nas.units import write_duration
+
+_WORTH_S = 60.0
+"""A forecast below this is not said."""
+
+_TIMED_S = 5.0
+"""Of training, after which a forecast is made: the first steps are slower than the rest."""
+
+_LONG_S = 1800.0
+
+
+class TrainingForecast:
+    """A listener that says once what training and scoring will take on this machine.
+
+    Args:
+        bus: Where it says it.
+        score_by_epoch: Time of one score, as a share of that of an epoch.
+        scores: Number of accuracies that will be computed.
+    """
+
+    def __init__(self, bus: EventBus, score_by_epoch: float, scores: int) -> None:
+        self._bus, self._score_by_epoch, self._scores = bus, score_by_epoch, scores
+        self._began_s, self._first, self._epochs, self._said = 0.0, 0.0, 0, False
+
+    def __call__(self, event: Event) -> None:
+        """Time the training; say what is left of it once that is known."""
+        if isinstance(event, PhaseStarted) and event.phase == "train":
+            self._began_s, self._first, self._epochs = time.monotonic(), float(event.done), event.total or 0
+        elif isinstance(event, PhaseAdvanced) and event.phase == "train" and not self._said:
+            done, elapsed_s = event.done + event.part - self._first, time.monotonic() - self._began_s
+            if done > 0 and elapsed_s >= _TIMED_S:
+                self._said = True
+                self._say(elapsed_s / done, self._epochs - self._first)
+        elif isinstance(event, PhaseFinished) and event.phase == "train":
+            self._said = True
+
+    def _say(self, epoch_s: float, epochs: float) -> None:
+        training_s, search_s = epoch_s * epochs, epoch_s * self._score_by_epoch * self._scores
+        if training_s + search_s < _WORTH_S:
+            return
+        shorter = " Do this for less: a smaller --epochs, --proxy-resolution or --evals." if training_s + search_s > _LONG_S else ""
+        self._bus.emit(
+            Notice(
+                f"forecast: {write_duration(training_s + search_s)} on this machine until a network is chosen: {write_duration(training_s)} to train "
+                f"{epochs:g} epochs of shared weights, {write_duration(search_s)} for {self._scores} scores. "
+                f"Its fine-tuning, export and test come on top.{shorter}"
+            )
+        )
