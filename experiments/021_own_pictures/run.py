@@ -1,8 +1,8 @@
 """A search among published networks on the user's pictures, as the protocol says; the results are kept without the weights.
 
-    python experiments/021_own_pictures/run.py --data /tmp/cifar-1000 --time-limit 25min [--precision w8a8] [--seed 0] [--name cifar-1000]
+    python experiments/021_own_pictures/run.py --data /tmp/cifar-1000 --time-limit 25min [--precision w8a8] [--also w8a8] [--seed 0] [--name cifar-1000]
 
-Needs the weights of the extra ``anchors``. Limits are by the clock; the file says the processor seconds too, and how loaded the machine was.
+Needs the weights of the extra ``anchors``. With ``--also`` the choice is written and tested at another precision, too, after the search. Limits are by the clock; the file says the processor seconds too, and how loaded the machine was.
 """
 
 import argparse
@@ -18,6 +18,7 @@ import torch
 
 import nas
 from nas.cli._options import progress
+from nas.results import Export
 from nas.runs.lifecycle import resume
 
 HERE = Path(__file__).parent
@@ -29,6 +30,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--time-limit", default="25min")
     parser.add_argument("--precision")
+    parser.add_argument("--also")
     parser.add_argument("--budget", default="5ms")
     parser.add_argument("--device", default="sa8295p")
     parser.add_argument("--seed", type=int, default=0)
@@ -54,6 +56,11 @@ def main() -> None:
             )
     assert found.chosen is not None
     assert found.ledger is not None
+    also = {}
+    if given.also:
+        written = nas.export(run, run / f"also-{given.also}.onnx", precision=given.also)
+        assert isinstance(written, Export)
+        also = {"precision": given.also, "accuracy_pct": written.accuracy_pct, "size_bytes": written.size_bytes}
     row = {
         "data": given.name or given.data.name,
         "device": given.device,
@@ -61,6 +68,7 @@ def main() -> None:
         "seed": given.seed,
         "chosen": found.chosen.dump(),
         "why": found.why,
+        "also": also,
         "contenders": [contender.dump() for contender in found.contenders],
         "ledger": found.ledger.dump(),
         "by_class": found.by_class.dump() if found.by_class else None,
