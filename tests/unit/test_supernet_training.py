@@ -65,8 +65,8 @@ def test_resumed_training_gives_the_same_bits(space: ElasticSpace, data: Dataset
 def test_a_training_that_was_killed_inside_an_epoch_gives_the_same_bits(
     space: ElasticSpace, data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nas.training.supernet.train.REPORT_S", 0.0)
-    monkeypatch.setattr("nas.training.supernet.train.CHECKPOINT_S", 0.0)
+    monkeypatch.setattr("nas.training.supernet.epoch.REPORT_S", 0.0)
+    monkeypatch.setattr("nas.training.supernet.epoch.CHECKPOINT_S", 0.0)
     recipe, path, parts = replace(TINY, epochs=1, batch=16), tmp_path / "supernet.safetensors", list[float]()
     whole = run(space, data, tmp_path / "whole.safetensors", recipe)
 

@@ -115,12 +115,23 @@ def _check_contents(checkpoint: Checkpoint) -> None:
     history = progress.get("history")
     if not isinstance(history, list) or not all(isinstance(entry, dict) for entry in history):
         raise ValueError("its history is no list of epochs")
+    _check_begun(progress)
     rows = max((tensor.shape[0] for tensor in checkpoint.tensors.values() if tensor.ndim), default=0)
     if identity["classes"] > rows:
         raise ValueError(f"it holds no tensor for {counts[2]} classes")
     for name, tensor in checkpoint.tensors.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor.float()).all()):
             raise ValueError(f"{name} holds numbers that are not finite")
+
+
+def _check_begun(progress: Mapping[str, Any]) -> None:
+    """Raise ValueError where what is said of an epoch that has begun cannot be."""
+    sums, classes = progress.get("sums", [0.0] * 4), progress.get("classes", [])
+    numbers = [progress.get(name, 0) for name in ("step", "loss", "since")]
+    if not (isinstance(sums, list) and len(sums) == 4 and isinstance(classes, list) and all(type(c) is int for c in classes)):
+        raise ValueError("what it says of the epoch that has begun is no sums and classes")
+    if not all(type(number) in (int, float) and 0 <= number < 1e9 for number in [*numbers, *sums]):
+        raise ValueError(f"step, loss, since and sums are no counts and sums, got {numbers} and {sums}")
 
 
 def check_identity(path: Path, found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:

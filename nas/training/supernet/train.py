@@ -45,15 +45,13 @@ from nas.training.supernet.checkpoint import (
     restore_optimizer,
     write_checkpoint,
 )
+from nas.training.supernet.epoch import Begun, Keeper
 from nas.training.supernet.fitting import fit, held_slots
 from nas.training.supernet.weights import Supernet
 
 log = logging.getLogger(__name__)
 
 Draw = Callable[[int, int], Sequence[Architecture]]
-
-REPORT_S, CHECKPOINT_S = 1.0, 30.0
-"""Seconds between two events inside an epoch, and between two checkpoints: what a kill loses at most, and a step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,67 +186,18 @@ def train(
         write_checkpoint(path, Checkpoint("supernet", identity, {"epoch": 0, "epochs": recipe.epochs, "history": []}, supernet.tensors))
         run.hold()
     bus.emit(PhaseStarted("train", recipe.epochs, epoch, f"{space.name} at {resolution[0]}x{resolution[1]} on {dataset.name}"))
-
-    def save(begun: Begun) -> None:
-        if accelerator.is_main_process:
-            tensors = dict(supernet.tensors) | (run.state() if epoch < recipe.epochs else {})
-            progress = {"epoch": epoch, "epochs": recipe.epochs, "history": history, **begun.progress}
-            write_checkpoint(path, Checkpoint("supernet", identity, progress, tensors))
-
-    watch = _Watch(bus, save, run.steps)
+    keep = Keeper(path, identity, recipe.epochs, supernet.tensors, run.state, bus) if accelerator.is_main_process else None
     while epoch < recipe.epochs and epoch != stop_after:
-        numbers = run.epoch(epoch, begun, watch)
+        numbers = run.epoch(epoch, begun, keep.within(epoch, history, run.steps) if keep else None)
         epoch, begun = epoch + 1, Begun()
         history.append(numbers)
-        save(begun)
-        watch.saved_s = time.monotonic()
+        if keep:
+            keep.save(epoch, history, begun)
         accelerator.wait_for_everyone()
         bus.emit(PhaseAdvanced("train", epoch, numbers))
     done = Trained(supernet, tuple(history), time.monotonic() - started)
     bus.emit(PhaseFinished("train", done.seconds))
     return done
-
-
-@dataclass
-class Begun:
-    """How far an epoch has come.
-
-    Attributes:
-        step: Steps of it that are done.
-        sums: Over those: loss of the largest member, of the smallest, how often the largest was right, pictures.
-        classes: That the largest gave.
-    """
-
-    step: int = 0
-    sums: list[float] = field(default_factory=lambda: [0.0] * 4)
-    classes: set[int] = field(default_factory=set)
-
-    @property
-    def progress(self) -> dict[str, Any]:
-        """What a checkpoint says of it; nothing where no step is done."""
-        return {"step": self.step, "sums": self.sums, "classes": sorted(self.classes)} if self.step else {}
-
-    @classmethod
-    def of(cls, progress: Mapping[str, Any]) -> Begun:
-        """Take up what a checkpoint says."""
-        return cls(int(progress["step"]), list(progress["sums"]), set(progress["classes"])) if "step" in progress else cls()
-
-
-class _Watch:
-    """Told of every step of an epoch: reports the progress each second, and has the training written down twice a minute."""
-
-    def __init__(self, bus: EventBus, save: Callable[[Begun], None], steps: int) -> None:
-        self.bus, self.save, self.steps = bus, save, steps
-        self.saved_s = self.told_s = time.monotonic()
-
-    def __call__(self, epoch: int, begun: Begun) -> None:
-        now_s = time.monotonic()
-        if begun.step < self.steps and now_s - self.told_s >= REPORT_S:
-            self.bus.emit(PhaseAdvanced("train", epoch, part=begun.step / self.steps))
-            self.told_s = now_s
-        if begun.step < self.steps and now_s - self.saved_s >= CHECKPOINT_S:
-            self.save(begun)
-            self.saved_s = time.monotonic()
 
 
 def checkpoint_of_first(path: Path, identity: Mapping[str, Any], accelerator: Accelerator) -> Checkpoint | None:
@@ -368,13 +317,13 @@ class Training:
         drawn = list(self._draw(step, count)) if self._draw else fair_members(space, self.seed, step, count)
         return [space.at_end(drawn[0], -1), space.at_end(drawn[1], 0), *drawn[2:]]
 
-    def epoch(self, epoch: int, begun: Begun | None = None, watch: Callable[[int, Begun], None] | None = None) -> dict[str, float]:
+    def epoch(self, epoch: int, begun: Begun | None = None, watch: Callable[[Begun], None] | None = None) -> dict[str, float]:
         """Train for one epoch, or for the rest of one, and return its numbers.
 
         Args:
             epoch: Its number.
             begun: How far it has come; brought up to date after each step.
-            watch: Told of (epoch, begun) after each step.
+            watch: Told of `begun` after each step.
 
         Raises:
             TrainingError: The loss is not a number, or the largest member gives every picture one class.
@@ -393,7 +342,7 @@ class Training:
             begun.sums = [total + new for total, new in zip(begun.sums, (losses[0], losses[1], right, len(chosen)), strict=True)]
             begun.step += 1
             if watch:
-                watch(epoch, begun)
+                watch(begun)
         sums, classes = begun.sums, begun.classes
         self._same_class_epochs = self._same_class_epochs + 1 if len(classes) == 1 else 0
         if self._same_class_epochs == 2:

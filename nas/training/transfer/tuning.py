@@ -209,7 +209,7 @@ class Tuning:
         check_identity(self.path, found.identity, self.identity)
         self.step, self.steps = int(found.progress["epoch"]), int(found.progress["epochs"])
         self.history = list(found.progress["history"])
-        self._loss, self._since = float(found.progress["loss"]), int(found.progress["since"])
+        self._loss, self._since = float(found.progress.get("loss", 0.0)), int(found.progress.get("since", 0))
         state = {name.removeprefix(_LAST): value for name, value in found.tensors.items() if name.startswith(_LAST)}
         self.module.load_state_dict(state)
         for name, value in self._average.items():
