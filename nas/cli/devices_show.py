@@ -9,6 +9,8 @@ import typer
 from nas.cli._options import Format, write
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from nas.devices.profile import Profile
 
 
@@ -17,15 +19,17 @@ def command(
 ) -> None:
     """Show everything that is known of one device, with sources and errors."""
     from nas.devices.profile import load_profile
+    from nas.devices.twins import remarks
     from nas.results.listings import DeviceOverview
 
     profile = load_profile(device)
     grades = {str(name): at.grade for name, at in profile.precisions.items()}
-    answer = DeviceOverview(**profile.model_dump(mode="json"), hash=profile.hash, grades=grades)
-    write(answer, form, lambda _: _render(profile))
+    beside = remarks(profile)
+    answer = DeviceOverview(**profile.model_dump(mode="json"), hash=profile.hash, grades=grades, remarks=beside)
+    write(answer, form, lambda _: _render(profile, beside))
 
 
-def _render(profile: Profile) -> None:
+def _render(profile: Profile, beside: Sequence[str]) -> None:
     from nas.devices.trust import MEANING
     from nas.report.tables import Column, print_lines, print_table
 
@@ -46,7 +50,8 @@ def _render(profile: Profile) -> None:
     print_lines(f"  {key:20} {getattr(profile, key)}" for key in facts if getattr(profile, key) not in (None, ""))
     print_lines(f"  {'source: ' + key:20} {value}" for key, value in profile.origin.model_dump(mode="json").items() if value)
     print_lines([f"  {'also called':20} {', '.join(profile.aliases)}"] if profile.aliases else [])
-    print_lines(f"  note: {note}" for note in profile.notes)
+    print_lines([f"  {'stands in for':20} {profile.proxy}"] if profile.proxy else [])
+    print_lines(f"  note: {note}" for note in (*beside, *profile.notes))
     rows = []
     for name, found in profile.precisions.items():
         shown = [getattr(found.held_out, key, None) for key in ("networks", "mean_error_pct", "within_25_pct", "coverage_pct")]
@@ -77,8 +82,8 @@ def _render(profile: Profile) -> None:
     print_table("", columns, rows)
     print_lines(f"  grade {grade}: {MEANING[grade]}" for grade in sorted({at.grade for at in profile.precisions.values()}))
     for name, found in profile.precisions.items():
-        if found.held_out:
-            print_lines([f"  {name}: errors by {found.held_out.protocol}"])
+        if found.held_out and (error := found.model_error):
+            print_lines([f"  {name}: {error.line}", f"  {name}: errors by {found.held_out.protocol}"])
         if found.grade == "D":
             print_lines([f"  {name}: grade D. Do this: nas devices calibrate NAME --from timings.csv --base {profile.name}"])
         if found.unsupported_ops:

@@ -109,9 +109,13 @@ def measured(profile: Profile, precision: str | None, network: str, confidence: 
     at = profile.at(precision)
     if (latency_ms := at.timings_ms.get(network)) is None:
         return None
-    typical = at.repeats_within_pct or TYPICAL_REPEATS_PCT
-    spread = 1 + typical / 100 * math.exp(_REPEATS_SPREAD * NormalDist().inv_cdf(confidence))
+    spread = spread_of_repeats(at.repeats_within_pct, confidence)
     return Estimate(latency_ms, latency_ms / spread, latency_ms * spread, confidence, "proxy" if profile.proxy else "measured")
+
+
+def spread_of_repeats(repeats_within_pct: float | None, confidence: float) -> float:
+    """Return the factor within which another measurement lies, from the median difference of two in percent (None: that of most devices)."""
+    return 1 + (repeats_within_pct or TYPICAL_REPEATS_PCT) / 100 * math.exp(_REPEATS_SPREAD * NormalDist().inv_cdf(confidence))
 
 
 def batch_of(graph: Graph) -> int:

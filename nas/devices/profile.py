@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from nas.devices.names import config_home, find_profile, is_plain_name
-from nas.devices.trust import grade_of, stated_confidence
+from nas.devices.trust import grade_of, model_error, stated_confidence
 from nas.errors import UnknownNameError, UsageError, did_you_mean, one_line
-from nas.results import Grade
+from nas.results import Grade, ModelError
 from nas.units import Precision
 
 _MOST_FAULTS = 8
@@ -80,16 +80,22 @@ class FitQuality(_Strict):
 
     Attributes:
         families: That were left out whole, one after the other or by folds; None where single networks were left out.
+        mean_error_interval_pct: 90 % bootstrap interval over families, or networks.
+        above_upper_pct: Share of timings above the upper end of their interval, by which a budget admits.
+        halfwidth_pct: Median half width of the intervals.
     """
 
     protocol: Text
     networks: Annotated[int, Field(ge=1, le=10**9)]
     families: Annotated[int, Field(ge=1, le=10**9)] | None = None
     mean_error_pct: Percent
+    mean_error_interval_pct: tuple[Percent, Percent] | None = None
     median_error_pct: Percent
     within_10_pct: Share
     within_25_pct: Share
     coverage_pct: Share | None = None
+    above_upper_pct: Share | None = None
+    halfwidth_pct: Percent | None = None
     spearman: Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)] | None = None
 
 
@@ -129,6 +135,7 @@ class PrecisionProfile(_Strict):
         launch_us: Cost of starting one operator, in microseconds.
         runtime_version: SDK or driver the timings were made with.
         held_out: Errors on held-out networks.
+        held_out_later: Errors on networks that were first timed after everything that a fit knew.
         repeats_within_pct: Median spread of repeated measurements: no fit can be better.
         timings_ms: The device's own timings by reference network (``basis: measured``).
         unsupported_ops: Operators that this precision cannot run on the device.
@@ -143,6 +150,7 @@ class PrecisionProfile(_Strict):
     launch_us: Positive | None = None
     runtime_version: Text = ""
     held_out: FitQuality | None = None
+    held_out_later: FitQuality | None = None
     repeats_within_pct: Percent | None = None
     timings_ms: Mapping[Name, Milliseconds] = Field(default_factory=dict)
     unsupported_ops: tuple[Name, ...] = ()
@@ -159,6 +167,12 @@ class PrecisionProfile(_Strict):
             families=found.families if found else None,
             coverage_pct=found.coverage_pct if found else None,
         )
+
+    @property
+    def model_error(self) -> ModelError | None:
+        """How far the latency model is off on networks that it had not seen."""
+        held_out, later = (found.model_dump() if found else None for found in (self.held_out, self.held_out_later))
+        return model_error(held_out, later)
 
     def stated_confidence(self, confidence: float) -> float:
         """Return what an interval of nominal `confidence` may be called, by what such intervals covered."""
@@ -204,7 +218,8 @@ class DeviceMemory(_Strict):
         return flash_bytes(graph, precision, self.packing_pct)
 
 
-_ADDED, _ADDED_TO_PRECISIONS, _ADDED_TO_HELD_OUT = ("operators", "proxy", "memory"), ("supported_ops",), ("families",)
+_ADDED, _ADDED_TO_PRECISIONS = ("operators", "proxy", "memory"), ("supported_ops", "held_out_later")
+_ADDED_TO_HELD_OUT = ("families", "mean_error_interval_pct", "above_upper_pct", "halfwidth_pct")
 """Fields that 0.1.0 did not have."""
 
 

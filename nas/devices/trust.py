@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from nas.results import ModelError
 
 if TYPE_CHECKING:
     from nas.results import Grade
@@ -43,3 +46,40 @@ def stated_confidence(confidence: float, coverage_pct: float | None) -> float:
     if coverage_pct is None or coverage_pct >= LEAST_COVERAGE_PCT:
         return confidence
     return confidence * coverage_pct / 90.0
+
+
+def model_error(held_out: Mapping[str, Any] | None, later: Mapping[str, Any] | None = None) -> ModelError | None:
+    """Return how far a latency model is off, in figures and in a line; None where nobody has tested it.
+
+    Args:
+        held_out: Fields of a profile's `nas.devices.profile.FitQuality`, of networks or lineages left out.
+        later: The same of networks that were first timed after everything that the fit knew.
+    """
+    if not held_out or "mean_error_pct" not in held_out:
+        return None
+    lineages = held_out.get("families")
+    where = (
+        f"on {held_out['networks']} networks of {lineages} lineages, each lineage left out"
+        if lineages
+        else f"on {held_out['networks']} networks, each left out alone (kinds of network that nobody has timed err more)"
+    )
+    line = f"the latency model is off by {_off(held_out)} {where}"
+    if later:
+        line += f"; by {_off(later)} on {later['networks']} networks that were first timed later"
+    if (above := held_out.get("above_upper_pct")) is not None:
+        line += f"; {above:.0f} % take longer than the upper end"
+    return ModelError(
+        mean_error_pct=held_out["mean_error_pct"],
+        median_error_pct=held_out["median_error_pct"],
+        networks=held_out["networks"],
+        lineages=lineages,
+        above_upper_pct=held_out.get("above_upper_pct"),
+        later_mean_error_pct=later["mean_error_pct"] if later else None,
+        later_median_error_pct=later["median_error_pct"] if later else None,
+        later_networks=later["networks"] if later else None,
+        line=line,
+    )
+
+
+def _off(quality: Mapping[str, Any]) -> str:
+    return f"{quality['mean_error_pct']:.1f} % in the mean (median {quality['median_error_pct']:.1f} %)"

@@ -103,6 +103,8 @@ def _print_many(results: Sequence[Row]) -> None:
     for line, where in notes.items():
         shown = ", ".join(where[:3]) + (f" and {len(where) - 3} more" if len(where) > 3 else "")
         print_lines([f"{shown}: {line}"])
+    errors = {r.device: r.model_error.line for r in results if isinstance(r, Estimate) and r.model_error and r.basis == "estimated"}
+    print_lines(f"{device}: {line}" for device, line in errors.items())
     hashes = {r.device: r.profile_hash for r in results if isinstance(r, Estimate)}
     print_lines([f"profiles: {', '.join(f'{device}:{value}' for device, value in hashes.items())}"])
 
@@ -118,7 +120,9 @@ def _doubts(estimate: Estimate) -> list[str]:
     lines = []
     if estimate.unsupported:
         lines.append(f"not in these figures, as the device or its model lacks them: {', '.join(estimate.unsupported)}")
-    if estimate.extrapolated:
+    if estimate.width_why:
+        lines.append(estimate.width_why)
+    elif estimate.extrapolated:
         lines.append(f"outside what was calibrated: {'; '.join(estimate.extrapolated_why)}")
     return lines
 
@@ -130,6 +134,7 @@ def _print_one(result: Estimate) -> None:
     grade = f", grade {result.grade}" if result.grade else ""
     interval = f"{spread} {unit} at {100 * result.confidence:.0f} %"
     print_lines([f"{head}: {what} {value} {unit} {basis_of(result)}, {interval}{grade if result.basis == 'estimated' else ''}"])
+    print_lines([f"  {result.model_error.line}"] if result.model_error and result.basis == "estimated" else [])
     print_lines(f"  {_check_line(check)}" for check in result.budgets)
     if (model := result.estimated) and result.basis in ("measured", "proxy"):
         if not result.repeats_within_pct:
@@ -176,7 +181,9 @@ def _remarks(result: Estimate) -> list[str]:
     if result.grade == "D" and result.basis == "estimated":
         remedy = f"nas devices calibrate NAME --from timings.csv --base {result.device}"
         lines.append(f"grade D: {result.device} has no model of its own that errs by less than 35 %. Do this: {remedy}")
-    if result.extrapolated:
+    if result.width_why:
+        lines.append(result.width_why)
+    elif result.extrapolated:
         lines.append(f"outside what was calibrated: {'; '.join(result.extrapolated_why)}")
     return lines + list(result.notices)
 

@@ -59,6 +59,7 @@ def print_result(result: Result, console: Console | None = None) -> None:
         print_lines([part], console)
     for verified in result.verified:
         print_lines([verified.line], console)
+    print_lines([result.revision.line] if result.revision else [], console)
     print_lines((f"open: {text}" for text in result.open), console)
     print_lines((f"note: {text}" for text in result.notices), console)
     if result.model:
@@ -227,6 +228,8 @@ def _choice(result: Result) -> list[str]:
         grade = f", grade {at.grade}" if at.grade and at.basis == "estimated" else ""
         held = [_held(margin, budget, unit) for margin, budget, unit in _budgets(at)]
         lines.append(f"  {device} {at.precision}: {value} {at.unit} {at.known_as}, {spread} {at.unit}{grade}{''.join(held)}")
+        if at.basis == "estimated" and (error := result.latency_models.get(device)):
+            lines.append(f"  {error.line}")
         if at.known_as == "extrapolated":
             lines.append(
                 f"  outside what the latency model of {device} was calibrated on: time this network there before you rely on it (nas search --verify)."

@@ -80,6 +80,32 @@ def _shown(value: Cell) -> str:
     return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
+class ModelError(Record):
+    """How far a device's latency model is off on networks that it had not seen.
+
+    Attributes:
+        mean_error_pct: Of |predicted / measured − 1|, on networks or lineages left out.
+        median_error_pct: The same, median.
+        networks: That were tested.
+        lineages: Of these, each left out whole; None where each network was left out alone.
+        above_upper_pct: Share that took longer than the upper end, by which a budget admits.
+        later_mean_error_pct: On networks that were first timed after everything that the fit knew.
+        later_median_error_pct: The same, median.
+        later_networks: How many these are.
+        line: The same in words.
+    """
+
+    mean_error_pct: float
+    median_error_pct: float
+    networks: int
+    lineages: int | None = None
+    above_upper_pct: float | None = None
+    later_mean_error_pct: float | None = None
+    later_median_error_pct: float | None = None
+    later_networks: int | None = None
+    line: str
+
+
 class Genotype(Record):
     """An architecture as JSON: what `nas.spaces.architecture.Architecture` reads."""
 
@@ -307,6 +333,26 @@ class Verification(Record):
     inside: bool | None = None
 
 
+class Revision(Record):
+    """What timings of a front's best say about the estimates of all candidates on that device, and about the choice.
+
+    Attributes:
+        device: That was timed.
+        count: Networks that were timed there.
+        factor: On the estimates.
+        width_factor: On the logarithm of the intervals' half widths.
+        former_choice: Key of the choice before; that of today's where it stays.
+        line: The same in words.
+    """
+
+    device: str
+    count: int
+    factor: float
+    width_factor: float
+    former_choice: str
+    line: str
+
+
 class Blind(Record):
     """What an accuracy has to be above: that of naming classes without looking at the pictures.
 
@@ -443,6 +489,8 @@ class Result(Record):
         sensitivity_db: Signal-to-noise ratio of the scores where one block alone has 8 bits.
         why_not_more: What keeps a more accurate network out.
         verified: Timings of the front's best.
+        revision: What they say about all estimates and about the choice; None where nothing was timed.
+        latency_models: How far the latency model of each device is off on networks that it had not seen, where that was tested.
         open: Steps that wait for the user's word, each with what to do.
         blind: What naming classes blindly scores on the same test pictures; None where no network was tested.
         by_class: How the exported file did by class; None where it was not tested.
@@ -482,6 +530,8 @@ class Result(Record):
     sensitivity_db: dict[str, float] = Field(default_factory=dict)
     why_not_more: WhyNotMore | None = None
     verified: tuple[Verification, ...] = ()
+    revision: Revision | None = None
+    latency_models: dict[str, ModelError] = Field(default_factory=dict)
     open: tuple[str, ...] = ()
     blind: Blind | None = None
     by_class: ByClass | None = None
@@ -648,6 +698,8 @@ class Estimate(Record):
         upper_ms: Upper end.
         confidence: Nominal coverage of the interval; less than asked where the device's intervals covered less on networks left out.
         grade: How far to believe the device's latency model: A to D, see `nas.devices.trust`.
+        model_error: How far that model is off on networks that it had not seen; None where nobody has tested it.
+        width_why: Why an interval is wider than ×/÷ 3, and what to do; empty where it is not.
         basis: How it is known.
         extrapolated: Whether the model left what it was calibrated on, where the figures are the model's.
         extrapolated_why: In words.
@@ -682,6 +734,8 @@ class Estimate(Record):
     upper_ms: float
     confidence: float
     grade: Grade | None = None
+    model_error: ModelError | None = None
+    width_why: str = ""
     basis: Basis
     extrapolated: bool
     extrapolated_why: tuple[str, ...]

@@ -141,6 +141,10 @@ class DeviceRow(Record):
         timed_networks: By precision.
         families: Held out.
         mean_error_pct: On networks held out.
+        mean_error_interval_pct: 90 % bootstrap interval over families, or networks.
+        later_networks: First timed after everything that a fit knew.
+        later_mean_error_pct: On these.
+        above_upper_pct: Share of the networks held out that took longer than the upper end.
         coverage_pct: Share of those inside their interval.
     """
 
@@ -162,6 +166,10 @@ class DeviceRow(Record):
     timed_networks: dict[str, int] = Field(default_factory=dict)
     families: int | None = None
     mean_error_pct: float | None = None
+    mean_error_interval_pct: tuple[float, float] | None = None
+    later_networks: int | None = None
+    later_mean_error_pct: float | None = None
+    above_upper_pct: float | None = None
     coverage_pct: float | None = None
 
 
@@ -301,6 +309,7 @@ class DeviceOverview(Record):
     Attributes:
         hash: Over profile and its runtime's operators; runs record it.
         grades: By precision.
+        remarks: What other profiles say of it: of the same chip with other times, of the same source with newer ones.
     """
 
     name: str
@@ -324,6 +333,7 @@ class DeviceOverview(Record):
     notes: tuple[str, ...]
     hash: str
     grades: dict[str, Grade]
+    remarks: tuple[str, ...] = ()
 
 
 class RunSummary(Record):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,8 +16,9 @@ from nas.errors import NasError
 from nas.events import EventBus, Notice, PhaseAdvanced, PhaseFinished, PhaseStarted
 from nas.exporting.exporter import PEAKS, ExportOrder, exporters
 from nas.exporting.trained import Trained, predictions_of
-from nas.results import ByClass, Point, Record, Verification
+from nas.results import ByClass, Point, Record, Revision, Verification
 from nas.runs.directory import RunDirectory
+from nas.runs.explain import Scored
 from nas.runs.facts import run_facts
 from nas.runs.problem import Problem
 from nas.spaces.architecture import Architecture
@@ -34,26 +36,32 @@ if TYPE_CHECKING:
 MEMBER_FILE = "finetuned.safetensors"
 
 
+Finalists = Callable[[Sequence[Scored]], tuple[Verification, ...]]
+"""Times the finalists among candidates of known accuracy."""
+
+
 class Verifications(Record):
     """What the front's best took on the device."""
 
     networks: tuple[Verification, ...]
 
 
-def verify(problem: Problem, points: Sequence[Point], bus: EventBus) -> Verifications:
-    """Measure the front's best networks, and say how the estimates did."""
+def verify(problem: Problem, scored: Sequence[Scored], bus: EventBus) -> Verifications:
+    """Measure the finalists one after the other, each chosen by what those before it said; say how the estimates did."""
     from nas.devices.measure import measure_graph
 
-    request = problem.request
+    count = min(problem.request.verify, sum(verdict.feasible for _, verdict, _ in scored))
     began_s = time.monotonic()
-    best = sorted(points, key=lambda p: (-p.compared_accuracy_pct, p.latency_ms))[: request.verify]
-    bus.emit(PhaseStarted("verify", total=len(best), detail=f"measuring {len(best)} networks"))
-    rows = []
-    for i, point in enumerate(best, 1):
-        genes = point.architecture
-        graph = problem.space.lower(Architecture(genes.space, genes.version, genes.genes), problem.judge.resolution)
+    bus.emit(PhaseStarted("verify", total=count, detail=f"measuring {count} networks"))
+    rows: list[Verification] = []
+    for i in range(1, count + 1):
+        found = next_finalist(problem, scored, rows)
+        if found is None:
+            break
+        architecture, verdict, _ = found
+        point = problem.point(architecture, verdict)
         try:
-            measured = measure_graph(graph, lambda path: _timed(problem, path))
+            measured = measure_graph(problem.space.lower(architecture, problem.judge.resolution), lambda path: _timed(problem, path))
         except NasError as error:
             rows.append(Verification(key=point.key, line=f"verify: {point.name}: {error}"))
             continue
@@ -61,6 +69,66 @@ def verify(problem: Problem, points: Sequence[Point], bus: EventBus) -> Verifica
         bus.emit(PhaseAdvanced("verify", i, {"measured_ms": measured.median_ms}))
     bus.emit(PhaseFinished("verify", time.monotonic() - began_s))
     return Verifications(networks=tuple(rows))
+
+
+def next_finalist(problem: Problem, scored: Sequence[Scored], rows: Sequence[Verification]) -> Scored | None:
+    """Return the candidate to be timed next, of those more accurate than what holds by now.
+
+    First the most accurate whose central value is within the budgets; then, of those that may be within them, the one nearest to it; then the most
+    accurate of the rest within the budgets, for what its timing says about the others.
+
+    Args:
+        problem: Before any timing.
+        scored: Candidates of known accuracy.
+        rows: Timings up to now.
+    """
+    device, tried = problem.device, {row.key for row in rows}
+    revised = problem.revised(rows, {a.key: v.estimates[device] for a, v, _ in scored if a.key in tried})
+    judge = revised.judge
+    verdicts = [judge.revised(a.key, v, device) if revised is not problem else v for a, v, _ in scored]
+    held = [accuracy for (a, _, accuracy), v in zip(scored, verdicts, strict=True) if a.key in tried and v.feasible]
+    untried = sorted(
+        (i for i in range(len(scored)) if scored[i][0].key not in tried),
+        key=lambda i: (-scored[i][2], verdicts[i].estimates[device].latency_ms),
+    )
+    better = [i for i in untried if scored[i][2] > max(held, default=-1.0)]
+    likely = (i for i in better if judge.fits(verdicts[i], device, "latency_ms"))
+    nearest = (
+        i for i in sorted(better, key=lambda i: verdicts[i].estimates[device].latency_ms) if judge.fits(verdicts[i], device, "lower_ms")
+    )
+    found = next(itertools.chain(likely, nearest, (i for i in untried if verdicts[i].feasible)), None)
+    return None if found is None else scored[found]
+
+
+def revision_of(problem: Problem, before: Point, after: Point | None, feasible: bool) -> Revision:
+    """Return what timings have changed.
+
+    Args:
+        problem: As it is since the timings.
+        before: The choice without them.
+        after: The choice with them.
+        feasible: Whether any candidate is within the budgets by now.
+    """
+    device = problem.device
+    found = problem.judge.corrections[device]
+    line = (
+        f"verify: by {found.count} timings estimates of {device} are multiplied by {found.factor:.3f} and the logarithms of their intervals by "
+        f"{found.width_factor:.2f}; "
+    )
+    if not feasible:
+        line += "no candidate is within the budgets by its upper end any more, so the choice is that of before: do not rely on it"
+    elif after is None or after.key == before.key:
+        line += "the choice stays"
+    else:
+        line += f"the choice is {after.name} in place of {before.name}"
+    return Revision(
+        device=device,
+        count=found.count,
+        factor=found.factor,
+        width_factor=found.width_factor,
+        former_choice=before.key,
+        line=line,
+    )
 
 
 def _timed(problem: Problem, path: Path) -> Measurement:
@@ -84,6 +152,7 @@ class Delivery(Record):
     """What was handed over.
 
     Attributes:
+        key: Of the architecture; empty in runs of before.
         model: Name of the file in the run directory; None where there is none.
         model_reason: Why there is none.
         accuracy_pct: Of the file on the test pictures.
@@ -96,6 +165,7 @@ class Delivery(Record):
         by_class: How the file did on the test pictures of each class.
     """
 
+    key: str = ""
     model: str | None = "model.onnx"
     model_reason: str | None = None
     accuracy_pct: float | None = None
@@ -106,6 +176,15 @@ class Delivery(Record):
     lacking_operators: tuple[str, ...] = ()
     sensitivity_db: dict[str, float] = Field(default_factory=dict)
     by_class: ByClass | None = None
+
+
+def handed_over(run: RunDirectory, architecture: Architecture, make: Callable[[], Delivery]) -> Delivery:
+    """Return what a run hands over, making it first where that is not done; a file of another choice, made before timings, gives way."""
+    found = run.load("export.json", Delivery)
+    if found is None or found.key not in ("", architecture.key):
+        found = make().model_copy(update={"key": architecture.key})
+        run.write("export.json", found.dump())
+    return found
 
 
 def deliver(run: RunDirectory, problem: Problem, evaluator: Evaluator, architecture: Architecture, bus: EventBus) -> Delivery:

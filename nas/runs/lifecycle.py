@@ -16,6 +16,7 @@ from nas.runs.problem import Problem, check_request, pose
 from nas.runs.request import Request
 from nas.searching.address import keep_password
 from nas.searching.judge import Target
+from nas.spaces.architecture import Architecture
 from nas.spaces.chain import ChainSpace
 from nas.spaces.elastic import ElasticSpace
 from nas.spaces.naming import SpaceName, family_of
@@ -186,22 +187,26 @@ def _answered(run: RunDirectory, problem: Problem, bus: EventBus, measuring: boo
     from nas.runs.trained_search import search_by_study, verified
     from nas.runs.transfer_search import search_published
 
-    empty = _result(run, "finished", Status())
+    waits = problem.request.verify and not measuring and run.read("verified.json") is None
+    timed = (lambda scored: verified(run, problem, scored, bus)) if problem.request.verify and not waits else None
+    empty = _result(run, "finished", Status()).model_copy(update={"latency_models": problem.latency_models})
     if problem.evaluator.surveys:
-        result, points = survey_space(run, problem, empty, bus)
+        result, points = survey_space(run, problem, empty, bus, timed)
         others: dict[str, Sequence[Point]] = {"all published networks": points}
     elif problem.evaluator.transfers:
         result, others = search_published(run, problem, empty, bus), {}
+        if timed is not None:
+            fronts = [Architecture(p.architecture.space, p.architecture.version, p.architecture.genes) for p in result.front]
+            judged = zip(fronts, problem.judge.verdicts(fronts), [p.compared_accuracy_pct for p in result.front], strict=True)
+            result = result.model_copy(update={"verified": timed(list(judged))})
     else:
-        result, points = search_by_study(run, problem, empty, bus)
+        result, points = search_by_study(run, problem, empty, bus, timed)
         others = {"scored by the search": points}
-    if problem.request.verify and not measuring and run.read("verified.json") is None:
+    if waits:
         remedy = f"Do this: nas resume {run.path.name} --yes to run it, or --runner 'CMD {{onnx}}' for another"
         result = result.model_copy(
             update={"open": (f"verify: not measured, since this run asks to execute {problem.request.runner!r}. {remedy}.",)}
         )
-    elif problem.request.verify:
-        result = result.model_copy(update={"verified": verified(run, problem, result.front, bus)})
     return result, others
 
 

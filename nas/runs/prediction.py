@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,10 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from nas.devices.alike import WIDE, networks_alike, shares_of
 from nas.devices.names import find_profile
 from nas.devices.predictor import Estimate as Priced
 from nas.devices.predictor import Predictor, batch_of, estimate_hash, for_batch, load_predictor, measured
 from nas.devices.profile import Profile, load_profile
+from nas.devices.twins import remarks
 from nas.errors import ArtifactError, NasError, UsageError
 from nas.graphs.graph import Graph
 from nas.graphs.images import with_normalisation
@@ -75,11 +78,12 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A device that prices: its profile, the folder in which that lies, and the budgets of all devices."""
+    """A device that prices: its profile, the folder in which that lies, the budgets of all devices, and what other profiles say of it."""
 
     profile: Profile
     folder: Path
     budgets: tuple[Budget, ...]
+    remarks: tuple[str, ...] = ()
 
 
 def predict_network(
@@ -140,7 +144,7 @@ def _devices(names: Sequence[str], terms: Terms) -> list[Device]:
     files = {name: find_profile(name) for name in dict.fromkeys(names)}
     profiles = {profile.name: (profile, files[name].parent) for name in files for profile in [load_profile(name)]}
     budgets = read_budgets({name: profile for name, (profile, _) in profiles.items()}, terms.budgets)
-    places = {name: Device(profile, folder, budgets) for name, (profile, folder) in profiles.items()}
+    places = {name: Device(profile, folder, budgets, remarks(profile)) for name, (profile, folder) in profiles.items()}
     for text in terms.profile_hash:
         device, colon, wanted = text.rpartition(":")
         if not re.fullmatch("[0-9a-f]{16}", wanted) or (colon and device not in places) or (not colon and len(places) > 1):
@@ -187,6 +191,7 @@ def price(subject: Network, place: Device, terms: Terms) -> Estimate:
         upper_ms=shown.upper_ms,
         confidence=at.stated_confidence(estimate.confidence) if timing is None else estimate.confidence,
         grade=at.grade,
+        model_error=at.model_error,
         basis=shown.basis,
         extrapolated=bool(doubts),
         extrapolated_why=doubts,
@@ -195,13 +200,15 @@ def price(subject: Network, place: Device, terms: Terms) -> Estimate:
         precisions=_operators_at(graph, chosen),
         input_normalisation_ms=_normalisation_ms(predictor, graph, profile, chosen),
         input_normalised=form is not graph and predictor.normalises_images,
-        notices=graph.notices,
+        notices=(*graph.notices, *place.remarks),
         macs=graph.cost.macs,
         params=graph.cost.params,
         operators=tuple(OperatorShare(name=op.name, op=op.op, latency_ms=op.latency_ms) for op in estimate.operators),
         profile_hash=estimate_hash(profile, chosen, place.folder),
     )
     added: dict[str, object] = {}
+    if timing is None and estimate.upper_ms > WIDE**2 * estimate.lower_ms:
+        added["width_why"] = _width_why(priced, estimate, predictor, profile, chosen)
     if (plan := profile.memory) is not None:
         added |= {"ram_bytes": int(plan.ram_bytes(graph, chosen)), "flash_bytes": int(plan.flash_bytes(graph, chosen))}
     if chosen == "w8a8":
@@ -215,6 +222,23 @@ def price(subject: Network, place: Device, terms: Terms) -> Estimate:
         )
         added |= {"repeats_within_pct": at.repeats_within_pct, "estimated": alone}
     return priced.model_copy(update=added) if added else priced
+
+
+def _width_why(priced: Estimate, estimate: Priced, predictor: Predictor, profile: Profile, precision: str) -> str:
+    """Return why an interval is wide and which three networks to time."""
+    at = profile.at(precision)
+    if not at.timings_ms and not at.held_out:
+        why = "no network was timed on this device"
+    else:
+        why = "; ".join(priced.extrapolated_why) or "its operators are unlike those of the networks that were timed"
+    names = networks_alike(shares_of(estimate.operators), priced.macs, predictor, profile, precision)
+    factor = math.sqrt(estimate.upper_ms / max(estimate.lower_ms, 1e-9))
+    do = (
+        f" Do this: time {', '.join(names)} there, then nas devices calibrate NAME --from timings.csv --base {profile.name}."
+        if names
+        else ""
+    )
+    return f"an interval of ×/÷ {factor:.1f}: {why}.{do}"
 
 
 def _faster_than_possible(shown: Priced, graph: Graph, profile: Profile, precision: str) -> tuple[str, ...]:

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nas.devices.measure import runner_words
 from nas.devices.predictor import Estimate
+from nas.devices.twins import remarks
 from nas.errors import InfeasibleError, UsageError
 from nas.exporting.exporter import exporters
 from nas.quantisation.method import DEFAULT_RECIPE, methods
 from nas.quantisation.risk import predicted_drop
-from nas.results import DeviceLatency, Genotype, Point
+from nas.results import DeviceLatency, Genotype, ModelError, Point, Verification
 from nas.runs.options import check_for_devices, check_options, table_of_accuracies
 from nas.runs.preset import choose_preset, lacking_families, larger_preset
 from nas.runs.request import Request
 from nas.runs.targets import choose_by_part, load_targets, make_goal
+from nas.searching.correction import Timed, correction_of
 from nas.searching.judge import Judge, Target, Verdict
 from nas.searching.objective import Goal
 from nas.searching.searcher import searchers
@@ -58,6 +60,34 @@ class Problem:
     def device(self) -> str:
         """Name of the first device."""
         return self.targets[0].profile.name
+
+    def revised(self, timings: Sequence[Verification], known: Mapping[str, Estimate]) -> Problem:
+        """Return the problem with what timings say about the first device's estimates; itself where they say nothing.
+
+        Where a device states throughput, a latency says nothing about it.
+
+        Args:
+            timings: Of some candidates.
+            known: Estimates of the first device before them, by key.
+        """
+        profile = self.targets[0].profile
+        timed = {
+            t.key: Timed(e.latency_ms, e.lower_ms, e.upper_ms, t.median_ms, t.iqr_ms or 0.0, e.basis == "estimated")
+            for t in timings
+            if t.median_ms and (e := known.get(t.key)) is not None and e.lower_ms > 0
+        }
+        if not timed or profile.quantity != "latency" or self.targets[0].predictor is None:
+            return self
+        return replace(self, judge=self.judge.corrected(profile.name, correction_of(timed, self.request.confidence)))
+
+    @property
+    def latency_models(self) -> dict[str, ModelError]:
+        """How far the latency model of each device is off at the most precise precision that is asked for, where that was tested."""
+        found: dict[str, ModelError] = {}
+        for target in self.targets:
+            if target.predictor is not None and (error := target.profile.at(target.precision).model_error) is not None:
+                found.setdefault(target.profile.name, error)
+        return found
 
     @property
     def precision(self) -> str:
@@ -177,6 +207,8 @@ def pose(request: Request, *, decoder: str | None = None) -> Problem:
         notices.append(f"accuracy: scored at {problem.precision}, the least precise of the devices' precisions.")
     if kind.caution:
         notices.append(f"{kind.caution}.")
+    profiles = {target.profile.name: target.profile for target in targets if target.predictor is not None}
+    notices += [f"{name}: {line}." for name, profile in profiles.items() for line in remarks(profile)]
     return replace(problem, notices=(*notices, *([larger] if larger else [])))
 
 

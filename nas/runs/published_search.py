@@ -10,13 +10,13 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 from nas.events import EventBus, Notice, PhaseAdvanced, PhaseFinished, PhaseStarted
 from nas.results import Fronts, Point, Result
-from nas.runs.delivery import Delivery, export_as_scored
-from nas.runs.directory import RunDirectory, remembered
+from nas.runs.delivery import Delivery, Finalists, export_as_scored, handed_over, revision_of
+from nas.runs.directory import RunDirectory
 from nas.runs.explain import why_not_more
 from nas.runs.problem import Problem, nearest_miss
 from nas.searching.judge import Judge, Verdict
@@ -54,10 +54,19 @@ class WithWeights(Protocol):
         """Return the name under which a member's weights are found; None where they are not here."""
 
 
-def survey_space(run: RunDirectory, problem: Problem, result: Result, bus: EventBus) -> tuple[Result, tuple[Point, ...]]:
+def survey_space(
+    run: RunDirectory, problem: Problem, result: Result, bus: EventBus, timed: Finalists | None = None
+) -> tuple[Result, tuple[Point, ...]]:
     """Judge and score every member of a space whose accuracies cost nothing; nothing is trained.
 
     The choice is exported with its published weights where they are on this machine.
+
+    Args:
+        run: Where what is handed over is kept.
+        problem: What is searched.
+        result: That grows.
+        bus: Told of the progress.
+        timed: Times the front's best; all estimates then follow these timings, and the choice is made again. None: nothing is timed.
 
     Returns:
         `result` with what follows from it, and all members as points.
@@ -66,6 +75,41 @@ def survey_space(run: RunDirectory, problem: Problem, result: Result, bus: Event
         InfeasibleError: Nothing is within the budgets.
     """
     candidates = survey(problem.judge, problem.evaluator.make(problem.assignment()), bus)
+    found, winner, points = _answered(problem, result, candidates, bus)
+    if timed is not None:
+        problem, found, winner, points = _revised(problem, result, candidates, (found, winner, points), timed, bus)
+    delivery = handed_over(run, winner, lambda: _handed_over(run, problem, winner, bus))
+    written: dict[str, object] = {"model_reason": delivery.model_reason}
+    if delivery.model:
+        written |= {
+            "model": str(run.path / delivery.model),
+            "model_sha256": delivery.sha256,
+            "lacking_operators": delivery.lacking_operators,
+        }
+    return found.model_copy(update=written), points
+
+
+Answer = tuple[Result, Architecture, tuple[Point, ...]]
+"""What a search has found, its choice, and all members as points."""
+
+
+def _revised(
+    problem: Problem, result: Result, candidates: Sequence[Candidate], answer: Answer, timed: Finalists, bus: EventBus
+) -> tuple[Problem, Result, Architecture, tuple[Point, ...]]:
+    """Time the finalists; return the problem and the answer as these timings have them."""
+    device, (found, winner, points) = problem.device, answer
+    timings = timed([(c.architecture, c.verdict, c.metrics.accuracy_pct) for c in candidates])
+    revised, former = problem.revised(timings, {c.architecture.key: c.verdict.estimates[device] for c in candidates}), found.chosen
+    if revised is not problem and former is not None:
+        again = [replace(c, verdict=revised.judge.revised(c.architecture.key, c.verdict, device)) for c in candidates]
+        if feasible := any(c.verdict.feasible for c in again):
+            found, winner, points = _answered(revised, result, again, bus)
+            problem = revised
+        found = found.model_copy(update={"revision": revision_of(revised, former, found.chosen, feasible)})
+    return problem, found.model_copy(update={"verified": timings}), winner, points
+
+
+def _answered(problem: Problem, result: Result, candidates: Sequence[Candidate], bus: EventBus) -> Answer:
     feasible = [c for c in candidates if c.verdict.feasible]
     if not feasible:
         raise nearest_miss(problem, [(c.architecture, c.verdict) for c in candidates])
@@ -78,7 +122,6 @@ def survey_space(run: RunDirectory, problem: Problem, result: Result, bus: Event
             Notice(f"published accuracies are those of float weights; what {' and '.join(quantised)} costs these networks is not known.")
         )
     scored = [(c.architecture, c.verdict, c.metrics.accuracy_pct) for c in candidates]
-    delivery = remembered(run, "export.json", Delivery, lambda: _handed_over(run, problem, winner, bus))
     found = result.model_copy(
         update={
             "chosen": chosen,
@@ -91,17 +134,9 @@ def survey_space(run: RunDirectory, problem: Problem, result: Result, bus: Event
             "evaluations": len(feasible),
             "proposals": len(candidates),
             "why_not_more": why_not_more(problem.judge, scored, winner),
-            "model_reason": delivery.model_reason,
         }
     )
-    if delivery.model:
-        written = {
-            "model": str(run.path / delivery.model),
-            "model_sha256": delivery.sha256,
-            "lacking_operators": delivery.lacking_operators,
-        }
-        found = found.model_copy(update=written)
-    return found, tuple(c.point(problem) for c in candidates)
+    return found, winner, tuple(c.point(problem) for c in candidates)
 
 
 def _handed_over(run: RunDirectory, problem: Problem, winner: Architecture, bus: EventBus) -> Delivery:

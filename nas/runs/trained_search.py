@@ -15,12 +15,14 @@ from nas.events import Event, EventBus, PhaseAdvanced
 from nas.results import Fronts, Point, Result, Verification
 from nas.runs.choice import Decision, blocks, decide
 from nas.runs.cluster import OneAtATime, search_on_cluster
-from nas.runs.delivery import Delivery, Verifications, deliver, verify
+from nas.runs.delivery import MEMBER_FILE, Delivery, Finalists, Verifications, deliver, handed_over, revision_of, verify
 from nas.runs.directory import JOURNAL, RunDirectory, remembered
+from nas.runs.explain import Scored
 from nas.runs.forecast import TrainingForecast
 from nas.runs.problem import Problem, nearest_miss
 from nas.runs.published_search import published_front
 from nas.searching.buckets import LatencyBuckets
+from nas.searching.pareto import front as pareto_front
 from nas.searching.pareto import knee
 from nas.searching.searcher import Trial
 from nas.searching.study import Study
@@ -40,8 +42,17 @@ _BACK_AND_FORTH = 3
 """A training step of a picture takes as long as so many forward runs."""
 
 
-def search_by_study(run: RunDirectory, problem: Problem, result: Result, bus: EventBus) -> tuple[Result, tuple[Point, ...]]:
+def search_by_study(
+    run: RunDirectory, problem: Problem, result: Result, bus: EventBus, timed: Finalists | None = None
+) -> tuple[Result, tuple[Point, ...]]:
     """Do everything that is not done yet; return `result` with what follows from it, and every network within the budgets that was scored.
+
+    Args:
+        run: Where it is kept.
+        problem: What is searched.
+        result: That grows.
+        bus: Told of the progress.
+        timed: Times the front's best before the choice; all estimates then follow these timings. None: nothing is timed.
 
     Raises:
         NasError: What went wrong; `nas resume` goes on from there.
@@ -55,10 +66,15 @@ def search_by_study(run: RunDirectory, problem: Problem, result: Result, bus: Ev
     if not front:
         seen = [trial.architecture for trial in study.trials()]
         raise nearest_miss(problem, list(zip(seen, problem.judge.verdicts(seen), strict=True)))
-    decision = remembered(run, "decision.json", Decision, lambda: decide(problem, evaluator, front, study.trials()))
+    changed: dict[str, object] = {}
+    if timed is not None:
+        problem, front, changed = _revised(run, problem, evaluator, study, timed)
+    decision = remembered(
+        run, _DECISION[bool(problem.judge.corrections)], Decision, lambda: decide(problem, evaluator, front, study.trials())
+    )
     architecture = Architecture(problem.space.name, problem.space.version, decision.genes)
     run.write_text("architecture.json", architecture.to_json() + "\n")
-    delivery = remembered(run, "export.json", Delivery, lambda: deliver(run, problem, evaluator, architecture, bus))
+    delivery = handed_over(run, architecture, lambda: deliver(run, problem, evaluator, architecture, bus))
     points = tuple(_delivered(point_of(problem, trial), architecture, delivery) for trial in front)
     scored = tuple(point_of(problem, trial) for trial in study.trials() if trial.evaluated and trial.feasible)
     found = result.model_copy(
@@ -84,14 +100,66 @@ def search_by_study(run: RunDirectory, problem: Problem, result: Result, bus: Ev
             "evaluations": study.evaluations,
             "proposals": study.proposals,
             "why_not_more": decision.why_not_more,
+            **changed,
         }
     )
     return found, scored
 
 
-def verified(run: RunDirectory, problem: Problem, points: Sequence[Point], bus: EventBus) -> tuple[Verification, ...]:
-    """Return the timings of a front's best, measuring them first where that is not done yet."""
-    return remembered(run, "verified.json", Verifications, lambda: verify(problem, points, bus)).networks
+_DECISION = ("decision.json", "decision-timed.json")
+"""The choice by estimates alone, and that by what timings say about them."""
+
+
+def _revised(
+    run: RunDirectory, problem: Problem, evaluator: Evaluator, study: Study, timed: Finalists
+) -> tuple[Problem, list[Trial], dict[str, object]]:
+    """Time the front's best; return the problem and the front as these timings have them, and what the result says of it."""
+    front = study.front()
+    points = [point_of(problem, trial) for trial in front]
+    scored = _scored(problem, study.trials())
+    timings = timed(scored)
+    revised = problem.revised(timings, {a.key: verdict.estimates[problem.device] for a, verdict, _ in scored})
+    if revised is problem:
+        return problem, front, {"verified": timings}
+    before = remembered(run, _DECISION[False], Decision, lambda: decide(problem, evaluator, front, study.trials()))
+    former = next(point for point in points if point.architecture.genes == before.genes)
+    again = _front_by(revised, study.trials())
+    if not again:
+        return problem, front, {"verified": timings, "revision": revision_of(revised, former, None, feasible=False)}
+
+    def decided_again() -> Decision:
+        decision = decide(revised, evaluator, again, study.trials())
+        if decision.genes != before.genes:  # the former choice may have been fine-tuned already
+            (run.path / MEMBER_FILE).unlink(missing_ok=True)
+        return decision
+
+    after = remembered(run, _DECISION[True], Decision, decided_again)
+    chosen = next(point_of(revised, trial) for trial in again if trial.architecture.genes == after.genes)
+    return revised, again, {"verified": timings, "revision": revision_of(revised, former, chosen, feasible=True)}
+
+
+def _scored(problem: Problem, trials: Sequence[Trial]) -> list[Scored]:
+    evaluated = list({trial.architecture.key: trial for trial in trials if trial.evaluated}.values())
+    verdicts = problem.judge.verdicts([trial.architecture for trial in evaluated])
+    return [(trial.architecture, verdict, trial.values["accuracy_pct"]) for trial, verdict in zip(evaluated, verdicts, strict=True)]
+
+
+def _front_by(problem: Problem, trials: Sequence[Trial]) -> list[Trial]:
+    """Return the evaluated trials that a problem's judge finds within the budgets and that no other dominates, most accurate first."""
+    evaluated = [trial for trial in trials if trial.evaluated]
+    verdicts = problem.judge.verdicts([trial.architecture for trial in evaluated])
+    found = [
+        replace(trial, values={**trial.values, **verdict.values}, violations=verdict.violations)
+        for trial, verdict in zip(evaluated, verdicts, strict=True)
+        if verdict.feasible
+    ]
+    best = [found[i] for i in pareto_front([problem.goal.losses(trial.values) for trial in found])]
+    return sorted(best, key=lambda trial: (problem.goal.losses(trial.values), trial.number))
+
+
+def verified(run: RunDirectory, problem: Problem, scored: Sequence[Scored], bus: EventBus) -> tuple[Verification, ...]:
+    """Return the timings of the finalists, measuring them first where that is not done yet."""
+    return remembered(run, "verified.json", Verifications, lambda: verify(problem, scored, bus)).networks
 
 
 def prepared(run: RunDirectory, problem: Problem, bus: EventBus) -> tuple[Evaluator, dict[str, str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,7 @@ from nas.devices.predictor import Estimate, Predictor, Segments, measured
 from nas.devices.profile import DeviceMemory, Profile
 from nas.graphs.graph import Graph, join
 from nas.quantisation.risk import predicted_drop
+from nas.searching.correction import Correction
 from nas.searching.objective import Budget, Goal
 from nas.searching.searcher import Prescreen
 from nas.spaces.architecture import Architecture
@@ -82,6 +84,7 @@ class Judge(Prescreen):
         confidence: Nominal coverage of the intervals; budgets are judged by the upper end.
         resolution: Deployment resolution; None for each architecture's own.
         batch: Images a run, where the user gave it; only read for profiles that state throughput.
+        corrections: By device, what timings of some candidates say about the estimates of all.
     """
 
     space: SearchSpace
@@ -90,6 +93,7 @@ class Judge(Prescreen):
     confidence: float = 0.9
     resolution: Resolution | None = None
     batch: int | None = None
+    corrections: Mapping[str, Correction] = field(default_factory=dict)
     _known: dict[str, Verdict] = field(default_factory=dict, init=False, repr=False)
     _sizes: dict[tuple[int, str, str], tuple[Graph, float]] = field(default_factory=dict, init=False, repr=False)
     _memories: dict[tuple[tuple[int, ...], str, str, str], tuple[Segments, float]] = field(default_factory=dict, init=False, repr=False)
@@ -106,6 +110,8 @@ class Judge(Prescreen):
             by_device: dict[str, list[tuple[Target, list[Estimate]]]] = {}
             for target in self.targets:
                 found = self._estimate(fresh, segments, target)
+                if (correction := self.corrections.get(target.profile.name)) is not None:
+                    found = [correction.applied(estimate, a.key) for a, estimate in zip(fresh, found, strict=True)]
                 by_device.setdefault(target.profile.name, []).append((target, found))
             for i, (architecture, parts) in enumerate(zip(fresh, segments, strict=True)):
                 chosen = {device: self._choose(alternatives, i, parts) for device, alternatives in by_device.items()}
@@ -125,9 +131,40 @@ class Judge(Prescreen):
             if verdict.precisions[name] in (target.precision, precision_of([("", graph)], target.precision)):
                 form = target.predictor.form_timed(self.space.timed_as(architecture, self.resolution))
                 full = target.predictor.estimate(form or graph, target.profile, target.precision, self.confidence)
+                if (correction := self.corrections.get(name)) is not None:
+                    full = correction.applied(full, architecture.key)
                 known = verdict.estimates[name]
                 found[name] = full if known.basis == "estimated" else replace(known, operators=full.operators)
         return found
+
+    def corrected(self, device: str, correction: Correction) -> Judge:
+        """Return a judge that believes what timings on a device say."""
+        judge = replace(self, corrections={**self.corrections, device: correction})
+        judge._known = {key: judge.revised(key, verdict, device) for key, verdict in self._known.items()}
+        return judge
+
+    def revised(self, key: str, verdict: Verdict, device: str) -> Verdict:
+        """Return an architecture's verdict of before the timings on a device, as they have it."""
+        estimate = self.corrections[device].applied(verdict.estimates[device], key)
+        values = {**verdict.values, f"latency_ms/{device}": estimate.latency_ms}
+        estimates = {**verdict.estimates, device: estimate}
+        return replace(verdict, values=values, violations=self._reviolated(verdict, device, estimate), estimates=estimates)
+
+    def _reviolated(self, verdict: Verdict, device: str, estimate: Estimate) -> dict[str, float]:
+        """Return a verdict's violations with another estimate of a device."""
+        violations = dict(verdict.violations)
+        target = next(t for t in self.targets if t.profile.name == device)
+        for budget in self.goal.budgets:
+            if budget.device == device and budget.limit.quantity in ("latency", "throughput"):
+                broken = budget.violation(self._held_against(budget, estimate, target))
+                violations[budget.name] = max(broken, 1.0) if estimate.unsupported else broken
+        return violations
+
+    def fits(self, verdict: Verdict, device: str, end: Literal["lower_ms", "latency_ms", "upper_ms"]) -> bool:
+        """Return whether every budget holds where a device's latency is judged by an end of its interval or by its central value."""
+        ms: float = getattr(verdict.estimates[device], end)
+        judged = replace(verdict.estimates[device], lower_ms=ms, latency_ms=ms, upper_ms=ms)
+        return all(broken <= 0 for broken in self._reviolated(verdict, device, judged).values())
 
     def budget_of(self, device: str, quantity: str = "latency") -> Budget | None:
         """Return the budget of a device's latency or throughput, if it has one."""
@@ -208,16 +245,19 @@ class Judge(Prescreen):
                 if quantity in ("ram", "flash", "drop"):
                     violations[budget.name] = budget.violation(self._of_whole(parts, quantity, target))
                     continue
-                images = self.batch or 1
-                value = estimate.upper_ms * (images if target.profile.quantity == "reciprocal_throughput" else 1)
-                if quantity == "throughput":
-                    value = 1e3 * self.pictures(target.profile) / max(estimate.upper_ms, 1e-9)
+                value = self._held_against(budget, estimate, target)
             else:
                 value = self._total(parts, quantity, precision)
             violations[budget.name] = max(budget.violation(value), 1.0) if unsupported else budget.violation(value)
         if not self.goal.budgets:
             violations["supported"] = float(unsupported)
         return violations
+
+    def _held_against(self, budget: Budget, estimate: Estimate, target: Target) -> float:
+        """Return what of an estimate a budget of latency or throughput bounds: its worse end."""
+        if budget.limit.quantity == "throughput":
+            return 1e3 * self.pictures(target.profile) / max(estimate.upper_ms, 1e-9)
+        return estimate.upper_ms * ((self.batch or 1) if target.profile.quantity == "reciprocal_throughput" else 1)
 
     def _of_whole(self, parts: Segments, quantity: str, target: Target) -> float:
         """Return the bytes of RAM or flash that the whole network takes on a device, or the points of accuracy that it is likely to lose in 8 bits."""

@@ -68,7 +68,8 @@ def test_every_phase(nas: Callable[..., Result], words: list[object], tmp_path: 
     facts = {p.key: p.value for p in model.metadata_props}
     assert json.loads(facts["architecture"]) == found["chosen"]["architecture"]
     assert json.loads(facts["classes"]) == ["dark", "light"]
-    assert json.loads(facts["devices"])["sa8295p"]["basis"] == "estimated"
+    assert json.loads(facts["devices"])["sa8295p"]["basis"] == found["chosen"]["devices"]["sa8295p"]["basis"]
+    assert found["revision"]["count"] == len([row for row in found["verified"] if row.get("median_ms")]) > 0
     assert facts["test_accuracy_pct"] == f"{found['chosen']['accuracy_pct']:.4f}"
     shape = onnxruntime.InferenceSession(str(run / "model.onnx")).get_inputs()[0].shape
     assert shape == [1, 3, 32, 32]
