@@ -36,7 +36,16 @@ def test_predictions_that_are_all_alike_count_as_zero_in_a_mean() -> None:
     assert (flat["spearman"], flat["kendall"]) == (0.0, 0.0)
 
 
-@pytest.mark.parametrize("runtime", ["qnn", "tflite"])
+def test_profiles_state_what_the_shipped_fit_misses() -> None:
+    stored = json.loads((ROOT / "experiments/004_qualcomm_latency/results/shipped_qnn.json").read_text())
+    for device, precisions in stored["profiles"].items():
+        profile = tomllib.loads((ROOT / f"hardware_profiles/{device}.toml").read_text())
+        for precision, tests in precisions.items():
+            for field in ("held_out", "held_out_later"):
+                assert profile["precisions"][precision].get(field) == tests.get(field), (device, precision, field)
+
+
+@pytest.mark.parametrize("runtime", ["tflite"])
 def test_profiles_state_the_correlation_of_the_stored_predictions(runtime: str) -> None:
     stored = json.loads((ROOT / f"experiments/004_qualcomm_latency/results/leave_one_out_{runtime}.json").read_text())
     for precision, entry in stored["precisions"].items():
