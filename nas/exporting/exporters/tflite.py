@@ -145,11 +145,18 @@ def _quantised(plain: Path, batches: Sequence[Tensor]) -> bytes:
 
 
 def _with_facts(data: bytes, facts: Mapping[str, str]) -> bytes:
-    """Return a file with our facts as an entry of its metadata, in place of an older one."""
+    """Return a file with our facts as an entry of its metadata, in place of an older one.
+
+    Weights that lie behind the tables, where a converter puts them for the sake of large files, come into the tables: their places would move.
+    """
     import flatbuffers
 
     schema = _imported("ai_edge_litert.schema_py_generated")
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(data, 0))
+    for buffer in model.buffers:
+        if buffer.offset > 1:  # 0 and 1 say that the data lie here
+            buffer.data = np.frombuffer(data, np.uint8, buffer.size, buffer.offset)
+            buffer.offset = buffer.size = 0
     text = np.frombuffer(json.dumps(dict(facts), ensure_ascii=False).encode(), dtype=np.uint8)
     model.metadata = model.metadata or []
     entry = next((entry for entry in model.metadata if entry.name in (_ENTRY, _ENTRY.decode())), None)
