@@ -33,7 +33,7 @@ WITHOUT_ROWS = {
 
 # systems whose figures were never counted, only printed
 _PRINTED = "printed to one decimal, so neither an integer nor 0.5 % can be asked of it"
-PRINTED_ONLY = dict.fromkeys(("AFFNet", "CvT", "T2T-ViT"), _PRINTED)
+PRINTED_ONLY = dict.fromkeys(("AFFNet", "CvT", "T2T-ViT", "MS-MLP", "NAT (base of DiNAT)", "TransNeXt"), _PRINTED)
 
 
 def main() -> None:
