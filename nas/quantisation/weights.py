@@ -10,6 +10,9 @@ from torch import Tensor, nn
 from nas.graphs.frontends.torch_module import trace_module
 from nas.graphs.graph import Operator
 
+LARGEST = 2_000_000
+"""Weights of a layer that a method works on whole."""
+
 LINEAR = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 
 
@@ -93,3 +96,52 @@ def channels_first(layer: nn.Module, x: Tensor) -> Tensor:
     """Move a layer's input channels to the front: (c, everything else)."""
     axis = -1 if isinstance(layer, nn.Linear) else 1
     return x.movedim(axis, 0).reshape(x.shape[axis], -1)
+
+
+def multiplies_rows(layer: nn.Module) -> bool:
+    """Return whether a layer multiplies rows of its input by one matrix that is small enough to be worked on whole."""
+    if int(getattr(layer, "groups", 1)) != 1 or not isinstance(layer.weight, Tensor) or layer.weight.numel() > LARGEST:
+        return False
+    return isinstance(layer, nn.Linear | nn.Conv2d) and not isinstance(getattr(layer, "padding", 0), str)
+
+
+def rows_of(layer: nn.Module, x: Tensor) -> Tensor:
+    """Return what a layer's weight multiplies, (rows, c_in · kernel), of an input."""
+    if isinstance(layer, nn.Conv2d):
+        x = nn.functional.unfold(x, layer.kernel_size, layer.dilation, layer.padding, layer.stride).transpose(1, 2)  # type: ignore[arg-type]
+    return x.reshape(-1, x.shape[-1])
+
+
+def norms_before_linear(module: nn.Module, input_shape: Sequence[int]) -> list[tuple[nn.LayerNorm, list[nn.Linear], str]]:
+    """Return (layer norm with a scale, the linear layers that alone read it, the name of the first of them)."""
+    parts, found = dict(module.named_modules()), []
+    for norm, readers in chains(module, input_shape, ("LayerNormalization",), ("Identity",)):
+        source, layers = parts.get(norm.name), [parts.get(reader.name) for reader in readers]
+        linear = [layer for layer in layers if isinstance(layer, nn.Linear)]
+        if isinstance(source, nn.LayerNorm) and source.weight is not None and len(linear) == len(layers):
+            found.append((source, linear, readers[0].name))
+    return found
+
+
+@torch.no_grad()
+def move_into_readers(norm: nn.LayerNorm, layers: Sequence[nn.Linear], scale: Tensor, shift: Tensor | None = None) -> None:
+    """Let a norm give (x − shift) / scale in place of x, channel by channel, and its readers expect it: no output changes.
+
+    Args:
+        norm: What gives x.
+        layers: All that read it.
+        scale: Over 0, (c,).
+        shift: (c,); None is none.
+    """
+    norm.weight.div_(scale)
+    if shift is not None:
+        if getattr(norm, "bias", None) is None:
+            norm.bias = nn.Parameter(torch.zeros_like(shift), requires_grad=False)
+        norm.bias.sub_(shift)
+        for layer in layers:
+            moved = layer.weight @ shift
+            layer.bias = nn.Parameter(moved if layer.bias is None else layer.bias + moved, requires_grad=False)
+    if norm.bias is not None:
+        norm.bias.div_(scale)
+    for layer in layers:
+        layer.weight.mul_(scale)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from nas.quantisation.method import Quantiser, quantisers
-from nas.quantisation.weights import inputs_of, linear_layers, scales_of
+from nas.quantisation.weights import inputs_of, linear_layers, multiplies_rows, rows_of, scales_of
 
 STEPS = 120
 _ROWS = 512
@@ -41,18 +41,11 @@ class AdaRound(Quantiser):
 def _collected(module: nn.Module, batches: Sequence[Tensor]) -> dict[str, Tensor]:
     """Return for each layer that can be taken some rows (n, c_in · kernel) of what its weight multiplies."""
 
-    def takes(layer: nn.Module) -> bool:
-        if int(getattr(layer, "groups", 1)) != 1 or not isinstance(layer.weight, Tensor) or layer.weight.numel() > 2_000_000:
-            return False
-        return isinstance(layer, nn.Linear | nn.Conv2d) and not isinstance(getattr(layer, "padding", 0), str)
-
     def rows(layer: nn.Module, x: Tensor) -> Tensor:
-        if isinstance(layer, nn.Conv2d):
-            x = nn.functional.unfold(x, layer.kernel_size, layer.dilation, layer.padding, layer.stride).transpose(1, 2)  # type: ignore[arg-type]
-        flat = x.reshape(-1, x.shape[-1])
+        flat = rows_of(layer, x)
         return flat[:: max(1, len(flat) * len(batches) // _ROWS)]
 
-    return inputs_of(module, batches, rows, lambda a, b: torch.cat([a, b]), takes)
+    return inputs_of(module, batches, rows, lambda a, b: torch.cat([a, b]), multiplies_rows)
 
 
 def _learned(weight: Tensor, scale: Tensor, rows: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from nas.quantisation.method import Quantiser, quantisers
-from nas.quantisation.weights import chains, channels_first, inputs_of
+from nas.quantisation.weights import channels_first, inputs_of, move_into_readers, norms_before_linear
 
 STRENGTH = 0.5
 """How much of the difficulty moves from activations to weights."""
@@ -27,27 +27,14 @@ class Smoothing(Quantiser):
         """See `Quantiser.prepare`."""
         smooth = copy.deepcopy(module)
         extremes = inputs_of(smooth, batches, lambda layer, x: channels_first(layer, x).abs().amax(dim=1), torch.maximum)
-        parts = dict(smooth.named_modules())
-        for norm, readers in chains(smooth, input_shape, ("LayerNormalization",), ("Identity",)):
-            source, layers = parts.get(norm.name), [parts.get(reader.name) for reader in readers]
-            linear = [layer for layer in layers if isinstance(layer, nn.Linear)]
-            if (
-                not isinstance(source, nn.LayerNorm)
-                or source.weight is None
-                or len(linear) != len(layers)
-                or readers[0].name not in extremes
-            ):
-                continue
-            _migrate(source, linear, extremes[readers[0].name])
+        for norm, layers, reader in norms_before_linear(smooth, input_shape):
+            if reader in extremes:
+                move_into_readers(norm, layers, smoothing_scale(layers, extremes[reader]))
         return smooth
 
 
 @torch.no_grad()
-def _migrate(norm: nn.LayerNorm, layers: Sequence[nn.Linear], extreme: Tensor) -> None:
+def smoothing_scale(layers: Sequence[nn.Linear], extreme: Tensor) -> Tensor:
+    """Return max|x|^α / max|w|^(1 − α) of each channel, (c,), from the largest |x| and the layers that read it."""
     into = torch.stack([layer.weight.abs().amax(dim=0) for layer in layers]).amax(dim=0).clamp_min(1e-5)
-    scale = (extreme.clamp_min(1e-5) ** STRENGTH / into ** (1 - STRENGTH)).clamp(0.01, 100)
-    norm.weight.div_(scale)
-    if norm.bias is not None:
-        norm.bias.div_(scale)
-    for layer in layers:
-        layer.weight.mul_(scale)
+    return (extreme.clamp_min(1e-5) ** STRENGTH / into ** (1 - STRENGTH)).clamp(0.01, 100)
