@@ -4,7 +4,8 @@
 
 Every block attends to every patch, so this is the space in which attention to many tokens is to be had. Presets: ``t s b``
 as published, ``n`` for small data; ``parallel-n t s b`` choose instead how twelve layers are arranged: one after another, or two, three or four
-side by side, which train as branches and deploy as six, four or three layers (see `search_spaces.reparam.depth`).
+side by side, which train as branches and deploy as six, four or three layers (see `search_spaces.reparam.depth`); ``tokens-n t s`` choose
+besides whether, and by which method of `search_spaces.token_reduction`, fewer tokens go on from a third of the depth.
 
 Source:
     AutoFormer (arXiv 2107.00651): choices of ``t s b``, the width of a head (64) and queries whose width does not follow
@@ -15,7 +16,7 @@ Source:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from math import prod
@@ -23,9 +24,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from nas.errors import UsageError
 from nas.graphs.graph import GraphBuilder, Weight
+from nas.graphs.operators import Shape
 from nas.spaces.architecture import Architecture, Gene
 from nas.spaces.elastic import ElasticSpace, Part
 from nas.spaces.space import Choice, Resolution, spaces
+from nas.spaces.token_reduction import KEEPS, BlockSize, LayeredReduction, TokenReduction, token_reductions
 from nas.units import parse_resolution
 
 if TYPE_CHECKING:
@@ -68,6 +71,10 @@ PARALLEL: Mapping[str, tuple[tuple[int, ...], int]] = {"n": ((48, 64), 16), "t":
 """Widths and the width of a head; of the published sizes, DeiT's (arXiv 2012.12877)."""
 
 
+ALL = "all"
+"""The gene of a member that keeps its tokens."""
+
+
 def patch_of(resolution: Resolution) -> int:
     """Return the side of a patch for pictures of a size."""
     return SMALL_PATCH if max(resolution) <= _LARGEST_SMALL else PATCH
@@ -78,6 +85,8 @@ class Patches(Part):
     """(1, 3, h, w) -> (1, 1 + tokens, width): a convolution, a class token before the patches, positions added."""
 
     width: int
+    whole: bool = False
+    """Whether a training step sees every patch: what reduces tokens wants the grid that it was made for."""
 
     @property
     def grid(self) -> Resolution:
@@ -98,7 +107,7 @@ class Patches(Part):
         """Return the training form."""
         from search_spaces.layers.tokens import PatchEmbedding
 
-        return PatchEmbedding(self.width, patch_of((self.shape[2], self.shape[3])), self.grid)
+        return PatchEmbedding(self.width, patch_of((self.shape[2], self.shape[3])), self.grid, whole=self.whole)
 
 
 @dataclass(frozen=True)
@@ -179,6 +188,51 @@ class Layer(Part):
 
 
 @dataclass(frozen=True)
+class Reduction(Part):
+    """(1, 1 + patches, c) -> (1, 1 + fewer, c): a token reduction in place of a block's attention."""
+
+    reduction: TokenReduction
+    family: str
+    block: BlockSize
+
+    @property
+    def slot(self) -> str:
+        """One a method, or the attention's where its weights are that attention's."""
+        return self.label if self.reduction.shares_attention else f"{self.label}/{self.family}"
+
+    def lower(self, builder: GraphBuilder, x: str) -> str:
+        """Write the deploy form."""
+        return self.reduction.lower(builder, x, self.block)
+
+    def build(self) -> nn.Module:
+        """Return the training form."""
+        return self.reduction.build(self.shape[2], self.block)
+
+
+@dataclass(frozen=True)
+class ReducedBlock(Part):
+    """(1, tokens, c) -> (1, tokens, c), or fewer tokens of the last one: a block of a token reduction's own."""
+
+    reduction: LayeredReduction
+    family: str
+    block: BlockSize
+    last: bool
+
+    @property
+    def slot(self) -> str:
+        """One a method."""
+        return f"{self.label}/{self.family}"
+
+    def lower(self, builder: GraphBuilder, x: str) -> str:
+        """Write the deploy form."""
+        return self.reduction.lower_block(builder, x, self.block, last=self.last)
+
+    def build(self) -> nn.Module:
+        """Return the training form."""
+        return self.reduction.build_block(self.shape[2], self.block, last=self.last)
+
+
+@dataclass(frozen=True)
 class Head(Part):
     """(1, tokens, c) -> (1, classes): the class token, normalised, and a linear layer."""
 
@@ -198,6 +252,12 @@ class Head(Part):
         return ClassTokenHead(self.shape[2], self.classes)
 
 
+def output_of(part: Part) -> Shape:
+    """Return the shape of what a part gives."""
+    graph = part.segment[1]
+    return graph.values[graph.outputs[0]].shape
+
+
 @spaces.register("vit")
 class VisionTransformer(ElasticSpace):
     """The plain transformer; see the module.
@@ -211,12 +271,12 @@ class VisionTransformer(ElasticSpace):
         UsageError: A resolution that patches do not divide.
     """
 
-    presets = ("n", "t", "s", "b", "parallel-n", "parallel-t", "parallel-s", "parallel-b")
+    presets = ("n", "t", "s", "b", "parallel-n", "parallel-t", "parallel-s", "parallel-b", "tokens-n", "tokens-t", "tokens-s")
 
     def __init__(self, preset: str, *, num_classes: int = 1000, resolution: Resolution | None = None) -> None:
         self.name, self.num_classes = f"vit-{preset}", num_classes
         group, _, name = preset.rpartition("-")
-        self._parallel, self._size = bool(group), SIZES[name]
+        self._parallel, self._reduces, self._size = group == "parallel", group == "tokens", SIZES[name]
         if resolution is not None and (min(resolution) < 32 or any(side % patch_of(resolution) for side in resolution)):
             raise UsageError(
                 f"space {self.name}: cannot take the resolution, got {resolution}. Expected multiples of {patch_of(resolution)} from 32 pixels a side."
@@ -224,7 +284,7 @@ class VisionTransformer(ElasticSpace):
         resolutions = RESOLUTIONS if resolution is None else (f"{resolution[0]}x{resolution[1]}",)
         size = self._size
         self._patches, self._attention, self._perceptron, self._head = cache(Patches), cache(Attention), cache(Perceptron), cache(Head)
-        self._layer = cache(Layer)
+        self._layer, self._reduction, self._reduced_block = cache(Layer), cache(Reduction), cache(ReducedBlock)
         if self._parallel:
             widths, self._head_dim = PARALLEL[name]
             self.choices = (
@@ -246,6 +306,11 @@ class VisionTransformer(ElasticSpace):
                     Choice(f"block{b}.heads", size.heads, ordered=True),
                     Choice(f"block{b}.expansion", size.expansions, ordered=True),
                 )
+            ),
+            *(
+                [Choice("tokens", (ALL, *(f"{name}:{keep}" for name in token_reductions.names() for keep in KEEPS)))]
+                if self._reduces
+                else []
             ),
         )
 
@@ -269,8 +334,8 @@ class VisionTransformer(ElasticSpace):
         depth = genes[2] if len(genes) > 2 else None
         if not isinstance(depth, int) or depth < 0:
             return genes
-        beyond = 3 + 2 * depth
-        return (*genes[:beyond], *(choice.values[0] for choice in self.choices[beyond : len(genes)]))
+        beyond, end = 3 + 2 * depth, 3 + 2 * self._size.depths[-1]
+        return (*genes[:beyond], *(choice.values[0] for choice in self.choices[beyond : min(len(genes), end)]), *genes[max(beyond, end) :])
 
     def size(self) -> int:
         """Return the exact number of members."""
@@ -278,7 +343,8 @@ class VisionTransformer(ElasticSpace):
             joins = prod(len(choice.values) for choice in self.choices[3:])
             return len(self.choices[0].values) * len(self.choices[1].values) * (1 + (len(ARRANGEMENTS) - 1) * joins)
         size, per_block = self._size, len(self._size.heads) * len(self._size.expansions)
-        return len(self.choices[0].values) * len(size.widths) * sum(per_block**depth for depth in size.depths)
+        ways = len(self.choices[-1].values) if self._reduces else 1
+        return len(self.choices[0].values) * len(size.widths) * sum(per_block**depth for depth in size.depths) * ways
 
     def parts(self, architecture: Architecture, resolution: Resolution | None = None, num_classes: int | None = None) -> tuple[Part, ...]:
         """Return the chain of an architecture."""
@@ -287,7 +353,8 @@ class VisionTransformer(ElasticSpace):
 
     def _chain(self, resolution: Resolution, genes: tuple[Any, ...], classes: int) -> Iterator[Part]:
         width, depth, *settings = genes
-        yield (first := self._patches("patches", (1, 3, *resolution), width))
+        tokens = settings[-1] if self._reduces else ALL
+        yield (first := self._patches("patches", (1, 3, *resolution), width, tokens != ALL))
         shape = (1, 1 + prod(first.grid), width)
         if self._parallel:
             layers, branches = (int(number) for number in str(depth).split("x"))
@@ -295,10 +362,42 @@ class VisionTransformer(ElasticSpace):
                 yield self._layer(f"layer{i}.parallel", shape, branches, settings[0], settings[1], self._head_dim)
             yield self._head("head", shape, classes)
             return
-        for b in range(depth):
+        if tokens != ALL:
+            yield from self._reduced_chain(str(tokens), first.grid, (width, depth, *settings), classes)
+            return
+        yield from self._blocks(range(depth), shape, settings)
+        yield self._head("head", shape, classes)
+
+    def _blocks(self, blocks: range, shape: Shape, settings: Sequence[Any]) -> Iterator[Part]:
+        """Yield plain blocks of tokens of a shape."""
+        for b in blocks:
             heads, expansion = settings[2 * b : 2 * b + 2]
             yield self._attention(f"block{b}.attention", shape, heads, self._size.head_dim)
             yield self._perceptron(f"block{b}.perceptron", shape, float(expansion))
+
+    def _reduced_chain(self, tokens: str, grid: Resolution, genes: tuple[Any, ...], classes: int) -> Iterator[Part]:
+        """Yield what follows the patches of a member whose tokens become fewer at a third of its depth."""
+        width, depth, *settings = genes
+        family, _, keep = tokens.partition(":")
+        method = token_reductions.get(family)(keep=float(keep))
+        at = max(1, depth // 3)
+        shape: Shape = (1, 1 + prod(grid), width)
+
+        def block(b: int) -> BlockSize:
+            heads, expansion = settings[2 * b : 2 * b + 2]
+            return BlockSize(grid, heads, self._size.head_dim, int(float(expansion) * width))
+
+        yield from self._blocks(range(at), shape, settings)
+        label = f"block{at}.{'reduction' if isinstance(method, LayeredReduction) else 'attention'}"
+        yield (part := self._reduction(label, shape, method, family, block(at)))
+        shape = output_of(part)
+        if isinstance(method, LayeredReduction):
+            for b in range(at, depth):
+                yield (own := self._reduced_block(f"block{b}.both", shape, method, family, block(b), b == depth - 1))
+                shape = output_of(own)
+        else:
+            yield self._perceptron(f"block{at}.perceptron", shape, float(settings[2 * at + 1]))
+            yield from self._blocks(range(at + 1, depth), shape, settings)
         yield self._head("head", shape, classes)
 
     def proxy(self, architecture: Architecture, resolution: Resolution) -> Resolution:
@@ -325,5 +424,18 @@ class VisionTransformer(ElasticSpace):
                 member = self.architecture(values)
                 found |= {part.slot: (part,) for part in self.parts(member, self.proxy(member, resolution), num_classes)}
             return found
+        if self._reduces:
+            return self._reduced_slots(resolution, num_classes)
         largest = self.architecture([choice.values[-1] for choice in self.choices])
         return {part.slot: (part,) for part in self.parts(largest, self.proxy(largest, resolution), num_classes)}
+
+    def _reduced_slots(self, resolution: Resolution, num_classes: int) -> dict[str, tuple[Part, ...]]:
+        """Return every position at its largest, of every method at every depth: where a method begins, and ends, depends on it."""
+        found: dict[str, tuple[Part, ...]] = {}
+        for tokens in self.choices[-1].values:
+            for depth in self.choices[2].values:
+                values = [choice.values[-1] for choice in self.choices]
+                values[2], values[-1] = depth, tokens
+                member = self.architecture(values)
+                found |= {part.slot: (part,) for part in self.parts(member, self.proxy(member, resolution), num_classes)}
+        return found

@@ -66,14 +66,16 @@ class PatchEmbedding(nn.Module):
         channels: Of a token.
         patch: Side of a patch.
         grid: Patches by height and width.
+        whole: Whether every patch goes on in training, too.
 
     Source:
         Liu et al., "PatchDropout", arXiv 2208.07220; differs in that a batch shares its draw.
     """
 
-    def __init__(self, channels: int, patch: int, grid: Resolution) -> None:
+    def __init__(self, channels: int, patch: int, grid: Resolution, *, whole: bool = False) -> None:
         super().__init__()
         self.positions: Tensor
+        self.whole = whole
         self.projection = nn.Conv2d(3, channels, patch, patch)
         self.class_token = nn.Parameter(torch.randn(1, 1, channels) * 0.02)
         self.register_buffer("positions", positions(channels, grid), persistent=False)
@@ -81,7 +83,7 @@ class PatchEmbedding(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         tokens = to_tokens(self.projection(x))
         whole = torch.cat([self.class_token.expand(x.shape[0], -1, -1), tokens], dim=1) + self.positions
-        if not self.training:
+        if self.whole or not self.training:
             return whole
         drawn = torch.Generator().manual_seed(zlib.crc32(x[0].detach().cpu().contiguous().numpy().tobytes()))
         kept = torch.randperm(tokens.shape[1], generator=drawn)[: max(1, int(KEPT * tokens.shape[1]))]

@@ -196,3 +196,38 @@ def test_the_supernet_of_parallel_layers_joins_them_by_the_end() -> None:
     assert not torch.allclose(apart, joined)
     assert torch.equal(joined, net.extract(member).eval()(x))
     assert parallel.size() == len(list(parallel.enumerate()))
+
+
+@pytest.fixture(scope="module")
+def reducing() -> Supernet:
+    return Supernet(get_elastic_space("vit-tokens-n", num_classes=5), 5, (24, 24), seed=1)
+
+
+@pytest.mark.parametrize("tokens", ["all", "stvit:0.7", "lookupvit:0.5", "ltm:0.5", "zero-tprune:0.7"])
+def test_members_with_fewer_tokens_are_served_by_one_supernet(reducing: Supernet, tokens: str) -> None:
+    space = reducing.space
+    member, whole = (space.architecture(["192x192", 48, 3, *[2, "3"] * 4, gene]) for gene in (tokens, "all"))
+    size = space.proxy(member, reducing.resolution)
+    module = reducing.extract(member, size).eval()
+    x = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.equal(module(x), reducing.path(member).train(False)(x))
+        if tokens != "all":  # every patch is seen in training, too
+            assert torch.equal(module.train()(x), module.eval()(x))
+    traced, lowered = trace_module(fuse(module.eval()), (1, 3, *size)), space.lower(member, size)
+    assert (traced.cost.macs, traced.cost.params) == (lowered.cost.macs, lowered.cost.params)
+    assert tokens in ("all", "lookupvit:0.5") or lowered.cost.macs < space.lower(whole, size).cost.macs
+    path = reducing.path(member, gradients=True).train()
+    path(x).sum().backward()
+    path.add_gradients()
+    assert bool(reducing.gradient.any())
+
+
+def test_pruning_takes_the_weights_of_the_plain_member(reducing: Supernet) -> None:
+    space = reducing.space
+    plain, pruned = (space.architecture(["192x192", 48, 3, *[2, "3"] * 4, gene]) for gene in ("all", "zero-tprune:0.5"))
+    states = [reducing.extract(member).state_dict() for member in (plain, pruned)]
+    assert states[0].keys() == states[1].keys()
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    assert space.canonical(pruned.genes)[-1] == "zero-tprune:0.5"
+    assert space.size() == 6 * 2 * (9**2 + 9**3 + 9**4) * 9
