@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from nas.events import EventBus
     from nas.graphs.graph import Graph
+    from nas.registry import Registry
     from nas.results.listings import RunSummary
 
 
@@ -318,7 +319,8 @@ def train(
         seed: All randomness comes from it.
         out: Checkpoint to write, or to go on with.
         bus: Told of the progress.
-        settings: Fields of `nas.training.supernet.train.Recipe`: ``epochs``, ``batch``, ``learning_rate``, ``optimizer``, ``mixed_precision``.
+        settings: Fields of `nas.training.supernet.train.Recipe`: ``epochs``, ``batch``, ``learning_rate``, ``optimizer``, ``mixed_precision``,
+            ``curriculum``, ``teaching``.
 
     Raises:
         UsageError: No such space or setting, or a space for an architecture that has its own.
@@ -529,8 +531,14 @@ def list_systems(pattern: str = "*") -> tuple[SystemEntry, ...]:
     from nas.spaces import operator_family as families
     from nas.spaces.reference import references
     from nas.spaces.systems import systems
+    from nas.spaces.token_reduction import token_reductions
 
-    registries = {"mixer": families.mixers, "channel-mixer": families.channel_mixers, "reparam": families.reparam}
+    registries: dict[str, Registry[Any]] = {
+        "mixer": families.mixers,
+        "channel-mixer": families.channel_mixers,
+        "reparam": families.reparam,
+        "token-reduction": token_reductions,
+    }
     found = []
     for system in systems():
         if not fnmatchcase(system.name, pattern):

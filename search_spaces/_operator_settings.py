@@ -19,6 +19,18 @@ from nas.units import parse_resolution
 
 STAGES = 4
 EXPANSIONS = (2, 3, 4)
+INTEGER = frozenset(
+    [
+        *("Conv", "Gemm", "Add", "Mul", "Relu", "Clip", "HardSwish", "HardSigmoid", "MaxPool", "AveragePool", "GlobalAveragePool"),
+        *("Concat", "Split", "Slice", "Sub", "Reshape"),
+    ]
+)
+"""Operators that an integer-only NPU runs well.
+
+Source: AutoNeural's rules for an integer-only backbone: convolutions, bounded activations and pools; no norm but those that fold, no softmax, sigmoid, GELU,
+matrix product of activations or transposition.
+"""
+
 GREEN = "green"
 """Stands for all families of that grade where families are named."""
 
@@ -141,7 +153,7 @@ def token_families(default: tuple[str, ...], group: str, asked: Collection[str],
 
     Args:
         default: Those of the presets without a group.
-        group: ``npu`` for all that are graded green, ``gpu`` for all, else the default ones.
+        group: ``npu`` for all that are graded green, ``int`` for those of `INTEGER` operators alone, ``gpu`` for all, else the default ones.
         asked: Names of token mixers and channel mixers; token mixers among them are chosen in place of the group's.
         without: Names to leave out.
     """
@@ -162,7 +174,16 @@ def _chosen(
     if group or own:
         names = sorted(names, key=lambda name: (name != default[0], name not in default, name))
     found = {name: registry.get(name) for name in names if name not in without}
-    return {name: kind for name, kind in found.items() if own or group != "npu" or kind().grade == GREEN}
+    if own or group not in ("npu", "int"):
+        return found
+    return {name: kind for name, kind in found.items() if (kind().grade == GREEN if group == "npu" else is_integer_only(kind))}
+
+
+def is_integer_only(kind: type[OperatorFamily]) -> bool:
+    """Return whether a family, with the space's activation and its other knobs at their defaults, lowers to `INTEGER` operators alone."""
+    builder = GraphBuilder()
+    graph = builder.build(_operator(kind).lower(builder, builder.input((1, 32, 14, 14))))
+    return {op.op for op in graph.operators} <= INTEGER
 
 
 def check_asked(where: str, asked: Sequence[str]) -> tuple[str, ...]:

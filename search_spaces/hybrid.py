@@ -8,7 +8,7 @@ is in ``search_spaces/mixers/`` and ``search_spaces/channel_mixers/`` enters by 
 searched; its other knobs keep their defaults.
 
 Presets: ``xs`` (for microcontrollers) and ``s m l`` have the families of `DEFAULT_MIXERS` and `DEFAULT_CHANNEL_MIXERS`; ``npu-s …`` have all that are
-graded green; ``gpu-s …`` have all. ``hybrid-s:mixers=pool,hornet:knobs=pool.kernel`` has other families, and more knobs.
+graded green; ``int-s …`` those whose operators are integers' alone, on widths of whole sixteens; ``gpu-s …`` have all. ``hybrid-s:mixers=pool,hornet:knobs=pool.kernel`` has other families, and more knobs.
 
 Source:
     The pyramid and the split of a block are MetaFormer's (arXiv 2111.11418); the batch norm after the operator is
@@ -19,7 +19,7 @@ Source:
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import product
 from math import prod
@@ -59,6 +59,9 @@ DEFAULT_CHANNEL_MIXERS = ("mlp", "depthwise-mlp", "inverted-residual", "glu")
 RESOLUTIONS = ("128x128", "160x160", "192x192", "224x224", "256x256", "288x288", "128x256", "160x288", "192x256", "256x192")
 SMALL_RESOLUTIONS = ("64x64", "96x96", "128x128", "160x160", "192x192", "224x224")
 """Of the preset for microcontrollers."""
+ALIGNED = 16
+"""Channels that the integer-only presets' widths are multiples of."""
+
 STEMS = ("convolutions", "patch")
 SIZES: Mapping[str, Size] = {
     "xs": Size(((8, 16), (16, 24, 32), (32, 48, 64, 96), (64, 96, 160, 224)), ((1,), (1, 2), (1, 2, 3), (1, 2)), 0.2e9),
@@ -174,7 +177,7 @@ class Hybrid(ElasticSpace):
     """The hybrid pyramid; see the module.
 
     Args:
-        preset: ``xs`` (for microcontrollers), ``s``, ``m`` or ``l``, the last three also with ``npu-`` or ``gpu-`` before them.
+        preset: ``xs`` (for microcontrollers), ``s``, ``m`` or ``l``, the last three also with ``npu-``, ``int-`` or ``gpu-`` before them.
         num_classes: Of the head.
         resolution: Fixes the deployment resolution; None leaves it to the search.
         without: Operator families to leave out, say because a device lacks their operators.
@@ -185,7 +188,7 @@ class Hybrid(ElasticSpace):
         UsageError: An unknown family or knob, one that fits no stage, or a stage for which nothing is left.
     """
 
-    presets = ("xs", "s", "m", "l", "npu-s", "npu-m", "npu-l", "gpu-s", "gpu-m", "gpu-l")
+    presets = ("xs", "s", "m", "l", "npu-s", "npu-m", "npu-l", "int-s", "int-m", "gpu-s", "gpu-m", "gpu-l")
 
     def __init__(
         self,
@@ -206,6 +209,8 @@ class Hybrid(ElasticSpace):
         every = SMALL_RESOLUTIONS if size == "xs" else RESOLUTIONS
         resolutions = every if resolution is None else (f"{resolution[0]}x{resolution[1]}",)
         self._size = SIZES[size]
+        if group == "int":
+            self._size = replace(self._size, widths=tuple(tuple(w for w in widths if w % ALIGNED == 0) for widths in self._size.widths))
         self._every_width = bool(group or asked or knobs)
         self._choose_settings(where, group, tuple(dict.fromkeys((*every, *resolutions))), asked, knobs, without)
         offered = {setting.family for stage in (*self._token, *self._channel) for setting in stage.values()}

@@ -32,6 +32,14 @@ def command(
     mixed_precision: Annotated[
         Literal["no", "bf16"] | None, typer.Option("--mixed-precision", help="Of the arithmetic; default no.")
     ] = None,
+    curriculum: Annotated[
+        Literal["none", "efficient-train"] | None,
+        typer.Option("--curriculum", help="Of a supernet: low frequencies and weak augmentation first; default none."),
+    ] = None,
+    teaching: Annotated[
+        Literal["bignas", "ssld"] | None,
+        typer.Option("--teaching", help="Of a supernet: how members learn from the largest; default bignas."),
+    ] = None,
     seed: Seed = 0,
     out: Annotated[Path, typer.Option("--out", help="Checkpoint to write, or to go on with.", metavar="FILE")] = Path(
         "weights.safetensors"
@@ -43,7 +51,14 @@ def command(
 
     from nas import api
 
-    given = {"epochs": epochs, "batch": batch, "learning_rate": learning_rate, "optimizer": optimizer, "mixed_precision": mixed_precision}
+    given: dict[str, object] = {
+        "epochs": epochs,
+        "batch": batch,
+        "learning_rate": learning_rate,
+        "optimizer": optimizer,
+        "mixed_precision": mixed_precision,
+    }
+    given |= {"curriculum": curriculum, "teaching": teaching}
     with progress() as bus:
         result = api.train(
             architecture,

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nas.errors import UsageError
 from nas.events import EventBus
 from nas.results import Training
 from nas.spaces.naming import get_elastic_space
@@ -81,6 +82,10 @@ def train_alone(
     from nas.training.supernet.finetune import finetune, fresh
     from nas.training.supernet.train import default_recipe
 
+    if useless := [name for name in ("curriculum", "teaching") if name in settings]:
+        raise UsageError(
+            f"training: --{useless[0]} has no effect on one architecture, got {settings[useless[0]]!r}. Do this: leave it out."
+        )
     space, member = read_architecture(architecture)
     height, width = resolution or space.lower(member).inputs[0].shape[2:]
     module = fresh(space, member, num_classes=dataset.num_classes, resolution=(height, width), seed=seed)

@@ -118,9 +118,27 @@ class HaloNets(ReferenceSystem):
 
     source: ClassVar[Source] = Family.source
     table: ClassVar[tuple[Variant, ...]] = (
-        Variant("HaloNet", "halonet26t", 12_480_288, 3_172_810_752, (SIDE, SIDE), "halonet26t", None, 79.134, "timm results-imagenet.csv (halonet26t.a1h_in1k)"),
         Variant(
-            "HaloNet", "halonet50ts", 22_733_280, 5_269_504_000, (SIDE, SIDE), "halonet50ts", None, 81.64, "timm results-imagenet.csv (halonet50ts.a1h_in1k)"
+            "HaloNet",
+            "halonet26t",
+            12_480_288,
+            3_172_810_752,
+            (SIDE, SIDE),
+            "halonet26t",
+            None,
+            79.134,
+            "timm results-imagenet.csv (halonet26t.a1h_in1k)",
+        ),
+        Variant(
+            "HaloNet",
+            "halonet50ts",
+            22_733_280,
+            5_269_504_000,
+            (SIDE, SIDE),
+            "halonet50ts",
+            None,
+            81.64,
+            "timm results-imagenet.csv (halonet50ts.a1h_in1k)",
         ),
         Variant("HaloNet", "halonet_h1", 8_100_056, 2_988_232_704, (SIDE, SIDE), "halonet_h1"),
     )

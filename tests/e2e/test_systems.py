@@ -2,17 +2,30 @@
 
 import json
 from collections.abc import Callable
+from typing import get_args, get_type_hints
 
 import pytest
 
 from nas.errors import UnknownNameError
+from nas.quantisation.method import quantisers
 from nas.spaces.operator_family import channel_mixers, mixers, reparam
 from nas.spaces.reference import references
 from nas.spaces.space import spaces
 from nas.spaces.systems import System, systems
+from nas.spaces.token_reduction import token_reductions
+from nas.training.supernet.train import Recipe
 from tests.e2e.conftest import Result
 
-ROOMS = {"mixer": mixers, "channel-mixer": channel_mixers, "reparam": reparam, "reference": references, "space": spaces}
+ROOMS = {
+    "mixer": mixers.names(),
+    "channel-mixer": channel_mixers.names(),
+    "reparam": reparam.names(),
+    "reference": references.names(),
+    "space": spaces.names(),
+    "token-reduction": token_reductions.names(),
+    "quantiser": quantisers.names(),
+    "recipe": [name for field in ("curriculum", "teaching") for name in get_args(get_type_hints(Recipe)[field])],
+}
 BASELINES = {"vit"}
 """References that belong to no system of the list."""
 
@@ -21,13 +34,14 @@ BASELINES = {"vit"}
 def test_parts_are_there(system: System) -> None:
     for part in system.parts:
         kind, _, name = part.partition("/")
-        assert name in ROOMS[kind].names(), part
+        assert name in ROOMS[kind], part
     assert system.parts or system.note, "says neither what is built nor why nothing is"
 
 
 def test_every_mixer_and_reference_is_listed() -> None:
     listed = {part for system in systems() for part in system.parts}
     assert {f"mixer/{name}" for name in mixers.names()} <= listed
+    assert {f"token-reduction/{name}" for name in token_reductions.names()} <= listed
     assert {f"reference/{name}" for name in references.names() if name not in BASELINES} <= listed
 
 

@@ -16,6 +16,7 @@ from nas.spaces.naming import SpaceName, get_elastic_space, get_space
 from nas.spaces.network import read_architecture
 from nas.spaces.operator_family import fuse
 from nas.spaces.space import SearchSpace
+from search_spaces._operator_settings import INTEGER
 from search_spaces.hybrid import DEFAULT_MIXERS, SIZES, Hybrid
 
 
@@ -45,6 +46,17 @@ def test_default_families_and_groups() -> None:
         get_space("hybrid-s", without=DEFAULT_MIXERS)
     with pytest.raises(UsageError, match="Did you mean 'window'"):
         get_space("hybrid-s", without=("windw",))
+
+
+def test_integer_presets_have_integers_operators_alone() -> None:
+    space = get_space("hybrid-int-s")
+    assert isinstance(space, Hybrid)
+    assert {"depthwise", "pool", "inception-next", "mlp"} <= set(space.families)
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        member = space.sample(rng)
+        assert {op.op for op in space.lower(member, (64, 64)).operators} <= INTEGER
+        assert all(int(gene) % 16 == 0 for gene, choice in zip(member.genes, space.choices, strict=True) if choice.name.endswith(".width"))
 
 
 @pytest.mark.parametrize(("preset", "digest"), [("s", "8bdf3235878665e5"), ("m", "ea662d973a931169"), ("l", "7c1780bc0bf8fe60")])

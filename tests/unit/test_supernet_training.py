@@ -20,7 +20,17 @@ from nas.training.dataset import Dataset, load_dataset
 from nas.training.evaluators.supernet import SupernetEvaluator
 from nas.training.supernet.batches import Batches, prepare
 from nas.training.supernet.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from nas.training.supernet.train import Recipe, Trained, fair_members, learning_rate_at, load_supernet, predicted_memory_bytes, train
+from nas.training.supernet.curriculum import low_frequencies, size_at
+from nas.training.supernet.train import (
+    Recipe,
+    Trained,
+    fair_members,
+    jensen_shannon,
+    learning_rate_at,
+    load_supernet,
+    predicted_memory_bytes,
+    train,
+)
 
 SIDE = (32, 32)
 TINY = Recipe(epochs=3, batch=32, learning_rate=1e-3)
@@ -286,3 +296,36 @@ def test_quantised_members_are_scored_as_they_will_run(
     assert changed[0] < changed[1] < changed[2]
     assert QuantisedEvaluator(supernet, data, "w8a8").key != QuantisedEvaluator(supernet, data, "w8a16").key != evaluator.key
     assert np.array_equal(QuantisedEvaluator(supernet, data, "w8a8", split="train").right(member), byte)
+
+
+def test_a_curriculum_sees_low_frequencies_first_and_costs_less() -> None:
+    side = (224, 224)
+    assert [size_at(progress, side)[0] for progress in (0.0, 0.59, 0.6, 0.79, 0.8, 1.0)] == [160, 160, 192, 192, 224, 224]
+    shares = [size_at(i / 1000, side)[0] ** 2 / 224**2 for i in range(1000)]
+    assert 1000 / sum(shares) > 1.5  # the paper's own claim for the time of a training
+    x = torch.randn(2, 3, 28, 32, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    small = low_frequencies(x.float(), (20, 24))
+    torch.testing.assert_close(small.mean((2, 3)), x.float().mean((2, 3)))
+    wave = torch.cos(2 * torch.pi * 3 * torch.arange(32) / 32).expand(1, 1, 28, 32)  # a low frequency is the same wave on a coarser grid
+    expected = torch.cos(2 * torch.pi * 3 * torch.arange(24) / 24).expand(1, 1, 20, 24)
+    torch.testing.assert_close(low_frequencies(wave, (20, 24)), expected, rtol=0, atol=1e-5)
+    assert low_frequencies(x, (28, 32)) is x
+
+
+def test_the_divergence_is_jensens_and_shannons() -> None:
+    scores, teacher = torch.randn(2, 4, 5, generator=torch.Generator().manual_seed(0))
+    p, q = scores.softmax(1), teacher.softmax(1)
+    m = (p + q) / 2
+    expected = 0.5 * ((p * (p / m).log()).sum(1) + (q * (q / m).log()).sum(1)).mean()
+    torch.testing.assert_close(jensen_shannon(scores, q), expected)
+    assert float(jensen_shannon(scores, p)) == pytest.approx(0, abs=1e-6)
+
+
+def test_recipes_train_and_resume_to_the_same_bits(space: ElasticSpace, data: Dataset, tmp_path: Path) -> None:
+    recipe = replace(TINY, epochs=2, curriculum="efficient-train", teaching="ssld", random_members=1)
+    whole = run(space, data, tmp_path / "a", recipe)
+    run(space, data, tmp_path / "b", recipe, stop_after=1)
+    assert torch.equal(run(space, data, tmp_path / "b", recipe).supernet.flat, whole.supernet.flat)
+    assert "curriculum" not in TINY.entries
+    with pytest.raises(ArtifactError, match="of another training"):
+        run(space, data, tmp_path / "b", replace(recipe, teaching="bignas"))

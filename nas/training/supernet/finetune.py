@@ -10,7 +10,7 @@ import hashlib
 import math
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -121,7 +121,7 @@ def finetune(
         "resolution": list(resolution),
         "data": dataset.key,
         "seed": seed,
-        "recipe": asdict(recipe),
+        "recipe": recipe.entries,
         "start": _hash(module),
     }
     train, validation = (Batches(dataset, split, resolution, torch.device(device)) for split in ("train", "validation"))

@@ -45,6 +45,7 @@ from nas.training.supernet.checkpoint import (
     restore_optimizer,
     write_checkpoint,
 )
+from nas.training.supernet.curriculum import low_frequencies, size_at, strength_at
 from nas.training.supernet.epoch import Begun, Keeper
 from nas.training.supernet.fitting import fit, held_slots
 from nas.training.supernet.weights import Supernet
@@ -71,6 +72,9 @@ class Recipe:
         random_members: Beside the largest and the smallest.
         augmentation: Of the pictures.
         mixed_precision: ``no`` or ``bf16``.
+        curriculum: ``efficient-train`` shows low frequencies, at a smaller size, and weak augmentation first; of a supernet.
+        teaching: How the other members learn from the largest: ``bignas`` by `distillation`, ``ssld`` by the Jensen-Shannon divergence of
+            their outputs alone, without labels (Cui et al., "Beyond Self-Supervision", arXiv 2103.05959).
     """
 
     epochs: int = 30
@@ -85,6 +89,8 @@ class Recipe:
     random_members: int = 2
     augmentation: Augmentation = field(default_factory=Augmentation)
     mixed_precision: Literal["no", "bf16"] = "no"
+    curriculum: Literal["none", "efficient-train"] = "none"
+    teaching: Literal["bignas", "ssld"] = "bignas"
 
     def __post_init__(self) -> None:
         if self.batch < 1:
@@ -93,6 +99,12 @@ class Recipe:
             raise UsageError(f"training: epochs must not be negative, got {self.epochs}.")
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise UsageError(f"training: the learning rate must be positive, got {self.learning_rate}.")
+
+    @property
+    def entries(self) -> dict[str, Any]:
+        """The recipe as checkpoints have it: what came later is left out where it is not used, so that older ones still fit."""
+        later = {"curriculum": "none", "teaching": "bignas"}
+        return {name: value for name, value in asdict(self).items() if later.get(name) != value}
 
 
 def default_recipe(dataset: Dataset, space: ElasticSpace | None = None) -> Recipe:
@@ -231,7 +243,7 @@ def identity_of(supernet: Supernet, dataset: Dataset, recipe: Recipe, seed: int)
         "resolution": list(supernet.resolution),
         "data": dataset.key,
         "seed": seed,
-        "recipe": asdict(recipe),
+        "recipe": recipe.entries,
     }
 
 
@@ -365,15 +377,25 @@ class Training:
         recipe, accelerator = self.recipe, self.accelerator
         rng = np.random.default_rng([self.seed, 12, step])
         members = self.members(step)
-        sizes = [self.supernet.space.proxy(member, self.supernet.resolution) for member in members]
-        inputs, target, labels = self.batches.augmented(indices, recipe.augmentation, recipe.smoothing, rng, sizes)
+        progress = step / (self.steps * recipe.epochs)
+        space, whole, resolution, augmentation = (
+            self.supernet.space,
+            self.supernet.resolution,
+            self.supernet.resolution,
+            recipe.augmentation,
+        )
+        if recipe.curriculum == "efficient-train":
+            resolution, augmentation = size_at(progress, whole), strength_at(progress, augmentation)
+        sizes = [space.proxy(member, whole) for member in members]
+        inputs, target, labels = self.batches.augmented(indices, augmentation, recipe.smoothing, rng, sizes)
+        inputs = [low_frequencies(x, space.proxy(member, resolution)) for x, member in zip(inputs, members, strict=True)]
         mine = slice(accelerator.process_index, None, accelerator.num_processes)
         inputs, target, labels = [x[mine] for x in inputs], target[mine], labels[mine]
         self.supernet.gradient.zero_()
         losses, teacher = [], torch.empty(0)
         right, seen = torch.zeros((), device=labels.device), set[int]()
         for i, (architecture, x) in enumerate(zip(members, inputs, strict=True)):
-            path = self.supernet.path(architecture, gradients=True).train().follow(step / (self.steps * recipe.epochs))
+            path = self.supernet.path(architecture, gradients=True, resolution=resolution).train().follow(progress)
             with accelerator.autocast():
                 scores = path(x).float()
                 loss = F.cross_entropy(scores, target)
@@ -381,6 +403,8 @@ class Training:
                     teacher = scores.detach().softmax(1)
                     given = scores.detach().argmax(1)
                     right, seen = (given == labels).sum(), set(given.tolist())
+                elif recipe.teaching == "ssld":
+                    loss = jensen_shannon(scores, teacher)
                 elif recipe.distillation > 0:
                     loss = torch.lerp(loss, F.cross_entropy(scores, teacher), recipe.distillation)
             loss.backward()
@@ -401,6 +425,16 @@ class Training:
             self.supernet.flat[self._held[0]] = self._held[1]
         *each, right_all = shared.tolist()
         return each, right_all, seen
+
+
+def jensen_shannon(scores: Tensor, teacher: Tensor) -> Tensor:
+    """Return the mean divergence of softmax(scores), (n, classes), and a distribution, (n, classes), in nats."""
+    log_student = scores.log_softmax(1)
+    log_teacher = teacher.clamp_min(1e-12).log()
+    log_middle = torch.logaddexp(log_student, log_teacher) - math.log(2)
+    of_student = (log_student.exp() * (log_student - log_middle)).sum(1)
+    of_teacher = (teacher * (log_teacher - log_middle)).sum(1)
+    return 0.5 * (of_student + of_teacher).mean()
 
 
 def optimizer_of(recipe: Recipe, parameters: Sequence[list[nn.Parameter]]) -> torch.optim.Optimizer:

@@ -161,9 +161,9 @@ class Supernet:
         digest.update(self.flat.detach().cpu().numpy().tobytes())
         return digest.hexdigest()[:16]
 
-    def path(self, architecture: Architecture, *, gradients: bool = False) -> Path:
-        """Return a member as a path, with its own copy of its weights as they are now."""
-        size = self.space.proxy(architecture, self.resolution)
+    def path(self, architecture: Architecture, *, gradients: bool = False, resolution: Resolution | None = None) -> Path:
+        """Return a member as a path, with its own copy of its weights as they are now; for pictures of the proxy resolution, or a smaller one."""
+        size = self.space.proxy(architecture, resolution or self.resolution)
         links = tuple(self._link(part) for part in self.space.parts(architecture, size, self.num_classes))
         weights: list[dict[str, Tensor]] = []
         for link in links:
