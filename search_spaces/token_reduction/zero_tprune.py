@@ -82,7 +82,7 @@ class ZeroTPrune(TokenReduction):
         n, count = builder.shape(index)
         rest = builder.shape(x)[2:]
         if rest:
-            index = builder.reshape(index, (n, count, 1))
+            index = builder.add_operator("Expand", [builder.reshape(index, (n, count, 1))], shape=(n, count, *rest))
         return builder.add_operator("GatherElements", [x, index], {"axis": 1}, shape=(n, count, *rest))
 
     def build(self, channels: int, block: BlockSize) -> nn.Module:

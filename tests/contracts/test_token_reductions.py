@@ -111,11 +111,11 @@ def test_pruned_tokens_are_as_defined() -> None:
             s = torch.stack([sum(s[i] * graph[h][i, j] for i in range(13)) for j in range(13)])
         weights.append(s)
     weight = (weights[0] ** 2 + weights[1] ** 2)[1:]
-    order = sorted(range(12), key=lambda i: -float(weight[i]))
+    order = sorted(range(12), key=lambda i: -weight[i].item())
     keys = k.mean(0)[1:]
     alike = {i: max(float(torch.cosine_similarity(keys[i], keys[j], dim=0)) for j in order[0::2]) for i in order[1::2]}
     stay = order[0::2] + sorted(order[1::2], key=lambda i: alike[i])[: 6 - 3]
-    best = sorted(stay, key=lambda i: -float(weight[i]))[:6]
+    best = sorted(stay, key=lambda i: -weight[i].item())[:6]
     y = x[0] + module.body.project(attended(*(part.transpose(0, 1).reshape(13, 8) for part in (q, k, v))))
     torch.testing.assert_close(module(x)[0], y[[0, *(1 + i for i in best)]], rtol=0, atol=1e-10)
 

@@ -321,6 +321,7 @@ def test_the_divergence_is_jensens_and_shannons() -> None:
     assert float(jensen_shannon(scores, p)) == pytest.approx(0, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_recipes_train_and_resume_to_the_same_bits(space: ElasticSpace, data: Dataset, tmp_path: Path) -> None:
     recipe = replace(TINY, epochs=2, curriculum="efficient-train", teaching="ssld", random_members=1)
     whole = run(space, data, tmp_path / "a", recipe)

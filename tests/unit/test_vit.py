@@ -216,7 +216,7 @@ def test_members_with_fewer_tokens_are_served_by_one_supernet(reducing: Supernet
             assert torch.equal(module.train()(x), module.eval()(x))
     traced, lowered = trace_module(fuse(module.eval()), (1, 3, *size)), space.lower(member, size)
     assert (traced.cost.macs, traced.cost.params) == (lowered.cost.macs, lowered.cost.params)
-    assert tokens in ("all", "lookupvit:0.5") or lowered.cost.macs < space.lower(whole, size).cost.macs
+    assert tokens in ("all", "lookupvit:0.5", "stvit:0.7") or lowered.cost.macs < space.lower(whole, size).cost.macs
     path = reducing.path(member, gradients=True).train()
     path(x).sum().backward()
     path.add_gradients()
