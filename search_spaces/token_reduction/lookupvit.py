@@ -93,7 +93,8 @@ class Compression(nn.Module):
         self.cells = cells
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([x[:, :1], self.cells(x[:, 1:]), x[:, 1:]], dim=1)
+        patches = x[:, 1:]
+        return torch.cat([x[:, :1], self.cells(patches), patches], dim=1)
 
 
 class LookupBlock(nn.Module):
