@@ -21,6 +21,7 @@ from nas.training.evaluators.supernet import SupernetEvaluator
 from nas.training.supernet.batches import Batches, prepare
 from nas.training.supernet.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from nas.training.supernet.curriculum import low_frequencies, size_at
+from nas.training.supernet.divergence import jensen_shannon
 from nas.training.supernet.train import (
     Recipe,
     Trained,

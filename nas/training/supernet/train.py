@@ -46,6 +46,7 @@ from nas.training.supernet.checkpoint import (
     write_checkpoint,
 )
 from nas.training.supernet.curriculum import low_frequencies, size_at, strength_at
+from nas.training.supernet.divergence import jensen_shannon
 from nas.training.supernet.epoch import Begun, Keeper
 from nas.training.supernet.fitting import fit, held_slots
 from nas.training.supernet.weights import Supernet
@@ -378,12 +379,8 @@ class Training:
         rng = np.random.default_rng([self.seed, 12, step])
         members = self.members(step)
         progress = step / (self.steps * recipe.epochs)
-        space, whole, resolution, augmentation = (
-            self.supernet.space,
-            self.supernet.resolution,
-            self.supernet.resolution,
-            recipe.augmentation,
-        )
+        space, whole, augmentation = self.supernet.space, self.supernet.resolution, recipe.augmentation
+        resolution = whole
         if recipe.curriculum == "efficient-train":
             resolution, augmentation = size_at(progress, whole), strength_at(progress, augmentation)
         sizes = [space.proxy(member, whole) for member in members]
@@ -425,16 +422,6 @@ class Training:
             self.supernet.flat[self._held[0]] = self._held[1]
         *each, right_all = shared.tolist()
         return each, right_all, seen
-
-
-def jensen_shannon(scores: Tensor, teacher: Tensor) -> Tensor:
-    """Return the mean divergence of softmax(scores), (n, classes), and a distribution, (n, classes), in nats."""
-    log_student = scores.log_softmax(1)
-    log_teacher = teacher.clamp_min(1e-12).log()
-    log_middle = torch.logaddexp(log_student, log_teacher) - math.log(2)
-    of_student = (log_student.exp() * (log_student - log_middle)).sum(1)
-    of_teacher = (teacher * (log_teacher - log_middle)).sum(1)
-    return 0.5 * (of_student + of_teacher).mean()
 
 
 def optimizer_of(recipe: Recipe, parameters: Sequence[list[nn.Parameter]]) -> torch.optim.Optimizer:
