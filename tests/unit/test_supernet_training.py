@@ -26,7 +26,6 @@ from nas.training.supernet.train import (
     Recipe,
     Trained,
     fair_members,
-    jensen_shannon,
     learning_rate_at,
     load_supernet,
     predicted_memory_bytes,
