@@ -123,7 +123,8 @@ def main() -> None:
                     for field, part in parts.items()
                     if len(part) >= FEWEST
                 }
-                write_into(path, precision, held)
+                if held:
+                    write_into(path, precision, held)
                 every = (
                     quality_of(tested_on(profile, precision, predictor, own), lineages, "all unknown networks")
                     if len(own) >= FEWEST
