@@ -125,9 +125,6 @@ class HaloNets(ReferenceSystem):
             3_172_810_752,
             (SIDE, SIDE),
             "halonet26t",
-            None,
-            79.134,
-            "timm results-imagenet.csv (halonet26t.a1h_in1k)",
         ),
         Variant(
             "HaloNet",
@@ -136,9 +133,6 @@ class HaloNets(ReferenceSystem):
             5_269_504_000,
             (SIDE, SIDE),
             "halonet50ts",
-            None,
-            81.64,
-            "timm results-imagenet.csv (halonet50ts.a1h_in1k)",
         ),
         Variant("HaloNet", "halonet_h1", 8_100_056, 2_988_232_704, (SIDE, SIDE), "halonet_h1"),
     )

@@ -86,10 +86,10 @@ class NATs(ReferenceSystem):
 
     source: ClassVar[Source] = NAT.source
     table: ClassVar[tuple[Variant, ...]] = (
-        Variant("NAT", "nat_mini", 19_984_174, 2_694_812_672, (SIDE, SIDE), "", None, 81.8, "official repository's README"),
-        Variant("NAT", "nat_tiny", 27_901_582, 4_295_226_368, (SIDE, SIDE), "", None, 83.2, "official repository's README"),
-        Variant("NAT", "nat_small", 50_743_297, 7_772_302_848, (SIDE, SIDE), "", None, 83.7, "official repository's README"),
-        Variant("NAT", "nat_base", 89_769_652, 13_677_094_912, (SIDE, SIDE), "", None, 84.3, "official repository's README"),
+        Variant("NAT", "nat_mini", 19_984_174, 2_694_812_672, (SIDE, SIDE)),
+        Variant("NAT", "nat_tiny", 27_901_582, 4_295_226_368, (SIDE, SIDE)),
+        Variant("NAT", "nat_small", 50_743_297, 7_772_302_848, (SIDE, SIDE)),
+        Variant("NAT", "nat_base", 89_769_652, 13_677_094_912, (SIDE, SIDE)),
     )
 
     @classmethod

@@ -141,9 +141,9 @@ class SReT(ReferenceSystem):
         "the order of tokens in the second run's groups is drawn once, not at every call",
     )
     table: ClassVar[tuple[Variant, ...]] = (
-        Variant("SReT", "sret_t", 4_755_979, 1_112_444_672, (SIDE, SIDE), "", None, 76.0, "official repository's README"),
-        Variant("SReT", "sret_lt", 4_988_024, 1_164_477_184, (SIDE, SIDE), "", None, 76.7, "official repository's README"),
-        Variant("SReT", "sret_s", 20_899_692, 4_172_819_112, (SIDE, SIDE), "", None, 81.9, "official repository's README"),
+        Variant("SReT", "sret_t", 4_755_979, 1_112_444_672, (SIDE, SIDE)),
+        Variant("SReT", "sret_lt", 4_988_024, 1_164_477_184, (SIDE, SIDE)),
+        Variant("SReT", "sret_s", 20_899_692, 4_172_819_112, (SIDE, SIDE)),
     )
 
     @classmethod
