@@ -19,6 +19,7 @@ from nas.runs.delivery import MEMBER_FILE, Delivery, Finalists, Verifications, d
 from nas.runs.directory import JOURNAL, RunDirectory, remembered
 from nas.runs.explain import Scored
 from nas.runs.forecast import TrainingForecast
+from nas.runs.page import PAGE
 from nas.runs.problem import Problem, nearest_miss
 from nas.runs.published_search import published_front
 from nas.searching.buckets import LatencyBuckets
@@ -178,7 +179,7 @@ def searched(run: RunDirectory, problem: Problem, evaluator: Evaluator, facts: M
     """Return the run's study, searched until it has enough accuracies."""
     request = problem.request
     study = open_study(run, problem, attributes={name: fact for name, fact in facts.items() if name != "request"})
-    study.note({"request": facts["request"], "status": "searching"})
+    study.note({"request": facts["request"], "status": "searching", "report": str(run.path.resolve() / PAGE)})
     bus.listeners.append(keeper := FrontKeeper(run, problem, study))
     judge = OneAtATime(problem.judge) if request.workers else problem.judge
 
@@ -268,6 +269,7 @@ def open_study(run: RunDirectory, problem: Problem, *, attributes: Mapping[str, 
         goal=problem.goal,
         attributes=attributes,
         create=create,
+        score="" if problem.evaluator.scored.endswith("score") else problem.evaluator.scored,
         timeout_s=request.storage_timeout,
     )
 

@@ -45,6 +45,12 @@ CONSTRAINT = "constraints:"
 """How Optuna marks a system attribute as a constraint."""
 
 
+def constraints(violations: Mapping[str, float]) -> dict[str, Any]:
+    """Return violations as Optuna's system attributes: one a budget, and all as a list, which is what `optuna-dashboard` reads."""
+    single = {CONSTRAINT + name: value for name, value in violations.items()}
+    return single | ({CONSTRAINT.rstrip(":"): list(violations.values())} if violations else {})
+
+
 class Backend(ABC):
     """Studies and their trials in one storage.
 
@@ -71,8 +77,8 @@ class Backend(ABC):
         """Return the studies by name."""
 
     @abstractmethod
-    def open_study(self, name: str, directions: Sequence[str]) -> int:
-        """Return a study by its name, made where it is absent."""
+    def open_study(self, name: str, directions: Sequence[str], titles: Sequence[str]) -> int:
+        """Return a study by its name, made where it is absent; `titles` are what charts call its objectives."""
 
     @abstractmethod
     def directions(self, study_id: int) -> list[str]:

@@ -17,7 +17,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from nas.errors import ArtifactError
-from nas.searching.backend import CONSTRAINT, Backend, Record
+from nas.searching.backend import CONSTRAINT, Backend, Record, constraints
 from nas.searching.retry import Retry, reason_of
 from nas.spaces.architecture import Gene
 
@@ -83,10 +83,10 @@ class Database(Backend):
         """Return the studies by name."""
         return {study.study_name: study._study_id for study in self._retry(lambda _: self._rdb.get_all_studies())}
 
-    def open_study(self, name: str, directions: Sequence[str]) -> int:
+    def open_study(self, name: str, directions: Sequence[str], titles: Sequence[str]) -> int:
         """Return a study by its name, made where it is absent."""
         known = self.studies()
-        return known[name] if name in known else self._retry(lambda _: open_optuna_study(self._rdb, name, directions))
+        return known[name] if name in known else self._retry(lambda _: open_optuna_study(self._rdb, name, directions, titles))
 
     def directions(self, study_id: int) -> list[str]:
         """Return the directions of a study's objectives."""
@@ -200,12 +200,12 @@ class Database(Backend):
         ]
         own = {**record.attributes, "token": token}
         attributes = [{"trial_id": key, "key": name, "value_json": json.dumps(value)} for name, value in own.items()]
-        constraints = [{"trial_id": key, "key": CONSTRAINT + name, "value_json": json.dumps(v)} for name, v in record.violations.items()]
+        broken = [{"trial_id": key, "key": name, "value_json": json.dumps(v)} for name, v in constraints(record.violations).items()]
         _insert(
             connection,
             (models.TrialParamModel.__table__, params),
             (attribute, attributes),
-            (models.TrialSystemAttributeModel.__table__, constraints),
+            (models.TrialSystemAttributeModel.__table__, broken),
         )
         return replace(record, trial_id=key, number=number)
 
@@ -294,15 +294,21 @@ class Database(Backend):
         return found
 
 
-def open_optuna_study(storage: optuna.storages.BaseStorage, name: str, directions: Sequence[str]) -> int:
-    """Return a study by its name, made where it is absent."""
+METRIC_NAMES = "study:metric_names"
+"""Where Optuna keeps what `Study.set_metric_names` sets."""
+
+
+def open_optuna_study(storage: optuna.storages.BaseStorage, name: str, directions: Sequence[str], titles: Sequence[str]) -> int:
+    """Return a study by its name, made where it is absent, with its objectives named."""
     import optuna
     from optuna.study import StudyDirection
 
     previous = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # it says on stderr what it creates
     try:
-        return storage.create_new_study([StudyDirection[direction.upper()] for direction in directions], name)
+        study_id = storage.create_new_study([StudyDirection[direction.upper()] for direction in directions], name)
+        storage.set_study_system_attr(study_id, METRIC_NAMES, list(titles))
+        return study_id
     except optuna.exceptions.DuplicatedStudyError:  # by another process, or by a first try whose answer was lost
         return storage.get_study_id_from_name(name)
     finally:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas.errors import ArtifactError
-from nas.searching.backend import CONSTRAINT, Backend, Record, one_line
+from nas.searching.backend import CONSTRAINT, Backend, Record, constraints, one_line
 from nas.searching.database import open_optuna_study
 from nas.searching.locks import FileLock
 
@@ -64,11 +64,11 @@ class Journal(Backend):
         with self._reading():
             return {study.study_name: study._study_id for study in self._storage.get_all_studies()}
 
-    def open_study(self, name: str, directions: Sequence[str]) -> int:
+    def open_study(self, name: str, directions: Sequence[str], titles: Sequence[str]) -> int:
         """Return a study by its name, made where it is absent."""
         with self._reading():
             known = {study.study_name: study._study_id for study in self._storage.get_all_studies()}
-            return known[name] if name in known else open_optuna_study(self._storage, name, directions)
+            return known[name] if name in known else open_optuna_study(self._storage, name, directions, titles)
 
     def directions(self, study_id: int) -> list[str]:
         """Return the directions of a study's objectives."""
@@ -107,7 +107,7 @@ class Journal(Backend):
             params=dict(record.params),
             distributions=dict(distributions),
             user_attrs=dict(record.attributes),
-            system_attrs={CONSTRAINT + key: value for key, value in record.violations.items()},
+            system_attrs=constraints(record.violations),
             intermediate_values={},
         )
         with self._reading():

@@ -28,6 +28,21 @@ class Objective:
         """Factor that turns the value into a loss."""
         return -1 if self.direction == "maximize" else 1
 
+    @property
+    def title(self) -> str:
+        """What a chart calls it, with its unit: ``top-1 %``, ``ms on sa8295p``, ``multiply-adds``."""
+        quantity, _, device = self.name.partition("/")
+        return _TITLES.get(quantity, quantity) + (f" on {device}" if device else "")
+
+
+_TITLES = {
+    "accuracy_pct": "top-1 %",
+    "latency_ms": "ms",
+    "macs": "multiply-adds",
+    "params": "parameters",
+    "size_bytes": "bytes of the file",
+    "memory_bytes": "bytes of activations at the peak",
+}
 
 COSTS = {"latency": "latency_ms", "macs": "macs", "params": "params", "size": "size_bytes", "memory": "memory_bytes"}
 """What can be minimised beside accuracy, by the word that a user writes: the name of its values. Latency is one a device."""

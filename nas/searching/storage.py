@@ -1,7 +1,7 @@
 """Trials as rows of an Optuna study: one row a proposal, and the leases by which several workers share them.
 
 A row is written once when it is proposed (parameters, cheap values, violations, owner, lease) and closed by one further write, or
-two where the evaluation gave more numbers than the objectives, so a search costs its storage two or three appends an evaluation. What `optuna-dashboard` shows is what is here.
+two where the evaluation gave more numbers than the objectives, so a search costs its storage two or three appends an evaluation. What `optuna-dashboard` shows is what is here: objectives by their titles, each trial's architecture, and by how much each budget is broken.
 
 ==========  ===============  ====================================================
 state       Optuna's state   what else is stored
@@ -97,6 +97,7 @@ class TrialStore:
         space: Gives the parameters their names and values.
         goal: Gives the directions and the constraint keys.
         create: Whether an absent study may be created.
+        score: What a dashboard calls the scores of candidates; empty where they are accuracies.
         timeout_s: How long the storage may be away, or its lock be held by another process.
 
     Raises:
@@ -105,7 +106,15 @@ class TrialStore:
     """
 
     def __init__(
-        self, url: str, *, name: str, space: SearchSpace, goal: Goal, create: bool = True, timeout_s: float = STORAGE_TIMEOUT_S
+        self,
+        url: str,
+        *,
+        name: str,
+        space: SearchSpace,
+        goal: Goal,
+        create: bool = True,
+        score: str = "",
+        timeout_s: float = STORAGE_TIMEOUT_S,
     ) -> None:
         from optuna.distributions import CategoricalDistribution
 
@@ -114,7 +123,8 @@ class TrialStore:
         self._backend = open_backend(url, create=create, timeout_s=timeout_s)
         self._distributions: Mapping[str, Any] = {choice.name: CategoricalDistribution(choice.values) for choice in space.choices}
         directions = [objective.direction for objective in goal.objectives]
-        self._id = self._backend.open_study(name, directions) if create else study_named(self._backend, name)
+        titles = [score if objective.name == "accuracy_pct" and score else objective.title for objective in goal.objectives]
+        self._id = self._backend.open_study(name, directions, titles) if create else study_named(self._backend, name)
         self._settled = 0
         self._seen: set[int] = set()
         self._open: dict[int, tuple[Record, Row]] = {}
@@ -170,7 +180,7 @@ class TrialStore:
         retry_of: int | None = None,
     ) -> Row:
         """Append a row in one write and return it."""
-        attributes: dict[str, object] = {"cheap": dict(cheap)}
+        attributes: dict[str, object] = {"architecture": architecture.key, "cheap": dict(cheap)}
         if message:
             attributes["message"] = message
         if duplicate_of is not None:

@@ -60,6 +60,7 @@ class Study:
         goal: Goal,
         attributes: Mapping[str, str] | None = None,
         create: bool = True,
+        score: str = "",
         timeout_s: float = STORAGE_TIMEOUT_S,
     ) -> Study:
         """Open a study, creating it where it is absent.
@@ -71,12 +72,13 @@ class Study:
             goal: What for.
             attributes: Further facts that must be the same whenever it is opened (profile hash, split hash, …).
             create: Whether an absent study is created.
+            score: What a dashboard calls the scores of candidates; empty where they are accuracies.
             timeout_s: How long the storage may be away, or its lock be held by another process, before this one gives up.
 
         Raises:
             ArtifactError: The storage cannot be opened, or the study is of other facts.
         """
-        store = TrialStore(storage, name=name, space=space, goal=goal, create=create, timeout_s=timeout_s)
+        store = TrialStore(storage, name=name, space=space, goal=goal, create=create, score=score, timeout_s=timeout_s)
         study = cls(store, space, goal)
         study.agree({"space": f"{space.name} version {space.version}", "goal": goal_text(goal), **(attributes or {})})
         return study
@@ -181,10 +183,10 @@ class Study:
         if evals < 1:
             raise UsageError(f"evals: too few, got {evals}. Expected at least 1.")
         name = searcher if isinstance(searcher, str) else type(searcher).__name__
-        mind = searchers.get(searcher)(self.space, self.goal, seed, judge) if isinstance(searcher, str) else searcher
+        proposer = searchers.get(searcher)(self.space, self.goal, seed, judge) if isinstance(searcher, str) else searcher
         self.agree({"searcher": name, "seed": str(seed), "evaluator": evaluator.key})
         limit = max_proposals or 100 * evals + 1000
-        session = _Session(self, self._store, mind, evaluator, judge, evals, bus or EventBus(), shared, limit)
+        session = _Session(self, self._store, proposer, evaluator, judge, evals, bus or EventBus(), shared, limit)
         if not shared:
             session.await_the_silent(locked)
         session.run()
