@@ -34,8 +34,12 @@ test: $(VENV)/.extras  ## what CI runs: the gate and the slow tests
 	$(BIN)/mypy
 	$(BIN)/pytest -n 2
 
+docs: $(VENV)/.installed  ## the site, to site/
+	$(BIN)/pip install --quiet --editable '.[search,docs]'
+	$(BIN)/mkdocs build --strict
+
 format: $(VENV)/.dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-.PHONY: search check test format
+.PHONY: search check test docs format

@@ -4,12 +4,13 @@
     python experiments/012_transcripts/run.py zoo-5ms    # one
 
 Each command's standard output goes to ``results/NAME.txt``, its front's picture to ``results/NAME.png``, and
-``results/results.json`` says seconds, versions and machine.
+``results/results.json`` says seconds, versions and machine. The README's transcript is written anew from the same text.
 """
 
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -27,6 +28,8 @@ COMMANDS = {
     "zoo-10ms": ["search", "--device", "sa8295p", "--budget", "10ms", "--space", "zoo"],
     "search-5ms": ["search", "--device", "sa8295p", "--budget", "5ms"],
 }
+SHOWN = "zoo-5ms"
+"""The transcript that the README shows."""
 
 
 def run(name: str, arguments: list[str]) -> dict[str, object]:
@@ -52,6 +55,13 @@ def run(name: str, arguments: list[str]) -> dict[str, object]:
     }
 
 
+def show_in_readme() -> None:
+    """Put the transcript that the README shows, as it is now, into the README."""
+    page, text = ROOT / "README.md", (HERE / "results" / f"{SHOWN}.txt").read_text().rstrip("\n")
+    block = re.compile(rf"^```text\n\$ nas {re.escape(' '.join(COMMANDS[SHOWN]))}\n.*?^```$", re.MULTILINE | re.DOTALL)
+    page.write_text(block.sub(lambda _: f"```text\n{text}\n```", page.read_text()))
+
+
 def main() -> None:
     """Run the commands that the arguments name, all by default."""
     (HERE / "results").mkdir(exist_ok=True)
@@ -64,6 +74,7 @@ def main() -> None:
         made = datetime.now(UTC).date().isoformat()
         head = {"command": "python experiments/012_transcripts/run.py", "made": made, "seed": 0, "versions": versions, "machine": machine}
         path.write_text(json.dumps({**head, "runs": found}, indent=1) + "\n")
+    show_in_readme()
 
 
 if __name__ == "__main__":

@@ -77,13 +77,17 @@ Device = Annotated[
 Precision = Annotated[
     str | None,
     typer.Option(
-        "--precision", help="fp32, fp16, w8a16 or w8a8 (int8), for what the network leaves open; default: the device's own.", metavar="P"
+        "--precision",
+        help="fp32, fp16, w8a16 or w8a8 (int8), for operators whose precision the file does not state; default: the device's own.",
+        metavar="P",
     ),
 ]
 Confidence = Annotated[float, typer.Option("--confidence", help="Nominal coverage of the interval, between 0.5 and 0.99.")]
 Takes = Annotated[
     Literal["normalised", "unit", "bytes"],
-    typer.Option("--input", help="What the exported file takes: pictures less mean over deviation, or RGB in 0…1 or in 0…255."),
+    typer.Option(
+        "--input", help="Input of the exported file: normalised (less mean, over deviation), unit (RGB in 0…1) or bytes (RGB in 0…255)."
+    ),
 ]
 StudyName = Annotated[str, typer.Option("--study", help="Name of the study in the storage, which may hold many.", metavar="NAME")]
 StorageTimeout = Annotated[

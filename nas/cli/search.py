@@ -27,7 +27,8 @@ def command(
         ),
     ] = None,
     precision: Annotated[
-        str | None, typer.Option("--precision", help="fp32, fp16, w8a16, w8a8, or any: chosen for each part.", metavar="P")
+        str | None,
+        typer.Option("--precision", help="fp32, fp16, w8a16, w8a8, or any: chosen for each part; default: each device's own.", metavar="P"),
     ] = None,
     space: Annotated[
         str | None,
@@ -55,7 +56,12 @@ def command(
         typer.Option("--knobs", help="Knobs of mixers that are searched with all their values beside the usual ones.", metavar="A.K,…"),
     ] = None,
     evaluator: Annotated[
-        str | None, typer.Option("--evaluator", help="Who scores candidates; default: the space's own.", metavar="NAME")
+        str | None,
+        typer.Option(
+            "--evaluator",
+            help="What scores candidates: supernet, quantised, zero-cost, published, table; default: the space's own.",
+            metavar="NAME",
+        ),
     ] = None,
     table: Annotated[
         list[Path] | None,
@@ -68,17 +74,43 @@ def command(
             "--data", help="Name of a data set, a folder of class folders, or a tar of one; default digits.", metavar="NAME|DIR|TAR"
         ),
     ] = None,
-    resolution: Annotated[str | None, typer.Option("--resolution", help="Deployment resolution: 224 or 192x256.")] = None,
+    resolution: Annotated[
+        str | None,
+        typer.Option(
+            "--resolution", help="Size of picture at which the network will run: 224 or 192x256; default: the space's own, or searched."
+        ),
+    ] = None,
     proxy_resolution: Annotated[
-        int | None, typer.Option("--proxy-resolution", min=8, help="Side in pixels at which the supernet trains.")
+        int | None,
+        typer.Option("--proxy-resolution", min=8, help="Side in pixels at which the supernet trains; default: the data's own, 32 to 128."),
     ] = None,
-    epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Of the supernet's training.")] = None,
-    finetune_epochs: Annotated[int | None, typer.Option("--finetune-epochs", min=1, help="Of the choice.")] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(
+            "--epochs",
+            min=1,
+            help="Passes over the training pictures for the supernet; default: by data and machine.",
+        ),
+    ] = None,
+    finetune_epochs: Annotated[
+        int | None,
+        typer.Option("--finetune-epochs", min=1, help="Passes over the training pictures for the choice; default: by data and machine."),
+    ] = None,
     time_limit: Annotated[
-        str | None, typer.Option("--time-limit", help="For everything until the exported file is tested: 30min, 2h, 90s.", metavar="T")
+        str | None,
+        typer.Option(
+            "--time-limit",
+            help="For everything until the exported file is tested: 30min, 2h, 90s; default: what data and machine allow.",
+            metavar="T",
+        ),
     ] = None,
-    searcher: Annotated[str | None, typer.Option("--searcher", help="How candidates are proposed.", metavar="NAME")] = None,
-    evals: Annotated[int | None, typer.Option("--evals", help="Accuracies to compute.", metavar="N")] = None,
+    searcher: Annotated[
+        str | None,
+        typer.Option(
+            "--searcher", help="What proposes candidates: random, tpe, nsga2, evolution, local, …; default guided.", metavar="NAME"
+        ),
+    ] = None,
+    evals: Annotated[int | None, typer.Option("--evals", help="Accuracies to compute; default 120.", metavar="N")] = None,
     confidence: Confidence = 0.9,
     supernet: Annotated[Path | None, typer.Option("--supernet", help="Trained supernet (.safetensors) to start from.")] = None,
     seed: Seed = 0,
@@ -86,18 +118,24 @@ def command(
     storage: Annotated[str | None, typer.Option("--storage", help="URL of a shared study; default: a file in the run directory.")] = None,
     study: StudyName = "nas",
     storage_timeout: StorageTimeout = 60.0,
-    workers: Annotated[str, typer.Option("--workers", help="Cluster that evaluates candidates.", metavar="ray://ADDRESS")] = "",
+    workers: Annotated[
+        str, typer.Option("--workers", help="Ray cluster that evaluates candidates; default: this process.", metavar="ray://ADDRESS")
+    ] = "",
     quantisation: Annotated[
         str | None,
         typer.Option("--quantisation", help="Other methods than the usual ones for scoring and writing at 8 bits.", metavar="NAME,…"),
     ] = None,
-    exporter: Annotated[str, typer.Option("--exporter", help="Format of the model file.", metavar="NAME")] = "onnx",
+    exporter: Annotated[
+        str, typer.Option("--exporter", help="Format of the model file: onnx, pt2, openvino, tflite.", metavar="NAME")
+    ] = "onnx",
     takes: Takes = "normalised",
-    verify: Annotated[int, typer.Option("--verify", min=0, help="Measure the front's best N at the end.", metavar="N")] = 0,
+    verify: Annotated[int, typer.Option("--verify", min=0, help="Measure the front's best N on the device at the end.", metavar="N")] = 0,
     runner: Annotated[
         str, typer.Option("--runner", help="For --verify: a command that times {onnx} on the device and prints ms, as for `nas measure`.")
     ] = "",
-    batch: Annotated[int | None, typer.Option("--batch", min=1, help="Images a run, for devices that state throughput.")] = None,
+    batch: Annotated[
+        int | None, typer.Option("--batch", min=1, help="Pictures a run, for devices that state throughput; default: the profile's own.")
+    ] = None,
     form: Format = "table",
 ) -> None:
     """Find the most accurate network that the devices run within the budgets, and write its model file."""

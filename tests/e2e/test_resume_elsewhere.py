@@ -35,7 +35,7 @@ class TinySearched(SearchSpace):
     choices = tuple(Choice(f"width{i}", WIDTHS, ordered=True) for i in range(4))
 
     @classmethod
-    def make(cls, preset="", **options):  # noqa: ARG003
+    def make(cls, preset="", **options):
         return cls()
 
     def parse(self, row):

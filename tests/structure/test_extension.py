@@ -1,17 +1,17 @@
 """A foreign distribution adds nine plug-ins, one file each, found by entry point: their suites pass, and one search uses them all."""
 
 import json
+import shutil
 import subprocess
 import sys
-import textwrap
 from importlib import import_module
 from pathlib import Path
 
 import pytest
 
-from tests.structure import acme
-
 ROOT = Path(__file__).parents[2]
+ACME = Path(__file__).with_name("acme_nas")
+"""The distribution: a file a plug-in, and their entry points. The pages of docs/plug-ins show the same files."""
 
 SEARCH = """
 import sys
@@ -79,16 +79,11 @@ print("green")
 
 @pytest.fixture
 def foreign(tmp_path: Path) -> Path:
-    package, meta = tmp_path / "acme_nas", tmp_path / "acme_nas-1.0.dist-info"
-    (package / "devices").mkdir(parents=True)
+    meta = tmp_path / "acme_nas-1.0.dist-info"
+    shutil.copytree(ACME, tmp_path / "acme_nas", ignore=shutil.ignore_patterns("__pycache__"))
     meta.mkdir()
-    for name, text in {"__init__": "", **acme.FILES}.items():
-        (package / f"{name}.py").write_text(textwrap.dedent(text))
-    (package / "devices" / "__init__.py").write_text("")
-    (package / "devices" / "acme-npu-1.toml").write_text(acme.DEVICE)
-    (package / "devices" / "acme-npu-1.json").write_text('{"ms": 1.0}')
     (meta / "METADATA").write_text("Metadata-Version: 2.1\nName: acme-nas\nVersion: 1.0\n")
-    (meta / "entry_points.txt").write_text(acme.ENTRY_POINTS)
+    shutil.copy(ACME / "entry_points.txt", meta)
     return tmp_path
 
 
@@ -121,7 +116,7 @@ def test_a_contract_shows_when_each_method_is_called(module: str, name: str) -> 
 
 
 def test_nine_plug_ins_one_file_each() -> None:
-    kinds = [line for line in acme.ENTRY_POINTS.splitlines() if line.startswith("[nas.")]
+    kinds = [line for line in (ACME / "entry_points.txt").read_text().splitlines() if line.startswith("[nas.")]
     assert len(kinds) == 9
 
 
