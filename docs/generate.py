@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterator
+from html import escape
 from importlib import import_module
 from pathlib import Path
 from types import UnionType
@@ -42,7 +43,10 @@ def command_line() -> str:
         ]
         parts += [f"## {' '.join(words)}", "", _flat(inspect.getdoc(command) or ""), ""]
         parts += [f"    {' '.join(synopsis)}", "", "| argument or option | meaning | default |", "|---|---|---|"]
-        parts += [f"| `{_cell(each.name)}`{' (several times)' * each.several} | {_cell(each.meaning)} | {each.default} |" for each in given]
+        parts += [
+            f"| <code>{_cell(each.name)}</code>{' (several times)' * each.several} | {_cell(each.meaning)} | {each.default} |"
+            for each in given
+        ]
         parts.append("")
     return "\n".join(parts)
 
@@ -132,7 +136,7 @@ _KINDS = {int: "INTEGER", float: "NUMBER", str: "TEXT", Path: "PATH"}
 def _default(parameter: inspect.Parameter) -> str:
     if parameter.default is inspect.Parameter.empty:
         return "required"
-    return "" if parameter.default in (None, False, "") else f"`{_cell(str(parameter.default))}`"
+    return "" if parameter.default in (None, False, "") else f"<code>{_cell(str(parameter.default))}</code>"
 
 
 def _flat(text: str) -> str:
@@ -140,4 +144,4 @@ def _flat(text: str) -> str:
 
 
 def _cell(text: str) -> str:
-    return _flat(text).replace("|", "\\|")
+    return escape(_flat(text), quote=False).replace("|", "&#124;")

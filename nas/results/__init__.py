@@ -107,7 +107,13 @@ class ModelError(Record):
 
 
 class Genotype(Record):
-    """An architecture as JSON: what `nas.spaces.architecture.Architecture` reads."""
+    """An architecture as JSON: what `nas.spaces.architecture.Architecture` reads.
+
+    Attributes:
+        space: Its name, preset included.
+        version: Of the space; another version may mean another network by the same genes.
+        genes: One value for each choice of the space.
+    """
 
     space: str
     version: int
@@ -252,7 +258,14 @@ class Share(Record):
 
 
 class BudgetChange(Record):
-    """What a smaller or larger budget would have bought: `factor` times all budgets."""
+    """What a smaller or larger budget would have bought.
+
+    Attributes:
+        factor: By which all budgets are multiplied.
+        network: The most accurate one within them; None where nothing that was scored fits.
+        accuracy_pct: Its accuracy.
+        line: The same in words.
+    """
 
     factor: float
     network: str | None
@@ -865,7 +878,14 @@ class Reference(Record):
 
 
 class Contribution(Record):
-    """What a study holds when a worker has done its part (``worker``)."""
+    """What a study holds when a worker has done its part (``worker``).
+
+    Attributes:
+        storage: URL or path, without a password.
+        study: Its name there.
+        evaluations: Accuracies computed, by all workers.
+        proposals: Trials, finished or not, of all workers.
+    """
 
     storage: str
     study: str
@@ -902,7 +922,11 @@ class StudySummary(Record):
 
 
 class Baseline(Record):
-    """How well a count orders networks."""
+    """How well a count orders networks.
+
+    Attributes:
+        kendall: Kendall's tau, −1 to 1; None where it is undefined.
+    """
 
     kendall: float | None
 
@@ -918,7 +942,17 @@ class Contestant(Record):
 
 
 class Ranking(Record):
-    """How well scores order networks that were trained alone (``rank``)."""
+    """How well scores order networks that were trained alone (``rank``).
+
+    Attributes:
+        n: Networks trained alone.
+        kendall: Kendall's tau, −1 to 1; None where it is undefined.
+        kendall_interval: In which it lies in 90 % of resamples.
+        spearman: Rank correlation, −1 to 1; None where it is undefined.
+        top_tenth_kendall: Kendall's tau among the best tenth.
+        baselines: The same for parameters and multiply-adds.
+        networks: Each with its accuracy and its score.
+    """
 
     n: int
     kendall: float | None

@@ -119,9 +119,9 @@ def test_generated_pages_hold_everything() -> None:
     reference = pages["reference/command-line.md"]
     files = {path.stem for path in (ROOT / "nas" / "cli").glob("[a-z]*.py")}
     headings = re.findall(r"^## nas (.+)$", reference, re.MULTILINE)
-    assert {heading.replace(" ", "_") for heading in headings} == files
-    assert "| `--confidence" in reference
-    assert "| `0.9` |" in reference
+    assert {re.sub("[ -]", "_", heading) for heading in headings} == files
+    assert "| <code>--confidence NUMBER</code> |" in reference
+    assert "| <code>0.9</code> |" in reference
     assert {row.system for row in product.list_systems()} <= {
         cell.strip() for line in pages["reference/systems.md"].splitlines() for cell in line.split("|")
     }
