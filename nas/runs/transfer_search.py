@@ -50,7 +50,8 @@ _LEAST_EPOCHS, _LEAST_ALONE = 1.5, 0.3
 """How often, times the number of contestants, each of them must see every picture in the time that is left; where none could alone, the quickest
 is fine-tuned from the latter."""
 
-_EXPORT_S = 30.0
+_EXPORT_S, _TEST_BY_FORWARD = 30.0, 0.7
+"""Seconds of the export itself; a picture in the file's runtime takes as long as so many forward runs of PyTorch (0.2 and 0.45 in two runs)."""
 
 _EVERY_S = 1.0
 """Seconds between two events of a training: each writes a file."""
@@ -83,6 +84,7 @@ class _Search:
         keep_freed_memory()
         self.found = Candidates(run, problem, self.evaluator, bus, clock)
         self._rows = self.found.rows
+        self._frozen = frozenset[str]()
 
     # --- fine-tuning ---------------------------------------------------------------------------------------------------
 
@@ -93,7 +95,7 @@ class _Search:
             + self.dataset.count("validation")
             + 1024
         )
-        return _EXPORT_S + 1.2 * candidate.picture_s * pictures
+        return _EXPORT_S + _TEST_BY_FORWARD * candidate.picture_s * pictures
 
     def epoch_s(self, candidate: Candidate) -> float:
         """Return the seconds of an epoch, from the forward run: pictures are smaller in the first half of the steps."""
@@ -112,9 +114,20 @@ class _Search:
             quickest = min(candidates, key=lambda c: c.picture_s)
             if not chosen and self._epochs(quickest, 1) >= _LEAST_ALONE:
                 chosen = [quickest]
-            kept = {"epochs": {one.key: self._epochs(one, len(chosen)) for one in chosen}}
+            frozen = [one.key for one in chosen if self._keeps_norms(one)]
+            kept = {"epochs": {one.key: self._epochs(one, len(chosen)) for one in chosen}, "frozen_norms": frozen}
             self.run.write("contestants.json", kept)
+        self._frozen = frozenset(kept["frozen_norms"])
         return {by_key[key]: float(epochs) for key, epochs in kept["epochs"].items()}
+
+    def _keeps_norms(self, candidate: Candidate) -> bool:
+        from nas.training.transfer.tuning import keeps_norms
+
+        member = candidate.architecture
+        size, dataset = self.space.size_of(member), self.evaluator.pictures_of(member)
+        frozen = keeps_norms(self.evaluator.module(member, size), dataset, size, candidate.right, self.evaluator.device)
+        self.dataset.release()
+        return frozen
 
     def _field(self, candidates: Sequence[Candidate], contestants: int) -> list[Candidate]:
         """Return so many of the best that are worth comparing in the time that is left; none where there are not so many."""
@@ -142,7 +155,7 @@ class _Search:
         from nas.training.transfer.tuning import Tuning
 
         member, dataset = candidate.architecture, self.evaluator.pictures_of(candidate.architecture)
-        recipe = transfer_recipe(dataset.count("train"), max(1, round(epochs)))
+        recipe = transfer_recipe(dataset.count("train"), max(1, round(epochs)), frozen_norms=member.key in self._frozen)
         steps = max(10, round(epochs * max(1, dataset.count("train") // recipe.batch)))
         size = self.space.size_of(member)
         module = self.evaluator.module(member, size)

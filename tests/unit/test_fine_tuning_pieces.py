@@ -1,5 +1,6 @@
 """Pieces of fine-tuning published networks: the probe, the schedule that survives a kill, successive halving, the clock."""
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from nas.training.supernet.batches import Batches
 from nas.training.transfer.halving import halve
 from nas.training.transfer.probe import fit_linear, probe, probed, read_probe, write_probe
 from nas.training.transfer.recipe import TransferRecipe, transfer_recipe
-from nas.training.transfer.tuning import Tuning
+from nas.training.transfer.tuning import Tuning, keeps_norms
 from nas.units import parse_duration, write_duration
 
 SIZE = (16, 16)
@@ -104,6 +105,20 @@ def test_frozen_norms_stay_and_others_are_taken_anew(digits: Dataset, tmp_path: 
     anew = tuning(digits, tmp_path / "b")
     anew.advance(3)
     assert not torch.equal(anew.averaged()[1].running_mean, network()[1].running_mean)  # type: ignore[index, union-attr]
+
+
+def test_norms_stay_where_own_statistics_cost_much(digits: Dataset) -> None:
+    module = network()
+    train, validation = (Batches(digits, split, SIZE, torch.device("cpu")) for split in ("train", "validation"))
+    found = probe(module, "7", train, validation)
+    ready = probed(module, "7", found)
+    assert keeps_norms(copy.deepcopy(ready), digits, SIZE, np.ones_like(found.right))  # as if it had been right everywhere
+    assert not keeps_norms(copy.deepcopy(ready), digits, SIZE, np.zeros_like(found.right))
+    norm = ready.get_submodule("1")
+    assert isinstance(norm, nn.BatchNorm2d)
+    keeps_norms(ready, digits, SIZE, found.right)
+    assert norm.running_mean is not None
+    assert not torch.equal(norm.running_mean, torch.zeros(8))
 
 
 def test_a_loss_that_is_no_number_stops_the_training(digits: Dataset, tmp_path: Path) -> None:

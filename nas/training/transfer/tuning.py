@@ -38,6 +38,9 @@ from nas.training.transfer.recipe import TransferRecipe
 CHECKPOINT_S = 30.0
 """Seconds between two checkpoints: what a kill loses at most, and a step."""
 
+_COMPARED, _LOST_PCT = 400, 5.0
+"""Pictures from which statistics are taken anew, and on which that is judged; points of accuracy that it may cost."""
+
 _LAST, _AVERAGE = "last/", "best/"
 """Prefixes of the weights that are trained, and of their average; the latter as `nas.training.supernet.finetune` names what is exported."""
 
@@ -222,6 +225,28 @@ def right_on_validation(network: nn.Module, dataset: Dataset, size: Resolution, 
     validation = Batches(dataset, "validation", size, torch.device(device))
     right: npt.NDArray[np.bool_] = np.equal(predictions(network, validation, 64), validation.labels.numpy())
     return right
+
+
+def keeps_norms(network: nn.Module, dataset: Dataset, size: Resolution, right: npt.NDArray[np.bool_], device: str = "cpu") -> bool:
+    """Return whether a network is to be fine-tuned with its norm statistics as they are, since it is worth much less with those of the user's pictures.
+
+    Small pictures that are scaled up have other statistics than photographs. EfficientNet-Lite's probes lose 12 to 15 points when theirs are taken
+    anew (``experiments/021_own_pictures/norms.py``), which a short training does not make up for; others lose little, and gain from statistics of batches.
+
+    Args:
+        network: In evaluation mode; its statistics are changed.
+        dataset: Normalised as the network expects.
+        size: Of the pictures.
+        right: For each validation picture, whether the network as it was names its class.
+        device: Where to run.
+    """
+    train, validation = (Batches(dataset, split, size, torch.device(device)) for split in ("train", "validation"))
+    recalibrate(network, pictures(train.plain(64, calibration_indices(train, _COMPARED))))
+    few = calibration_indices(validation, _COMPARED)
+    with torch.no_grad():
+        named = torch.cat([network(x).argmax(1).cpu() for x, _ in validation.plain(64, few)])
+    now_pct = 100 * float((named == validation.labels[few]).double().mean())
+    return 100 * float(right[few.numpy()].mean()) - now_pct > _LOST_PCT
 
 
 def write_member(path: Path, network: nn.Module, identity: Mapping[str, Any], history: Sequence[Mapping[str, float]]) -> None:
