@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -49,6 +50,9 @@ _SIZES_EACH = 2
 _LEAST_EPOCHS, _LEAST_ALONE = 1.5, 0.3
 """How often, times the number of contestants, each of them must see every picture in the time that is left; where none could alone, the quickest
 is fine-tuned from the latter."""
+
+_LONG_STEPS = 1000
+"""A training of so many steps makes up for norm statistics that are taken anew, whatever that costs at first."""
 
 _EXPORT_S, _TEST_BY_FORWARD = 30.0, 0.7
 """Seconds of the export itself; a picture in the file's runtime takes as long as so many forward runs of PyTorch (0.2 and 0.45 in two runs)."""
@@ -155,8 +159,9 @@ class _Search:
         from nas.training.transfer.tuning import Tuning
 
         member, dataset = candidate.architecture, self.evaluator.pictures_of(candidate.architecture)
-        recipe = transfer_recipe(dataset.count("train"), max(1, round(epochs)), frozen_norms=member.key in self._frozen)
+        recipe = transfer_recipe(dataset.count("train"), max(1, round(epochs)))
         steps = max(10, round(epochs * max(1, dataset.count("train") // recipe.batch)))
+        recipe = replace(recipe, frozen_norms=member.key in self._frozen and steps < _LONG_STEPS)
         size = self.space.size_of(member)
         module = self.evaluator.module(member, size)
         path = self.run.path / f"tuning-{member.key}.safetensors"

@@ -44,13 +44,12 @@ class TransferRecipe(Recipe):
         return (height, width) if step < self.grown * steps else size
 
 
-def transfer_recipe(pictures: int, epochs: int, *, frozen_norms: bool = False) -> TransferRecipe:
+def transfer_recipe(pictures: int, epochs: int) -> TransferRecipe:
     """Return the recipe for an amount of data and a length of training.
 
     Args:
         pictures: Of *train*.
         epochs: About how often each will be seen.
-        frozen_norms: See `nas.training.transfer.tuning.keeps_norms`.
     """
     mixup = 0.2 if epochs >= 20 else 0.0  # mixing pays once pictures are seen often; before, it only slows
     few = pictures < 2000 or epochs < 10  # a short training needs steps rather than quiet gradients
@@ -62,6 +61,5 @@ def transfer_recipe(pictures: int, epochs: int, *, frozen_norms: bool = False) -
         weight_decay=0.05,
         clip=5.0,
         smoothing=0.1,
-        frozen_norms=frozen_norms,
         augmentation=Augmentation(shift=0.1, scale=0.1, mixup=mixup),
     )
