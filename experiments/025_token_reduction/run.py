@@ -76,10 +76,8 @@ def main() -> None:
     recipe = replace(FINETUNING, epochs=args.epochs, learning_rate=3e-3)
     out = HERE / "results" / f"{args.data}.json"
     done = json.loads(out.read_text()) if out.is_file() else {"rows": []}
-    done |= {
-        "command": f"python experiments/025_token_reduction/run.py --data {args.data} --epochs {args.epochs}",
-        "pictures": dataset.count("train"),
-    }
+    command = f"python experiments/025_token_reduction/run.py --data {args.data} --images {args.images} --epochs {args.epochs}"
+    done |= {"command": command, "pictures": dataset.count("train")}
     names = ["all", *(f"{name}:{keep}" for keep in KEEPS for name in token_reductions.names())]
     plain: dict[str, torch.Tensor] = {}
     for name in names:
