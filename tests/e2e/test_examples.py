@@ -34,6 +34,7 @@ def test_a_module_is_priced(example: Callable[..., str]) -> None:
     assert all("million multiply-adds" in line for line in lines[1::2])
 
 
+@pytest.mark.slow
 def test_a_device_is_calibrated(example: Callable[..., str]) -> None:
     assert "efficientnet_b0: " in example("calibrate_device.py")
 
