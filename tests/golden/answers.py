@@ -59,6 +59,7 @@ def predictions(networks: tuple[str, ...] = NETWORKS) -> dict[str, Any]:
         for precision in names:
             for network in networks:
                 answer = ask("predict", network, "--device", device, "--precision", precision)
+                answer.pop("profile_hash", None)  # that of a profile and its format, not an answer
                 if "refused" not in answer:
                     operators = answer.pop("operators")
                     answer["operators"] = [len(operators), sum(op["latency_ms"] for op in operators)]
