@@ -86,7 +86,7 @@ def device_rows(devices: dict[str, Any]) -> list[list[str]]:
                 f"{found['median_error_pct']:.1f}",
                 f"{found['within_10_pct']:.0f}",
                 f"{found['within_25_pct']:.0f}",
-                f"{found['spearman']:.3f}",
+                "" if found["spearman"] is None else f"{found['spearman']:.3f}",
                 f"{found['coverage_pct']:.0f}",
                 f"{1 + found['halfwidth_pct'] / 100:.2f}",
                 named,
@@ -180,27 +180,68 @@ def spread_sections(seeds: dict[str, Any], nested: dict[str, Any]) -> list[str]:
     return text
 
 
+HEAD = ["board", "n", "mean % (90 % bootstrap)", "median %", "≤ 10 %", "≤ 25 %", "ρ", "covered %", "half-width ×/÷", "worst networks"]
+PROTOCOLS = {
+    "release": "First timed from 2026-02 on, by a fit to what was known before",
+    "lineage": "Lineages left out",
+}
+
+
+def protocol_sections(results: dict[str, Any], title: str, runtime: str) -> list[str]:
+    """Return a table a precision of one protocol, with the line that sums it up."""
+    text = []
+    for precision, found in results.get("precisions", {}).items():
+        pooled, wide = found["pooled"], found["boards_with_enough_lineages"]
+        line = (
+            f"Pooled over {len(found['boards'])} boards: {pooled['networks_tested']} networks of {pooled['lineages_tested']} lineages, mean "
+            f"{pooled['mean_error_pct']:.1f} %, {pooled['coverage_pct']:.1f} % inside the 90 % interval, {pooled['above_upper_pct']:.1f} % above its upper "
+            f"end, median half-width ×/÷ {1 + pooled['halfwidth_pct'] / 100:.2f}."
+        )
+        if wide:
+            line += f" Mean over the {wide} boards with at least 12 lineages: mean {found['mean_of_mean_error_pct']:.1f} %, "
+            line += f"median {found['mean_of_median_error_pct']:.1f} %."
+        boards = {name: board for name, board in found["boards"].items() if board["networks_tested"] >= 5}
+        text += [f"## {title}, {runtime}, {precision}", "", line, "", table(HEAD, device_rows(boards)), ""]
+        alone = [[n, b["classifiers"]] for n, b in found["boards"].items() if b.get("classifiers", {}).get("networks_tested", 0) >= 5]
+        rows = [
+            [
+                name,
+                f"{c['networks_tested']} of {c['lineages_tested']}",
+                "{:.1f} ({:.1f} to {:.1f})".format(c["mean_error_pct"], *c["mean_error_interval_pct"]),
+                f"{c['median_error_pct']:.1f}",
+                f"{c['coverage_pct']:.0f}",
+            ]
+            for name, c in alone
+        ]
+        if rows:
+            text += [
+                "Classifiers alone:",
+                "",
+                table(["board", "n of lineages", "mean % (90 % bootstrap)", "median %", "covered %"], rows),
+                "",
+            ]
+    return text
+
+
 def main() -> None:
     loo, family, unseen, donor = (read(f"{n}.json") for n in ("leave_one_out_qnn", "family_qnn", "unseen_generation_qnn", "donor_qnn"))
+    lineage = read("lineage_qnn.json")
     pool = Physical.load(ROOT / "latency_predictors" / "artifacts" / "qualcomm-qnn.npz").pools["fp16"]
     text = [(HERE / "README.head.md").read_text().rstrip(), ""]
     report: dict[str, Any] = {
         "command": "python experiments/004_qualcomm_latency/report.py",
-        "members": loo["members"],
-        "seed": loo["seed"],
+        "members": lineage["members"],
+        "seed": lineage["seed"],
     }
-    head = ["device", "n", "mean % (90 % bootstrap)", "median %", "≤ 10 %", "≤ 25 %", "ρ", "covered %", "half-width ×/÷", "worst networks"]
+    for part, title in PROTOCOLS.items():
+        text += protocol_sections(read(f"{part}_qnn.json"), title, "qnn")
+    head = ["device", *HEAD[1:]]
     tflite = read("leave_one_out_tflite.json")
+    text += ["# The former model on the former table (up to January 2026): leave one network out", ""]
     for runtime, results in (("qnn", loo), ("tflite", tflite)):
         for precision, found in results.get("precisions", {}).items():
-            text += [
-                f"## Leave one network out, {runtime}, {precision}",
-                "",
-                summary_line(found),
-                "",
-                table(head, device_rows(found["devices"])),
-                "",
-            ]
+            text += [f"- {runtime}, {precision}: {summary_line(found)}"]
+    text += [""]
     text += ["## All held-out predictions pooled", "", *pooled_lines(report, loo, tflite), ""]
     if family:
         found = family["precisions"]["fp16"]
@@ -242,13 +283,13 @@ def main() -> None:
             table(["device", "networks", "mean %", "median %", "donors chosen"], rows),
             "",
         ]
-    held = loo["precisions"]["fp16"]["devices"]["sa8295p"]["networks"]
+    held = lineage["precisions"]["fp16"]["boards"]["sa8295p"]["networks"]
     ours = {
         round(float(np.exp(v)), 3): n
         for v, n in zip(pool.timings.log_ms[pool.timings.devices.index("sa8295p")], pool.timings.networks, strict=True)
     }
     residuals = {
-        ours[round(n["measured_ms"], 3)]: float(np.log(n["measured_ms"] / n["latency_ms"])) for n in held
+        ours[key]: float(np.log(n["measured_ms"] / n["latency_ms"])) for n in held if (key := round(n["measured_ms"], 3)) in ours
     }  # the table's names -> ours
     kinds = residual_by_kind(pool, pool.timings.devices.index("sa8295p"), residuals)
     gap = efficiency_gap(pool, "sa8295p")

@@ -13,6 +13,7 @@ import logging
 import math
 import os
 import platform
+import re
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,7 +35,9 @@ from nas.bench.aihub import (
     samples_of,
     workload_name,
 )
+from nas.bench.aihub_jobs import Board
 from nas.bench.latency_models import stub_profile
+from nas.devices.names import slug
 from nas.devices.predictor import Sample
 from nas.devices.scores import Prediction, score
 from nas.errors import UsageError
@@ -63,24 +66,15 @@ PARTS = ("loo", "family", "unseen", "seeds")
 SEEDS = (1, 2, 3, 4)
 log = logging.getLogger("qualcomm_latency")
 
-TITLES = {
-    "sa7255p": "Qualcomm SA7255P",
-    "sa8255": "Qualcomm SA8255P (proxy)",
-    "sa8295p": "Qualcomm SA8295P",
-    "sa8650": "Qualcomm SA8650P (proxy)",
-    "sa8775": "Qualcomm SA8775P (proxy, 2024)",
-    "sa8775p": "Qualcomm SA8775P",
-}
-# Hexagon generation of each device, where its vendor or AI Hub's device list states it
+TITLES = {"sa7255p": "Qualcomm SA7255P", "sa8295p": "Qualcomm SA8295P", "sa8775p": "Qualcomm SA8775P"}
+# Hexagon generation of each device, for the protocol that leaves one out; profiles take it from the table of boards
 GENERATIONS = {
     "sa8295p": "v68",
     "rb3-gen-2": "v68",
     "dragonwing-rb3-gen-2-vision-kit": "v68",
     "rb5": "v66",
-    "qcs8450": "v69",
-    "sa8255": "v73",
-    "sa8650": "v73",
-    "sa8775": "v73",
+    "snapdragon-8-gen-1-phone": "v69",
+    "snapdragon-8-gen-2-phone": "v73",
     "sa8775p": "v73",
     "dragonwing-iq-9075-evk": "v73",
     "snapdragon-x-elite-crd": "v73",
@@ -90,6 +84,15 @@ GENERATIONS = {
     "snapdragon-8-elite-qrd": "v79",
     "snapdragon-8-elite-gen-5-qrd": "v81",
 }
+
+
+HELD_OUT = {
+    "held_out": "lineage: no network of its lineage, on any device, in fit or calibration",
+    "held_out_later": "release: networks first timed from 2026-02 on, by a fit to what was known before",
+}
+"""Field of a profile -> protocol, whose results are ``results/lineage_*.json`` and ``results/release_*.json``."""
+
+QUALITY = ("mean_error_pct", "median_error_pct", "within_10_pct", "within_25_pct", "coverage_pct", "above_upper_pct", "halfwidth_pct")
 
 
 def device_name(device: str, runtime: str) -> str:
@@ -190,6 +193,25 @@ def toml_of(data: Mapping[str, Any]) -> str:
     return "\n".join(lines).strip() + "\n"
 
 
+def stands_for(board: Board) -> str:
+    """Say which chips a phone stands in for; empty for a board that is what its name says."""
+    promised = [title.removesuffix(" (Proxy)") for title in board.titles if title.endswith("(Proxy)")]
+    promised = [f"{chip}P" if re.fullmatch(r"SA\d{4}", chip) else chip for chip in promised]  # AI Hub leaves the last letter out
+    return f"{', '.join(promised)}, by a {board.title} ({board.soc})" if board.proxy and promised else ""
+
+
+def quality_of(quality: Mapping[str, Any], protocol: str) -> dict[str, Any]:
+    """Return what a profile says of a board's scores."""
+    return {
+        "protocol": protocol,
+        "networks": quality["networks_tested"],
+        "families": quality["lineages_tested"],
+        "mean_error_interval_pct": [round(v, 2) for v in quality["mean_error_interval_pct"]],
+        **{k: round(quality[k], 2) for k in QUALITY if quality[k] is not None},
+        **({"spearman": round(quality["spearman"], 4)} if quality["spearman"] is not None else {}),
+    }
+
+
 def write_profiles(
     table: Table, runtime: str, artifact: str, held_out: Mapping[str, Any], models: Sequence[Mapping[str, str]]
 ) -> list[str]:
@@ -223,17 +245,10 @@ def write_profiles(
             if repeats is not None:
                 entry["repeats_within_pct"] = round(repeats, 2)
             entry["notes"] = notes
-            quality = held_out.get(precision, {}).get("devices", {}).get(device)
-            if quality:
-                entry["held_out"] = {
-                    "protocol": "leave one network out: no timing of it on any device in fit or calibration",
-                    "networks": quality["networks_tested"],
-                    **{
-                        k: round(quality[k], 2)
-                        for k in ("mean_error_pct", "median_error_pct", "within_10_pct", "within_25_pct", "coverage_pct")
-                    },
-                    **({"spearman": round(quality["spearman"], 4)} if quality["spearman"] is not None else {}),
-                }
+            for key, protocol in HELD_OUT.items():
+                quality = held_out.get(key, {}).get(precision, {}).get("boards", {}).get(device)
+                if quality:
+                    entry[key] = quality_of(quality, protocol)
             entry["timings_ms"] = {
                 name: t.latency_ms for t in sorted(timed, key=lambda t: t.network) if (name := names.get((t.network, t.input or ())))
             }
@@ -241,14 +256,17 @@ def write_profiles(
         if not precisions:
             continue
         name = device_name(device, runtime)
-        aliases = list(board.titles) if runtime == "qnn" else []
+        # a stand-in answers to the names of the chips that it stands in for, as their profiles were called before boards were told apart
+        former = [slug(title) for title in board.titles if board.proxy and slug(title) != device]
+        aliases = [*board.titles, *former] if runtime == "qnn" else []
         data = {
             "title": TITLES.get(device, board.title) + ("" if runtime == "qnn" else f" ({runtime})"),
             "kind": "npu",
             "family": "hexagon",
-            "generation": GENERATIONS.get(device, ""),
+            "generation": board.generation,
             "aliases": aliases,
             "runtime": runtime,
+            "proxy": stands_for(board),
             "default_precision": next(p for p in ("fp16", "w8a16", "w8a8") if p in precisions),
             "notes": [
                 f"{title} is the same board as {board.title}: never on both sides of a split"
@@ -316,7 +334,11 @@ def run_one(
         unseen_results(samples, tested, options)
     if runtime == "qnn" and "seeds" in parts:
         seed_results(samples, tested, options)
-    stored = json.loads(file.read_text())["precisions"] if file.is_file() else {}
+    stored = {
+        key: json.loads(results.read_text())["precisions"]
+        for key, part in (("held_out", "lineage"), ("held_out_later", "release"))
+        if (results := RESULTS / f"{part}_{runtime}.json").is_file()
+    }
     names = write_profiles(table, runtime, artifact, stored, models)
     log.info("%s: %d profiles", runtime, len(names))
 
@@ -407,7 +429,7 @@ def unseen_results(samples: Sequence[Sample], tested: Sequence[str], options: ar
     found: dict[str, Any] = {}
     for device in (
         "sa8295p",
-        "qcs8450",
+        "snapdragon-8-gen-1-phone",
         "snapdragon-x-elite-crd",
         "samsung-galaxy-s24",
         "samsung-galaxy-s25",
