@@ -80,7 +80,7 @@ MISTAKES: list[tuple[tuple[str, ...], int, str]] = [
     ((*H, "--searcher", "nsga4"), 2, "Did you mean"),
     ((*H, "--exporter", "onx"), 2, "Did you mean 'onnx'"),
     ((*S, "--verify", "3"), 2, "--runner"),
-    ((*S, "--data", "nowhere"), 2, "--data"),
+    ((*S, "--data", "nowhere"), 2, "Or give a folder"),
     (("search", "--device", "sa8295p", "--device", "SA8295P", "--budget", "5ms", "--space", "zoo"), 2, "given twice"),
     (("export", "arch.json", "--to", "m.onnx"), 2, "--weights"),
     (("export", "arch.json", "--to", "m"), 2, "says no format"),
