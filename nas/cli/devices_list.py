@@ -139,8 +139,7 @@ def _render(rows: list[DeviceRow]) -> None:
     print_lines(
         [
             f"{len(rows)} devices. The default precision comes first; one in brackets has no fitted latency model. nas devices show D",
-            "Errors are means over networks of lineages of which the fit knew none, * over networks left out alone, which flatters; "
-            "later: over networks first timed after everything that a fit knew.",
+            "Errors: lineages left out (*: networks, flatters); later: timed after the fit.",
             "Grades by mean error on families left out: A 10 %, B 20 %, C 35 % or fewer than five families, D more or no model.",
         ]
     )

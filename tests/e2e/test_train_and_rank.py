@@ -49,15 +49,15 @@ def test_train_then_rank(tmp_path: Path) -> None:
 
 KILLED = """
 import os, signal, sys
-from nas.training.supernet import train
-write = train.write_checkpoint
+from nas.training.supernet import epoch as written
+write = written.write_checkpoint
 
 def dying(path, checkpoint):
     if checkpoint.progress["epoch"] > int(sys.argv[1]):
         os.kill(os.getpid(), signal.SIGKILL)
     write(path, checkpoint)
 
-train.write_checkpoint = dying
+written.write_checkpoint = dying
 from nas.cli import main
 main(sys.argv[2:])
 """

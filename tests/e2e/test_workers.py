@@ -150,7 +150,7 @@ def test_optuna_dashboard_opens_the_storage(kind: str, request: pytest.FixtureRe
         server.kill()
         server.wait()
     assert shown["directions"] == ["maximize", "minimize"]
-    assert shown["metric_names"] == ["top-1 %", "ms on toy"]
+    assert shown["objective_names"] == ["top-1 %", "ms on toy"]
     assert [trial["constraints"] for trial in shown["trials"]] == [list(trial.violations.values()) for trial in study.trials()]
     states = {"complete": "Complete", "infeasible": "Pruned", "duplicate": "Pruned"}
     assert [trial["state"] for trial in shown["trials"]] == [states[trial.state] for trial in study.trials()]
