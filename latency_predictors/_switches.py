@@ -171,6 +171,15 @@ OPTIONS: Mapping[str, tuple[object, ...]] = {
     "group_sd": (0.15, 0.3),
     "network_sd": (0.02, 0.035),
 }
+
+
+def is_option(name: str, value: object) -> bool:
+    """Return whether a switch can have a value; deviations are positive numbers, which another precision may have scaled."""
+    if name.endswith("_sd"):
+        return isinstance(value, float) and 0 < value < 100
+    return any(value == option and type(value) is type(option) for option in OPTIONS[name])
+
+
 _HOST = 2.0
 """How much more devices differ in starting work than in a unit of the processor: the host takes part in it."""
 

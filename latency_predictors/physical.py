@@ -28,7 +28,7 @@ import numpy.typing as npt
 
 from latency_predictors._pooled import Fit, Priors, fit_pooled
 from latency_predictors._quantities import COLUMN, KIND_OF, KINDS, QUANTITIES, quantities_of, requantisation
-from latency_predictors._switches import COLUMNS, Switches, columns_of, draw, priors_of, relate
+from latency_predictors._switches import COLUMNS, OPTIONS, Switches, columns_of, draw, is_option, priors_of, relate
 from nas.devices.artifact import check_shapes, other_version, read_artifact, write_artifact
 from nas.devices.predictor import Estimate, Estimates, Floats, OperatorLatency, Predictor, Sample, Segments, predictors
 from nas.devices.profile import Profile
@@ -498,6 +498,7 @@ def _check_pool(pool: Pool, members: int) -> None:
     check_shapes(shapes, may_lack=lacking)
     plausible = np.abs(pool.device).max(initial=0) < 100 and (pool.range_ms > 0).all() and (pool.device_scale > 0).all()
     plausible = plausible and np.isfinite(pool.left_out).any()
+    plausible = plausible and all(is_option(name, getattr(settings, name)) for settings in pool.settings for name in OPTIONS)
     if not (members and fitted == len(t.devices) and pool.scores.size and len(pool.settings) == members and plausible and pool.base_sd > 0):
         raise ValueError("prices, ranges or scores are missing or out of range")
 
