@@ -141,7 +141,7 @@ def at_precision(graph: Graph, precision: str, *, share: float = 1.0) -> Graph:
 
 def check_far_away_is_extrapolated(predictor: Predictor, profile: Profile, precision: str) -> None:
     """A network far larger than anything calibrated says so and has a wider interval."""
-    near, far = block(256, 56), block(2048, 224)
+    near, far = block(256, 56), block(4096, 448)
     close, distant = (predictor.estimate(graph, profile, precision) for graph in (near, far))
     assert distant.extrapolated
     assert distant.upper_ms / distant.lower_ms >= (close.upper_ms / close.lower_ms) * (1 - 1e-9)  # equal where both are far
