@@ -93,7 +93,8 @@ def test_every_phase(nas: Callable[..., Result], words: list[object], tmp_path: 
 
 
 def check_verified(found: dict[str, Any]) -> None:
-    """Two finalists were measured, each is told whether its estimate held, and the front has the device's word for them."""
+    """Two finalists were measured, each is told whether its estimate held; the front has the device's word for them where any network fits by it."""
+    fits = "do not rely on it" not in found["revision"]["line"]  # on a slow machine the runner's milliseconds break the budget
     assert len({row["key"] for row in found["verified"]}) == 2
     points = {point["key"]: point for point in found["front"]}
     assert points.keys() & {row["key"] for row in found["verified"]}
@@ -102,7 +103,8 @@ def check_verified(found: dict[str, Any]) -> None:
         assert f"({row['error_pct']:+.0f} %)" in row["line"]
         assert ("inside the interval" in row["line"]) == row["inside"]
         if (point := points.get(row["key"])) is not None:
-            assert (point["latency_ms"], point["devices"]["sa8295p"]["basis"]) == (row["median_ms"], "measured")
+            said = (point["latency_ms"], point["devices"]["sa8295p"]["basis"])
+            assert (said == (row["median_ms"], "measured")) == fits, said
 
 
 @pytest.mark.slow
