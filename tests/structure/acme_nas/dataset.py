@@ -21,8 +21,8 @@ class Shades(Dataset):
         pixels = np.clip(rng.normal(60 + 120 * labels[:, None, None, None], 30, (120, 16, 16, 3)), 0, 255).astype(np.uint8)
         splits, notices = complete_splits(labels, {"train": np.arange(120)}, seed=seed, images=images)
         shades = cls("acme-shades", ("dark", "light"), labels, splits, hashlib.sha256(pixels.tobytes()).hexdigest(), (16, 16), notices)
-        shades.pixels = pixels
+        shades.pictures = pixels
         return shades
 
     def read(self, indices, resolution):
-        return self.pixels[indices]
+        return self.pictures[indices]
