@@ -123,6 +123,21 @@ def norms_before_linear(module: nn.Module, input_shape: Sequence[int]) -> list[t
     return found
 
 
+def rows_behind_norms(
+    module: nn.Module, batches: Sequence[Tensor], input_shape: Sequence[int], most: int
+) -> list[tuple[nn.LayerNorm, list[nn.Linear], Tensor]]:
+    """Return (norm, readers, what the norm gives on the batches: (rows, c), about `most` rows evenly spaced) of `norms_before_linear`."""
+    pairs = norms_before_linear(module, input_shape)
+    wanted = {id(layers[0]) for _, layers, _ in pairs}
+
+    def rows(layer: nn.Module, x: Tensor) -> Tensor:
+        flat = rows_of(layer, x)
+        return flat[:: max(1, len(flat) * len(batches) // most)]
+
+    seen = inputs_of(module, batches, rows, lambda a, b: torch.cat([a, b]), lambda layer: id(layer) in wanted)
+    return [(norm, layers, seen[reader]) for norm, layers, reader in pairs if reader in seen]
+
+
 @torch.no_grad()
 def move_into_readers(norm: nn.LayerNorm, layers: Sequence[nn.Linear], scale: Tensor, shift: Tensor | None = None) -> None:
     """Let a norm give (x − shift) / scale in place of x, channel by channel, and its readers expect it: no output changes.

@@ -25,6 +25,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
+from nas.errors import UsageError
 from nas.graphs.graph import GraphBuilder
 from nas.registry import Registry
 from nas.spaces.space import Resolution
@@ -127,6 +128,16 @@ class Fusible(Protocol):
         Raises:
             UsageError: The module is in training mode.
         """
+
+
+def refuse_training(training: bool) -> None:
+    """Refuse to fuse a module in training mode: batch norms then use the statistics of the batch, and dropout is drawn.
+
+    Raises:
+        UsageError: It is in training mode.
+    """
+    if training:
+        raise UsageError("fuse: the module is in training mode. Do this: call .eval() first.")
 
 
 @runtime_checkable

@@ -33,6 +33,27 @@ class StackedLinear(nn.Linear):
         self.elastic_parts = {"weight": parts, "bias": parts}
 
 
+def stacked_heads(projection: nn.Module, x: Tensor, heads: int) -> tuple[Tensor, ...]:
+    """Return q, k and v of tokens, (n, tokens, c) -> three of (n, heads, tokens, c / heads), by a `StackedLinear` of three parts."""
+    n, tokens, c = x.shape
+    parts: Tensor = projection(x).reshape(n, tokens, 3 * heads, c // heads)
+    return parts.transpose(1, 2).chunk(3, dim=1)
+
+
+def lower_stacked_heads(builder: GraphBuilder, x: str, heads: int) -> tuple[str, str, str]:
+    """Write `stacked_heads`, its projection included, and return q, k and v."""
+    n, tokens, c = builder.shape(x)
+    parts = builder.reshape(builder.gemm(x, 3 * c, name="qkv"), (n, tokens, 3 * heads, c // heads))
+    q, k, v = builder.split(builder.transpose(parts, (0, 2, 1, 3)), (heads, heads, heads))
+    return q, k, v
+
+
+def lower_joined_heads(builder: GraphBuilder, y: str) -> str:
+    """Write heads side by side: (n, heads, tokens, d) -> (n, tokens, heads·d)."""
+    n, heads, tokens, width = builder.shape(y)
+    return builder.reshape(builder.transpose(y, (0, 2, 1, 3)), (n, tokens, heads * width))
+
+
 def attend(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
     """Attend from the positions of one map to those of another, softmax(q·kᵀ / √d)·v in each head.
 

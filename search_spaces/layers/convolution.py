@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nas.errors import UsageError
+from nas.spaces.operator_family import refuse_training
 from nas.spaces.surgery.merging import ConvolutionRun
 
 Branches = Literal["plain", "repvgg", "dilated", "deep"]
@@ -188,8 +189,7 @@ def convolution(like: nn.Conv2d, weight: Tensor, bias: Tensor, *, groups: int | 
     Raises:
         UsageError: `training` is true: batch norms then use the statistics of the batch and nothing folds.
     """
-    if training:
-        raise UsageError("fuse: the module is in training mode. Do this: call .eval() first.")
+    refuse_training(training)
     kernel = (weight.shape[2], weight.shape[3])
     same = kernel == like.kernel_size
     dilation = like.dilation[0] if same else 1

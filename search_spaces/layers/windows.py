@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nas.errors import UsageError
 from nas.graphs.graph import GraphBuilder, Weight
+from nas.spaces.operator_family import refuse_training
 from nas.spaces.space import Resolution
-from search_spaces.layers.attention import StackedLinear
+from search_spaces.layers.attention import StackedLinear, lower_joined_heads, lower_stacked_heads
 
 MASKED = -100.0
 """What a logit of a pair that must not attend gets added; Swin's own value, and finite in half precision."""
@@ -335,8 +335,7 @@ class WindowAttention(nn.Module):
         Raises:
             UsageError: The module is in training mode.
         """
-        if self.training:
-            raise UsageError("fuse: the module is in training mode. Do this: call .eval() first.")
+        refuse_training(self.training)
         return BakedWindowAttention(
             deepcopy(self.qkv), deepcopy(self.project), self.heads, self.partition, self.bias().detach(), self.heads_first
         )
@@ -389,13 +388,11 @@ def for_batch(constant: Tensor, size: int) -> Tensor:
 def lower_window_attention(builder: GraphBuilder, x: str, partition: Partition, heads: int) -> str:
     """Write `WindowAttention` with its constant bias and return its output. (n, h, w, c) -> (n, h, w, c)."""
     groups = partition.lower_cut(builder, x)
-    b, positions, c = builder.shape(groups)
-    parts = builder.reshape(builder.gemm(groups, 3 * c, name="qkv"), (b, positions, 3 * heads, c // heads))
-    q, k, v = builder.split(builder.transpose(parts, (0, 2, 1, 3)), (heads, heads, heads))
+    _, positions, c = builder.shape(groups)
+    q, k, v = lower_stacked_heads(builder, groups, heads)
     bias = Weight((1 if partition.plain else partition.groups, heads, positions, positions), parameter=False)
     y = builder.add_operator("Attention", [q, k, v], weights=[bias])
-    y = builder.reshape(builder.transpose(y, (0, 2, 1, 3)), (b, positions, c))
-    return partition.lower_mend(builder, builder.gemm(y, c, name="project"))
+    return partition.lower_mend(builder, builder.gemm(lower_joined_heads(builder, y), c, name="project"))
 
 
 def lower_pad(builder: GraphBuilder, x: str, padding: Resolution) -> str:

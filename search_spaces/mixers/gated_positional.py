@@ -9,11 +9,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from nas.errors import UsageError
 from nas.graphs.graph import GraphBuilder, Weight
-from nas.spaces.operator_family import Grade, OperatorFamily, Source, mixers
+from nas.spaces.operator_family import Grade, OperatorFamily, Source, mixers, refuse_training
 from nas.spaces.space import Resolution
-from search_spaces.layers.attention import StackedLinear, heads_of
+from search_spaces.layers.attention import StackedLinear, heads_of, lower_joined_heads
 from search_spaces.layers.tokens import to_map, to_tokens
 from search_spaces.layers.windows import displacements
 
@@ -55,7 +54,7 @@ class GatedPositional(OperatorFamily):
         logits = builder.scale(builder.matmul(q, builder.transpose(k, (0, 1, 3, 2))), (), parameter=False)
         near = builder.scale(builder.unary("Softmax", logits, axis=-1), (heads, 1, 1), parameter=False)
         mixed = builder.add_operator("Add", [near], weights=[Weight((1, heads, positions, positions), parameter=False)])
-        y = builder.reshape(builder.transpose(builder.matmul(mixed, v), (0, 2, 1, 3)), (n, positions, c))
+        y = lower_joined_heads(builder, builder.matmul(mixed, v))
         y = builder.gemm(y, c, name="project")
         return builder.reshape(builder.transpose(y, (0, 2, 1)), (n, c, h, w))
 
@@ -111,8 +110,7 @@ class GatedAttention(nn.Module):
         Raises:
             UsageError: The module is in training mode.
         """
-        if self.training:
-            raise UsageError("fuse: the module is in training mode. Do this: call .eval() first.")
+        refuse_training(self.training)
         return BakedGatedAttention(self)
 
 

@@ -9,9 +9,8 @@ from typing import Any, ClassVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nas.errors import UsageError
 from nas.graphs.graph import GraphBuilder, Weight
-from nas.spaces.operator_family import Grade, OperatorFamily, Source, mixers
+from nas.spaces.operator_family import Grade, OperatorFamily, Source, mixers, refuse_training
 from nas.spaces.space import Resolution
 from search_spaces.layers.activation import lower_activation
 from search_spaces.layers.attention import StackedLinear, heads_of
@@ -119,8 +118,7 @@ class GlobalQueryAttention(nn.Module):
         """
         from copy import deepcopy
 
-        if self.training:
-            raise UsageError("fuse: the module is in training mode. Do this: call .eval() first.")
+        refuse_training(self.training)
         fused = deepcopy(self)
         fused.positions = Constant(self.bias().detach())
         fused.mask = None

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from nas.errors import UsageError
 from nas.graphs.graph import GraphBuilder
-from nas.spaces.operator_family import Grade, OperatorFamily, Source, mixers
+from nas.spaces.operator_family import Grade, OperatorFamily, Source, mixers, refuse_training
 from nas.spaces.space import Resolution
 from search_spaces.layers.convolution import ConvNorm, affine
 from search_spaces.layers.norm import ChannelAffine
@@ -70,8 +70,7 @@ class LSConvDeployed(nn.Module):
 
     def __init__(self, trained: LSConv) -> None:
         super().__init__()
-        if trained.training:
-            raise UsageError("fuse: the module is in training mode. Do this: call .eval() first.")
+        refuse_training(trained.training)
         self.small = trained.small
         self.perceive: nn.Module = trained.perceive
         self.weights, self.weights_norm = trained.weights, trained.weights_norm

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from nas.errors import UsageError
 from nas.graphs.graph import GraphBuilder, Weight
-from nas.spaces.operator_family import Grade, OperatorFamily, Source, mixers
+from nas.spaces.operator_family import Grade, OperatorFamily, Source, mixers, refuse_training
 from nas.spaces.space import Resolution
 from search_spaces.layers.attention import heads_of
 from search_spaces.layers.convolution import StackedConv
@@ -137,8 +137,7 @@ class NeighbourhoodAttention(nn.Module):
         Raises:
             UsageError: The module is in training mode.
         """
-        if self.training:
-            raise UsageError("fuse: the module is in training mode. Do this: call .eval() first.")
+        refuse_training(self.training)
         return BakedNeighbourhoodAttention(self)
 
 

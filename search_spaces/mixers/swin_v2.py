@@ -11,11 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nas.errors import UsageError
 from nas.graphs.graph import GraphBuilder, Weight
-from nas.spaces.operator_family import Grade, OperatorFamily, Source, mixers
+from nas.spaces.operator_family import Grade, OperatorFamily, Source, mixers, refuse_training
 from nas.spaces.space import Resolution
-from search_spaces.layers.attention import StackedLinear, heads_of
+from search_spaces.layers.attention import StackedLinear, heads_of, lower_joined_heads, lower_stacked_heads
 from search_spaces.layers.windows import ChannelsLast, Tiling, displacements, for_batch
 
 HIDDEN = 512
@@ -55,13 +54,12 @@ class SwinV2(OperatorFamily):
         _, channels, h, w = builder.shape(x)
         tiling, heads = self._tiling((h, w)), heads_of(channels, self.head_dim)
         groups = tiling.lower_cut(builder, builder.transpose(x, (0, 2, 3, 1)))
-        b, positions, c = builder.shape(groups)
-        parts = builder.reshape(builder.gemm(groups, 3 * c, name="qkv"), (b, positions, 3 * heads, c // heads))
-        q, k, v = builder.split(builder.transpose(parts, (0, 2, 1, 3)), (heads, heads, heads))
+        _, positions, c = builder.shape(groups)
+        q, k, v = lower_stacked_heads(builder, groups, heads)
         q = builder.scale(_lower_unit(builder, q), (heads, 1, 1), parameter=False)
         bias = Weight((1 if tiling.plain else tiling.groups, heads, positions, positions), parameter=False)
         y = builder.add_operator("Attention", [q, _lower_unit(builder, k), v], {"scale": 1.0}, weights=[bias])
-        y = builder.reshape(builder.transpose(y, (0, 2, 1, 3)), (b, positions, c))
+        y = lower_joined_heads(builder, y)
         return builder.transpose(tiling.lower_mend(builder, builder.gemm(y, c, name="project")), (0, 3, 1, 2))
 
     def build(self, channels: int, resolution: Resolution) -> nn.Module:
@@ -156,8 +154,7 @@ class CosineAttention(nn.Module):
         Raises:
             UsageError: The module is in training mode.
         """
-        if self.training:
-            raise UsageError("fuse: the module is in training mode. Do this: call .eval() first.")
+        refuse_training(self.training)
         return BakedCosineAttention(self)
 
 

@@ -11,9 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nas.errors import UsageError
 from nas.graphs.graph import GraphBuilder, Weight
-from nas.spaces.operator_family import Grade, OperatorFamily, Source, mixers
+from nas.spaces.operator_family import Grade, OperatorFamily, Source, mixers, refuse_training
 from nas.spaces.space import Resolution
 from search_spaces.layers.attention import StackedLinear, heads_of
 from search_spaces.layers.tokens import to_map, to_tokens
@@ -196,8 +195,7 @@ class AggregatedAttention(nn.Module):
         Raises:
             UsageError: The module is in training mode.
         """
-        if self.training:
-            raise UsageError("fuse: the module is in training mode. Do this: call .eval() first.")
+        refuse_training(self.training)
         return BakedAggregatedAttention(self)
 
 

@@ -8,11 +8,10 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from nas.errors import UsageError
 from nas.graphs.graph import GraphBuilder, Weight
-from nas.spaces.operator_family import Grade, OperatorFamily, Source, mixers
+from nas.spaces.operator_family import Grade, OperatorFamily, Source, mixers, refuse_training
 from nas.spaces.space import Resolution
-from search_spaces.layers.attention import StackedLinear, heads_of
+from search_spaces.layers.attention import StackedLinear, heads_of, lower_joined_heads, lower_stacked_heads, stacked_heads
 from search_spaces.layers.tokens import to_map, to_tokens
 from search_spaces.layers.windows import PositionTable
 
@@ -41,13 +40,12 @@ class URPE(OperatorFamily):
         n, c, h, w = builder.shape(x)
         heads, positions = heads_of(c, self.head_dim), h * w
         tokens = builder.transpose(builder.reshape(x, (n, c, positions)), (0, 2, 1))
-        parts = builder.reshape(builder.gemm(tokens, 3 * c, name="qkv"), (n, positions, 3 * heads, c // heads))
-        q, k, v = builder.split(builder.transpose(parts, (0, 2, 1, 3)), (heads, heads, heads))
+        q, k, v = lower_stacked_heads(builder, tokens, heads)
         table = Weight((1, heads, positions, positions), parameter=False)
         logits = builder.scale(builder.matmul(q, builder.transpose(k, (0, 1, 3, 2))), (), parameter=False)
         shares = builder.unary("Softmax", builder.add_operator("Add", [logits], weights=[table]), axis=-1)
         shares = builder.add_operator("Mul", [shares], weights=[table])
-        y = builder.reshape(builder.transpose(builder.matmul(shares, v), (0, 2, 1, 3)), (n, positions, c))
+        y = lower_joined_heads(builder, builder.matmul(shares, v))
         return builder.reshape(builder.transpose(builder.gemm(y, c, name="project"), (0, 2, 1)), (n, c, h, w))
 
     def build(self, channels: int, resolution: Resolution) -> nn.Module:
@@ -80,8 +78,7 @@ class UniversalAttention(nn.Module):
         Raises:
             UsageError: The module is in training mode.
         """
-        if self.training:
-            raise UsageError("fuse: the module is in training mode. Do this: call .eval() first.")
+        refuse_training(self.training)
         return BakedUniversalAttention(self)
 
 
@@ -106,7 +103,7 @@ class BakedUniversalAttention(nn.Module):
 
 def _attend(x: Tensor, qkv: nn.Module, project: nn.Module, heads: int, bias: Tensor, factor: Tensor) -> Tensor:
     n, c, h, w = x.shape
-    q, k, v = qkv(to_tokens(x)).reshape(n, h * w, 3 * heads, c // heads).transpose(1, 2).chunk(3, dim=1)
+    q, k, v = stacked_heads(qkv, to_tokens(x), heads)
     shares = (q @ k.transpose(2, 3) * (c // heads) ** -0.5 + bias).softmax(dim=3) * factor
     y: Tensor = project((shares @ v).transpose(1, 2).reshape(n, h * w, c))
     return to_map(y, h, w)

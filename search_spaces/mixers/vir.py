@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from nas.graphs.graph import GraphBuilder, Weight
 from nas.spaces.operator_family import Grade, OperatorFamily, Source, mixers
 from nas.spaces.space import Resolution
-from search_spaces.layers.attention import StackedLinear, heads_of
+from search_spaces.layers.attention import StackedLinear, heads_of, lower_joined_heads, lower_stacked_heads, stacked_heads
 from search_spaces.layers.tokens import to_map, to_tokens
 
 
@@ -43,11 +43,10 @@ class ViR(OperatorFamily):
         n, c, h, w = builder.shape(x)
         heads, positions = heads_of(c, self.head_dim), h * w
         tokens = builder.transpose(builder.reshape(x, (n, c, positions)), (0, 2, 1))
-        parts = builder.reshape(builder.gemm(tokens, 3 * c, name="qkv"), (n, positions, 3 * heads, c // heads))
-        q, k, v = builder.split(builder.transpose(parts, (0, 2, 1, 3)), (heads, heads, heads))
+        q, k, v = lower_stacked_heads(builder, tokens, heads)
         kept = builder.matmul(q, builder.transpose(k, (0, 1, 3, 2)))
         kept = builder.add_operator("Mul", [kept], weights=[Weight((heads, positions, positions), parameter=False)])
-        y = builder.reshape(builder.transpose(builder.matmul(kept, v), (0, 2, 1, 3)), (n, positions, c))
+        y = lower_joined_heads(builder, builder.matmul(kept, v))
         y = builder.gemm(builder.norm("LayerNormalization", y, c, axis=-1, name="norm"), c, name="project")
         return builder.reshape(builder.transpose(y, (0, 2, 1)), (n, c, h, w))
 
@@ -83,6 +82,6 @@ class Retention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         n, c, h, w = x.shape
-        q, k, v = self.qkv(to_tokens(x)).reshape(n, h * w, 3 * self.heads, c // self.heads).transpose(1, 2).chunk(3, dim=1)
+        q, k, v = stacked_heads(self.qkv, to_tokens(x), self.heads)
         y = (q @ k.transpose(2, 3) * self.decay.to(x.dtype)) @ v
         return to_map(self.project(self.norm(y.transpose(1, 2).reshape(n, h * w, c))), h, w)

@@ -7,8 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from nas.errors import UsageError
-from nas.spaces.operator_family import Source
+from nas.spaces.operator_family import Source, refuse_training
 from nas.spaces.reference import ReferenceSystem, Variant, references
 from search_spaces.channel_mixers.mlp import Perceptron
 from search_spaces.layers.channel_attention import SqueezeExcite
@@ -88,8 +87,7 @@ class NormLinear(nn.Module):
 
     def fuse(self) -> nn.Module:
         """Return the layer with the norm inside."""
-        if self.training:
-            raise UsageError("fuse: the module is in training mode. Do this: call .eval() first.")
+        refuse_training(self.training)
         scale, shift = affine(self.norm)
         weight = self.linear.weight.double()
         fused = nn.Linear(self.linear.in_features, self.linear.out_features, device=weight.device, dtype=self.linear.weight.dtype)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from nas.errors import UsageError
 from nas.graphs.graph import GraphBuilder
-from nas.spaces.operator_family import Grade, OperatorFamily, Source, reparam
+from nas.spaces.operator_family import Grade, OperatorFamily, Source, refuse_training, reparam
 from nas.spaces.space import Resolution
 from search_spaces.layers.attention import StackedLinear, heads_of
 from search_spaces.layers.tokens import to_map, to_tokens
@@ -192,8 +192,7 @@ class ParallelLayer(nn.Module):
         Raises:
             UsageError: The module is in training mode, or branches that are to be summed are not yet joined.
         """
-        if self.training:
-            raise UsageError("fuse: the module is in training mode. Do this: call .eval() first.")
+        refuse_training(self.training)
         sums = "sum" in (self.knobs.attention_join, self.knobs.perceptron_join)
         if sums and self.share != 1 and self.knobs.branches > 1:
             raise UsageError(f"fuse: branches are joined in part only, got share {self.share}. Do this: set_share(model, 1).")

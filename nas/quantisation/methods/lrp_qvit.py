@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from nas.quantisation.method import Quantiser, quantisers
-from nas.quantisation.weights import inputs_of, move_into_readers, norms_before_linear, rows_of
+from nas.quantisation.weights import move_into_readers, rows_behind_norms
 
 OUTSIDE = 1e-3
 """Share of a channel's values beyond either end of its range."""
@@ -30,17 +30,8 @@ class ClippedChannels(Quantiser):
     def prepare(self, module: nn.Module, batches: Sequence[Tensor], input_shape: Sequence[int]) -> nn.Module:
         """See `Quantiser.prepare`."""
         even = copy.deepcopy(module)
-        pairs = norms_before_linear(even, input_shape)
-        wanted = {id(layers[0]) for _, layers, _ in pairs}
-
-        def rows(layer: nn.Module, x: Tensor) -> Tensor:
-            flat = rows_of(layer, x)
-            return flat[:: max(1, len(flat) * len(batches) // _ROWS)]
-
-        seen = inputs_of(even, batches, rows, lambda a, b: torch.cat([a, b]), lambda layer: id(layer) in wanted)
-        for norm, layers, reader in pairs:
-            if reader in seen:
-                low, high = torch.quantile(seen[reader].float(), torch.tensor([OUTSIDE, 1 - OUTSIDE]).to(seen[reader].device), dim=0)
-                half = ((high - low) / 2).clamp_min(1e-5)
-                move_into_readers(norm, layers, (half / half.max()).clamp_min(0.01), (high + low) / 2)
+        for norm, layers, rows in rows_behind_norms(even, batches, input_shape, _ROWS):
+            low, high = torch.quantile(rows.float(), torch.tensor([OUTSIDE, 1 - OUTSIDE]).to(rows.device), dim=0)
+            half = ((high - low) / 2).clamp_min(1e-5)
+            move_into_readers(norm, layers, (half / half.max()).clamp_min(0.01), (high + low) / 2)
         return even

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from nas.quantisation.method import Quantiser, quantisers
-from nas.quantisation.weights import inputs_of, move_into_readers, norms_before_linear, rows_of
+from nas.quantisation.weights import move_into_readers, rows_behind_norms
 
 AMPLITUDES = (0.0, 0.25, 0.5, 1.0, 2.0)
 """Of the noise, in steps of the grid of 8 bits; the one whose layer errs least on calibration pictures is taken, and none is among them."""
@@ -29,18 +29,9 @@ class NoisyQuant(Quantiser):
     def prepare(self, module: nn.Module, batches: Sequence[Tensor], input_shape: Sequence[int]) -> nn.Module:
         """See `Quantiser.prepare`."""
         noisy = copy.deepcopy(module)
-        pairs = norms_before_linear(noisy, input_shape)
-        wanted = {id(layers[0]) for _, layers, _ in pairs}
-
-        def rows(layer: nn.Module, x: Tensor) -> Tensor:
-            flat = rows_of(layer, x)
-            return flat[:: max(1, len(flat) * len(batches) // _ROWS)]
-
-        seen = inputs_of(noisy, batches, rows, lambda a, b: torch.cat([a, b]), lambda layer: id(layer) in wanted)
-        for i, (norm, layers, reader) in enumerate(pairs):
-            if reader in seen:
-                noise = _best(seen[reader], torch.cat([layer.weight.detach() for layer in layers]), seed=i)
-                move_into_readers(norm, layers, torch.ones_like(noise), -noise)
+        for i, (norm, layers, rows) in enumerate(rows_behind_norms(noisy, batches, input_shape, _ROWS)):
+            noise = _best(rows, torch.cat([layer.weight.detach() for layer in layers]), seed=i)
+            move_into_readers(norm, layers, torch.ones_like(noise), -noise)
         return noisy
 
 

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from nas.errors import UsageError
+from nas.spaces.operator_family import refuse_training
 
 Kernel = tuple[Tensor, Tensor]
 """Weight (c_out, c_in / groups, kh, kw) and bias (c_out,) in float64."""
@@ -144,8 +145,7 @@ class ConvolutionRun(nn.Module):
         Raises:
             UsageError: The module is in training mode.
         """
-        if self.training:
-            raise UsageError("fuse: the module is in training mode. Do this: call .eval() first.")
+        refuse_training(self.training)
         found: tuple[Kernel, Window] | None = None
         for conv, norm in zip(self.convs, self.norms, strict=True):
             assert isinstance(conv, nn.Conv2d)
