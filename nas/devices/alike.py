@@ -12,6 +12,9 @@ from nas.graphs import workloads
 WIDE = 3.0
 """An interval of ×/÷ more than this says why."""
 
+_PRICED = 16
+"""How many families are looked at, those whose network is nearest in multiply-adds: pricing one takes some twenty milliseconds."""
+
 _BUILT_BY = frozenset({"timm", "torchvision", "references"})
 
 
@@ -31,7 +34,7 @@ def networks_alike(
 
     Args:
         shares: Of the network by kind of operator; see `shares_of`.
-        macs: Its multiply-adds; of each family the network of the nearest number is looked at.
+        macs: Its multiply-adds; of the families that are nearest to it the nearest network of each is looked at.
         predictor: Of the device.
         profile: The device.
         precision: At which it runs.
@@ -45,7 +48,7 @@ def networks_alike(
             apart = abs(math.log(max(found.macs, 1) / max(macs, 1)))
             nearest[found.family] = min(nearest.get(found.family, (apart, name)), (apart, name))
     ranked = []
-    for _, name in nearest.values():
+    for _, name in sorted(nearest.values())[:_PRICED]:
         estimate = predictor.estimate(predictor.form_timed(name) or workloads.load(name), profile, precision)
         if not estimate.unsupported:
             theirs = shares_of(estimate.operators)

@@ -10,6 +10,7 @@ from functools import lru_cache
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from nas.errors import NasError, UnknownNameError
 from nas.registry import match_name
@@ -101,11 +102,21 @@ def slug(title: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", plain.lower()).strip("-")
 
 
-def _aliases(path: Path) -> list[str]:
-    """Return the title and the aliases of a profile; a file that cannot be read has none (`read_profile` says why)."""
+def head_of(path: Path) -> Mapping[str, Any]:
+    """Return what stands before the first table of a profile; nothing of a file that cannot be read (`read_profile` says why)."""
     try:
-        head = path.read_text(encoding="utf-8").partition("\n[")[0]  # before the first table
-        data = tomllib.loads(head)
-        return [name for name in (data.get("title", ""), *data.get("aliases", ())) if isinstance(name, str) and name]
+        return _head_of(path, path.stat().st_mtime_ns)
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError):
-        return []
+        return {}
+
+
+@lru_cache(maxsize=1024)
+def _head_of(path: Path, changed_ns: int) -> Mapping[str, Any]:
+    return tomllib.loads(path.read_text(encoding="utf-8").partition("\n[")[0])
+
+
+def _aliases(path: Path) -> list[str]:
+    """Return the title and the aliases of a profile."""
+    head = head_of(path)
+    aliases = head.get("aliases", ())
+    return [name for name in (head.get("title", ""), *(aliases if isinstance(aliases, list) else ())) if isinstance(name, str) and name]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import tomllib
 from collections.abc import Mapping
 from datetime import date
 from functools import lru_cache
@@ -12,7 +11,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from nas.devices.names import find_profile, profile_files, slug
+from nas.devices.names import find_profile, head_of, profile_files, slug
 from nas.devices.profile import Profile, load_profile
 from nas.errors import NasError
 
@@ -90,10 +89,7 @@ def _of_one_chip(profile: Profile) -> list[str]:
     for name, file in sorted(profile_files().items()):
         if name == profile.name:
             continue
-        try:
-            head = tomllib.loads(file.read_text(encoding="utf-8").partition("\n[")[0])
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
-            continue
+        head = head_of(file)
         if head.get("runtime") == profile.runtime and bool(head.get("proxy")) != bool(profile.proxy) and own & chips_of(name, head):
             found.append(name)
     return found
