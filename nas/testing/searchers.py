@@ -184,20 +184,20 @@ def check_resumes(
         assert simulate(make(space, goal, 5, ToyJudge(goal)), goal, count, told=whole[:cut]) == whole
 
 
-def check_works_without_prescreen(make: type[Searcher]) -> None:
+def check_works_without_prescreen(make: type[Searcher], *, count: int = 50) -> None:
     """Without cheap judgements a searcher learns from the violations that it is told."""
     goal = toy_goal()
-    assert len(simulate(make(ToySpace(), goal, 0), goal, 50)) == 50
+    assert len(simulate(make(ToySpace(), goal, 0), goal, count)) == count
 
 
-def check_survives_failures(make: type[Searcher]) -> None:
+def check_survives_failures(make: type[Searcher], *, count: int = 60) -> None:
     """Failed evaluations do not stop a searcher, and it goes on to find others."""
     space, goal = ToySpace(), toy_goal()
-    probe = [trial for trial in simulate(make(space, goal, 2, ToyJudge(goal)), goal, 40) if trial.evaluated]
+    probe = [trial for trial in simulate(make(space, goal, 2, ToyJudge(goal)), goal, count * 2 // 3) if trial.evaluated]
     broken = frozenset(trial.architecture.genes for trial in probe[::3])
-    trials = simulate(make(space, goal, 2, ToyJudge(goal)), goal, 60, evaluator=ToyEvaluator(broken))
+    trials = simulate(make(space, goal, 2, ToyJudge(goal)), goal, count, evaluator=ToyEvaluator(broken))
     assert {trial.state for trial in trials} >= {"failed", "complete"}
-    assert len({trial.architecture for trial in trials if trial.evaluated}) >= 15
+    assert len({trial.architecture for trial in trials if trial.evaluated}) >= count // 4
 
 
 def check_beats_the_average(make: type[Searcher], *, evaluations: int = 60) -> None:
