@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -48,6 +49,12 @@ _KEPT_PER_BATCH = 4096
 _GOLDEN = (5**0.5 - 1) / 2
 
 
+@lru_cache(maxsize=256)
+def _places(size: int) -> npt.NDArray[np.int64]:
+    """Return where a batch of `size` values is sampled; a fixed stride would meet the same channel again and again."""
+    return (np.arange(_KEPT_PER_BATCH) * _GOLDEN % 1 * size).astype(np.int64)
+
+
 @dataclass(slots=True)
 class Activations:
     """What calibration remembers of one tensor: extremes of everything, and an evenly spaced sample.
@@ -65,9 +72,7 @@ class Activations:
         """Take in the values of one batch, in any shape."""
         flat = values.reshape(-1)
         self.low, self.high = min(self.low, float(flat.min())), max(self.high, float(flat.max()))
-        part = flat.astype(np.float32)
-        if flat.size > _KEPT_PER_BATCH:  # a fixed stride would meet the same channel again and again
-            part = part[(np.arange(_KEPT_PER_BATCH) * _GOLDEN % 1 * flat.size).astype(np.int64)]
+        part = (flat[_places(flat.size)] if flat.size > _KEPT_PER_BATCH else flat).astype(np.float32)
         self.sample = part if self.sample is None else np.concatenate([self.sample, part])
 
 
@@ -145,10 +150,3 @@ def grid(bounds: Bounds, bits: int) -> tuple[float, int]:
     levels = 2**bits - 1
     scale = (bounds[1] - bounds[0]) / levels
     return scale, round(-bounds[0] / scale)
-
-
-def rounded(values: Floats, bounds: Bounds, bits: int) -> Floats:
-    """Return values after a trip through the grid."""
-    scale, zero = grid(bounds, bits)
-    found: Floats = ((np.clip(np.round(values / scale) + zero, 0, 2**bits - 1) - zero) * scale).astype(np.float32)
-    return found

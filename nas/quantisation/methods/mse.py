@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from nas.quantisation.method import Activations, Bounds, Quantiser, quantisers, rounded
+from nas.quantisation.method import Activations, Bounds, Quantiser, grid, quantisers
 
 _SHARES = np.linspace(0.3, 1.0, 29)
 
@@ -23,9 +23,14 @@ class MeanSquare(Quantiser):
         if bits > 8 or activations.sample is None or high <= low:
             return low, high
         sample = np.append(activations.sample, np.array([low, high], dtype=np.float32))
+        there = np.empty_like(sample)
 
         def error(bounds: Bounds) -> float:
-            return float(np.square(sample - rounded(sample, bounds, bits)).mean())
+            scale, zero = grid(bounds, bits)
+            np.rint(np.divide(sample, np.float32(scale), out=there), out=there)
+            np.clip(there, -zero, 2**bits - 1 - zero, out=there)
+            np.subtract(np.multiply(there, np.float32(scale), out=there), sample, out=there)
+            return float(there @ there)
 
         high = min((high * share for share in _SHARES), key=lambda end: error((low, max(end, 1e-8)))) if high > 0 else high
         if low < 0:
