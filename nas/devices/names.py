@@ -105,13 +105,13 @@ def slug(title: str) -> str:
 def head_of(path: Path) -> Mapping[str, Any]:
     """Return what stands before the first table of a profile; nothing of a file that cannot be read (`read_profile` says why)."""
     try:
-        return _head_of(path, path.stat().st_mtime_ns)
+        return _head_as_of(path.stat().st_mtime_ns, path)
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError):
         return {}
 
 
 @lru_cache(maxsize=1024)
-def _head_of(path: Path, changed_ns: int) -> Mapping[str, Any]:
+def _head_as_of(_changed_ns: int, path: Path) -> Mapping[str, Any]:
     return tomllib.loads(path.read_text(encoding="utf-8").partition("\n[")[0])
 
 
