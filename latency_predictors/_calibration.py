@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from nas.devices.predictor import Floats
 
+# Source: both chosen while the coverage of the public profiles was watched (experiments/007_public_profiles).
 _SCALE_TRUST = 15.0  # residuals of the pool that a device's own scale is shrunk towards
 _CLIPPED = 3.0  # scaled residuals beyond this say no more about a device's scale
 

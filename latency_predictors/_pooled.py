@@ -24,10 +24,12 @@ import numpy.typing as npt
 
 from nas.devices.predictor import Floats
 
+# Steps of Gauss-Newton: fixed numbers, so that a fit is the same everywhere.
 _STEPS = 20
 _DAMPED_FROM = 7
 _ROBUST_FROM = 2
 _STUDENT_NU = 4.0
+"""Degrees of freedom of a Student t for residuals. Source: Lange, Little and Taylor (JASA 1989) use 4; kept while held-out errors were watched."""
 
 
 @dataclass(frozen=True, eq=False)

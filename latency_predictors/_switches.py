@@ -15,7 +15,9 @@ from latency_predictors._pooled import Priors
 from latency_predictors._quantities import COLUMN, DENSE, QUANTITIES
 from nas.devices.predictor import Floats
 
-# column: (typical price on Hexagon v68 in ms a unit, group); units are those of QUANTITIES
+# column: (typical price on Hexagon v68 in ms a unit, group); units are those of QUANTITIES.
+# Source: guesses to one digit from which the fit starts, made while fits to AI Hub's table were watched (experiments/004_qualcomm_latency says so). `price_sd`
+# says how little they are trusted: of the 53 prices of the fit to the table of October 2026 (fp16, mean over members) 35 lie within a factor 2 of them, 43 within 3.
 PRICES: Mapping[str, tuple[float, int]] = {
     "launch": (0.9, 0),
     "stem": (1e-3, 1),
@@ -73,7 +75,8 @@ PRICES: Mapping[str, tuple[float, int]] = {
 }
 COLUMNS = tuple(PRICES)
 FICKLE: Mapping[str, float] = {"gelu": 6.0, "silu": 6.0, "hard": 4.0, "softmax": 4.0, "norm": 3.0}
-"""How much more a device's price strays where generations differ in kind (v68 and v69 lack fast fp16 transcendentals)."""
+"""How much more a device's price strays where generations differ in kind (v68 and v69 lack fast fp16 transcendentals).
+Source: set while held-out errors were watched; experiments/004_qualcomm_latency tells what that was worth."""
 
 GROUPS = np.array([group for _, group in PRICES.values()])
 """Prices that a device shifts together: 0 starting work, 1 matrix unit, 2 vector unit, 3 memory."""
@@ -85,7 +88,7 @@ class Switches:
 
     Attributes:
         align: How channels of dense layers are padded.
-        strided: What convolutions with a stride pay extra for:  input, by output by multiply-adds, or by both.
+        strided: What convolutions with a stride pay extra for: their input, their output, their multiply-adds, or input and output.
         reuse: Positions below which a dense layer waits for its weights.
         one_dense: Whether 1×1, k×k and linear layers share a price a multiply-add.
         gemm_is_point: Whether linear layers on tokens are priced as 1×1 convolutions.
@@ -181,14 +184,14 @@ def is_option(name: str, value: object) -> bool:
 
 
 _HOST = 2.0
-"""How much more devices differ in starting work than in a unit of the processor: the host takes part in it."""
+"""How much more devices differ in starting work than in a unit of the processor: the host takes part in it. Source: as `FICKLE`."""
 
 RELATED: Mapping[str, tuple[float, ...]] = {"price": (0.25, 0.4, 0.6, 1.0), "network": (0.1, 0.25, 0.5), "nu": (1.0, 3.0)}
 """Where another precision centres the prior: factors on the sd of prices (it says more than typical ones do) and of what the features miss
 about a network, and the latter's degrees of freedom (some networks compile to something else when quantised). Drawn, like switches."""
 
 _RELATED_DEVICE = 0.5
-"""Factor on how far devices stray there: few networks are timed at each precision."""
+"""Factor on how far devices stray there: few networks are timed at each precision. Source: as `FICKLE`."""
 
 _RELATED_IMAGE = 0.3
 """Factor on the sd of an image's price there: networks timed with and without normalising (releases of 2 and 16 April 2024, Galaxy S24) paid

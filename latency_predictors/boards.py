@@ -52,7 +52,8 @@ _PLAIN = {"Relu", "Clip", "LeakyRelu", "PRelu", "Identity"}
 _LAYOUT = {"Concat": "concat", "Split": "split", "Slice": "split", "Transpose": "transpose", "Pad": "pad"}
 _FREE = {"Reshape", "Flatten", "Identity", "Squeeze", "Unsqueeze"}
 _STRENGTHS = ((60, 20, 0.01, 0.05, 0.01), (60, 0, 0.002, 30.0, 0.15), (25, 0, 0.03, 10.0, 0.3), (0, 0, 0.01, 30.0, 10.0))
-"""(Fewest networks and families; how firmly the prices of sorts, the extras of kinds, and counts and padded multiply-adds are drawn to nothing)."""
+"""(Fewest networks and families; how firmly the prices of sorts, the extras of kinds, and counts and padded multiply-adds are drawn to nothing).
+Source: chosen while the errors of experiments/007_public_profiles were watched, which says so."""
 _FIRM = 5.0
 """How firmly prices of an accelerator stay as the networks without host work say."""
 FEWEST = 7

@@ -32,6 +32,7 @@ FEWEST = 5
 _FOLDS = 5
 _LEANINGS = (0.03, 0.2, 1.0)
 """Weights of the family's price against a timing; cross-validation takes one."""
+# Source of these three: set by hand.
 _LEAST_UNIT = 0.3  # of the median timing
 _ROOM = 2.0  # how far beyond the timings a latency may be before it is extrapolated
 _BEYOND = 2.0  # by so much the interval's logarithm grows there

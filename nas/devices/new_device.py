@@ -24,11 +24,12 @@ from nas.units import Precision
 MIN_NETWORKS = 3
 """Timings of fewer networks say nothing about the next one."""
 
-_BROKEN_LOG = 0.7
-_BROKEN_MADS = 5.0
-_MOST_BROKEN = 0.3
-_REFUSED_MEDIAN_PCT = 40.0
-_LOOSENESS = (1.0, 3.0)
+# Source of these: set by hand, as limits of what a careful person would believe.
+_BROKEN_LOG = 0.7  # a timing off by a factor 2 is left out as broken …
+_BROKEN_MADS = 5.0  # … if that is also so many median absolute deviations
+_MOST_BROKEN = 0.3  # share of broken timings above which all are doubted
+_REFUSED_MEDIAN_PCT = 40.0  # held-out error above which no profile is made
+_LOOSENESS = (1.0, 3.0)  # how far the new device may stray from its family: the better of both, by networks left out
 _OTHER_UNIT = 100.0
 """A device this much faster or slower than a related one was timed in another unit."""
 

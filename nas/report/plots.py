@@ -7,23 +7,21 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nas.results import Point, front_figure
+from nas.results import Point, Result
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def draw_front(path: Path, front: Sequence[Point], *, chosen: Point | None, device: str, others: Mapping[str, Sequence[Point]]) -> None:
-    """Draw accuracy against latency, intervals included, and write a PNG.
+def draw_front(path: Path, result: Result, others: Mapping[str, Sequence[Point]]) -> None:
+    """Draw accuracy against latency, a panel a device, and write a PNG.
 
     Args:
         path: Where to; replaced in one step.
-        front: Of the result.
-        chosen: The choice, marked.
-        device: Whose latency is drawn.
-        others: Further sets of points by label, drawn behind.
+        result: With a front.
+        others: Further networks by what they are, drawn behind.
     """
-    _write(path, front_figure(front, chosen=chosen, device=device, others=others))
+    _write(path, result.plot(behind=others))
 
 
 def draw_chain(path: Path, blocks: Mapping[str, Sequence[str]], route: Sequence[tuple[int, int, int]]) -> None:

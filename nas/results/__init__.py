@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from nas.results.figure import LINES, Mark, Panel, front_figure
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -240,6 +242,11 @@ class Point(Record):
     def name(self) -> str:
         """The published name with its weights, else the key."""
         return f"{self.network} ({self.weights}, {self.pretraining})" if self.network else self.key
+
+    @property
+    def label(self) -> str:
+        """The published name alone, else the key: for where room is short."""
+        return self.network or self.key
 
     @property
     def compared_accuracy_pct(self) -> float:
@@ -564,20 +571,84 @@ class Result(Record):
         """Return the front, a row a network."""
         return [_row(point, chosen=self.chosen is not None and point.key == self.chosen.key) for point in self.front]
 
-    def plot(self, device: str | None = None) -> Figure:
-        """Return a figure of the front: accuracy over latency on a device (the first by default), intervals included.
+    @property
+    def accuracy_axis(self) -> str:
+        """What `Point.compared_accuracy_pct` of the front is, with its unit, for an axis."""
+        if any(point.supernet_accuracy_pct is not None for point in self.front):
+            return f"{self.scored}, %"
+        if any(point.probe_accuracy_pct is not None for point in self.front):
+            return "probe of frozen features on validation, %"
+        return "top-1, %"
+
+    def plot(self, device: str | None = None, behind: Mapping[str, Sequence[Point]] | None = None) -> Figure:
+        """Return a figure of the front: accuracy over latency, intervals included, a panel a device.
+
+        Args:
+            device: Which one alone is drawn; all by default.
+            behind: Further networks by what they are, drawn behind the front.
 
         Raises:
-            UsageError: matplotlib is not installed, or the front is empty.
+            UsageError: matplotlib is not installed, the front is empty, or the device is not of this run.
         """
         from nas.errors import UsageError
 
         if not self.front:
             raise UsageError(f"plot: the run {Path(self.run_dir).name} has no front yet.")
-        where = device or next(iter(self.front[0].devices))
-        if where not in self.front[0].devices:
-            raise UsageError(f"plot: unknown device, got {where!r}. Expected one of {', '.join(self.front[0].devices)}.")
-        return front_figure(self.front, chosen=self.chosen, device=where)
+        devices = list(self.front[0].devices)
+        if device is not None and device not in devices:
+            raise UsageError(f"plot: unknown device, got {device!r}. Expected one of {', '.join(devices)}.")
+        panels = [self._panel(name, behind or {}) for name in ([device] if device else devices)]
+        return front_figure(self._title, self.accuracy_axis, panels)
+
+    def labelled(self, lines: float, accuracies_pct: Sequence[float]) -> frozenset[str]:
+        """Return the keys of the front's points whose labels do not stand on one another, the choice's first.
+
+        Args:
+            lines: Of text that a chart is high.
+            accuracies_pct: Of all that it shows.
+        """
+        line = (max(accuracies_pct, default=0.0) - min(accuracies_pct, default=0.0)) / lines
+        chosen = self.chosen.key if self.chosen else None
+        found: dict[str, float] = {}
+        for point in sorted(self.front, key=lambda p: (p.key != chosen, -p.compared_accuracy_pct, p.latency_ms)):
+            if all(abs(point.compared_accuracy_pct - other) >= line for other in found.values()) and (line or not found):
+                found[point.key] = point.compared_accuracy_pct
+        return frozenset(found)
+
+    @property
+    def _title(self) -> str:
+        if self.chosen is None:
+            return "Search result"
+        accuracy = self.chosen.accuracy_pct
+        where = [f"{at.shown[0]} {at.unit} on {device}, {at.known_as} ({at.shown[1]})" for device, at in self.chosen.devices.items()]
+        return f"{self.chosen.name}: {'' if accuracy is None else f'{accuracy:.2f} % top-1, '}{'; '.join(where)}"
+
+    def _panel(self, device: str, behind: Mapping[str, Sequence[Point]]) -> Panel:
+        first = self.front[0].devices[device]
+        around = {label: [_mark(point, device) for point in points] for label, points in behind.items()} | self._probed(device)
+        accuracies = [p.compared_accuracy_pct for p in self.front] + [mark.accuracy_pct for marks in around.values() for mark in marks]
+        labelled = self.labelled(LINES, [value for value in accuracies if value == value])
+        return Panel(
+            device=device,
+            unit=first.unit,
+            basis=" or ".join(sorted({point.devices[device].known_as for point in self.front})),
+            budget=first.budget_ms if first.unit == "ms" else first.budget_fps,
+            front=[_mark(point, device, labelled=point.key in labelled) for point in self.front],
+            chosen=_mark(self.chosen, device) if self.chosen else None,
+            behind=around,
+        )
+
+    def _probed(self, device: str) -> dict[str, list[Mark]]:
+        """Return the networks that were probed on the user's pictures; their latencies are those on the first device."""
+        if not self.contenders or device != next(iter(self.front[0].devices)):
+            return {}
+        marks = [Mark(c.network, c.latency_ms, c.latency_ms, c.upper_ms, c.probe_accuracy_pct) for c in self.contenders]
+        return {"probed on these pictures": marks}
+
+
+def _mark(point: Point, device: str, *, labelled: bool = True) -> Mark:
+    value, lower, upper = point.devices[device].values
+    return Mark(point.label if labelled else "", value, lower, upper, point.compared_accuracy_pct)
 
 
 def _row(point: Point, *, chosen: bool) -> dict[str, Cell]:
@@ -1085,55 +1156,6 @@ class Exports(Record):
     def rows(self) -> list[dict[str, Cell]]:
         """Return a row a precision."""
         return [row for precision in self.precisions for row in precision.rows()]
-
-
-def front_figure(
-    front: Sequence[Point], *, chosen: Point | None, device: str, others: Mapping[str, Sequence[Point]] | None = None
-) -> Figure:
-    """Return accuracy against latency as a figure, with intervals and the budget.
-
-    Args:
-        front: Its points.
-        chosen: The choice, marked.
-        device: Whose latency is drawn.
-        others: Further points by label, drawn behind.
-
-    Raises:
-        UsageError: matplotlib is not installed.
-    """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        from nas.errors import UsageError
-
-        raise UsageError("plot: matplotlib is not installed. Do this: pip install matplotlib.") from None
-    behind = others or {}
-    figure = Figure(figsize=(8, 5), dpi=120, layout="constrained")
-    axes = figure.add_subplot()
-    for label, points in behind.items():
-        xs = [point.devices[device].values[0] for point in points]
-        axes.plot(xs, [point.compared_accuracy_pct for point in points], "s", ms=3.5, color="0.65", label=label)
-    ordered = sorted(front, key=lambda point: point.devices[device].latency_ms)
-    latencies = [point.devices[device] for point in ordered]
-    xs, ys = [at.values[0] for at in latencies], [point.compared_accuracy_pct for point in ordered]
-    spread = [[at.values[0] - at.values[1] for at in latencies], [at.values[2] - at.values[0] for at in latencies]]
-    axes.errorbar(xs, ys, xerr=spread, fmt="o-", ms=5, lw=1, elinewidth=0.8, capsize=2, color="C0", label="front, with intervals")
-    if chosen is not None:
-        axes.plot([chosen.devices[device].values[0]], [chosen.compared_accuracy_pct], "*", ms=15, color="C3", label="choice")
-    for unit in ("ms", "fps"):
-        limit = next((getattr(at, f"budget_{unit}") for at in latencies if getattr(at, f"budget_{unit}") is not None), None)
-        if limit and all(at.unit == unit for at in latencies):
-            axes.axvline(limit, color="C3", lw=1, ls="--", label=f"budget {limit:g} {unit}")
-    bases = {point.devices[device].basis for points in (front, *behind.values()) for point in points}
-    unit = latencies[0].unit if latencies else "ms"
-    quantity = "latency" if unit == "ms" else "throughput"
-    axes.set_xlabel(f"{quantity} on {device}, {unit} ({' or '.join(sorted(bases)) or 'estimated'})")
-    by_supernet = any(point.supernet_accuracy_pct is not None for point in front)
-    axes.set_ylabel("accuracy by shared weights on validation, %" if by_supernet else "top-1 accuracy, %")
-    axes.set_xscale("log")
-    axes.grid(alpha=0.3, which="both")
-    axes.legend(fontsize=8)
-    return figure
 
 
 def as_rows(records: Sequence[Record]) -> list[dict[str, Cell]]:

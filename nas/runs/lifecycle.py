@@ -253,7 +253,8 @@ def _write_report(run: RunDirectory, problem: Problem, result: Result, others: M
 def _draw(run: RunDirectory, problem: Problem, result: Result, others: Mapping[str, Sequence[Point]]) -> None:
     from nas.report.plots import draw_chain, draw_front
 
-    draw_front(run.path / "pareto.png", result.front, chosen=result.chosen, device=problem.device, others=others)
+    if result.front:
+        draw_front(run.path / "pareto.png", result, others)
     if isinstance(problem.space, ElasticSpace) and isinstance(space := problem.space.plain, ChainSpace) and result.chosen is not None:
         chosen = problem.space.plainly(problem.space.architecture(result.chosen.architecture.genes))
         draw_chain(run.path / "chain.png", space.blocks(chosen), space.route(chosen.genes))

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import groupby
+from math import isqrt, prod
 from pathlib import Path
 
-from nas.report.html import OperatorTime, Page, page_html
+from nas.graphs.graph import Graph, Operator
+from nas.report.charts import OperatorTime, Stage
+from nas.report.html import Page, page_html
 from nas.results import Point, Result
 from nas.runs.directory import RunDirectory
 from nas.runs.explain import stage_of
@@ -16,13 +21,17 @@ from nas.runs.request import Request
 
 PAGE = "report.html"
 _ADDRESSES = ("storage", "workers")
+_MOST_STAGES = 16
+"""Stages that are drawn one by one; more are joined where their maps have one size."""
+
 _JOINED = ("mixers", "knobs", "quantisation")
 
 
 def write_page(run: RunDirectory, problem: Problem, result: Result, candidates: Mapping[str, Sequence[Point]]) -> None:
     """Write ``report.html`` into the run."""
     pictures = {title: path.read_bytes() for title, path in (("the chain", run.path / "chain.png"),) if path.is_file()}
-    page = Page(result, candidates, _operators(problem, result), command_of(problem.request), _facts(run, problem), pictures)
+    operators, stages = _operators(problem, result), _stages(problem, result)
+    page = Page(result, candidates, operators, stages, command_of(problem.request), _facts(run, problem), pictures)
     run.write_text(PAGE, page_html(page))
 
 
@@ -56,6 +65,34 @@ def _operators(problem: Problem, result: Result) -> dict[str, tuple[OperatorTime
         device: tuple(OperatorTime(op.name, stage_of(op.name), op.op, op.latency_ms) for op in estimate.operators)
         for device, estimate in problem.judge.estimates(chosen).items()
     }
+
+
+def _stages(problem: Problem, result: Result) -> list[Stage]:
+    if result.chosen is None:
+        return []
+    chosen = problem.space.architecture(result.chosen.architecture.genes)
+    return stages_of(problem.space.lower(chosen, problem.judge.resolution))
+
+
+def stages_of(graph: Graph) -> list[Stage]:
+    """Return the stages of a graph in order; neighbouring ones of one map size as one where there are very many."""
+    stages = [_stage(graph, name, list(operators)) for name, operators in groupby(graph.operators, key=lambda op: stage_of(op.name))]
+    if len(stages) > _MOST_STAGES:
+        stages = [_joined(list(alike)) for _, alike in groupby(stages, key=lambda stage: stage.side)]
+    return stages
+
+
+def _stage(graph: Graph, name: str, operators: Sequence[Operator]) -> Stage:
+    shape = operators[-1].outputs[0].shape[1:]
+    side = shape[-1] if len(shape) == 3 else isqrt(shape[0]) if len(shape) == 2 else 1
+    macs = sum(graph.macs_of(op) for op in operators)
+    params = sum(weight.params for op in operators for weight in op.weights)
+    return Stage((name,), "×".join(map(str, shape)) or str(prod(shape)), float(side), macs, params, len(operators))
+
+
+def _joined(stages: Sequence[Stage]) -> Stage:
+    sums = {key: sum(getattr(stage, key) for stage in stages) for key in ("macs", "params", "operators")}
+    return replace(stages[-1], names=tuple(name for stage in stages for name in stage.names), **sums)
 
 
 def _facts(run: RunDirectory, problem: Problem) -> dict[str, str]:

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from nas.report.html import OperatorTime, Page, page_html
+from nas.report.charts import OperatorTime, Stage
+from nas.report.html import Page, page_html
 from nas.results import ByClass, Result, Verification
+from tests.e2e.browser import CHROMIUM, browser, wrong_figures
 from tests.e2e.conftest import Result as Answer
 from tests.e2e.tiny import tiny_plugins, write_device
 
@@ -82,7 +84,9 @@ def everything(run: Path) -> str:
         }
     )
     times = tuple(OperatorTime(f"stages.{i}.conv", f"stages.{i}", "Conv", 0.1 * i) for i in range(60))
-    return page_html(Page(result, {"scored by the search": front}, {device: times}, "nas search", {"seed": "1"}, {"a picture": b"png"}))
+    stages = [Stage(("stem",), "16×32×32", 32, 10, 20, 3), Stage(("stages.1", "stages.2"), "32×16×16", 16, 30, 40, 5)]
+    page = Page(result, {"scored by the search": front}, {device: times}, stages, "nas search", {"seed": "1"}, {"a picture": b"png"})
+    return page_html(page)
 
 
 def test_runs_are_compared(nas: Callable[..., Answer], refused: Callable[..., str], run: Path, tmp_path: Path) -> None:
@@ -126,6 +130,43 @@ def test_vega_draws_every_chart(run: Path, tmp_path: Path) -> None:
     file = tmp_path / "page.html"
     file.write_text(everything(run), encoding="utf-8")
     found = charts(file)
-    assert [chart["name"] for chart in found] == ["front", "operators", "timings", "classes", "sensitivity", "progress"]
-    assert [chart["warnings"] for chart in found] == [[]] * 6
+    assert [chart["name"] for chart in found] == ["front", "operators", "timings", "stages", "classes", "sensitivity", "progress"]
+    assert [chart["warnings"] for chart in found] == [[]] * 7
     assert min(int(str(chart["marks"])) for chart in found) > 3
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+@pytest.mark.parametrize("width", [1200, 390])
+def test_a_browser_shows_it(run: Path, tmp_path: Path, width: int) -> None:
+    page = tmp_path / "page.html"
+    page.write_text(everything(run), encoding="utf-8")
+    with browser(tmp_path / "profile") as tab:
+        tab.open(page, width)
+        assert (tab.errors, tab.requests) == ([], [page.as_uri()])
+        assert tab.ask("Object.keys(views).length") == 7
+        assert tab.ask("document.documentElement.scrollWidth") <= width  # tables scroll by themselves
+        tab.open(run / "report.html", width)
+        assert (tab.errors, len(tab.requests)) == ([], 2)
+        assert wrong_figures(tab, json.loads((run / "results.json").read_text())) == []
+
+
+def test_the_picture_has_a_panel_a_device_and_names(run: Path) -> None:
+    pytest.importorskip("matplotlib")
+    result = Result.model_validate_json((run / "results.json").read_text())
+    front = [p.model_copy(update={"devices": {**p.devices, "other": p.devices["a-device"]}}) for p in result.front]
+    assert result.chosen is not None
+    chosen = next(p for p in front if p.key == result.chosen.key)
+    result = result.model_copy(update={"front": tuple(front), "chosen": chosen})
+    figure = result.plot(behind={"all": front})
+    assert [axes.get_title() for axes in figure.axes] == ["a-device", "other"]
+    assert chosen.name in figure.get_suptitle()
+    assert chosen.label in [text.get_text() for text in figure.axes[0].texts]
+    assert len(result.plot("other").axes) == 1
+
+
+def test_labels_do_not_stand_on_one_another(run: Path) -> None:
+    result = Result.model_validate_json((run / "results.json").read_text())
+    accuracies = [point.compared_accuracy_pct for point in result.front]
+    assert result.chosen is not None
+    assert result.labelled(1000, accuracies) == {point.key for point in result.front}
+    assert result.labelled(0.5, accuracies) == {result.chosen.key}
