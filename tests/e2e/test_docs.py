@@ -1,6 +1,7 @@
 """The documentation holds: its commands run, its links lead somewhere, its functions are documented, its claims have a proof."""
 
 import inspect
+import json
 import re
 import runpy
 import shlex
@@ -90,20 +91,6 @@ def generated() -> dict[str, Callable[[], str]]:
     return pages
 
 
-def gallery() -> dict[str, str]:
-    reports: dict[str, str] = runpy.run_path(str(DOCS / "generate.py"))["reports"]()
-    return reports
-
-
-def test_the_gallery_has_whole_and_small_pages() -> None:
-    pages = gallery()
-    assert {"gallery/zoo.html", "gallery/pictures.html", "gallery/chain.html", "gallery/compare.html"} == set(pages)
-    for place, page in pages.items():
-        assert len(page) < 3e6, place
-        assert page.count("vegaEmbed") > 1, place
-        assert "@VEGA@" not in page
-
-
 def anchors(text: str) -> set[str]:
     """Return the anchors of a page's headings, as MkDocs and GitHub make them."""
     headings = re.findall(r"^#+ (.+)$", FENCE.sub("", text), re.MULTILINE)
@@ -112,7 +99,7 @@ def anchors(text: str) -> set[str]:
 
 @pytest.mark.parametrize("page", LINKING, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_no_link_is_broken(page: Path) -> None:
-    made = {(DOCS / place).resolve() for place in (*generated(), *gallery())}
+    made = {(DOCS / place).resolve() for place in generated()}
     text = FENCE.sub("", page.read_text(encoding="utf-8"))
     for target in LINK.findall(re.sub(r"`[^`\n]*`", "", text)):
         if "://" in target:
@@ -219,6 +206,17 @@ def test_a_claim_stands_in_the_readme_and_has_a_proof(claim: dict[str, Any]) -> 
         file, _, name = proof.partition("::")
         assert (ROOT / file).is_file(), proof
         assert not name or name in (ROOT / file).read_text(encoding="utf-8"), proof
+
+
+@pytest.mark.parametrize("claim", [each for each in claims() if "figures" in each], ids=lambda claim: claim["sentence"][:40])
+def test_a_figure_is_what_the_results_hold(claim: dict[str, Any]) -> None:
+    for figure in claim["figures"]:
+        found = json.loads((ROOT / figure["file"]).read_text(encoding="utf-8"))
+        for key in figure["at"].split("."):
+            found = found[key]
+        decimals = len(figure["value"].partition(".")[2])
+        assert f"{found:,.{decimals}f}" == figure["value"], figure
+        assert figure.get("word", figure["value"]) in claim["sentence"], figure
 
 
 def test_no_promise_is_without_a_claim() -> None:

@@ -70,6 +70,17 @@ def test_a_run_has_a_page(run: Path) -> None:
     assert len(page) < 3e6
 
 
+def test_nothing_is_fetched(nas: Callable[..., Answer], tiny_plugins: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("a connection was opened")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    device = write_device(tmp_path, "a-device")
+    words = ("search", "--device", device, "--budget", "100ms", "--space", "tiny-published", "--out", tmp_path / "run")
+    assert nas(*words).code == 0
+    assert nas("predict", "resnet18", "--device", "sa8295p").code == 0
+
+
 def everything(run: Path) -> str:
     """Return a page with every chart, from a run's result and made-up findings."""
     result = Result.model_validate_json((run / "results.json").read_text())
