@@ -25,6 +25,7 @@ __all__ = [
     "search",
     "survey",
     "train",
+    "update_devices",
 ]
 
 

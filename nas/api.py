@@ -13,7 +13,7 @@ Example::
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from nas.events import EventBus
     from nas.graphs.graph import Graph
     from nas.registry import Registry
-    from nas.results.listings import RunSummary
+    from nas.results.listings import RunSummary, Updated
 
 
 def search(
@@ -461,6 +461,27 @@ def calibrate(
     from nas.devices.new_device import make_profile
 
     return make_profile(name, Path(timings), base=base, precision=precision, to=None if to is None else Path(to))
+
+
+def update_devices(source: str | Path, *, devices: Collection[str] = (), to: str | Path | None = None) -> Updated:
+    """Put newer timings, as Qualcomm AI Hub publishes them, into its devices' profiles, and say what moved.
+
+    What was timed again is replaced; what was not is carried over by a factor and a constant start that the others show, and so are estimates.
+    Shipped profiles stay as they are: an updated one lies in the user's folder of updates and goes before them.
+
+    Args:
+        source: A wheel of ``qai-hub-models``, or a folder that holds its ``models/NETWORK/perf.yaml``.
+        devices: Which; none for all that such tables can update.
+        to: Folder for the profiles; None for the user's folder of updates.
+
+    Raises:
+        UsageError: No such file, or an unknown device.
+        DataError: No wheel, a damaged one, or one without timings newer than the profiles'. Nothing has been written then.
+        ArtifactError: The folder cannot be written.
+    """
+    from nas.devices.update import update_profiles
+
+    return update_profiles(Path(source), devices, None if to is None else Path(to))
 
 
 def load_run(path: str | Path) -> Result:

@@ -15,8 +15,8 @@ from pathlib import Path
 from statistics import median
 
 from nas.bench import super_resolution
-from nas.bench.aihub_graphs import part_of, rebuilt
 from nas.bench.aihub_jobs import BOARDS_FILE, WORDS, Board, Job, read_boards, read_jobs
+from nas.devices.aihub_graphs import part_of, rebuilt
 from nas.devices.names import slug
 from nas.devices.predictor import Sample
 from nas.errors import DataError, GraphError, UnknownNameError, UsageError, did_you_mean

@@ -18,13 +18,12 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+from nas.devices.aihub_perf import PRECISIONS
 from nas.devices.names import slug
 from nas.errors import DataError
 from nas.graphs.operators import Shape
-from nas.units import Precision
 
-WORDS = {"float": Precision.FP16, "w8a8": Precision.W8A8, "w8a16": Precision.W8A16}
-"""AI Hub's word for a precision -> ours; its ``float`` runs as fp16 on the NPU."""
+WORDS = PRECISIONS
 
 BOARDS_FILE = "aihub_boards.csv"
 """Name of the table of boards, looked for beside the table of timings."""

@@ -29,6 +29,11 @@ def config_home() -> Path:
     return Path(os.environ.get("NAS_CONFIG_HOME") or Path.home() / ".config" / "nas")
 
 
+def updates_home() -> Path:
+    """Return where profiles are that newer timings were put into: one there goes before the shipped one of its name."""
+    return config_home() / "updates"
+
+
 def profile_files() -> dict[str, Path]:
     """Return every profile's file by device name, without reading any; of two with one name the first (see `clashes`)."""
     return {name: paths[0] for name, paths in _all_files().items()}
@@ -60,6 +65,10 @@ def _all_files() -> dict[str, list[Path]]:
         for name in names:
             if name.endswith(".toml") and not name.startswith("."):
                 found.setdefault(name.removesuffix(".toml"), []).append(room / name)
+    updates = updates_home()
+    for name in sorted(os.listdir(updates)) if updates.is_dir() else []:
+        if name.endswith(".toml") and not name.startswith("."):
+            found[name.removesuffix(".toml")] = [updates / name]
     return found
 
 

@@ -21,6 +21,7 @@ A loaded predictor does not change; estimates follow from the graph, the profile
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
@@ -34,7 +35,7 @@ from typing import Any, ClassVar, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from nas.devices.profile import PrecisionProfile, Profile
+from nas.devices.profile import PrecisionProfile, Profile, SdkDrift
 from nas.errors import ArtifactError, UsageError, did_you_mean
 from nas.graphs import workloads
 from nas.graphs.graph import Graph, join
@@ -108,9 +109,32 @@ def measured(profile: Profile, precision: str | None, network: str, confidence: 
     """
     at = profile.at(precision)
     if (latency_ms := at.timings_ms.get(network)) is None:
-        return None
+        return _carried_over(at, network, confidence)
     spread = spread_of_repeats(at.repeats_within_pct, confidence)
     return Estimate(latency_ms, latency_ms / spread, latency_ms * spread, confidence, "proxy" if profile.proxy else "measured")
+
+
+def _carried_over(at: PrecisionProfile, network: str, confidence: float) -> Estimate | None:
+    """Return a timing under a former SDK as the drift of the others has it: an estimate."""
+    former_ms = at.former_timings_ms.get(network)
+    if former_ms is None or at.drift is None:
+        return None
+    return _drifted(Estimate(former_ms, former_ms, former_ms, confidence), at.drift)
+
+
+def _drifted(estimate: Estimate, drift: SdkDrift) -> Estimate:
+    """Return an estimate of a former SDK as it is under the newer one; the change of a start is spread over the operators."""
+    latency_ms = drift.moved(estimate.latency_ms)
+    ends = itertools.pairwise(max(ms, 1e-9) for ms in (estimate.lower_ms, estimate.latency_ms, estimate.upper_ms))
+    below, above = (drift.spread(math.log(high / low), estimate.confidence) for low, high in ends)
+    share = latency_ms / estimate.latency_ms if estimate.latency_ms else 1.0
+    return replace(
+        estimate,
+        latency_ms=latency_ms,
+        lower_ms=latency_ms * math.exp(-below),
+        upper_ms=min(latency_ms * math.exp(above), LONGEST_MS),
+        operators=tuple(replace(op, latency_ms=op.latency_ms * share) for op in estimate.operators),
+    )
 
 
 def spread_of_repeats(repeats_within_pct: float | None, confidence: float) -> float:
@@ -343,6 +367,76 @@ class Predictor(ABC):
         """
 
 
+class Drifted(Predictor):
+    """A fit to a former SDK, whose estimates are moved by what a newer one changed.
+
+    Args:
+        fitted: The predictor.
+    """
+
+    def __init__(self, fitted: Predictor) -> None:
+        self.fitted = fitted
+        # what a class says of itself, said by this object
+        vars(self).update({name: getattr(fitted, name) for name in ("prices_mixed", "as_written", "normalises_images")})
+
+    def form_timed(self, network: str) -> Graph | None:
+        """See `Predictor.form_timed`."""
+        return self.fitted.form_timed(network)
+
+    def fit(self, samples: Sequence[Sample], profiles: Sequence[Profile]) -> Predictor:
+        """See `Predictor.fit`; a new fit knows no former SDK."""
+        return self.fitted.fit(samples, profiles)
+
+    def extended(self, samples: Sequence[Sample], looseness: float = 1.0) -> Predictor:
+        """See `Predictor.extended`."""
+        return self.fitted.extended(samples, looseness)
+
+    def held_out(self, device: str, precision: str) -> Sequence[tuple[str, float, float, float, float]]:
+        """See `Predictor.held_out`: under the former SDK."""
+        return self.fitted.held_out(device, precision)
+
+    def choose_informative(self, candidates: Mapping[str, Graph], profile: Profile, precision: str, count: int) -> Sequence[str]:
+        """See `Predictor.choose_informative`."""
+        return self.fitted.choose_informative(candidates, profile, precision, count)
+
+    def estimate(self, graph: Graph, profile: Profile, precision: str, confidence: float = 0.9) -> Estimate:
+        """See `Predictor.estimate`."""
+        found = self.fitted.estimate(graph, profile, precision, confidence)
+        drift = profile.at(precision).drift
+        return found if drift is None else _drifted(found, drift)
+
+    def estimate_batch(self, candidates: Sequence[Segments], profile: Profile, precision: str, confidence: float = 0.9) -> Estimates:
+        """See `Predictor.estimate_batch`."""
+        found = self.fitted.estimate_batch(candidates, profile, precision, confidence)
+        drift = profile.at(precision).drift
+        if drift is None:
+            return found
+        scaled = drift.factor * found.latency_ms
+        latency_ms = np.maximum(scaled + drift.start_ms, 0.3 * scaled)
+        lower, middle, upper = (np.log(np.maximum(ms, 1e-9)) for ms in (found.lower_ms, found.latency_ms, found.upper_ms))
+        own = drift.spread(0.0, confidence)
+        return Estimates(
+            latency_ms=latency_ms,
+            lower_ms=latency_ms * np.exp(-np.hypot(middle - lower, own)),
+            upper_ms=np.minimum(latency_ms * np.exp(np.hypot(upper - middle, own)), LONGEST_MS),
+            usable=found.usable,
+            extrapolated=found.extrapolated,
+        )
+
+    def save(self, path: Path) -> None:
+        """See `Predictor.save`: the fit, as it was."""
+        self.fitted.save(path)
+
+    @classmethod
+    def load(cls, path: Path) -> Predictor:
+        """Drift stands in profiles: there is no such file.
+
+        Raises:
+            ArtifactError: Always.
+        """
+        raise ArtifactError(f"predictor: a fit that knows two versions of an SDK has no file of its own, got {path}.")
+
+
 predictors: Registry[type[Predictor]] = Registry("predictors", "latency_predictors")
 """Latency predictors by name."""
 
@@ -370,7 +464,7 @@ def load_predictor(profile: Profile, precision: str | None = None, folder: Path 
     key = (found.predictor, path)
     if key not in _loaded:
         _loaded[key] = predictors.get(found.predictor).load(path)
-    return _loaded[key]
+    return _loaded[key] if all(at.drift is None for at in profile.precisions.values()) else Drifted(_loaded[key])
 
 
 def _with_model(at: PrecisionProfile) -> PrecisionProfile:

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import tomllib
 from collections.abc import Mapping
 from functools import cached_property, lru_cache
 from importlib.util import find_spec
 from pathlib import Path
+from statistics import NormalDist
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -124,6 +126,33 @@ class Placement(_Strict):
         return self
 
 
+class SdkDrift(_Strict):
+    """What a newer SDK does to the latencies that a profile was fitted to: ``factor`` × ms + ``start_ms``; see `nas.devices.drift`.
+
+    Attributes:
+        factor: On all work.
+        start_ms: What starting a network costs more (or less, where negative).
+        networks: Timed under both.
+        halfwidth_pct: Within which 90 % of the others lie.
+        since: SDK that latencies are carried over from.
+    """
+
+    factor: Annotated[float, Field(ge=0.01, le=100, allow_inf_nan=False)]
+    start_ms: Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)] = 0.0
+    networks: Annotated[int, Field(ge=1, le=10**9)]
+    halfwidth_pct: Share = 0.0
+    since: Text = ""
+
+    def moved(self, latency_ms: float) -> float:
+        """Return a latency under the newer SDK, at least three tenths of the former."""
+        return max(self.factor * latency_ms + self.start_ms, 0.3 * self.factor * latency_ms)
+
+    def spread(self, log_width: float, confidence: float) -> float:
+        """Return the half width of an interval in the logarithm with what is not known of the change added to it."""
+        own = math.log1p(self.halfwidth_pct / 100) * NormalDist().inv_cdf((1 + confidence) / 2) / NormalDist().inv_cdf(0.95)
+        return math.hypot(log_width, own)
+
+
 class PrecisionProfile(_Strict):
     """What a device does at one precision.
 
@@ -138,6 +167,8 @@ class PrecisionProfile(_Strict):
         held_out_later: Errors on networks that were first timed after everything that a fit knew.
         repeats_within_pct: Median spread of repeated measurements: no fit can be better.
         timings_ms: The device's own timings by reference network (``basis: measured``).
+        former_timings_ms: Its timings under the SDK before, of networks that were not timed again.
+        drift: What changed since the SDK of those and of the fit; None where nothing did.
         unsupported_ops: Operators that this precision cannot run on the device.
         supported_ops: Operators that it can; what is in neither is unknown there.
         notes: What a user must know before trusting a number.
@@ -153,6 +184,8 @@ class PrecisionProfile(_Strict):
     held_out_later: FitQuality | None = None
     repeats_within_pct: Percent | None = None
     timings_ms: Mapping[Name, Milliseconds] = Field(default_factory=dict)
+    former_timings_ms: Mapping[Name, Milliseconds] = Field(default_factory=dict)
+    drift: SdkDrift | None = None
     unsupported_ops: tuple[Name, ...] = ()
     supported_ops: tuple[Name, ...] = ()
     notes: tuple[Text, ...] = ()
@@ -218,7 +251,8 @@ class DeviceMemory(_Strict):
         return flash_bytes(graph, precision, self.packing_pct)
 
 
-_ADDED, _ADDED_TO_PRECISIONS = ("operators", "proxy", "memory"), ("supported_ops", "held_out_later")
+_ADDED = ("operators", "proxy", "memory")
+_ADDED_TO_PRECISIONS = ("supported_ops", "held_out_later", "former_timings_ms", "drift")
 _ADDED_TO_HELD_OUT = ("families", "mean_error_interval_pct", "above_upper_pct", "halfwidth_pct")
 """Fields that 0.1.0 did not have."""
 
@@ -417,6 +451,7 @@ def _fault(fault: Mapping[str, Any]) -> str:
             *Origin.model_fields,
             *Placement.model_fields,
             *DeviceMemory.model_fields,
+            *SdkDrift.model_fields,
         }
         return f"{where}: unknown key.{did_you_mean(str(fault['loc'][-1]), known)}"
     return f"{where}: {one_line(fault['msg']).lower()}, got {one_line(repr(fault['input']))}"

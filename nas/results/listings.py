@@ -463,6 +463,72 @@ class TransferComparison(Record):
     defects: tuple[str, ...]
 
 
+class NetworkMoved(Record):
+    """A network's latency before and after an update.
+
+    Attributes:
+        network: Its published name.
+        before_ms: As the profile had it; null where it had none.
+        ms: In the newer table.
+        change_pct: From one to the other; null where there was none.
+    """
+
+    network: str
+    before_ms: float | None
+    ms: float
+    change_pct: float | None
+
+
+class PrecisionMoved(Record):
+    """What newer timings moved on a device at one precision.
+
+    Attributes:
+        device: Name of the profile.
+        precision: Of the timings.
+        before: Version of the SDK that the profile stated.
+        after: Newest version in the table.
+        networks: That were timed again or for the first time.
+        n: Networks timed under both.
+        factor: On the work of all others; 1 where the SDK is the same or too few networks say so.
+        start_ms: What starting a network costs more; negative where less.
+        halfwidth_pct: Within which 90 % of the others lie; null where they do not move.
+        carried: Networks whose former timing is carried over by factor and start.
+    """
+
+    device: str
+    precision: str
+    before: str
+    after: str
+    networks: tuple[NetworkMoved, ...]
+    n: int
+    factor: float
+    start_ms: float
+    halfwidth_pct: float | None
+    carried: int
+
+
+class Updated(Record):
+    """What newer timings changed (``devices update``).
+
+    Attributes:
+        source: Name of the file or folder.
+        release: Its version; empty where not stated.
+        moved: By device and precision.
+        paths: Profiles that were written, by device.
+        older: Devices whose profiles are of a newer SDK than the table; they stay as they are.
+        unknown_devices: Names of the table that no profile has.
+        unknown_networks: Networks of the table without a graph here.
+    """
+
+    source: str
+    release: str
+    moved: tuple[PrecisionMoved, ...]
+    paths: dict[str, str]
+    older: tuple[str, ...]
+    unknown_devices: tuple[str, ...]
+    unknown_networks: tuple[str, ...]
+
+
 COMMANDS = {
     "anchors-show": "AnchorOverview",
     "bench-latency-models": "ModelScores",
@@ -473,6 +539,7 @@ COMMANDS = {
     "devices-list": "DeviceRow",
     "devices-show": "DeviceOverview",
     "devices-suggest": "Suggestion",
+    "devices-update": "Updated",
     "doctor": "Installation",
     "spaces-list": "SpaceRow",
     "spaces-sample": "Sample",

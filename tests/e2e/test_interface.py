@@ -15,6 +15,7 @@ import nas as product
 from nas import api
 from nas.results import COMMANDS, listings, schemas
 from tests.e2e.conftest import Result
+from tests.published import perf_folder
 
 ROOT = Path(__file__).parents[2]
 SPOKEN = {
@@ -134,6 +135,7 @@ def test_json_is_what_the_schema_says(nas: Callable[..., Result], tmp_path: Path
     (tmp_path / "timings.csv").write_text(
         "network,latency_ms\nresnet18,3.1\nresnet50,5.2\nmobilenetv2_100,2.1\nregnetx_032,4.8\nconvnext_tiny,12.0\n"
     )
+    published = perf_folder(tmp_path / "published")
     asked = {
         "predict": ("predict", "resnet50", "--device", "sa8295p"),
         "search": ("search", "--device", "sa8295p", "--budget", "3ms", "--space", "zoo", "--out", run),
@@ -141,6 +143,7 @@ def test_json_is_what_the_schema_says(nas: Callable[..., Result], tmp_path: Path
         "resume": ("resume", run),
         "spaces-references": ("spaces", "references"),
         "devices-calibrate": ("devices", "calibrate", "mine", "--from", tmp_path / "timings.csv", "--to", tmp_path),
+        "devices-update": ("devices", "update", "--from", published, "--device", "sa8295p", "--to", tmp_path),
         "devices-add": ("devices", "add", tmp_path / "mine.toml"),
         "spaces-show": ("spaces", "show", "nasbench201"),
         "spaces-sample": ("spaces", "sample", "nasbench201", "--count", "2"),

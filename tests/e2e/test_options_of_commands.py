@@ -9,6 +9,7 @@ import pytest
 
 from nas import cli
 from tests.e2e.conftest import Result
+from tests.published import perf_folder
 
 TIMINGS = "network,latency_ms\nresnet18,3.1\nresnet50,5.2\nmobilenetv2_100,2.1\nregnetx_032,4.8\nconvnext_tiny,12.0\n"
 
@@ -19,6 +20,7 @@ BASE: dict[str, tuple[str, ...]] = {
     "devices_list": ("devices", "list"),
     "devices_show": ("devices", "show", "sa8295p"),
     "devices_suggest": ("devices", "suggest", "mine", "--count", "2", "--max-mparams", "1.5"),
+    "devices_update": ("devices", "update", "--from", "{folder}/published"),
     "predict": ("predict", "resnet50", "--device", "sa8295p"),
     "spaces_list": ("spaces", "list"),
     "spaces_references": ("spaces", "references"),
@@ -43,6 +45,7 @@ OPTIONS: dict[str, dict[str, tuple[str, ...]]] = {
         "name": (), "count": ("--count", "3"), "base": ("--base", "hailo-8"), "precision": ("--precision", "w8a8"), "to": ("--to", "{folder}/files"),
         "max_mparams": ("--max-mparams", "2.5"),
     },
+    "devices_update": {"source": (), "device": ("--device", "sa8775p"), "to": ("--to", "{folder}/elsewhere")},
     "predict": {
         "networks": ("resnet18",), "device": ("--device", "hailo-8"), "precision": ("--precision", "w8a8"), "breakdown": ("--breakdown",),
         "budget": ("--budget", "1ms"), "on": ("--budget", "3.7ms", "--on", "upper"), "compare": ("--compare", "resnet18"),
@@ -105,6 +108,7 @@ def test_an_option_has_an_effect_or_is_refused(
         return result.code, result.out + result.err
 
     (tmp_path / "timings.csv").write_text(TIMINGS)
+    perf_folder(tmp_path / "published")
     if file == "devices_add":
         assert nas("devices", "calibrate", "mine", "--from", tmp_path / "timings.csv", "--to", tmp_path).code == 0
     plain = said(*BASE[file])

@@ -11,10 +11,10 @@ import pytest
 from latency_predictors._quantities import QUANTITIES, quantities_of
 from nas.bench import super_resolution
 from nas.bench.aihub import Timing, classifiers, fits, graphs_of, read_models, read_table, resized, samples_of, table_of
-from nas.bench.aihub_graphs import rebuilt
 from nas.bench.aihub_jobs import BOARDS_FILE, Board, Job, read_boards, read_jobs
 from nas.bench.latency_models import run_baselines, splits_of
 from nas.bench.lineages import lineage_of, read_lineages
+from nas.devices.aihub_graphs import rebuilt
 from nas.devices.names import slug
 from nas.devices.predictor import Sample
 from nas.devices.scores import Prediction, score

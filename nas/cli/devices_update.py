@@ -1,0 +1,68 @@
+"""``nas devices update``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nas.cli._options import Format, device_names, write
+
+if TYPE_CHECKING:
+    from nas.results.listings import PrecisionMoved, Updated
+
+_SHOWN = 3
+
+
+def command(
+    source: Annotated[
+        Path, typer.Option("--from", help="A wheel of qai-hub-models, or a folder of its perf.yaml files.", metavar="WHEEL|DIR")
+    ],
+    device: Annotated[
+        list[str] | None,
+        typer.Option("--device", help="Only this device; may be given several times.", metavar="D", autocompletion=device_names),
+    ] = None,
+    to: Annotated[Path | None, typer.Option(help="Folder for the profiles; default: the user's folder of updates.", metavar="DIR")] = None,
+    form: Format = "table",
+) -> None:
+    """Put newer timings, as AI Hub publishes them, into its devices' profiles, and say what moved. Shipped profiles stay as they are."""
+    from nas import api
+
+    write(api.update_devices(source, devices=device or (), to=to), form, _print)
+
+
+def _print(result: Updated) -> None:
+    from nas.report.tables import print_lines, print_table
+
+    rows = [
+        [
+            row.device,
+            row.precision,
+            f"{row.before.removeprefix('QAIRT ') or '–'} → {row.after.removeprefix('QAIRT ')}",
+            str(row.n),
+            f"{row.factor:.3f}",
+            f"{row.start_ms:+.3f}",
+            str(row.carried),
+            _largest(row),
+        ]
+        for row in result.moved
+    ]
+    print_table("What moved", ["device", "precision", "QAIRT", "n", "factor", "start ms", "carried", "moved most, ms"], rows)
+    lines = [f"{len(result.paths)} profiles of {result.source} {result.release} are in {Path(next(iter(result.paths.values()))).parent}"]
+    if any(row.carried for row in result.moved):
+        widest = max(row.halfwidth_pct or 0.0 for row in result.moved)
+        lines.append(f"carried: timed before and not again, now factor × ms + start, ±{widest:.0f} % for nine in ten; estimates move alike")
+    if result.older:
+        lines.append(f"of a newer SDK than the table, unchanged: {', '.join(result.older)}")
+    if result.unknown_devices:
+        lines.append(f"no profile for {', '.join(result.unknown_devices)}")
+    if result.unknown_networks:
+        lines.append(f"no graph for {', '.join(result.unknown_networks)}")
+    print_lines(lines)
+
+
+def _largest(row: PrecisionMoved) -> str:
+    """Return the networks that moved most, before and after."""
+    moved = sorted((n for n in row.networks if n.change_pct is not None), key=lambda n: -abs(n.change_pct or 0.0))[:_SHOWN]
+    return ", ".join(f"{n.network} {n.before_ms:g} → {n.ms:g}" for n in moved)

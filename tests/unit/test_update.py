@@ -1,0 +1,151 @@
+"""`nas devices update`: newer published timings in profiles, and what was there before a bad table."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nas import api
+from nas.devices.drift import fit_drift
+from nas.devices.names import find_profile, updates_home
+from nas.devices.profile import load_profile
+from nas.errors import DataError, NasError, UsageError
+from tests.published import LATENCIES, perf_folder, perf_wheel
+
+SAMPLE = Path(__file__).parents[3] / "shared" / "data" / "aihub_wheel_sample.whl"
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("NAS_CONFIG_HOME", str(tmp_path / "config"))
+    return tmp_path / "config"
+
+
+def test_a_factor_and_a_constant_are_found_beside_one_other_graph() -> None:
+    before = np.array([1.0, 1.5, 2.0, 4.0, 9.0, 16.0, 30.0])
+    after = 0.97 * before - 0.1
+    after[3] = 9.0
+    factor, start_ms = fit_drift(before, after)
+    assert factor == pytest.approx(0.97, abs=0.01)
+    assert start_ms == pytest.approx(-0.1, abs=0.03)
+
+
+def test_what_was_not_timed_again_follows_the_rest(tmp_path: Path) -> None:
+    shipped = load_profile("sa8295p")
+    before = {name: api.predict(name, "sa8295p") for name in ("resnet50", "shufflenet_v2_x0_5", "resnet34")}
+    result = api.update_devices(perf_wheel(tmp_path / "qai_hub_models-0.70.0-py3-none-any.whl"), devices=["sa8295p"])
+    (moved,) = result.moved
+    assert (result.release, moved.n, moved.before, moved.after) == ("0.70.0", len(LATENCIES), "QAIRT 2.50.0", "QAIRT 2.60.0")
+    assert moved.start_ms < -0.05
+    assert moved.carried == len(shipped.precisions["fp16"].timings_ms) - len(LATENCIES)  # type: ignore[index]
+    assert find_profile("sa8295p").parent == updates_home()
+    own = api.predict("resnet50", "sa8295p")
+    assert (own.latency_ms, own.basis) == (LATENCIES["resnet50"], "measured")
+    for name in ("shufflenet_v2_x0_5", "resnet34"):  # timed before, and never timed
+        now = api.predict(name, "sa8295p")
+        assert now.basis == "estimated"
+        assert now.latency_ms == pytest.approx(moved.factor * before[name].latency_ms + moved.start_ms)
+        assert now.lower_ms < now.latency_ms < now.upper_ms
+        assert now.upper_ms / now.latency_ms > before[name].upper_ms / before[name].latency_ms
+    assert load_profile("sa8295p").at("w8a8").timings_ms == shipped.at("w8a8").timings_ms
+
+
+def test_all_of_an_update_survives_a_second_one(tmp_path: Path) -> None:
+    api.update_devices(perf_folder(tmp_path / "first"), devices=["sa8295p"])
+    first = load_profile("sa8295p").at("fp16")
+    again = {name: 0.9 * ms for name, ms in LATENCIES.items() if name != "googlenet"}
+    api.update_devices(perf_folder(tmp_path / "second", again, sdk="2.70.0.270801000000"), devices=["sa8295p"])
+    second = load_profile("sa8295p").at("fp16")
+    assert first.drift is not None
+    assert second.drift is not None
+    assert second.drift.since == first.drift.since == "QAIRT 2.50.0"
+    assert {*second.timings_ms, *second.former_timings_ms} == {*first.timings_ms, *first.former_timings_ms}
+
+
+def test_a_batch_moves_as_one_network_does(tmp_path: Path) -> None:
+    from nas.devices.predictor import load_predictor
+    from nas.graphs import workloads
+
+    api.update_devices(perf_folder(tmp_path / "first"), devices=["sa8295p"])
+    profile = load_profile("sa8295p")
+    predictor, graph = load_predictor(profile, "fp16"), workloads.load("resnet34")
+    one, many = predictor.estimate(graph, profile, "fp16"), predictor.estimate_batch([[("", graph)]], profile, "fp16")
+    assert [many.lower_ms[0], many.latency_ms[0], many.upper_ms[0]] == pytest.approx([one.lower_ms, one.latency_ms, one.upper_ms])
+
+
+def test_a_table_of_few_networks_takes_nothing_away(tmp_path: Path) -> None:
+    shipped = load_profile("sa8295p").at("fp16")
+    result = api.update_devices(perf_folder(tmp_path / "two", {"resnet18": 2.0, "resnet50": 3.4}), devices=["sa8295p"])
+    updated = load_profile("sa8295p").at("fp16")
+    assert (result.moved[0].factor, updated.drift) == (1.0, None)
+    assert updated.timings_ms == {**shipped.timings_ms, "resnet18": 2.0, "resnet50": 3.4}
+    assert any("fewer than 3 networks" in note for note in updated.notes)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "no wheel, or damaged"),
+        (b"PK\x03\x04 cut off", "no wheel, or damaged"),
+        ({"qai_hub_models/readme.txt": "nothing"}, "holds no table"),
+        ({"m/models/resnet18/perf.yaml": "precisions: ["}, "the table of resnet18 is damaged"),
+        ({"m/models/resnet18/perf.yaml": "precisions: {float: 3}"}, "the table of resnet18 is damaged"),
+        ({"m/models/resnet18/perf.yaml": "precisions: {}"}, "no timing of a runtime"),
+        ("nan", "the table of resnet18 is damaged"),
+        ("older", "older than the profiles"),
+        ("strange", "no timing is of a device"),
+    ],
+)
+def test_a_bad_table_leaves_all_as_it_was(tmp_path: Path, own_home: Path, content: bytes | str | dict[str, str], said: str) -> None:
+    import zipfile
+
+    from tests.published import perf_yaml
+
+    api.update_devices(perf_folder(tmp_path / "good"))
+    before = {path: path.read_bytes() for path in own_home.rglob("*.toml")}
+    assert before
+    file = tmp_path / "bad.whl"
+    if isinstance(content, bytes):
+        file.write_bytes(content)
+    else:
+        made = {
+            "nan": perf_yaml("resnet18", float("nan")).replace("nan", ".nan"),
+            "older": perf_yaml("resnet18", 2.0, "2.30.0.240101000000"),
+            "strange": perf_yaml("resnet18", 2.0, devices=("Toaster",)),
+        }
+        with zipfile.ZipFile(file, "w") as archive:
+            for name, text in content.items() if isinstance(content, dict) else [("m/models/resnet18/perf.yaml", made[content])]:
+                archive.writestr(name, text)
+    with pytest.raises(DataError, match=said) as raised:
+        api.update_devices(file)
+    assert "\n" not in str(raised.value)
+    assert {path: path.read_bytes() for path in own_home.rglob("*.toml")} == before
+
+
+def test_a_folder_without_tables_and_none_at_all(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="holds no table"):
+        api.update_devices(tmp_path)
+    with pytest.raises(UsageError, match="no such file or folder"):
+        api.update_devices(tmp_path / "none")
+    with pytest.raises(UsageError, match="of another source"):
+        api.update_devices(perf_folder(tmp_path / "p"), devices=["rtx-4090"])
+
+
+def test_layers_off_the_npu_are_no_timing_of_it(tmp_path: Path) -> None:
+    from tests.published import perf_yaml
+
+    room = tmp_path / "models" / "resnet18"
+    room.mkdir(parents=True)
+    (room / "perf.yaml").write_text(perf_yaml("resnet18", 2.0, layers=20))
+    with pytest.raises(NasError, match="nothing to update"):
+        api.update_devices(tmp_path)
+
+
+@pytest.mark.skipif(not SAMPLE.is_file(), reason="needs ../shared/data/aihub_wheel_sample.whl")
+def test_the_published_format() -> None:
+    result = api.update_devices(SAMPLE)
+    by = {(row.device, row.precision): row for row in result.moved}
+    assert by["sa8295p", "fp16"].n >= 10
+    assert all(network.change_pct in (0, None) for network in by["sa8295p", "fp16"].networks)
+    assert by["sa8295p-tflite", "fp16"].before == "QAIRT 2.42.0"
+    assert by["sa8295p-tflite", "fp16"].start_ms < -0.05
