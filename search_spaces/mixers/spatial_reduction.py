@@ -73,7 +73,7 @@ class SpatialReduction(OperatorFamily):
 
 def pooling_pads(size: tuple[int, ...], reduction: int) -> tuple[int, ...]:
     """Return the padding a side, for each axis, with which windows of `reduction` cover a map, edges included."""
-    return tuple((-side % reduction + 1) // 2 for side in size)
+    return tuple((-int(side) % reduction + 1) // 2 for side in size)  # a number also while a tracer hands over sizes as tensors
 
 
 class CoveringPool(nn.Module):

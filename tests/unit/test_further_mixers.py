@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from nas.spaces.operator_family import OperatorFamily, fuse
 from nas.testing.operators import randomise
+from search_spaces.mixers.atconv import ATConv
 from search_spaces.mixers.dsm import DynamicSpectrum
 from search_spaces.mixers.halonet import HaloNet
 from search_spaces.mixers.ms_mlp import DISTANCES, MSMLP
@@ -230,3 +231,18 @@ def test_retention_fades_and_can_be_computed_step_by_step() -> None:
             state = (1 - 2.0 ** (-5 - h)) * state + torch.outer(k[a, h], v[a, h])
             y[a, 8 * h : 8 * h + 8] = (q[a, h] @ state / 8**0.5).detach()
     agree(module, x, as_map(point(module.project, F.layer_norm(y, (C,), module.norm.weight, module.norm.bias))))
+
+
+def test_kernels_that_a_picture_makes_for_itself() -> None:
+    module, x = made(ATConv(kernel=3), 4)
+    keys, values = module.key(x)[0], module.value(x)[0]
+    y = torch.zeros_like(x)
+    for c in range(4):
+        row, count = keys[c].flatten(), len(PLACES)
+        means = torch.stack([row[i * count // 9 : -(-(i + 1) * count // 9)].mean() for i in range(9)])
+        kernel = module.make(F.gelu(means))
+        kernel = kernel - torch.sigmoid(module.inhibition[c]) * kernel.mean()
+        for i, j in PLACES:
+            seen = [(i + tap // 3 - 1, j + tap % 3 - 1) for tap in range(9)]
+            y[0, c, i, j] = sum(kernel[tap] * values[c, a, b] for tap, (a, b) in enumerate(seen) if 0 <= a < H and 0 <= b < W)
+    torch.testing.assert_close(module(x), module.project(y), rtol=0, atol=1e-10)
