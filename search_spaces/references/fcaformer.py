@@ -87,6 +87,7 @@ class CrossBlock(nn.Module):
         if earlier is not None:
             assert self.earlier_norm is not None
             assert self.earlier_bias is not None
+            assert self.earlier_scale is not None
             _, keys, values = self.parts(self.earlier_norm(earlier * self.earlier_scale))
             k, v = torch.cat([k, keys], dim=2), torch.cat([v, values], dim=2)
             bias = torch.cat([bias, self.earlier_bias.expand(-1, -1, self.side**2, -1)], dim=3)

@@ -234,12 +234,14 @@ class OverLoCKNet(nn.Module):
         self.base, self.overview = nn.Sequential(*stages[:3]), stages[3]
         self.context = context = widths[3] // 4
         self.narrow = nn.Conv2d(widths[3], context, 1)
-        closer: list[nn.ModuleList] = []
-        for i, (depth, heads) in enumerate(zip(configuration.closer, configuration.heads, strict=True)):
-            width, side = widths[2 + i], SIDE >> 4 + i
-            blocks = (CloserBlock(width, context, side, kernels[2 + i], heads, first=not i and not j) for j in range(depth))
-            closer.append(nn.ModuleList(blocks))
-        self.closer = nn.ModuleList(closer)
+        closer = [
+            nn.ModuleList(
+                CloserBlock(widths[2 + i], context, SIDE >> 4 + i, kernels[2 + i], configuration.heads[i], first=not i and not j)
+                for j in range(configuration.closer[i])
+            )
+            for i in range(2)
+        ]
+        self.closer3, self.closer4 = closer
         self.down = nn.ModuleList([ConvNorm(widths[2], widths[3], 3, stride=2), ConvNorm(context, context, 3, stride=2)])
         self.widths = widths
         self.features = nn.Sequential(ConvNorm(widths[3] + context, HEAD), nn.SiLU())
@@ -249,10 +251,10 @@ class OverLoCKNet(nn.Module):
         x = self.base(self.stem(x))
         overview = self.narrow(self.overview(x))
         wide = context = F.interpolate(overview, x.shape[2:], mode="bilinear", align_corners=False)
-        for block in self.closer[0]:
+        for block in self.closer3:
             x, context = block(x, context, wide).split([self.widths[2], self.context], dim=1)
         x, context = self.down[0](x), self.down[1](context)
-        for block in self.closer[1]:
+        for block in self.closer4:
             joined = block(x, context, overview)
             x, context = joined.split([self.widths[3], self.context], dim=1)
         return self.head(self.features(joined).mean((2, 3)))
