@@ -30,10 +30,12 @@ def write_pictures(folder: Path, per_class: int = 100) -> Path:
 
 @pytest.fixture
 def words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    import nas.runs.problem
     import nas.runs.trained_search
     from nas.results import Fronts
 
     monkeypatch.setattr(nas.runs.trained_search, "published_front", lambda _problem: Fronts(front=()))
+    monkeypatch.setattr(nas.runs.problem, "larger_preset", lambda *_: "")
     data = write_pictures(tmp_path / "data")
     return [
         *("search", "--device", "sa8295p", "--budget", "5ms", "--data", data, "--resolution", "32", "--evals", "4"),
@@ -170,7 +172,7 @@ main(sys.argv[1:])
 
 @pytest.mark.slow
 def test_kill_9_and_resume(nas: Callable[..., Result], words: list[object], tmp_path: Path) -> None:
-    """Killed when `nas show` says so: before and between epochs, and before and between evaluations."""
+    """Killed when `nas show` says so: before and between epochs, and between evaluations."""
     import os
     import subprocess
     import time
@@ -186,7 +188,7 @@ def test_kill_9_and_resume(nas: Callable[..., Result], words: list[object], tmp_
     run = tmp_path / "killed"
     words[-1] = run
     arguments = words
-    for phase, done in (("train", 0), ("train", 2), ("search", 0), ("search", 2)):
+    for phase, done in (("train", 0), ("train", 2), ("search", 2)):
         process = begin(f"{phase}:{done}", *arguments)
         try:
             status: dict[str, Any] = {}
@@ -276,13 +278,22 @@ def test_precision_is_chosen_scored_and_exported(
         assert len({p["precision"] for p in found["front"]} | {"?"}) > 1
     assert json.loads(nas("resume", run, "--format", "json").out) == found
     assert "choice:" in nas("show", run).out
-    assert nas("export", run, "--to", tmp_path / "again.onnx", "--quantisation", "minmax").code == 0
     if precision == "w8a8":
+        assert nas("export", run, "--to", tmp_path / "again.onnx", "--quantisation", "minmax").code == 0
         assert {p.key: p.value for p in onnx.load(tmp_path / "again.onnx").metadata_props}["quantisation"] == "minmax"
     predicted = json.loads(nas("predict", run / "architecture.json", "--device", "sa8295p", "--resolution", "32", "--format", "json").out)
     if precision == "any":
+        check_all_precisions(nas, refused, run, tmp_path, predicted)
         assert predicted["latency_ms"] == pytest.approx(chosen["latency_ms"], rel=0.02)  # without the classes of the data
         assert predicted["precision"] == chosen["precision"]
+
+
+def check_all_precisions(
+    nas: Callable[..., Result], refused: Callable[..., str], run: Path, tmp_path: Path, predicted: dict[str, Any]
+) -> None:
+    """Every precision has a file of its own size and flag; a file that is there is never written over."""
+    from nas.graphs.frontends.onnx_file import read_onnx
+
     table = json.loads(nas("export", run, "--to", tmp_path / "all.onnx", "--precision", "all", "--format", "json").out)
     assert [row["precision"] for row in table["precisions"]] == ["fp16", "w8a16", "w8a8", "mixed"]
     sizes = {row["precision"]: row["size_bytes"] for row in table["precisions"]}
@@ -296,5 +307,4 @@ def test_precision_is_chosen_scored_and_exported(
     assert "all-w8a16.onnx exists" in refused("export", run, "--to", tmp_path / "all.onnx", "--precision", "all")
     assert {path: path.read_bytes() for path in tmp_path.glob("all-*.onnx")} == files
     (tmp_path / "kept.onnx").rename(tmp_path / "all-fp16.onnx")
-    half = read_onnx(tmp_path / "all-fp16.onnx")
-    assert half.cost.macs == graph.cost.macs
+    assert read_onnx(tmp_path / "all-fp16.onnx").cost.macs == read_onnx(run / "model.onnx").cost.macs
