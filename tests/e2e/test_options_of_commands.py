@@ -16,7 +16,7 @@ TIMINGS = "network,latency_ms\nresnet18,3.1\nresnet50,5.2\nmobilenetv2_100,2.1\n
 BASE: dict[str, tuple[str, ...]] = {
     "anchors_show": ("anchors", "show", "mobilenetv2_100", "--weights", "random", "--resolution", "64"),
     "devices_add": ("devices", "add", "{folder}/mine.toml"),
-    "devices_calibrate": ("devices", "calibrate", "yours", "--from", "{folder}/timings.csv", "--to", "{folder}/base"),
+    "devices_calibrate": ("devices", "calibrate", "yours", "--from", "{folder}/timings.csv", "--base", "hailo-8", "--to", "{folder}/base"),
     "devices_list": ("devices", "list"),
     "devices_show": ("devices", "show", "sa8295p"),
     "devices_suggest": ("devices", "suggest", "mine", "--count", "2", "--max-mparams", "1.5"),
@@ -37,7 +37,7 @@ OPTIONS: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "devices_add": {"profile": (), "name": ("--name", "another")},
     "devices_calibrate": {
-        "name": (), "timings": (), "base": ("--base", "samsung-galaxy-s24"), "precision": ("--precision", "w8a8"), "to": ("--to", "{folder}/elsewhere"),
+        "name": (), "timings": (), "base": ("--base", "hailo-15l-streamed"), "precision": ("--precision", "w8a16"), "to": ("--to", "{folder}/elsewhere"),
     },
     "devices_list": {"text": ("hailo",), "vendor": ("--vendor", "nvidia"), "grade": ("--grade", "A")},
     "devices_show": {"device": ()},
@@ -110,7 +110,7 @@ def test_an_option_has_an_effect_or_is_refused(
     (tmp_path / "timings.csv").write_text(TIMINGS)
     perf_folder(tmp_path / "published")
     if file == "devices_add":
-        assert nas("devices", "calibrate", "mine", "--from", tmp_path / "timings.csv", "--to", tmp_path).code == 0
+        assert nas("devices", "calibrate", "mine", "--from", tmp_path / "timings.csv", "--base", "hailo-8", "--to", tmp_path).code == 0
     plain = said(*BASE[file])
     assert plain[0] == 0, plain
     for option, words in OPTIONS[file].items():
