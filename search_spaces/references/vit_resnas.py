@@ -134,10 +134,10 @@ class ViTResNAS(ReferenceSystem):
         "the classifier of patches, which token mix-up trains, is left out",
     )
     table: ClassVar[tuple[Variant, ...]] = (
-        Variant("ViT-ResNAS", "vit_resnas_reference", 42_012_736, 1_794_378_240, (224, 224), "", None, None, ""),
-        Variant("ViT-ResNAS", "vit_resnas_tiny", 40_793_552, 1_782_630_272, (224, 224), "", None, None, ""),
-        Variant("ViT-ResNAS", "vit_resnas_small", 63_724_108, 2_845_501_856, (224, 224), "", None, None, ""),
-        Variant("ViT-ResNAS", "vit_resnas_medium", 96_442_672, 4_513_135_936, (224, 224), "", None, None, ""),
+        Variant("ViT-ResNAS", "vit_resnas_reference", 42_012_736, 1_794_378_240, (224, 224)),
+        Variant("ViT-ResNAS", "vit_resnas_tiny", 40_793_552, 1_782_630_272, (224, 224)),
+        Variant("ViT-ResNAS", "vit_resnas_small", 63_724_108, 2_845_501_856, (224, 224)),
+        Variant("ViT-ResNAS", "vit_resnas_medium", 96_442_672, 4_513_135_936, (224, 224)),
     )
 
     @classmethod

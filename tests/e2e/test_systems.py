@@ -26,7 +26,7 @@ ROOMS = {
     "quantiser": quantisers.names(),
     "recipe": [name for field in ("curriculum", "teaching") for name in get_args(get_type_hints(Recipe)[field])],
 }
-BASELINES = {"vit"}
+BASELINES = {"vit", "resnet", "mlp-mixer", "starnet", "fasternet", "shvit", "mambaout"}
 """References that belong to no system of the list."""
 
 
