@@ -192,6 +192,7 @@ def predict(
     on: Literal["upper", "point"] = "upper",
     compare: str | Path | None = None,
     profile_hash: str | Sequence[str] = (),
+    task: Literal["classes", "features"] = "classes",
 ) -> Estimate:
     """Estimate how long a network takes on a device; the device's own timing is given where there is one.
 
@@ -208,6 +209,7 @@ def predict(
         on: What is held against a budget: the ``upper`` end of the interval, or the ``point``.
         compare: An older network: the estimate says what got slower, and where.
         profile_hash: That the device's profile must have, so that estimates do not change unnoticed.
+        task: ``classes`` for the network as it is, ``features`` for its maps at strides 4 to 32, as detectors and segmenters take them.
 
     Raises:
         UnknownNameError: No such network or device.
@@ -217,7 +219,7 @@ def predict(
     from nas.runs.prediction import Reading, Terms, predict_network
 
     _check_confidence(confidence)
-    reading = Reading(resolution, input_shape, input_shapes or {}, dims or {})
+    reading = Reading(resolution, input_shape, input_shapes or {}, dims or {}, task)
     terms = Terms(canonical_precision(precision), confidence, tuple(_several(budget)), on, tuple(_several(profile_hash)))
     return predict_network(network, device, reading, terms, compare)
 
@@ -235,6 +237,7 @@ def predict_all(
     on: Literal["upper", "point"] = "upper",
     compare: str | Path | None = None,
     profile_hash: str | Sequence[str] = (),
+    task: Literal["classes", "features"] = "classes",
 ) -> Iterator[Estimate | Unpriced]:
     """Estimate many networks on several devices, network by network; one that cannot be read or priced says why and stops no other.
 
@@ -250,6 +253,7 @@ def predict_all(
         on: As `predict`.
         compare: An older network, or a folder that holds one under the name of each file.
         profile_hash: ``NAME:HASH`` of each device that is pinned.
+        task: As `predict`; of features without a resolution, each network comes at 512 and at 640 pixels.
 
     Raises:
         UsageError: A wrong device, budget or hash; no network has been read then.
@@ -259,7 +263,7 @@ def predict_all(
     from nas.runs.prediction import predict_all as each
 
     _check_confidence(confidence)
-    reading = Reading(resolution, None, input_shapes or {}, dims or {})
+    reading = Reading(resolution, None, input_shapes or {}, dims or {}, task)
     terms = Terms(canonical_precision(precision), confidence, tuple(_several(budget)), on, tuple(_several(profile_hash)))
     return each(networks, _several(devices), reading, terms, None if compare is None else Path(compare))
 

@@ -52,6 +52,13 @@ def command(
         typer.Option("--profile-hash", help="Fail unless a device's estimates come from this profile and fit.", metavar="[D:]HASH"),
     ] = None,
     resolution: Annotated[str | None, typer.Option("--resolution", help="Of an architecture's input: 224 or 192x256.")] = None,
+    task: Annotated[
+        Literal["classes", "features"],
+        typer.Option(
+            "--task",
+            help="features: the maps at strides 4 to 32 that detectors and segmenters take, at 512 and 640 px, quickest first; default classes.",
+        ),
+    ] = "classes",
     input_shape: InputShapes = None,
     dim: Dims = None,
     confidence: Confidence = 0.9,
@@ -66,7 +73,7 @@ def command(
     from nas import api
     from nas.report import predictions
 
-    single = len(subjects) == len(devices) == 1
+    single = len(subjects) == len(devices) == 1 and task == "classes"
     terms: dict[str, Any] = {
         "precision": precision,
         "resolution": resolution,
@@ -75,16 +82,25 @@ def command(
         "on": on,
         "compare": compare,
         "profile_hash": profile_hash or (),
+        "task": task,
         **given,
     }
     results: list[Estimate | Unpriced] = (
         [api.predict(subjects[0], devices[0], **terms)] if single else list(api.predict_all(subjects, devices, **terms))
     )
+    if task == "features":
+        results.sort(key=_by_size_and_time)
     if form in ("csv", "junit"):
         sys.stdout.write(predictions.as_csv(results) if form == "csv" else predictions.as_junit(results))
     else:
         write(results[0] if single else results, form, lambda _: predictions.print_predictions(results, breakdown=breakdown))
     _leave(results)
+
+
+def _by_size_and_time(result: Estimate | Unpriced) -> tuple[str, str, float]:
+    """Return by what backbones are ordered: device, size of picture, time; what was not priced comes last."""
+    size = result.network.rpartition(" ")[2] if " " in result.network else "~"
+    return result.device, size, getattr(result, "latency_ms", float("inf"))
 
 
 def _leave(results: Sequence[Estimate | Unpriced]) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 from nas.devices.alike import WIDE, networks_alike, shares_of
 from nas.devices.names import find_profile
@@ -17,6 +18,7 @@ from nas.devices.predictor import Predictor, batch_of, estimate_hash, for_batch,
 from nas.devices.profile import Profile, load_profile
 from nas.devices.twins import remarks
 from nas.errors import ArtifactError, NasError, UsageError
+from nas.graphs.features import SIZES, backbone, resized
 from nas.graphs.graph import Graph
 from nas.graphs.images import with_normalisation
 from nas.graphs.operators import Shape
@@ -34,6 +36,9 @@ if TYPE_CHECKING:
 
     from nas.devices.measure import LocalDevice
     from nas.devices.measure import Measurement as Timings
+
+
+Task = Literal["classes", "features"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,16 +69,33 @@ class Reading:
         input_shape: Of a module's input.
         input_shapes: Of a model file's inputs by name.
         dims: Values of a model file's symbolic sizes by name.
+        task: ``classes`` for a network as it is, ``features`` for its maps at strides 4 to 32, as detectors and segmenters take them.
     """
 
     resolution: str | int | None = None
     input_shape: Sequence[int] | None = None
     input_shapes: Mapping[str, Shape] = field(default_factory=dict)
     dims: Mapping[str, int] = field(default_factory=dict)
+    task: Task = "classes"
 
     def read(self, network: str | Path | nn.Module | Graph) -> Network:
         """Return the network that a user means."""
-        return _subject(network, self.resolution, self.input_shape, self.input_shapes, self.dims)
+        if self.task == "classes":
+            return _subject(network, self.resolution, self.input_shape, self.input_shapes, self.dims)
+        any_size = str(network).endswith(".json")  # an architecture is built at the size; a published network or a file has its own
+        whole = _subject(network, self.resolution if any_size else None, self.input_shape, self.input_shapes, self.dims)
+        part = backbone(whole.graph)
+        if self.resolution is not None and not any_size:
+            part = resized(part, parse_resolution(str(self.resolution)))
+        height, width = part.inputs[0].shape[2:]
+        return Network(f"{whole.name} features {height}x{width}", part)
+
+    @property
+    def sizes(self) -> tuple[Reading, ...]:
+        """Itself, or for features of which no size is asked, one for each size at which backbones are compared."""
+        if self.task == "classes" or self.resolution is not None or self.input_shape or self.input_shapes:
+            return (self,)
+        return tuple(replace(self, resolution=side) for side in SIZES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +137,11 @@ def predict_all(
         NasError: A device's profile has another hash than `terms` ask for.
     """
     places = _devices(devices, terms)
-    for network in networks:
+    for network, at_size in itertools.product(networks, reading.sizes):
         older = compare / Path(network).name if compare is not None and compare.is_dir() else compare
         try:
-            subject = reading.read(network)
-            before = None if older is None else reading.read(older)
+            subject = at_size.read(network)
+            before = None if older is None else at_size.read(older)
         except NasError as error:
             yield from (Unpriced(network=Path(network).name, device=place.profile.name, error=str(error)) for place in places)
             continue

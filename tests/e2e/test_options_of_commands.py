@@ -50,7 +50,7 @@ OPTIONS: dict[str, dict[str, tuple[str, ...]]] = {
         "networks": ("resnet18",), "device": ("--device", "hailo-8"), "precision": ("--precision", "w8a8"), "breakdown": ("--breakdown",),
         "budget": ("--budget", "1ms"), "on": ("--budget", "3.7ms", "--on", "upper"), "compare": ("--compare", "resnet18"),
         "profile_hash": ("--profile-hash", "0000000000000000"), "resolution": ("--resolution", "288"), "input_shape": ("--input-shape", "1x3x96x96"),
-        "dim": ("--dim", "batch=2"), "confidence": ("--confidence", ".5"),
+        "dim": ("--dim", "batch=2"), "confidence": ("--confidence", ".5"), "task": ("--task", "features"),
     },
     "spaces_list": {"sizes": ("--sizes",)},
     "spaces_references": {"system": ("LSNet",)},
