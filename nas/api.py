@@ -74,7 +74,7 @@ def search(
 
     Args:
         device: Names or paths of profiles, or columns of a table of latencies; the first decides where one has to.
-        budget: ``5ms``, ``200fps``, ``20MB``, ``1.2GMACs``, ``5Mparams``, ``2.5MB-ram``, ``6MB-flash``; for one device ``NAME:8ms``.
+        budget: ``5ms``, ``200fps``, ``20MB``, ``1.2GMACs``, ``5Mparams``, ``300MB-peak``, ``2.5MB-ram``, ``6MB-flash``; for one device ``NAME:8ms``.
         max_drop: Points of accuracy that a network may be likely to lose in 8 bits (`nas.quantisation.risk`): the budget ``1pct-drop``.
         minimize: Beside accuracy: ``latency`` (of every device; the default), ``macs``, ``params``, ``size``, ``memory``.
         precision: ``fp32``, ``fp16``, ``w8a16``, ``w8a8``, or ``any``: chosen for each part. None for each device's own.

@@ -50,7 +50,7 @@ _UNITS: dict[str, tuple[Quantity, float]] = {
     "mib-flash": ("flash", 2.0**20),
     "pct-drop": ("drop", 1.0),
 }
-DEVICE_QUANTITIES: tuple[Quantity, ...] = ("latency", "throughput", "ram", "flash", "drop")
+DEVICE_QUANTITIES: tuple[Quantity, ...] = ("latency", "throughput", "memory", "ram", "flash", "drop")
 """What a budget bounds on each device by itself."""
 _SHOWN = "5ms, 800us, 200fps, 20MB, 1.2GMACs, 5Mparams, 64MB-peak, 2.5MB-ram, 6MB-flash"
 UNIT_OF: dict[Quantity, tuple[str, float]] = {

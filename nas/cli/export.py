@@ -62,6 +62,7 @@ def _print(result: Export) -> None:
 
     kinds = ", ".join(f"{count} {op}" for op, count in result.operators.items())
     size = f"{result.size_bytes / 1e6:.2f} MB"
+    print_lines(result.notices)
     print_lines([f"{result.path}: {size}, weights {result.weights}, {kinds}"])
     print_lines([f"reloaded in its runtime, largest difference {result.max_difference:.1e}; sha256 {result.sha256}"])
     if result.accuracy_pct is not None:

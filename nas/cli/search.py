@@ -14,7 +14,7 @@ def command(
     device: Devices,
     budget: Annotated[
         list[str] | None,
-        typer.Option("--budget", help="5ms, 200fps, 20MB, 1.2GMACs, 5Mparams, 2.5MB-ram; for one device D:8ms.", metavar="B"),
+        typer.Option("--budget", help="5ms, 200fps, 20MB, 1.2GMACs, 5Mparams, 300MB-peak, 2.5MB-ram; for one device D:8ms.", metavar="B"),
     ] = None,
     max_drop: Annotated[
         float | None,

@@ -147,6 +147,9 @@ def _print_one(result: Estimate) -> None:
     if result.ram_bytes is not None and result.flash_bytes is not None:
         planned = f"{result.ram_bytes / 1e6:.2f} MB of RAM for activations, {result.flash_bytes / 1e6:.2f} MB of flash for weights"
         print_lines([f"{planned}, as planned here"])
+    if result.peak_memory_mb is not None:
+        span = f"{result.peak_memory_lower_mb:.0f}–{result.peak_memory_upper_mb:.0f}"
+        print_lines([f"{result.peak_memory_mb:.0f} MB of memory at the peak, estimated, {span} MB at 90 % (process, runtime included)"])
     print_lines(_remarks(result))
 
 

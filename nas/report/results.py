@@ -192,9 +192,11 @@ def _print_points(
         Column("px", 5),
     ]
     sizes = [
-        name for name in ("size_bytes", "memory_bytes", "ram_bytes", "flash_bytes") if any(getattr(p, name) is not None for p in points)
+        name
+        for name in ("size_bytes", "memory_bytes", "peak_memory_bytes", "ram_bytes", "flash_bytes")
+        if any(getattr(p, name) is not None for p in points)
     ]
-    columns += [Column(f"{name.removesuffix('_bytes')} MB", 1) for name in sizes]
+    columns += [Column(f"{name.removesuffix('_bytes').replace('_', ' ')} MB", 1) for name in sizes]
     risky = any(p.int8_drop_pct is not None for p in points)
     columns += [Column("int8 may lose", 2)] if risky else []
     rows = []

@@ -198,6 +198,8 @@ class Point(Record):
         params: Parameters of the deploy form.
         size_bytes: Of the exported file, where it is an objective.
         memory_bytes: Peak of activations, where it is an objective.
+        peak_memory_bytes: Upper end of what its process takes at its peak on the first device, where a budget bounds it (of the activations alone where
+            no memory is fitted for the device).
         ram_bytes: That its activations take on the first device, where a budget bounds it.
         flash_bytes: That its weights take there, where a budget bounds it.
         int8_drop_pct: Points of accuracy that it is likely to lose in 8 bits, where it runs so and nothing was quantised to see.
@@ -224,6 +226,7 @@ class Point(Record):
     params: int
     size_bytes: int | None = None
     memory_bytes: int | None = None
+    peak_memory_bytes: int | None = None
     ram_bytes: int | None = None
     flash_bytes: int | None = None
     int8_drop_pct: float | None = None
@@ -795,6 +798,9 @@ class Estimate(Record):
         notices: What reading the network left out or took for granted.
         macs: Multiply-adds of a run.
         params: Parameters.
+        peak_memory_mb: That its process takes at its peak, in 10⁶ bytes, where that is fitted for the device; see `nas.devices.peak_memory`.
+        peak_memory_lower_mb: Lower end of its 90 % interval.
+        peak_memory_upper_mb: Upper end, by which a budget is judged.
         ram_bytes: That its activations take, on a device that runs from RAM and flash.
         flash_bytes: That its weights take there.
         int8_drop_pct: Points of accuracy that it is likely to lose from float to int8 (``w8a8`` alone); see `nas.quantisation.risk`.
@@ -831,6 +837,9 @@ class Estimate(Record):
     notices: tuple[str, ...] = ()
     macs: int
     params: int
+    peak_memory_mb: float | None = None
+    peak_memory_lower_mb: float | None = None
+    peak_memory_upper_mb: float | None = None
     ram_bytes: int | None = None
     flash_bytes: int | None = None
     int8_drop_pct: float | None = None
@@ -1102,6 +1111,7 @@ class Export(Record):
         max_difference: Between module and reloaded file on the probe input.
         accuracy_pct: On the test pictures, in the runtime; None where there are no data.
         operators: Kinds in the file, with counts.
+        notices: What was to be known before it was written, such as a quantised network that takes longer than in float.
     """
 
     path: str
@@ -1114,6 +1124,7 @@ class Export(Record):
     max_difference: float
     accuracy_pct: float | None
     operators: dict[str, int]
+    notices: tuple[str, ...] = ()
 
 
 class ModelFile(Record):

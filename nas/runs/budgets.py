@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from nas.devices.names import slug
+from nas.devices.peak_memory import peak_bytes, peak_memory
 from nas.devices.profile import DeviceMemory
 from nas.errors import UsageError
 from nas.results import BudgetCheck, Estimate
@@ -90,6 +91,7 @@ def check_budgets(
         quantity = budget.limit.quantity
         timed = quantity in ("latency", "throughput")
         value = _value(quantity, estimate, graph, profile, precision, on)
+        predicted = quantity == "memory" and peak_memory(profile.name, graph, precision) is not None
         unknown = bool(timed and estimate.unsupported)
         violation = budget.violation(value)
         unit, factor = UNIT_OF[quantity]
@@ -100,7 +102,7 @@ def check_budgets(
                 unit=unit,
                 limit=budget.limit.value / factor,
                 value=value / factor,
-                judged=on if timed else "count",
+                judged=on if timed or predicted else "count",
                 holds=violation <= 0 and not unknown,
                 over_pct=100 * violation,
             )
@@ -123,7 +125,7 @@ def _value(quantity: str, estimate: Estimate, graph: Graph, profile: Profile, pr
         case "size":
             return graph.size_bytes(precision)
         case "memory":
-            return graph.peak_memory_bytes(precision)
+            return peak_bytes(profile.name, graph, precision, upper=on == "upper")
         case "macs":
             return float(graph.cost.macs)
         case _:

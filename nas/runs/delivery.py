@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import Field
 
+from nas.devices.slower import slower_than_float
 from nas.errors import NasError
 from nas.events import EventBus, Notice, PhaseAdvanced, PhaseFinished, PhaseStarted
 from nas.exporting.exporter import PEAKS, ExportOrder, exporters
@@ -289,6 +290,13 @@ def _recipe(problem: Problem, dataset: Dataset, architecture: Architecture) -> R
     return replace(recipe, epochs=problem.request.finetune_epochs or recipe.epochs)
 
 
+def _slower(problem: Problem, architecture: Architecture, precision: str) -> str:
+    """Return the line of a choice that takes longer at its quantised precision than in float; empty where it does not."""
+    graph = problem.space.lower(architecture, problem.judge.resolution)
+    profile = problem.targets[0].profile
+    return slower_than_float(graph, profile, precision) if problem.targets[0].predictor and graph.precisions <= {None} else ""
+
+
 def _export_tested(
     run: RunDirectory,
     problem: Problem,
@@ -321,6 +329,8 @@ def _export_tested(
     facts = run_facts(run, problem, architecture) | {"validation_accuracy_pct": f"{validation_pct:.4f}"}
     trained = Trained(problem.space, architecture, module.to("cpu"), verdict.resolution, dataset, problem.recipe)
     quantised = quantises(problem, architecture)
+    if quantised and (slower := _slower(problem, architecture, precision)):
+        bus.emit(Notice(slower))
     artifact = trained.export(
         precision if quantised else "fp32", part, facts, request.takes, request.exporter
     )  # compilers for fp16 take fp32

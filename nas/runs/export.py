@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nas.devices.slower import slower_than_float
 from nas.errors import ArtifactError, UsageError
 from nas.exporting.exporter import PEAKS, Artifact, ExportOrder, exporter_for, exporters
 from nas.exporting.trained import Trained, accuracy_in_runtime_pct, normalising, spared
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from nas.searching.judge import Target
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -127,6 +131,7 @@ def export(
         raise UsageError(f"--quantisation: has no effect on a file in {chosen}. Do this: --precision w8a8, or leave it out.")
     if precision == "all":
         return _at_all(found, to, form)
+    notices = _slower(found, chosen)
     artifact, accuracy_pct = _written(found, chosen, to, form)
     return Export(
         path=str(artifact.path),
@@ -139,7 +144,19 @@ def export(
         max_difference=artifact.max_difference,
         accuracy_pct=accuracy_pct,
         operators=dict(artifact.operators),
+        notices=notices,
     )
+
+
+def _slower(subject: Subject, precision: str) -> tuple[str, ...]:
+    """Warn, before anything is written, of a quantised network that takes longer on the run's device than in float."""
+    if subject.target is None or not isinstance(subject.space, ElasticSpace):
+        return ()
+    graph = subject.space.plain.lower(subject.space.plainly(subject.architecture), subject.resolution)
+    line = slower_than_float(graph, subject.target.profile, precision)
+    if line:
+        log.warning("%s", line)
+    return (line,) if line else ()
 
 
 def _written(subject: Subject, precision: str, to: Path, form: str) -> tuple[Artifact, float | None]:

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Literal, cast
 
 from nas.devices.alike import WIDE, networks_alike, shares_of
 from nas.devices.names import find_profile
+from nas.devices.peak_memory import peak_memory
 from nas.devices.predictor import Estimate as Priced
 from nas.devices.predictor import Predictor, batch_of, estimate_hash, for_batch, load_predictor, measured
 from nas.devices.profile import Profile, load_profile
+from nas.devices.slower import slower_than_float
 from nas.devices.twins import remarks
 from nas.errors import ArtifactError, NasError, UsageError
 from nas.graphs.features import SIZES, backbone, resized
@@ -222,7 +224,7 @@ def price(subject: Network, place: Device, terms: Terms) -> Estimate:
         precisions=_operators_at(graph, chosen),
         input_normalisation_ms=_normalisation_ms(predictor, graph, profile, chosen),
         input_normalised=form is not graph and predictor.normalises_images,
-        notices=(*graph.notices, *place.remarks),
+        notices=(*graph.notices, *place.remarks, *_slower(subject, place, chosen)),
         macs=graph.cost.macs,
         params=graph.cost.params,
         operators=tuple(OperatorShare(name=op.name, op=op.op, latency_ms=op.latency_ms) for op in estimate.operators),
@@ -233,6 +235,8 @@ def price(subject: Network, place: Device, terms: Terms) -> Estimate:
         added["width_why"] = _width_why(priced, estimate, predictor, profile, chosen)
     if (plan := profile.memory) is not None:
         added |= {"ram_bytes": int(plan.ram_bytes(graph, chosen)), "flash_bytes": int(plan.flash_bytes(graph, chosen))}
+    if (peak := peak_memory(profile.name, graph, chosen)) is not None:
+        added |= {"peak_memory_mb": peak.mb, "peak_memory_lower_mb": peak.lower_mb, "peak_memory_upper_mb": peak.upper_mb}
     if chosen == "w8a8":
         lost = predicted_drop(graph, profile.runtime)
         added |= {"int8_drop_pct": lost.drop_pct, "int8_drop_upper_pct": lost.upper_pct}
@@ -244,6 +248,14 @@ def price(subject: Network, place: Device, terms: Terms) -> Estimate:
         )
         added |= {"repeats_within_pct": at.repeats_within_pct, "estimated": alone}
     return priced.model_copy(update=added) if added else priced
+
+
+def _slower(subject: Network, place: Device, chosen: str) -> tuple[str, ...]:
+    """Say so where a network without precisions of its own takes longer at a quantised one than in float."""
+    if subject.graph.precisions - {None}:
+        return ()
+    line = slower_than_float(subject.graph, place.profile, chosen, subject.timed_as, place.folder)
+    return (line,) if line else ()
 
 
 def _width_why(priced: Estimate, estimate: Priced, predictor: Predictor, profile: Profile, precision: str) -> str:

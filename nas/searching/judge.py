@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from nas.devices.peak_memory import peak_bytes
 from nas.devices.predictor import Estimate, Predictor, Segments, measured
 from nas.devices.profile import DeviceMemory, Profile
 from nas.graphs.graph import Graph, join
@@ -45,7 +46,7 @@ class Verdict:
 
     Attributes:
         values: Cheap values by name: ``latency_ms/<device>``, ``macs``, ``params``; ``size_bytes`` and ``memory_bytes`` where they
-            are objectives, ``ram_bytes`` and ``flash_bytes`` where they are bounded.
+            are objectives, ``peak_memory_bytes``, ``ram_bytes`` and ``flash_bytes`` where they are bounded.
         violations: By budget name; ≤ 0 where it holds.
         estimates: By device; breakdowns are left out, `Judge.estimates` has them.
         precisions: By device; ``mixed`` where parts of the network differ.
@@ -218,8 +219,9 @@ class Judge(Prescreen):
         values |= {"macs": self._total(parts, "macs", precision), "params": self._total(parts, "params", precision)}
         values |= {f"{quantity}_bytes": self._total(parts, quantity, precision) for quantity in sorted(asked)}
         first = next(iter(chosen.values()))[0]
-        bounded = {b.limit.quantity for b in self.goal.budgets if b.device == first.profile.name} & {"ram", "flash"}
-        values |= {f"{quantity}_bytes": self._of_whole(parts, quantity, first) for quantity in sorted(bounded)}
+        bounded = {b.limit.quantity for b in self.goal.budgets if b.device == first.profile.name}
+        names = {"ram": "ram_bytes", "flash": "flash_bytes", "memory": "peak_memory_bytes"}
+        values |= {name: self._of_whole(parts, quantity, first) for quantity, name in names.items() if quantity in bounded}
         return Verdict(
             values,
             self._violations(parts, chosen),
@@ -242,7 +244,7 @@ class Judge(Prescreen):
                 if budget.device not in chosen:
                     continue
                 target, estimate = chosen[budget.device]
-                if quantity in ("ram", "flash", "drop"):
+                if quantity in ("memory", "ram", "flash", "drop"):
                     violations[budget.name] = budget.violation(self._of_whole(parts, quantity, target))
                     continue
                 value = self._held_against(budget, estimate, target)
@@ -260,13 +262,15 @@ class Judge(Prescreen):
         return estimate.upper_ms * ((self.batch or 1) if target.profile.quantity == "reciprocal_throughput" else 1)
 
     def _of_whole(self, parts: Segments, quantity: str, target: Target) -> float:
-        """Return the bytes of RAM or flash that the whole network takes on a device, or the points of accuracy that it is likely to lose in 8 bits."""
+        """Return the bytes of memory, RAM or flash that the whole network takes on a device, or the points of accuracy that it is likely to lose in 8 bits."""
         key = tuple(id(graph) for _, graph in parts), quantity, target.profile.name, target.precision
         if key not in self._memories:
             plan = target.profile.memory or DeviceMemory(source="lifetimes of the activations")
             whole = join(parts) if len(parts) > 1 else parts[0][1]
             if quantity == "drop":
                 value = predicted_drop(whole, target.profile.runtime).drop_pct if target.precision == "w8a8" else 0.0
+            elif quantity == "memory":
+                value = peak_bytes(target.profile.name, whole, target.precision)
             else:
                 value = (plan.ram_bytes if quantity == "ram" else plan.flash_bytes)(whole, target.precision)
             self._memories[key] = parts, value
