@@ -187,6 +187,7 @@ def toml(
     lines += [f'default_precision = "{head.precision}"', "", "[origin]", f"title = {text(origin[0])}", f"reference = {text(origin[1])}"]
     lines += [f"licence = {text(origin[2])}", 'command = "python experiments/007_public_profiles/run.py --data ../shared/data"']
     lines += ["", f"[precisions.{head.precision}]"]
+    lines += [f"timings_step_ms = {2 * TABLES[head.device].grain_ms:g}"] if head.device in TABLES else []
     if quality:
         lines += [
             f'predictor = "{MODELS[artifact][0]}"',

@@ -34,7 +34,8 @@ TEN = (
 """Networks to time on a new device: of ten kinds of work, small enough for a microcontroller's big brother."""
 
 READ = "2026-11-28"
-UNREAD = "the stated source was not read: the figures are as commonly quoted. Check them before you rely on an estimate"
+UNREAD = "unverified: no page of the maker was read, the figures are as commonly quoted. Check them before you rely on an estimate"
+SAID = {"verified": "facts read on", "reported": "facts reported by others, read on", "unverified": "unverified; looked for on"}
 
 
 def timed(rows: list[dict[str, str]]) -> tuple[list[Sample], list[Profile]]:
@@ -66,6 +67,7 @@ def written(device: str, rows: list[dict[str, str]]) -> None:
             artifact="roofline.npz" if row["peak_gmacs"] else "",
             peak_gmacs=number(row["peak_gmacs"]),
             bandwidth_gb_s=number(row["bandwidth_gb_s"]),
+            facts=row["checked"],  # type: ignore[arg-type]
             notes=(row["source"],),
         )
         for row in rows
@@ -80,7 +82,7 @@ def written(device: str, rows: list[dict[str, str]]) -> None:
         precisions=precisions,
         origin=Origin(title=head["source"], reference=head["reference"], command=COMMAND),
         notes=(
-            f"source read on {READ}: {head['read']}" if head["read"] else UNREAD,
+            f"{SAID[head['checked']]} {READ}: {head['read']}" if head["read"] and head["checked"] else UNREAD,
             "facts alone: no public timings are known. Time these and calibrate: " + ", ".join(TEN),
         ),
     )

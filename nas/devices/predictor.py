@@ -105,13 +105,15 @@ def _no_interval(lower_ms: float, latency_ms: float, upper_ms: float) -> str:
 def measured(profile: Profile, precision: str | None, network: str, confidence: float = 0.9) -> Estimate | None:
     """Return the device's own timing of a network, if it has one, with the interval within which another measurement would lie.
 
-    A device that stands in for another has its ``proxy``. Two measurements differ by a small amount as a rule and by a large one at times, as when a release of the SDK lies between them.
+    A device that stands in for another has its ``proxy``. A rounded timing lies within half a step, but never below a tenth of what is stated. Two measurements differ by a small amount as a rule and by a large one at times, as when a release of the SDK lies between them.
     """
     at = profile.at(precision)
     if (latency_ms := at.timings_ms.get(network)) is None:
         return _carried_over(at, network, confidence)
     spread = spread_of_repeats(at.repeats_within_pct, confidence)
-    return Estimate(latency_ms, latency_ms / spread, latency_ms * spread, confidence, "proxy" if profile.proxy else "measured")
+    half_ms = (at.timings_step_ms or 0.0) / 2
+    lower_ms, upper_ms = max(latency_ms - half_ms, latency_ms / 10) / spread, (latency_ms + half_ms) * spread
+    return Estimate(latency_ms, lower_ms, upper_ms, confidence, "proxy" if profile.proxy else "measured")
 
 
 def _carried_over(at: PrecisionProfile, network: str, confidence: float) -> Estimate | None:

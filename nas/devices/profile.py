@@ -162,11 +162,13 @@ class PrecisionProfile(_Strict):
         peak_gmacs: Vendor's or measured peak, in 10⁹ multiply-adds a second.
         bandwidth_gb_s: Memory bandwidth in 10⁹ bytes a second.
         launch_us: Cost of starting one operator, in microseconds.
+        facts: How far these are checked: ``verified`` on a page of the maker, ``reported`` by others alone, ``unverified``; empty where nothing says.
         runtime_version: SDK or driver the timings were made with.
         held_out: Errors on held-out networks.
         held_out_later: Errors on networks that were first timed after everything that a fit knew.
         repeats_within_pct: Median spread of repeated measurements: no fit can be better.
         timings_ms: The device's own timings by reference network (``basis: measured``).
+        timings_step_ms: Step to which these were rounded: each lies within half of it of what is stated.
         former_timings_ms: Its timings under the SDK before, of networks that were not timed again.
         drift: What changed since the SDK of those and of the fit; None where nothing did.
         unsupported_ops: Operators that this precision cannot run on the device.
@@ -179,11 +181,13 @@ class PrecisionProfile(_Strict):
     peak_gmacs: Positive | None = None
     bandwidth_gb_s: Positive | None = None
     launch_us: Positive | None = None
+    facts: Literal["", "verified", "reported", "unverified"] = ""
     runtime_version: Text = ""
     held_out: FitQuality | None = None
     held_out_later: FitQuality | None = None
     repeats_within_pct: Percent | None = None
     timings_ms: Mapping[Name, Milliseconds] = Field(default_factory=dict)
+    timings_step_ms: Positive | None = None
     former_timings_ms: Mapping[Name, Milliseconds] = Field(default_factory=dict)
     drift: SdkDrift | None = None
     unsupported_ops: tuple[Name, ...] = ()

@@ -9,7 +9,8 @@ import pytest
 
 from latency_predictors.boards import COLUMNS, HOST, Boards, Table, fit_prices, quantities
 from nas.bench.board_tables import read_iphone, read_rdk, read_renesas, read_stm32, yolo_of
-from nas.devices.predictor import Sample
+from nas.devices.predictor import Sample, measured
+from nas.devices.profile import load_profile
 from nas.graphs import workloads
 
 
@@ -86,3 +87,12 @@ def test_host_work_is_a_sort_of_its_own_and_a_coarse_timing_an_interval() -> Non
     x = np.array([quantities(workloads.load(n)) for n in NETWORKS])
     stated = np.full(len(x), 10.0)
     assert (x @ fit_prices(x, stated, NETWORKS, Table(grain_ms=9.9))).sum() < (x @ fit_prices(x, stated, NETWORKS, Table())).sum()
+
+
+def test_a_whole_millisecond_is_half_a_millisecond_to_either_side() -> None:
+    """RZ/V2H states 1 ms for MobileNetV2: another timing may be anything from .5 to 1.5 ms, and a little more by repeats."""
+    found = measured(load_profile("rz-v2h"), None, "mobilenet_v2")
+    assert found is not None
+    assert found.latency_ms == 1.0
+    assert 0.35 < found.lower_ms < 0.5
+    assert 1.5 < found.upper_ms < 2.0
