@@ -35,6 +35,7 @@ MANY = 60
 FEWEST_FAMILIES = 5
 ALIKE = 5
 """Devices that are enough to lean on each other."""
+_SWEEPS = 30
 BEYOND = 1.5  # by so much the interval's logarithm grows outside what was calibrated
 _NARROW = (32, 64, 128, 256)  # geometric mean of input and output channels below which a MAC may cost more
 _WORK = ("depthwise3", "depthwise5", "depthwise7", "grouped", "conv3", "conv", "pointwise", "gemm", "attention", "other")
@@ -55,6 +56,8 @@ COLUMNS = (*COARSE, *QUANTITIES)
 _VIEWS = (slice(len(COARSE)), slice(len(COARSE), None), slice(None))
 """Fits to the coarse, the fine and all columns are averaged: each errs on other networks."""
 _AT = {name: i for i, name in enumerate(COLUMNS)}
+_FREE = {"Reshape", "Flatten", "Identity", "Squeeze", "Unsqueeze"}
+"""Another view of a tensor, for which no runtime starts or moves anything."""
 _SMOOTH = {"Gelu", "Swish", "Sigmoid", "Tanh", "Mish", "Erf", "Softplus", "Elu", "Selu"}
 
 
@@ -91,6 +94,8 @@ def _move(op: str) -> str:
 
 
 def _row(graph: Graph, op: Operator) -> dict[str, float]:
+    if op.op in _FREE:
+        return {}
     kind = kind_of(graph, op)
     row: dict[str, float] = {"operators": 1, "weight_bytes": kind.weight_bytes}
     if kind.macs:
@@ -231,7 +236,7 @@ def left_out(x: Floats, latency_ms: Floats, groups: Sequence[Any], prior_of: Any
     guess = np.empty(len(latency_ms))
     for label in dict.fromkeys(groups):
         out = labels == label
-        prior = prior_of(label) if prior_of else None
+        prior = prior_of(label, x[~out], latency_ms[~out]) if prior_of else None
         guess[out] = x[out] @ fit_prices(x[~out], latency_ms[~out], prior)
     return guess
 
@@ -441,9 +446,8 @@ def _fit_pool(samples: Sequence[Sample], precision: str, penalty: float) -> dict
         names = list(latencies)
         x, y = np.array([rows[n] for n in names]), np.array([latencies[n] for n in names])
         groups = folds_of([family[n] for n in names]) if len(names) >= MANY else left_out_together(names, family)
-        scale = float(np.exp(np.mean(np.log(y))))
-        guess = left_out(x, y, groups, (lambda n, scale=scale: typical.prices(n) * scale) if typical else None)
-        prior = typical.prices("") * scale if typical else None
+        guess = left_out(x, y, groups, typical.scaled if typical else None)
+        prior = typical.scaled("", x, y) if typical else None
         found[device, precision] = Prices(
             fit_prices(x, y, prior),
             tuple(names),
@@ -455,7 +459,10 @@ def _fit_pool(samples: Sequence[Sample], precision: str, penalty: float) -> dict
 
 
 class _Typical:
-    """Prices of the geometric mean of all devices, each scaled by its own mean, with a family left out everywhere."""
+    """Prices of the device in the middle, with a family left out everywhere.
+
+    A timing is a device's factor times a network's; networks that few devices were timed with shift neither.
+    """
 
     def __init__(
         self, timed: Mapping[str, Mapping[str, float]], rows: Mapping[str, Floats], family: Mapping[str, str], penalty: float
@@ -464,19 +471,22 @@ class _Typical:
         self.known: dict[str, Floats] = {}
 
     def prices(self, without: str) -> Floats:
+        """Return the prices, shape (columns,), without a network or a family; an empty text leaves none out."""
         if without not in self.known:
-            logs: dict[str, list[float]] = {}
-            for latencies in self.timed.values():
-                seen = {name: ms for name, ms in latencies.items() if without not in (name, self.family[name])}
-                if not seen:
-                    continue
-                mean = float(np.mean([math.log(ms) for ms in seen.values()]))
-                for name, ms in seen.items():
-                    logs.setdefault(name, []).append(math.log(ms) - mean)
-            names = sorted(logs)
-            y = np.exp([float(np.mean(logs[n])) for n in names])
-            self.known[without] = fit_prices(np.array([self.rows[n] for n in names]), y, None, self.penalty)
+            names = sorted({name for latencies in self.timed.values() for name in latencies if without not in (name, self.family[name])})
+            logs = np.array([[math.log(row[n]) if n in row else np.nan for n in names] for row in self.timed.values()])
+            logs = logs[np.isfinite(logs).any(axis=1)]
+            device = np.nanmean(logs, axis=1, keepdims=True)
+            for _ in range(_SWEEPS):
+                network = np.nanmedian(logs - device, axis=0)
+                device = np.nanmean(logs - network, axis=1, keepdims=True)
+            self.known[without] = fit_prices(np.array([self.rows[n] for n in names]), np.exp(network), None, self.penalty)
         return self.known[without]
+
+    def scaled(self, without: str, x: Floats, latency_ms: Floats) -> Floats:
+        """Return the prices at the scale of one device, by its networks that are not left out."""
+        found = self.prices(without)
+        return found * float(np.exp(np.median(np.log(latency_ms / (x @ found)))))
 
 
 def left_out_together(names: Sequence[str], family: Mapping[str, str]) -> list[str]:

@@ -191,11 +191,11 @@ def native(name: str) -> bool:
     return cfg is not None and cfg.input_size[-1] == int(size)
 
 
-def trace(only: list[str], room: Path) -> None:
-    """Trace what is missing, as written and in deploy form, and file it family by family."""
+def trace(only: list[str], room: Path, wanted: dict[str, Board]) -> None:
+    """Trace what is missing of those wanted, as written and in deploy form, and file it family by family."""
     lines, index = kept(room)
     written = stored(room / "as_written")
-    todo = {name: board for name, board in boards().items() if name not in index and not native(name)}
+    todo = {name: board for name, board in wanted.items() if name not in index and not native(name)}
     touched: set[str] = set()
     for i, (name, board) in enumerate(todo.items()):
         if only and not name.startswith(tuple(only)):
@@ -234,12 +234,12 @@ def file(
     families.clear()
 
 
-def check(out: Path) -> None:
+def check(out: Path, wanted: dict[str, Board]) -> None:
     """Write what each network has beside what its publisher states."""
     with out.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["workload", "library", "model", "input", "params", "params_stated_m", "ratio", "macs"])
-        for name, board in sorted(boards().items()):
+        for name, board in sorted(wanted.items()):
             if name not in names():
                 continue
             known = describe(name)
@@ -256,8 +256,8 @@ def main() -> None:
     args = parser.parse_args()
     declare_torchvision_operators()
     if not args.check:
-        trace(args.only, folder())
-    check(Path(__file__).parent / "results" / "boards.csv")
+        trace(args.only, folder(), boards())
+    check(Path(__file__).parent / "results" / "boards.csv", boards())
 
 
 if __name__ == "__main__":

@@ -54,23 +54,36 @@ class PublicTiming:
     note: str = ""
 
 
-_NCNN: Mapping[str, tuple[str, int]] = {
-    "alexnet": ("alexnet", 224),
-    "efficientnet_b0": ("efficientnet_b0", 224),
-    "efficientnetv2_b0": ("tf_efficientnetv2_b0", 224),
-    "googlenet": ("googlenet", 224),
-    "mnasnet": ("mnasnet1_0", 224),
-    "mobilenet": ("mobilenetv1_100", 224),
-    "mobilenet_v2": ("mobilenetv2_100", 224),
-    "mobilenet_v3": ("mobilenet_v3_large", 224),
-    "regnety_400m": ("regnet_y_400mf", 224),
-    "resnet18": ("resnet18", 224),
-    "resnet50": ("resnet50", 224),
-    "shufflenet_v2": ("shufflenet_v2_x1_0", 224),
-    "squeezenet": ("squeezenet1_1", 224),
-    "vgg16": ("vgg16", 224),
-    "vision_transformer": ("vit_base_patch32_384", 384),
+_NCNN: Mapping[str, tuple[str, int, str]] = {
+    "alexnet": ("alexnet_bvlc", 227, "alexnet"),
+    "blazeface": ("blazeface", 128, "blazeface"),
+    "efficientnet_b0": ("efficientnet_b0", 224, "efficientnet"),
+    "efficientnetv2_b0": ("tf_efficientnetv2_b0", 224, "efficientnet"),
+    "fastestdet": ("fastestdet", 352, "shufflenetv2"),
+    "googlenet": ("googlenet", 224, "inception"),
+    "mnasnet": ("mnasnet1_0", 224, "mnasnet"),
+    "mobilenet": ("mobilenetv1_100", 224, "mobilenetv1"),
+    "mobilenet_ssd": ("mobilenet_ssd", 300, "mobilenetv1"),
+    "mobilenet_v2": ("mobilenetv2_100", 224, "mobilenetv2"),
+    "mobilenet_v3": ("mobilenet_v3_large", 224, "mobilenetv3"),
+    "mobilenet_yolo": ("mobilenet_yolo", 416, "mobilenetv1"),
+    "mobilenetv2_yolov3": ("mobilenetv2_yolov3", 352, "mobilenetv2"),
+    "nanodet_m": ("nanodet_m", 320, "shufflenetv2"),
+    "proxylessnasnet": ("proxylessnas_mobile", 224, "proxylessnas"),
+    "regnety_400m": ("regnet_y_400mf", 224, "regnet"),
+    "resnet18": ("resnet18", 224, "resnet"),
+    "resnet50": ("resnet50", 224, "resnet"),
+    "shufflenet": ("shufflenet_g3", 224, "shufflenet"),
+    "shufflenet_v2": ("shufflenet_v2_x1_0", 224, "shufflenetv2"),
+    "squeezenet": ("squeezenet1_1", 224, "squeezenet"),
+    "squeezenet_ssd": ("squeezenet_ssd", 300, "squeezenet"),
+    "vgg16": ("vgg16", 224, "vgg"),
+    "vision_transformer": ("vit_base_patch32_384", 384, "vit"),
+    "yolo-fastest-1.1": ("yolo_fastest_1_1", 320, "yolo_fastest"),
+    "yolo-fastestv2": ("yolo_fastestv2", 352, "shufflenetv2"),
+    "yolov4-tiny": ("yolov4_tiny", 416, "yolo"),
 }
+"""Its networks' graphs, inputs and families: a detector belongs to the network whose blocks it repeats."""
 _HAILO: Mapping[str, str] = {
     "cas_vit_m": "cas_vit_m",
     "cas_vit_s": "cas_vit_s",
@@ -154,7 +167,7 @@ def read_timm(path: Path, device: str, title: str, kind: Literal["gpu", "cpu"], 
 def read_ncnn(path: Path) -> Iterator[PublicTiming]:
     """Yield ncnn's benchmark at fp32/fp16 storage (its default), least of its loops: CPU threads by device, or a GPU through Vulkan."""
     for row in read_rows(path):
-        model, size = _NCNN.get(row["model"], ("", 0))
+        model, size, family = _NCNN.get(row["model"].lower(), ("", 0, ""))
         name = named(model, size) if model else None
         try:
             ms, threads, gpu = float(row["min"]), int(float(row["threads"])), float(row["gpu"])
@@ -177,6 +190,7 @@ def read_ncnn(path: Path) -> Iterator[PublicTiming]:
             runtime,
             kind,
             None if gpu >= 0 else threads,
+            family,
         )
 
 

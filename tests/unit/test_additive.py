@@ -7,7 +7,9 @@ from latency_predictors.additive import COARSE, Additive, folds_of, quantities
 from nas.devices.predictor import Sample
 from nas.devices.profile import Profile
 from nas.errors import UsageError
+from nas.graphs import workloads
 from nas.graphs.graph import Graph
+from nas.graphs.passes import normalise
 from nas.spaces.naming import get_space
 
 RNG = np.random.default_rng(0)
@@ -44,6 +46,13 @@ def test_additive_device_is_found() -> None:
         assert estimate.latency_ms == pytest.approx(synthetic_ms(graph), rel=0.12)
         assert sum(op.latency_ms for op in estimate.operators) == pytest.approx(estimate.latency_ms)
         assert not estimate.extrapolated
+
+
+def test_another_view_of_a_tensor_is_no_work() -> None:
+    compiled = normalise(workloads.load("shufflenet_v2_x1_0"))
+    views = sum(op.op == "Reshape" for op in compiled.operators)
+    assert views > 20
+    assert quantities(compiled)[COARSE.index("operators")] == len(compiled.operators) - views
 
 
 def test_few_networks_lean_on_alike_devices() -> None:

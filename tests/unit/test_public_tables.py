@@ -33,6 +33,21 @@ def test_ncnn_threads_and_gpus_are_devices_of_their_own(tmp_path: Path) -> None:
     assert [(r.device, r.kind, r.threads, r.ms) for r in rows] == [("ncnn-board-4t", "cpu", 4, 10.0), ("ncnn-board-gpu", "gpu", None, 5.0)]
 
 
+def test_ncnn_names_networks_of_its_own(tmp_path: Path) -> None:
+    """Its AlexNet is Caffe's, its detectors are kept with the network whose blocks they repeat."""
+    path = tmp_path / "n.csv"
+    lines = [f"Board,4,-1.0,8,{model},10,12,11" for model in ("alexnet", "mobilenet_ssd", "mobilenet", "FastestDet", "squeezenet_int8")]
+    path.write_text("\n".join(["device,threads,gpu,loop,model,min,max,avg", *lines]) + "\n")
+    found = {r.network: r.family for r in read_ncnn(path)}
+    assert found == {
+        "alexnet_bvlc": "alexnet",
+        "mobilenet_ssd": "mobilenetv1",
+        "mobilenetv1_100": "mobilenetv1",
+        "fastestdet": "shufflenetv2",
+    }
+    assert load_network("alexnet_bvlc").graph.cost.params == pytest.approx(60.97e6, rel=1e-3)  # Caffe's, with two groups
+
+
 def test_accelerators_are_reciprocal_throughput(tmp_path: Path) -> None:
     path = tmp_path / "h.csv"
     head, rest = "device,task,model,fps_b1,fps_b8,res,params_m,ops_g", "224x224x3,11.68,3.6"
