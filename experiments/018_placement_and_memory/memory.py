@@ -23,7 +23,7 @@ from scipy.optimize import nnls
 from nas.bench.aihub import graphs_of, read_models
 from nas.bench.aihub_jobs import Job, read_jobs
 from nas.bench.lineages import lineage_of, read_lineages
-from nas.devices.names import profile_files, slug
+from nas.devices.names import slug
 from nas.devices.peak_memory import COLUMNS, columns_of
 
 HERE = Path(__file__).parent
@@ -79,7 +79,6 @@ def main() -> None:
     started = time.process_time()
     graphs, _, _ = graphs_of(read_models(options.data / "aihub_models.csv"))
     lineages = read_lineages()
-    known = profile_files()
     rows: list[dict[str, Any]] = []
     devices: dict[str, dict[str, Any]] = defaultdict(dict)
     pooled: dict[str, list[Floats]] = defaultdict(list)
@@ -112,7 +111,7 @@ def main() -> None:
         pooled["all"].append(relative)
         pooled["all, boards that show it" if seen else "all, boards that do not"].append(relative)
         name = board if runtime == "qnn" else f"{board}-{runtime}"
-        if seen and name in known:
+        if seen and runtime in ("qnn", "tflite"):
             prices = dict(zip(COLUMNS, fit(x, y).tolist(), strict=True))
             devices[name][precision] = {
                 "mb": {column: float(f"{price:.5g}") for column, price in prices.items() if price > 0},

@@ -199,6 +199,8 @@ def _print_points(
     columns += [Column(f"{name.removesuffix('_bytes').replace('_', ' ')} MB", 1) for name in sizes]
     risky = any(p.int8_drop_pct is not None for p in points)
     columns += [Column("int8 may lose", 2)] if risky else []
+    placed = any(p.off_npu_pct is not None for p in points)
+    columns += [Column("off NPU %", 2)] if placed else []
     rows = []
     for p in sorted(points, key=lambda point: point.latency_ms):
         row = [" ".join(mark for mark, holds in (("→", p == chosen), ("knee", p.key == knee)) if holds)]
@@ -211,6 +213,7 @@ def _print_points(
         row += [first.shown[1], first.known_as, p.precision, f"{p.macs / 1e6:,.0f}", f"{p.params / 1e6:.1f}", str(p.resolution)]
         row += [f"{getattr(p, name) / 1e6:.3g}" for name in sizes]
         row += ["" if p.int8_drop_pct is None else f"{p.int8_drop_pct:.1f}"] if risky else []
+        row += ["" if p.off_npu_pct is None else f"{p.off_npu_pct:.0f}"] if placed else []
         rows.append(row)
     print_table(title, columns, rows, console)
 

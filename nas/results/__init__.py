@@ -203,6 +203,7 @@ class Point(Record):
         ram_bytes: That its activations take on the first device, where a budget bounds it.
         flash_bytes: That its weights take there, where a budget bounds it.
         int8_drop_pct: Points of accuracy that it is likely to lose in 8 bits, where it runs so and nothing was quantised to see.
+        off_npu_pct: Chance that a part of it runs on CPU or GPU on the first device, where the runtime's published jobs say so.
         trial: Its number in the study.
         network: Published name.
         weights: Which published weights.
@@ -230,6 +231,7 @@ class Point(Record):
     ram_bytes: int | None = None
     flash_bytes: int | None = None
     int8_drop_pct: float | None = None
+    off_npu_pct: float | None = None
     network: str | None = None
     weights: str | None = None
     pretraining: str | None = None
@@ -762,6 +764,24 @@ class Comparison(Record):
     paired_by: Literal["name", "order"]
 
 
+class Placement(Record):
+    """Where a network is likely to run (``predict``); see `nas.devices.placement`.
+
+    Attributes:
+        off_npu_pct: Chance that a part of it runs on CPU or GPU.
+        wholly_on_npu: Whether it is said to run wholly on the NPU.
+        operator: Kind of operator that falls back; empty where none is the reason.
+        slower: How many times longer networks that fell back took, in the middle; null where nobody can say.
+        why: In words; empty where it is said to run wholly on the NPU.
+    """
+
+    off_npu_pct: float
+    wholly_on_npu: bool
+    operator: str
+    slower: float | None
+    why: str
+
+
 class Unpriced(Record):
     """A network of several that could not be read, or not be priced on a device."""
 
@@ -801,6 +821,7 @@ class Estimate(Record):
         peak_memory_mb: That its process takes at its peak, in 10⁶ bytes, where that is fitted for the device; see `nas.devices.peak_memory`.
         peak_memory_lower_mb: Lower end of its 90 % interval.
         peak_memory_upper_mb: Upper end, by which a budget is judged.
+        placement: Whether it is likely to run wholly on the NPU, where the runtime's published jobs say so; None elsewhere.
         ram_bytes: That its activations take, on a device that runs from RAM and flash.
         flash_bytes: That its weights take there.
         int8_drop_pct: Points of accuracy that it is likely to lose from float to int8 (``w8a8`` alone); see `nas.quantisation.risk`.
@@ -840,6 +861,7 @@ class Estimate(Record):
     peak_memory_mb: float | None = None
     peak_memory_lower_mb: float | None = None
     peak_memory_upper_mb: float | None = None
+    placement: Placement | None = None
     ram_bytes: int | None = None
     flash_bytes: int | None = None
     int8_drop_pct: float | None = None

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal, cast
 from nas.devices.alike import WIDE, networks_alike, shares_of
 from nas.devices.names import find_profile
 from nas.devices.peak_memory import peak_memory
+from nas.devices.placement import placement
 from nas.devices.predictor import Estimate as Priced
 from nas.devices.predictor import Predictor, batch_of, estimate_hash, for_batch, load_predictor, measured
 from nas.devices.profile import Profile, load_profile
@@ -25,7 +26,7 @@ from nas.graphs.graph import Graph
 from nas.graphs.images import with_normalisation
 from nas.graphs.operators import Shape
 from nas.quantisation.risk import predicted_drop
-from nas.results import Estimate, Measurement, Modelled, OperatorShare, Unpriced
+from nas.results import Estimate, Measurement, Modelled, OperatorShare, Placement, Unpriced
 from nas.runs.budgets import Judged, check_budgets, read_budgets
 from nas.runs.comparison import compared
 from nas.searching.judge import precision_of
@@ -237,6 +238,14 @@ def price(subject: Network, place: Device, terms: Terms) -> Estimate:
         added |= {"ram_bytes": int(plan.ram_bytes(graph, chosen)), "flash_bytes": int(plan.flash_bytes(graph, chosen))}
     if (peak := peak_memory(profile.name, graph, chosen)) is not None:
         added |= {"peak_memory_mb": peak.mb, "peak_memory_lower_mb": peak.lower_mb, "peak_memory_upper_mb": peak.upper_mb}
+    if (place_of := placement(profile.name, profile.runtime, graph, chosen)) is not None:
+        added["placement"] = Placement(
+            off_npu_pct=round(100 * place_of.off_npu, 1),
+            wholly_on_npu=place_of.wholly_on_npu,
+            operator=place_of.operator,
+            slower=place_of.slower,
+            why=place_of.why,
+        )
     if chosen == "w8a8":
         lost = predicted_drop(graph, profile.runtime)
         added |= {"int8_drop_pct": lost.drop_pct, "int8_drop_upper_pct": lost.upper_pct}

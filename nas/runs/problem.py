@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nas.devices.measure import runner_words
+from nas.devices.placement import placement
 from nas.devices.predictor import Estimate
 from nas.devices.twins import remarks
 from nas.errors import InfeasibleError, UsageError
@@ -138,10 +139,13 @@ class Problem:
         )
 
     def _risk(self, architecture: Architecture, precision: str) -> dict[str, float]:
-        if precision != "w8a8" or not self.targets[0].predictor:
+        if not self.targets[0].predictor:
             return {}
-        lost = predicted_drop(self.space.lower(architecture, self.judge.resolution), self.targets[0].profile.runtime)
-        return {"int8_drop_pct": round(lost.drop_pct, 2)}
+        profile, graph = self.targets[0].profile, self.space.lower(architecture, self.judge.resolution)
+        found = {"int8_drop_pct": round(predicted_drop(graph, profile.runtime).drop_pct, 2)} if precision == "w8a8" else {}
+        if (place := placement(profile.name, profile.runtime, graph, precision)) is not None:
+            found["off_npu_pct"] = round(100 * place.off_npu, 1)
+        return found
 
     def _latency(self, device: str, estimate: Estimate, precision: str) -> DeviceLatency:
         own = [target for target in self.targets if target.profile.name == device]
