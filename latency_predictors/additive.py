@@ -506,9 +506,9 @@ def reasons_beyond(prices: Prices, row: Floats, latency_ms: float, columns: Sequ
     parts = row * prices.prices_ms / latency_ms
     unseen = np.flatnonzero((prices.most == 0) & (parts > 0.03))
     large = np.flatnonzero((prices.most > 0) & (row > 1.5 * prices.most) & (parts > 0.1))
-    said = [f"{columns[int(i)]} is {100 * parts[i]:.0f} % of it and in no two networks of the fit" for i in unseen]
-    said += [f"{columns[int(i)]} is {row[i] / prices.most[i]:.1f} times what the fit had" for i in large]
+    reasons = [f"{columns[int(i)]} is {100 * parts[i]:.0f} % of it and in no two networks of the fit" for i in unseen]
+    reasons += [f"{columns[int(i)]} is {row[i] / prices.most[i]:.1f} times what the fit had" for i in large]
     low, high = prices.range_ms
     if not low / 1.25 <= latency_ms <= 1.25 * high:
-        said.append(f"{latency_ms:.3g} ms is outside the fit's {low:.3g} to {high:.3g} ms")
-    return tuple(said)
+        reasons.append(f"{latency_ms:.3g} ms is outside the fit's {low:.3g} to {high:.3g} ms")
+    return tuple(reasons)

@@ -114,7 +114,7 @@ class Lookup(Predictor):
             upper,
             confidence,
             unsupported=tuple(sorted({*graph.unknown, *read.missing(0)})),
-            extrapolated=tuple(read.said(0)),
+            extrapolated=tuple(read.reasons(0)),
             operators=tuple(parts),
         )
 
@@ -194,7 +194,7 @@ class _Priced:
         """Return families without a price, and operators that the device cannot run."""
         return sorted({name for name, n in zip(self.unknown, self.counts[row], strict=True) if name and n})
 
-    def said(self, row: int) -> list[str]:
+    def reasons(self, row: int) -> list[str]:
         """Return in words what lies outside the table."""
         open_ = sorted({k.family for k, n, e in zip(self.found.kinds, self.counts[row], self.entered, strict=True) if n and not e})
         words = [

@@ -535,10 +535,10 @@ def _pool_of(precision: str, about: Mapping[str, object], arrays: Mapping[str, n
 def _extrapolated(
     prices: Mapping[str, _Prices], rows: Mapping[str, Floats], central: float, unseen: float, beyond: float
 ) -> tuple[str, ...]:
-    said = []
+    reasons = []
     if unseen > _UNSEEN_SHARE:
         by_kind = np.sum([np.bincount(KIND_OF, rows[p] * prices[p].table[:, -1], len(KINDS)) for p in prices], axis=0) / central
-        said += [
+        reasons += [
             f"{KINDS[k]}: {by_kind[k]:.0%} of the estimate, in fewer than two networks of the fit"
             for k in np.argsort(-by_kind)
             if by_kind[k] > 0.01
@@ -546,8 +546,8 @@ def _extrapolated(
     if beyond > 0:
         ranges = [held.pool.range_ms[held.device] for held in prices.values()]
         low, high = max(r[0] for r in ranges), min(r[1] for r in ranges)
-        said.append(f"{central:.3g} ms is far from the fitted {low:.3g} to {high:.3g} ms")
-    return tuple(said)
+        reasons.append(f"{central:.3g} ms is far from the fitted {low:.3g} to {high:.3g} ms")
+    return tuple(reasons)
 
 
 def timings_of(samples: Sequence[Sample], minimum: int = MIN_NETWORKS) -> Timings:

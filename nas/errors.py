@@ -123,7 +123,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f" Expected one of: {shown}."
 
 
-def one_line(said: object, most: int = 200) -> str:
+def one_line(words: object, most: int = 200) -> str:
     """Return what a library or a file said as part of one line: no control characters, at most so many characters."""
-    text = " ".join("".join(c if c.isprintable() else " " for c in str(said)).split())
+    text = " ".join("".join(c if c.isprintable() else " " for c in str(words)).split())
     return text if len(text) <= most else text[: most - 1] + "…"

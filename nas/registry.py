@@ -102,7 +102,9 @@ class Registry(Generic[T]):
         module = f"{self.room}.{self._files[name].stem}"
         import_module(module)
         if name not in self._found:
-            raise NasError(f"{self.kind}: {module} does not register its own name. Do this: write @{self.kind}.register({name!r}) above its class.")
+            raise NasError(
+                f"{self.kind}: {module} does not register its own name. Do this: write @{self.kind}.register({name!r}) above its class."
+            )
         return self._found[name]
 
     def file(self, name: str) -> Path | None:

@@ -58,12 +58,12 @@ def table(arguments: argparse.Namespace) -> dict[str, Any]:
     devices, columns = (HELD_OUT, COLUMNS) if arguments.held_out else (DEVICES, COLUMNS[1:2])
     seeds = range(first := 100 if arguments.held_out else 0, first + arguments.repeats)
     names = [name for given in arguments.searcher for name in contestants(given)]
-    runs, found, said = Runs(arguments.runs), {}, partial(print, file=sys.stderr)
+    runs, found, report = Runs(arguments.runs), {}, partial(print, file=sys.stderr)
     problems: list[Task] = []
     for column in columns:
         truth = Table.load(*files, column, devices, raw=arguments.raw)
         tasks = [truth.task(device, quantile) for device in devices for quantile in QUANTILES]
-        found[column] = compare(truth, names, tasks, evals=EVALS, seeds=seeds, workers=arguments.workers, runs=runs, said=said)
+        found[column] = compare(truth, names, tasks, evals=EVALS, seeds=seeds, workers=arguments.workers, runs=runs, report=report)
         problems += tasks
     rows = {name: [runs.finished(Job(name, task, seed, EVALS)) for seed in seeds for task in problems] for name in names}
     return {

@@ -425,7 +425,7 @@ def compare(
     seeds: Sequence[int],
     workers: int = 2,
     runs: Runs | None = None,
-    said: Callable[[str], None],
+    report: Callable[[str], None],
 ) -> dict[str, dict[str, object]]:
     """Run every searcher on every task and seed; return means, their standard errors, and means by task.
 
@@ -437,7 +437,7 @@ def compare(
         seeds: Of the runs of each task.
         workers: Processes.
         runs: Those that are done already; new ones are added as they come.
-        said: Is told of each searcher that is done.
+        report: Is told of each searcher that is done.
     """
     runs = runs or Runs(None)
     found: dict[str, dict[str, object]] = {}
@@ -456,7 +456,7 @@ def compare(
             | {key: value for key, value in summarise([row for of, row in rows if of is task]).items() if isinstance(value, float)}
             for task in tasks
         ]
-        said(f"{name}: " + ", ".join(f"{key} {value:.3f}" for key, value in summary.items() if isinstance(value, float)))
+        report(f"{name}: " + ", ".join(f"{key} {value:.3f}" for key, value in summary.items() if isinstance(value, float)))
     return found
 
 

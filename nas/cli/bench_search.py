@@ -53,7 +53,7 @@ def command(
         sys.stderr.write(f"{text}\n")
 
     seeds = range(first_seed, first_seed + repeats)
-    found = compare(truth, names, tasks, evals=evals, seeds=seeds, workers=workers, runs=Runs(runs), said=say)
+    found = compare(truth, names, tasks, evals=evals, seeds=seeds, workers=workers, runs=Runs(runs), report=say)
     protocol: dict[str, object] = {"space": space, "column": column, "devices": device, "budget_quantiles": quantiles}
     protocol |= {
         "evals": evals,

@@ -370,15 +370,15 @@ class Profile(_Strict):
     @cached_property
     def former_hash(self) -> str:
         """The hash as 0.1.0 wrote it into its runs: without the list of operators, and without later fields that say nothing."""
-        said = self.model_dump(mode="json", exclude={name for name in _ADDED if not getattr(self, name)})
-        for at in said["precisions"].values():
+        content = self.model_dump(mode="json", exclude={name for name in _ADDED if not getattr(self, name)})
+        for at in content["precisions"].values():
             for name in _ADDED_TO_PRECISIONS:
                 if not at[name]:
                     del at[name]
             for name in _ADDED_TO_HELD_OUT if at["held_out"] else ():
                 if at["held_out"][name] is None:
                     del at["held_out"][name]
-        return hashlib.sha256(json.dumps(said, separators=(",", ":"), ensure_ascii=False).encode()).hexdigest()[:16]
+        return hashlib.sha256(json.dumps(content, separators=(",", ":"), ensure_ascii=False).encode()).hexdigest()[:16]
 
 
 def load_profile(device: str | Path) -> Profile:
@@ -435,8 +435,8 @@ def _validated(kind: type[_File], path: Path, name: str) -> _File:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, ValueError) as error:
         raise UsageError(f"profile {path}: not TOML ({one_line(error)}).") from None
     if name and data.get("name", name) != name:
-        said = one_line(repr(data["name"]))
-        raise UsageError(f"profile {path}: says another name than its file, got {said}. Expected {name!r}, or leave it out.")
+        stated = one_line(repr(data["name"]))
+        raise UsageError(f"profile {path}: says another name than its file, got {stated}. Expected {name!r}, or leave it out.")
     try:
         return kind.model_validate({**data, "name": name} if name else data)
     except ValidationError as error:

@@ -111,8 +111,8 @@ def called(where: str, words: Sequence[str], timeout_s: float) -> subprocess.Com
     except (OSError, subprocess.TimeoutExpired) as error:
         raise MeasurementError(f"{where}: {error}.") from None
     if done.returncode:
-        said = (done.stderr or done.stdout).strip().splitlines()[-1:]
-        raise MeasurementError(f"{where}: {words[0]!r} ended with {done.returncode}: {''.join(said)[:200]}")
+        last_line = (done.stderr or done.stdout).strip().splitlines()[-1:]
+        raise MeasurementError(f"{where}: {words[0]!r} ended with {done.returncode}: {''.join(last_line)[:200]}")
     return done
 
 

@@ -51,8 +51,8 @@ def print_result(result: Result, console: Console | None = None) -> None:
             print_lines([f"  {chosen.accuracy_pct:.{digits}f} % of the test pictures; {result.blind.line}"], console)
         print_lines((f"  {line}" for line in result.blocks), console)
     if sensitive := sorted(result.sensitivity_db.items(), key=lambda item: item[1])[:3]:
-        said = ", ".join(f"{block} {ratio:.1f} dB" for block, ratio in sensitive)
-        print_lines([f"  most sensitive to 8 bits (signal to noise of the scores where one block alone is quantised): {said}"], console)
+        blocks = ", ".join(f"{block} {ratio:.1f} dB" for block, ratio in sensitive)
+        print_lines([f"  most sensitive to 8 bits (signal to noise of the scores where one block alone is quantised): {blocks}"], console)
     if result.by_class:
         print_lines(_by_class(result.by_class), console)
     for part in result.why_not_more.lines if result.why_not_more else ():
@@ -144,7 +144,7 @@ def _by_class(found: ByClass) -> list[str]:
 def _ledger(ledger: Ledger) -> list[str]:
     from nas.units import write_duration
 
-    said = f", {write_duration(ledger.forecast_s)} were forecast" if ledger.forecast_s is not None else ""
+    forecast = f", {write_duration(ledger.forecast_s)} were forecast" if ledger.forecast_s is not None else ""
     limit = f", of {write_duration(ledger.limit_s)} allowed" if ledger.limit_s is not None else ""
     energy = f", {ledger.energy_j / 3.6e6:.3g} kWh of the processor package" if ledger.energy_j is not None else ""
     phases = "; ".join(
@@ -152,7 +152,7 @@ def _ledger(ledger: Ledger) -> list[str]:
         + (f" (forecast {write_duration(cost.forecast_s)})" if cost.forecast_s is not None else "")
         for cost in ledger.phases
     )
-    return [f"cost: {write_duration(ledger.seconds)}{limit}{said}; {ledger.processor_s / 3600:.3g} processor-hours{energy}. {phases}"]
+    return [f"cost: {write_duration(ledger.seconds)}{limit}{forecast}; {ledger.processor_s / 3600:.3g} processor-hours{energy}. {phases}"]
 
 
 def _print_status(result: Result, console: Console) -> None:

@@ -152,7 +152,7 @@ def _slower(subject: Subject, precision: str) -> tuple[str, ...]:
     """Warn, before anything is written, of a quantised network that takes longer on the run's device than in float."""
     if subject.target is None or not isinstance(subject.space, ElasticSpace):
         return ()
-    graph = subject.space.plain.lower(subject.space.plainly(subject.architecture), subject.resolution)
+    graph = subject.space.plain.lower(subject.space.without_precisions(subject.architecture), subject.resolution)
     line = slower_than_float(graph, subject.target.profile, precision)
     if line:
         log.warning("%s", line)
@@ -212,7 +212,7 @@ def _at_all(subject: Subject, to: Path, form: str) -> Exports:
 
 def _subjects(subject: Subject, space: ElasticSpace, targets: Mapping[str, Target]) -> dict[str, Subject]:
     """Return what is written under each name: the plain network at each precision, and a mixture where the device prices one."""
-    plain, member = space.plain, space.plainly(subject.architecture)
+    plain, member = space.plain, space.without_precisions(subject.architecture)
     asked = {name: replace(subject, space=plain, architecture=member) for name in targets}
     if len(targets) < 2 or not all(t.predictor is not None and t.predictor.prices_mixed for t in targets.values()):
         return asked
@@ -296,7 +296,7 @@ def _of_trial(run: RunDirectory, problem: Problem, trial: int, weights: str | No
         raise UsageError(f"--trial: space {space.name} has no shared weights. Do this: --weights FILE.safetensors, or --weights random.")
     supernet = load_supernet(Path(problem.request.supernet or run.path / SUPERNET_FILE), space.plain)
     resolution = problem.judge.verdicts([architecture])[0].resolution
-    module = supernet.extract(space.plainly(architecture), resolution)
+    module = supernet.extract(space.without_precisions(architecture), resolution)
     train = Batches(dataset, "train", resolution, supernet.device)
     recalibrate(module, pictures(train.plain(128, calibration_indices(train))))
     return _of_problem(Subject(space, architecture, module, resolution, "shared, not fine-tuned"), problem, run)

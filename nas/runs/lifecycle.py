@@ -256,5 +256,5 @@ def _draw(run: RunDirectory, problem: Problem, result: Result, others: Mapping[s
     if result.front:
         draw_front(run.path / "pareto.png", result, others)
     if isinstance(problem.space, ElasticSpace) and isinstance(space := problem.space.plain, ChainSpace) and result.chosen is not None:
-        chosen = problem.space.plainly(problem.space.architecture(result.chosen.architecture.genes))
+        chosen = problem.space.without_precisions(problem.space.architecture(result.chosen.architecture.genes))
         draw_chain(run.path / "chain.png", space.blocks(chosen), space.route(chosen.genes))

@@ -197,8 +197,8 @@ def price(subject: Network, place: Device, terms: Terms) -> Estimate:
     predictor = load_predictor(profile, chosen, place.folder)
     fixed = {p for p in graph.precisions if p}
     if fixed - {chosen} and not predictor.prices_mixed:
-        said = ", ".join(sorted(fixed))
-        raise UsageError(f"predict {subject.name}: fixes {said}, and the latency model of {profile.name} prices one precision at a time.")
+        listed = ", ".join(sorted(fixed))
+        raise UsageError(f"predict {subject.name}: fixes {listed}, and the latency model of {profile.name} prices one precision at a time.")
     form = predictor.form_timed(subject.timed_as) or graph
     estimate = for_batch(predictor.estimate(form, profile, chosen, confidence), graph, profile)
     timing = measured(profile, chosen, subject.timed_as, confidence)

@@ -343,7 +343,5 @@ def _only_interval(problem: Problem, verdict: Verdict) -> str:
         value = 1e3 * problem.judge.pictures(profile) / max(ms, 1e-9) if budget.limit.quantity == "throughput" else ms * images
         if budget.violation(value) > 0:
             return ""
-    said = f"{100 * problem.judge.confidence:.0f} %"
-    return (
-        f"Its central value is within; the interval at {said} alone forbids it (--confidence for a narrower one, which holds less often). "
-    )
+    coverage = f"{100 * problem.judge.confidence:.0f} %"
+    return f"Its central value is within; the interval at {coverage} alone forbids it (--confidence for a narrower one, which holds less often). "

@@ -36,7 +36,7 @@ class LatencyBuckets:
         latency = np.array([verdict.estimates[device].latency_ms for verdict in judge.verdicts(pool)])
         edges = np.linspace(latency.min(), latency.max(), BUCKETS + 1)[1:-1]
         places = np.searchsorted(edges, latency)
-        self._buckets = [[space.plainly(pool[i]) for i in np.flatnonzero(places == bucket)] for bucket in range(BUCKETS)]
+        self._buckets = [[space.without_precisions(pool[i]) for i in np.flatnonzero(places == bucket)] for bucket in range(BUCKETS)]
         self._buckets = [bucket for bucket in self._buckets if bucket]
 
     def draw(self, step: int, count: int) -> Sequence[Architecture]:

@@ -44,9 +44,9 @@ def _summary(backend: Backend, name: str, study_id: int) -> StudySummary:
 def _status(facts: Mapping[str, str], records: Sequence[Record], now_s: float) -> str:
     if any(_at_work(record, now_s) for record in records):
         return "running"
-    said = facts.get("status", "")
-    if said in ("finished", "training"):
-        return said
+    stated = facts.get("status", "")
+    if stated in ("finished", "training"):
+        return stated
     return "interrupted" if records else "new"
 
 

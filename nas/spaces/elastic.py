@@ -109,8 +109,8 @@ class ElasticSpace(SearchSpace):
         """The space without choices of precision: its supernet serves both."""
         return self
 
-    def plainly(self, architecture: Architecture) -> Architecture:
-        """Return the member of the plain space that an architecture is but for its precisions."""
+    def without_precisions(self, architecture: Architecture) -> Architecture:
+        """Return the architecture without its choices of precision, as a member of `plain`."""
         return architecture
 
     def part_precisions(self, architecture: Architecture) -> Mapping[str, str]:  # noqa: ARG002

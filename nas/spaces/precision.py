@@ -81,8 +81,8 @@ class PrecisionSpace(ElasticSpace):
         """See `ElasticSpace.plain`."""
         return self._plain
 
-    def plainly(self, architecture: Architecture) -> Architecture:
-        """Return the member of the plain space, without its precisions."""
+    def without_precisions(self, architecture: Architecture) -> Architecture:
+        """Return the architecture without its choices of precision, as a member of `plain`."""
         return Architecture(self.plain.name, self.plain.version, architecture.genes[: len(self.plain.choices)])
 
     def with_precision(self, architecture: Architecture, precision: str) -> Architecture:
@@ -91,11 +91,11 @@ class PrecisionSpace(ElasticSpace):
 
     def variants(self, architecture: Architecture) -> tuple[Architecture, ...]:
         """See `SearchSpace.variants`: one a precision."""
-        return tuple(self.with_precision(self.plainly(architecture), precision) for precision in self.precisions)
+        return tuple(self.with_precision(self.without_precisions(architecture), precision) for precision in self.precisions)
 
     def part_precisions(self, architecture: Architecture) -> Mapping[str, str]:
         """Return the precision of each part by its label."""
-        return {label: self._resolved(architecture.genes, label) for label, _ in self.plain.segments(self.plainly(architecture))}
+        return {label: self._resolved(architecture.genes, label) for label, _ in self.plain.segments(self.without_precisions(architecture))}
 
     def _resolved(self, genes: Sequence[Gene], label: str) -> str:
         for prefix in reversed(_prefixes(label)):
@@ -133,7 +133,7 @@ class PrecisionSpace(ElasticSpace):
         """Check membership: what the plain space says of its genes, then the precisions."""
         count = len(self.plain.choices)
         if (architecture.space, architecture.version, len(architecture.genes)) == (self.name, self.version, len(self.choices)):
-            self.plain.validate(self.plainly(architecture))
+            self.plain.validate(self.without_precisions(architecture))
             first = [choice.values[0] for choice in self.choices[:count]]
             bad = [i for i in range(count, len(self.choices)) if architecture.genes[i] not in self.choices[i].values]
             if not bad and architecture.genes == self.canonical(architecture.genes):
@@ -159,7 +159,7 @@ class PrecisionSpace(ElasticSpace):
     def mutate(self, architecture: Architecture, rng: np.random.Generator) -> Architecture:
         """Return a member that differs in one gene: of the network with a chance of `_NETWORK`, else of its precisions."""
         if rng.random() < _NETWORK:
-            changed = self.plain.mutate(self.plainly(architecture), rng)
+            changed = self.plain.mutate(self.without_precisions(architecture), rng)
             return self.architecture((*changed.genes, *architecture.genes[len(changed.genes) :]))
         count = len(self.plain.choices)
         while True:
@@ -171,7 +171,7 @@ class PrecisionSpace(ElasticSpace):
 
     def segments(self, architecture: Architecture, resolution: Resolution | None = None) -> tuple[tuple[str, Graph], ...]:
         """Return the plain space's segments whose operators fix their precision; cached objects."""
-        parts = self.plain.segments(self.plainly(architecture), resolution)
+        parts = self.plain.segments(self.without_precisions(architecture), resolution)
         return tuple((label, self._fixed(graph, self._resolved(architecture.genes, label))) for label, graph in parts)
 
     def _fixed(self, graph: Graph, precision: str) -> Graph:
@@ -183,15 +183,15 @@ class PrecisionSpace(ElasticSpace):
 
     def features(self, architecture: Architecture) -> Mapping[str, float]:
         """Return those of the plain space: a network is made of the same at every precision."""
-        return self.plain.features(self.plainly(architecture))
+        return self.plain.features(self.without_precisions(architecture))
 
     def facts(self, architecture: Architecture) -> Mapping[str, str]:
         """Return those of the plain space."""
-        return self.plain.facts(self.plainly(architecture))
+        return self.plain.facts(self.without_precisions(architecture))
 
     def parts(self, architecture: Architecture, resolution: Resolution | None = None, num_classes: int | None = None) -> tuple[Part, ...]:
         """See `ElasticSpace.parts`; a part is the same at every precision."""
-        return self.plain.parts(self.plainly(architecture), resolution, num_classes)
+        return self.plain.parts(self.without_precisions(architecture), resolution, num_classes)
 
     def slots(self, resolution: Resolution, num_classes: int) -> Mapping[str, tuple[Part, ...]]:
         """See `ElasticSpace.slots`."""
@@ -199,7 +199,7 @@ class PrecisionSpace(ElasticSpace):
 
     def proxy(self, architecture: Architecture, resolution: Resolution) -> Resolution:
         """See `ElasticSpace.proxy`."""
-        return self.plain.proxy(self.plainly(architecture), resolution)
+        return self.plain.proxy(self.without_precisions(architecture), resolution)
 
     def extreme(self, largest: bool) -> Architecture:
         """Return the plain space's, at the most precise where `largest`, else at the least."""
@@ -207,7 +207,7 @@ class PrecisionSpace(ElasticSpace):
 
     def build(self, architecture: Architecture, *, num_classes: int | None = None, resolution: Resolution | None = None) -> nn.Module:
         """See `ElasticSpace.build`; a module trains in float."""
-        return self.plain.build(self.plainly(architecture), num_classes=num_classes, resolution=resolution)
+        return self.plain.build(self.without_precisions(architecture), num_classes=num_classes, resolution=resolution)
 
 
 def _prefixes(label: str) -> tuple[str, ...]:

@@ -32,7 +32,7 @@ def test_one_spelling_a_network(space: PrecisionSpace) -> None:
     rng = np.random.default_rng(0)
     seen: dict[tuple[object, ...], Architecture] = {}
     for member in [space.sample(rng) for _ in range(200)]:
-        resolved = (space.plainly(member).genes, tuple(space.part_precisions(member).items()))
+        resolved = (space.without_precisions(member).genes, tuple(space.part_precisions(member).items()))
         assert seen.setdefault(resolved, member) == member
         scrambled = list(member.genes)
         for i, choice in enumerate(space.choices):  # say at every stage and block what it inherits

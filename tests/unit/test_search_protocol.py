@@ -97,7 +97,7 @@ def test_runs_are_kept_and_not_made_again(task: Task, tmp_path: Path, monkeypatc
 
     def made(seeds: range) -> dict[str, object]:
         runs = Runs(path)
-        return compare(task.table, ["random"], [task], evals=10, seeds=seeds, workers=1, runs=runs, said=lambda _: None)["random"]
+        return compare(task.table, ["random"], [task], evals=10, seeds=seeds, workers=1, runs=runs, report=lambda _: None)["random"]
 
     made(range(2))
     first = path.read_text()

@@ -108,8 +108,8 @@ class QuantisedOnnxExporter(OnnxExporter):
         for method in chosen:
             prepared = method.prepare(prepared, self.pictures, graph.inputs[0].shape)
         probe = self.pictures[0][:1]
-        said = set(self.precisions.values()) or {self.precision}
-        precision = "mixed" if len(said) > 1 else next(iter(said))
+        used = set(self.precisions.values()) or {self.precision}
+        precision = "mixed" if len(used) > 1 else next(iter(used))
         props = dict(metadata or {}) | {"precision": precision, "quantisation": " ".join(self.recipe)}
         if precision == "mixed":
             props["precisions"] = json.dumps(self.precisions)

@@ -82,7 +82,7 @@ def _shown(sizes: Sequence[Size] | None) -> str:
 def _open(where: str, declared: Mapping[str, Sequence[Size] | None], given: Mapping[str, Shape], dims: Mapping[str, int]) -> str:
     """Return the line for inputs that stay open: what the file says of them, and the options that would settle them."""
     lacking = {name: sizes for name, sizes in declared.items() if name not in given and _resolved(sizes, dims) is None}
-    said = ", ".join(f"{name} {_shown(sizes)}" for name, sizes in lacking.items())
+    listed = ", ".join(f"{name} {_shown(sizes)}" for name, sizes in lacking.items())
     unnamed = {
         name
         for name, sizes in lacking.items()
@@ -92,7 +92,7 @@ def _open(where: str, declared: Mapping[str, Sequence[Size] | None], given: Mapp
     named = dict.fromkeys(size for name, sizes in lacking.items() if name not in unnamed for size in sizes or () if isinstance(size, str))
     options += [f"--dim {_quoted(name)}={_guess(name, lacking)}" for name in named if name not in dims]
     return (
-        f"{where}: the sizes of its inputs are not all fixed, got {said}. Do this: add {' '.join(options)}, with the sizes that you deploy "
+        f"{where}: the sizes of its inputs are not all fixed, got {listed}. Do this: add {' '.join(options)}, with the sizes that you deploy "
         "where these are examples."
     )
 

@@ -79,24 +79,24 @@ class QuantisedEvaluator(Evaluator):
 
     def right(self, architecture: Architecture) -> npt.NDArray[np.bool_]:
         """Return for each picture whether the quantised member names its class, shape (n,)."""
-        plain = self.space.plainly(architecture)
+        plain = self.space.without_precisions(architecture)
         size = self.supernet.space.proxy(plain, self.supernet.resolution)
         statistics, shown, scored = self._pictures(size)
         member = self.supernet.extract(plain, size)
         recalibrate(member, statistics)
         parts = children(self.space, architecture)
-        said = set(parts.values()) or {self.precision}
+        used = set(parts.values()) or {self.precision}
         network = member
-        if len(said) == 1:
-            uniform = next(iter(said))
+        if len(used) == 1:
+            uniform = next(iter(used))
             network = simulate(fuse(member), shown, uniform, self.recipe) if uniform in QUANTISED else member
-        elif said & QUANTISED:
+        elif used & QUANTISED:
             network = simulate(fuse(member), shown, self.precision, self.recipe, parts)
         return np.equal(predictions(network, scored, _SCORED), self.dataset.labels(self.split))
 
     def module(self, architecture: Architecture, resolution: Resolution) -> nn.Module:
         """Return the member with the shared weights, in float."""
-        return self.supernet.extract(self.space.plainly(architecture), resolution)
+        return self.supernet.extract(self.space.without_precisions(architecture), resolution)
 
     def _pictures(self, size: Resolution) -> tuple[list[Tensor], list[Tensor], Batches]:
         """Return what sets batch norms, what sets ranges, and what is scored, at a size."""
