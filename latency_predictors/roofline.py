@@ -25,11 +25,6 @@ FORMAT_VERSION = 1
 _SHARES = tuple(np.geomspace(0.01, 1.0, 15).tolist())
 _LAUNCHES_US = (0.0, 2.0, 5.0, 10.0, 20.0)
 WHY = "no network was timed on this device: a roofline of its stated facts, as wide as it errs on devices that were timed"
-CHECKED = {
-    "reported": "those facts are as others report them, no page of the maker was read",
-    "unverified": "those facts are unverified: figures as commonly quoted",
-}
-"""What an estimate says of facts that were not read on a page of the maker."""
 
 
 @dataclass(frozen=True)
@@ -167,7 +162,7 @@ class Roofline(Predictor):
             latency * factor,
             confidence,
             unsupported=tuple(sorted(absent & {*graph.unknown, *work.ops})),
-            extrapolated=(WHY, CHECKED[at.facts]) if at.facts in CHECKED else (WHY,),
+            extrapolated=(WHY, *filter(None, [at.facts_doubt])),
             operators=tuple(
                 OperatorLatency(name, op, float(t)) for name, op, t in zip(work.names, work.ops, ms, strict=True) if op not in absent
             ),

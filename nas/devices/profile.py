@@ -153,6 +153,12 @@ class SdkDrift(_Strict):
         return math.hypot(log_width, own)
 
 
+_FACTS_DOUBTS = {
+    "reported": "its facts are as others report them, no page of the maker was read",
+    "unverified": "its facts are unverified: figures as commonly quoted",
+}
+
+
 class PrecisionProfile(_Strict):
     """What a device does at one precision.
 
@@ -204,6 +210,11 @@ class PrecisionProfile(_Strict):
             families=found.families if found else None,
             coverage_pct=found.coverage_pct if found else None,
         )
+
+    @property
+    def facts_doubt(self) -> str:
+        """What an estimate says of facts that were not read on a page of the maker; empty where they were, or where nothing says."""
+        return _FACTS_DOUBTS.get(self.facts, "")
 
     @property
     def model_error(self) -> ModelError | None:

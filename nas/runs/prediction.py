@@ -271,7 +271,7 @@ def _width_why(priced: Estimate, estimate: Priced, predictor: Predictor, profile
     """Return why an interval is wide and which three networks to time."""
     at = profile.at(precision)
     if not at.timings_ms and not at.held_out:
-        why = "no network was timed on this device"
+        why = "; ".join(filter(None, ["no network was timed on this device", at.facts_doubt]))
     else:
         why = "; ".join(priced.extrapolated_why) or "its operators are unlike those of the networks that were timed"
     names = networks_alike(shares_of(estimate.operators), priced.macs, predictor, profile, precision)

@@ -8,7 +8,7 @@ import pytest
 
 from nas.devices.names import profile_files, slug
 from nas.devices.predictor import load_predictor
-from nas.devices.profile import load_profile, read_profile
+from nas.devices.profile import Profile, load_profile, read_profile
 from nas.devices.trust import grade_of, stated_confidence
 from nas.graphs import workloads
 
@@ -63,3 +63,15 @@ def test_facts_alone_predict_and_say_so(tmp_path: Path) -> None:
     assert found.upper_ms > 2 * found.latency_ms
     assert found.extrapolated
     assert profile.at(None).grade == "D"
+
+
+def test_facts_that_no_page_of_the_maker_was_read_for_say_so() -> None:
+    graph = workloads.load("resnet18")
+    for device, doubt in (("imx8mp", "as others report them"), ("genio-700", "unverified")):
+        profile = load_profile(device)
+        estimate = load_predictor(profile).estimate(graph, profile, profile.default_precision)
+        assert doubt in estimate.extrapolated[1]
+        data = profile.model_dump()
+        data["precisions"]["w8a8"]["facts"] = "verified"
+        known = Profile.model_validate(data)
+        assert len(load_predictor(profile).estimate(graph, known, "w8a8").extrapolated) == 1
