@@ -68,6 +68,7 @@ def search(
     verify: int = 0,
     runner: str = "",
     batch: int | None = None,
+    from_scratch: bool = False,
     bus: EventBus | None = None,
 ) -> Result:
     """Find the most accurate network that the devices run within the budgets, and write its model file.
@@ -108,6 +109,7 @@ def search(
         verify: How many of the front's best are measured at the end.
         runner: Command that times ``{onnx}`` on the device, for `verify`.
         batch: Pictures a run, for devices that state throughput.
+        from_scratch: Whether published weights are left alone where no `space` is named.
         bus: Told of the progress.
 
     Raises:
@@ -157,6 +159,7 @@ def search(
         "verify": verify,
         "runner": runner,
         "batch": batch,
+        "from_scratch": from_scratch,
     }
     given = {name: value for name, value in fields.items() if value != Request.model_fields[name].default}
     given = {name: value for name, value in (given | {"space": space}).items() if value is not None}  # a space that is named is not decided

@@ -136,6 +136,9 @@ def command(
     batch: Annotated[
         int | None, typer.Option("--batch", min=1, help="Pictures a run, for devices that state throughput; default: the profile's own.")
     ] = None,
+    from_scratch: Annotated[
+        bool, typer.Option("--from-scratch", help="Leave published weights alone where no --space is named: train from nothing.")
+    ] = False,
     form: Format = "table",
 ) -> None:
     """Find the most accurate network that the devices run within the budgets, and write its model file."""

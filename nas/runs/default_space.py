@@ -23,6 +23,8 @@ def decide_space(request: Request) -> tuple[str, str]:
     """
     if not request.data or PUBLISHED not in spaces.names():
         return FROM_NOTHING, ""
+    if request.from_scratch:
+        return FROM_NOTHING, f"space: {FROM_NOTHING}, trained from nothing, since --from-scratch forbids published weights."
     family = spaces.get(PUBLISHED)
     kind = evaluators.get(request.evaluator or family.evaluator_with_data)
     try:
@@ -42,4 +44,4 @@ def decide_space(request: Request) -> tuple[str, str]:
         )
     names = [str(name) for name in space.choices[0].values]
     shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
-    return PUBLISHED, f"space: {PUBLISHED}, since published weights of {shown} are here. To train from nothing: --space {FROM_NOTHING}."
+    return PUBLISHED, f"space: {PUBLISHED}, since published weights of {shown} are here. To train from nothing: --from-scratch."

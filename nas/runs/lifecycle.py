@@ -40,7 +40,8 @@ def start(request: Request, out: Path | None, bus: EventBus) -> Result:
     why = ""
     if "space" not in request.model_fields_set:
         name, why = decide_space(request)
-        request = request.model_copy(update={"space": name})
+        decided = {"space": name} | ({"from_scratch": False} if request.data else {})
+        request = request.model_copy(update=decided)
     check_request(request)
     check_workers(request)
     request = request.located()

@@ -63,6 +63,12 @@ def _with_delivery(request: Request, kind: type[Evaluator], family: type[SearchS
     return "" if "data" in kind.needs or kind.module is not Evaluator.module else "no model file is written"
 
 
+def _from_scratch(request: Request, kind: type[Evaluator], family: type[SearchSpace]) -> str:  # noqa: ARG001
+    if request.data:
+        return "the space that is named says already whether it starts from published weights"
+    return "no published weights are taken without --data"
+
+
 def _of_space(option: str) -> Check:
     def check(request: Request, kind: type[Evaluator], family: type[SearchSpace]) -> str:  # noqa: ARG001
         return "" if option in family.options else f"space {request.space} has no such choice"
@@ -128,6 +134,7 @@ CHECKS: Mapping[str, tuple[str, Check]] = {
     "takes": ("--input", _with_data),
     "runner": ("--runner", _runner),
     "batch": ("--batch", _always),
+    "from_scratch": ("--from-scratch", _from_scratch),
 }
 """Each option's flag and its check; `check_for_devices` looks again once the devices are known."""
 

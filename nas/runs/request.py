@@ -44,6 +44,7 @@ class Request(BaseModel):
         takes: What the exported file takes, a key of `nas.exporting.exporter.PEAKS`.
         runner: Command that times ``{onnx}`` on the device for `verify`; empty for this machine's own devices.
         batch: Images a run, for profiles that state throughput.
+        from_scratch: Whether a space that is decided, not named, is one without published weights.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -81,6 +82,7 @@ class Request(BaseModel):
     takes: str = "normalised"
     runner: str = ""
     batch: int | None = None
+    from_scratch: bool = False
 
     def located(self) -> Request:
         """Return the same request with absolute paths, so that it means the same from any folder."""

@@ -17,16 +17,17 @@ SAMPLES = {
     "mixers": "pool", "knobs": "depthwise.kernel", "column": "a", "data": "digits", "proxy_resolution": "32", "epochs": "2", "finetune_epochs": "2",
     "searcher": "random", "evals": "3", "seed": "3", "storage": "sqlite:///x.db", "quantisation": "minmax", "exporter": "onnx-fp16", "takes": "unit",
     "time_limit": "5min", "anchors": "mobilenetv2_100", "weights_dir": ".", "runner": "time {onnx}", "batch": "8", "study": "other", "storage_timeout": "5", "workers": "ray://localhost",
+    "from_scratch": "",
 }  # fmt: skip
 """An option of each kind that some space cannot use."""
 
 REFUSED = {
     "zoo": {
-        "mixers", "knobs", "column", "time_limit", "proxy_resolution", "epochs", "finetune_epochs", "searcher", "evals", "seed", "storage", "quantisation",
+        "from_scratch", "mixers", "knobs", "column", "time_limit", "proxy_resolution", "epochs", "finetune_epochs", "searcher", "evals", "seed", "storage", "quantisation",
         "exporter", "takes", "runner", "batch", "study", "storage_timeout", "workers", "anchors",
     },
-    "hybrid-s": {"time_limit", "anchors", "weights_dir", "column", "runner", "batch", "quantisation", "study"},
-    "nasbench201": {"time_limit", "mixers", "knobs", "data", "proxy_resolution", "epochs", "finetune_epochs", "quantisation", "exporter", "takes", "runner", "batch", "study"},
+    "hybrid-s": {"from_scratch", "time_limit", "anchors", "weights_dir", "column", "runner", "batch", "quantisation", "study"},
+    "nasbench201": {"from_scratch", "time_limit", "mixers", "knobs", "data", "proxy_resolution", "epochs", "finetune_epochs", "quantisation", "exporter", "takes", "runner", "batch", "study"},
 }  # fmt: skip
 """By space: the options that have no effect with it on sa8295p, where nothing runs quantised and latency is stated."""
 
@@ -46,18 +47,18 @@ def test_an_option_without_effect_is_refused(refused: Callable[..., str], space:
     if space == "nasbench201":
         np.savez(tmp_path / "t.npz", arch=["|none~0|+|none~0|none~1|+|none~0|none~1|none~2|"], columns=["a"], accuracy=np.array([[10.0]]))
         words += ["--table", tmp_path / "t.npz"]
-    message = refused(*words, flag(option), SAMPLES[option])
+    message = refused(*words, flag(option), *filter(None, [SAMPLES[option]]))
     assert f"{flag(option)} has no effect" in message
     assert not (tmp_path / "run").exists()
 
 
 IN_VAIN = {
-    "hybrid-s": {"anchors", "weights_dir", "column", "time_limit", "runner", "study"},
-    "vit-n": {"anchors", "weights_dir", "mixers", "knobs", "column", "time_limit", "runner", "study"},
-    "chain": {"mixers", "knobs", "column", "time_limit", "runner", "study"},
-    "fbnet": {"anchors", "weights_dir", "mixers", "knobs", "column", "time_limit", "runner", "study"},
-    "ofa": {"anchors", "weights_dir", "mixers", "knobs", "column", "time_limit", "runner", "study"},
-    "nasbench201": {"anchors", "weights_dir", "mixers", "knobs", "column", "time_limit", "runner", "study"},
+    "hybrid-s": {"from_scratch", "anchors", "weights_dir", "column", "time_limit", "runner", "study"},
+    "vit-n": {"from_scratch", "anchors", "weights_dir", "mixers", "knobs", "column", "time_limit", "runner", "study"},
+    "chain": {"from_scratch", "mixers", "knobs", "column", "time_limit", "runner", "study"},
+    "fbnet": {"from_scratch", "anchors", "weights_dir", "mixers", "knobs", "column", "time_limit", "runner", "study"},
+    "ofa": {"from_scratch", "anchors", "weights_dir", "mixers", "knobs", "column", "time_limit", "runner", "study"},
+    "nasbench201": {"from_scratch", "anchors", "weights_dir", "mixers", "knobs", "column", "time_limit", "runner", "study"},
     "zoo": REFUSED["zoo"] - {"batch"},
     "zoo --data digits": REFUSED["zoo"] - {"batch", "exporter", "finetune_epochs", "quantisation", "seed", "takes", "time_limit"},
 }  # fmt: skip
@@ -69,6 +70,8 @@ def given(name: str) -> object:
     kinds = str(Request.model_fields[name].annotation)
     if "tuple" in kinds:
         return (SAMPLES[name],)
+    if "bool" in kinds:
+        return True
     return int(SAMPLES[name]) if "int" in kinds else float(SAMPLES[name]) if "float" in kinds else SAMPLES[name]
 
 

@@ -174,4 +174,7 @@ def test_without_a_space_weights_at_hand_decide(weights: Path, tmp_path: Path, m
     name, why = decide_space(Request(devices=("sa8295p",), data="photos", weights_dir=str(weights), evals=3))
     assert name == "hybrid"
     assert "an option speaks of that" in why
+    name, why = decide_space(asked.model_copy(update={"from_scratch": True}))
+    assert name == "hybrid"
+    assert "--from-scratch" in why
     assert decide_space(Request(devices=("sa8295p",))) == ("hybrid", "")

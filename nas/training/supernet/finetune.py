@@ -24,7 +24,7 @@ from nas.events import EventBus, PhaseAdvanced, PhaseFinished, PhaseStarted
 from nas.spaces.architecture import Architecture
 from nas.spaces.space import Resolution, SearchSpace
 from nas.training.dataset import Dataset
-from nas.training.memory import keep_freed_memory
+from nas.training.memory import keep_compiled_kernels, keep_freed_memory
 from nas.training.supernet.batches import Batches
 from nas.training.supernet.checkpoint import (
     Checkpoint,
@@ -112,6 +112,7 @@ def finetune(
     """
     started = time.monotonic()
     keep_freed_memory()
+    keep_compiled_kernels()
     bus = bus or EventBus()
     recipe = replace(recipe, batch=min(recipe.batch, dataset.count("train")))
     module = module.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -35,7 +35,7 @@ from nas.spaces.chain import ChainSpace
 from nas.spaces.elastic import ElasticSpace
 from nas.spaces.space import Resolution
 from nas.training.dataset import Dataset, available_memory_bytes
-from nas.training.memory import keep_freed_memory
+from nas.training.memory import keep_compiled_kernels, keep_freed_memory
 from nas.training.supernet.batches import Augmentation, Batches
 from nas.training.supernet.checkpoint import (
     Checkpoint,
@@ -178,6 +178,7 @@ def train(
     """
     started = time.monotonic()
     keep_freed_memory()
+    keep_compiled_kernels()
     bus = bus or EventBus()
     accelerator = Accelerator(cpu=device == "cpu", mixed_precision=recipe.mixed_precision)
     recipe = replace(recipe, batch=min(recipe.batch, dataset.count("train")))
