@@ -16,7 +16,7 @@ $(VENV)/.dev: $(VENV)/.installed
 $(VENV)/.extras: $(VENV)/.dev
 	$(BIN)/pip install --quiet --editable '.[search,dev,nni]'
 	$(BIN)/pip install --quiet --no-deps 'torchvision==0.28.0' 'timm==1.0.31'
-	$(BIN)/pip install --quiet huggingface_hub pyyaml
+	$(BIN)/pip install --quiet huggingface_hub
 	touch $@
 
 search: $(VENV)/.installed  ## a fresh virtual environment, then the main job

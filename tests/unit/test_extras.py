@@ -15,9 +15,9 @@ LINES = ["numpy>=2", "torch<3,>=2.6; extra == 'search'", 'onnxruntime>=1; extra 
 LINES += ["pillow>=11; extra == 'search'", "hardware-aware-nas[search]; extra == 'tflite'", "litert-torch>=0.10; extra == 'tflite'"]
 
 
-def test_the_base_is_five_packages() -> None:
+def test_the_base_is_six_packages() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert [line.partition(">")[0] for line in project["dependencies"]] == ["numpy", "onnx", "pydantic", "rich", "typer"]
+    assert [line.partition(">")[0] for line in project["dependencies"]] == ["numpy", "onnx", "pydantic", "pyyaml", "rich", "typer"]
 
 
 def test_a_package_is_looked_up_in_the_metadata(monkeypatch: pytest.MonkeyPatch) -> None:
