@@ -156,7 +156,7 @@ def _rows_of(data: Any) -> Iterator[tuple[str, str, str, str, Mapping[str, Any]]
         for component, measured in held["components"].items():
             for device, runtimes in (measured.get("performance_metrics") or {}).items():
                 for runtime, figures in runtimes.items():
-                    yield str(precision), str(component), str(device), str(runtime), figures
+                    yield str(precision), one_line(component, 120), one_line(device, 120), str(runtime), figures
 
 
 def _timing(network: str, precision: str, component: str, device: str, runtime: str, figures: Mapping[str, Any]) -> Timed | None:
@@ -172,12 +172,12 @@ def _timing(network: str, precision: str, component: str, device: str, runtime: 
         str((figures.get("tool_versions") or {}).get("qairt", "")),
     )
     return Timed(
-        network,
+        one_line(network, 120),
         component,
         PRECISIONS[precision],
         RUNTIMES[runtime],
         device,
-        str(figures.get("job_id", "")),
+        one_line(figures.get("job_id", ""), 60),
         latency_ms,
         sdk[1] if sdk else "",
         f"20{sdk[2]}-{sdk[3]}-{sdk[4]}" if sdk and sdk[2] else "",

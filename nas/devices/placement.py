@@ -164,6 +164,12 @@ def placement_by(rules: Rules, kinds: frozenset[str], board: str, group: str, pr
     return max(chance, share), kind
 
 
+def knows(device: str, runtime: str, precision: str) -> bool:
+    """Return whether jobs of a device and precision are known."""
+    held = _held().get(runtime)
+    return held is not None and f"{device}|{precision}" in held["rules"]["boards"]
+
+
 def placement(device: str, runtime: str, graph: Graph, precision: str) -> Placement | None:
     """Return where a network is likely to run on a device; None where no job of that device and precision is known.
 
@@ -173,9 +179,9 @@ def placement(device: str, runtime: str, graph: Graph, precision: str) -> Placem
         graph: Of the network.
         precision: At which it runs.
     """
-    held = _held().get(runtime)
-    if held is None or f"{device}|{precision}" not in held["rules"]["boards"]:
+    if not knows(device, runtime, precision):
         return None
+    held = _held()[runtime]
     rules = held["rules"]
     chance, operator = placement_by(rules, kinds_of(graph), device, held["groups"].get(f"{device}|{precision}", ""), precision)
     wholly = chance < rules["limit"]

@@ -12,6 +12,8 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 
+from pydantic import ValidationError
+
 from nas.devices.aihub_graphs import part_of, rebuilt
 from nas.devices.aihub_perf import Published, Timed, read_published
 from nas.devices.device_folder import write_whole
@@ -19,11 +21,14 @@ from nas.devices.drift import FEWEST, drift_of
 from nas.devices.names import find_profile, profile_files, updates_home
 from nas.devices.new_device import profile_toml
 from nas.devices.profile import PrecisionProfile, Profile, SdkDrift, load_profile
-from nas.errors import DataError, UsageError
+from nas.errors import DataError, UsageError, one_line
 from nas.results.listings import NetworkMoved, PrecisionMoved, Updated
 
 SOURCE = "Qualcomm AI Hub"
 """How the origin of a profile begins that such tables can update."""
+
+_OTHER_UNIT = 5.0
+"""No release of an SDK moved all networks of a board so far."""
 
 _SDK_NOTE = "SDK versions of the newest timings:"
 
@@ -47,14 +52,20 @@ def update_profiles(source: Path, devices: Collection[str] = (), to: Path | None
     for name in sorted(asked & set(tables)):
         profile, by_precision = profiles[name], tables[name]
         changed: dict[str, tuple[PrecisionProfile, PrecisionMoved]] = {}
-        for precision, latencies in sorted(by_precision.items()):
-            if (found := _moved(profile, precision, latencies)) is not None:
-                changed[precision] = found
+        try:
+            for precision, latencies in sorted(by_precision.items()):
+                if (found := _moved(profile, precision, latencies)) is not None:
+                    _check_unit(name, published, found[1])
+                    changed[precision] = found
+            updated = _updated(profile, {p: at for p, (at, _) in changed.items()}, published)
+            Profile.model_validate(updated.model_dump())  # what is written must be readable
+        except ValidationError as error:
+            raise DataError(f"timings {published.name}: those of {name} cannot be true ({one_line(error.errors()[0]['msg'])}).") from None
         if not changed:
             older.append(name)
             continue
         moved += [record for _, record in changed.values()]
-        files[name] = profile_toml(_updated(profile, {p: at for p, (at, _) in changed.items()}, published))
+        files[name] = profile_toml(updated)
     if not moved:
         why = (
             f"all of its timings are older than the profiles of {', '.join(older)}"
@@ -73,6 +84,20 @@ def update_profiles(source: Path, devices: Collection[str] = (), to: Path | None
         unknown_devices=tuple(sorted(strangers)),
         unknown_networks=tuple(sorted(unknown)),
     )
+
+
+def _check_unit(name: str, published: Published, moved: PrecisionMoved) -> None:
+    """Refuse a table in which all latencies of a device are several times what they were: another unit, or another board.
+
+    Raises:
+        DataError: They are.
+    """
+    ratios = [network.ms / network.before_ms for network in moved.networks if network.before_ms]
+    if len(ratios) >= FEWEST and not 1 / _OTHER_UNIT <= median(ratios) <= _OTHER_UNIT:
+        raise DataError(
+            f"timings {published.name}: those of {name} at {moved.precision} are {median(ratios):.3g} times what they were, in the middle of {len(ratios)}. "
+            "Expected milliseconds of the same board."
+        )
 
 
 def _profiles() -> dict[str, Profile]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nas.devices.measure import runner_words
-from nas.devices.placement import placement
+from nas.devices.placement import knows, placement
 from nas.devices.predictor import Estimate
 from nas.devices.twins import remarks
 from nas.errors import InfeasibleError, UsageError
@@ -141,7 +141,10 @@ class Problem:
     def _risk(self, architecture: Architecture, precision: str) -> dict[str, float]:
         if not self.targets[0].predictor:
             return {}
-        profile, graph = self.targets[0].profile, self.space.lower(architecture, self.judge.resolution)
+        profile = self.targets[0].profile
+        if precision != "w8a8" and not knows(profile.name, profile.runtime, precision):
+            return {}
+        graph = self.space.lower(architecture, self.judge.resolution)
         found = {"int8_drop_pct": round(predicted_drop(graph, profile.runtime).drop_pct, 2)} if precision == "w8a8" else {}
         if (place := placement(profile.name, profile.runtime, graph, precision)) is not None:
             found["off_npu_pct"] = round(100 * place.off_npu, 1)

@@ -92,6 +92,8 @@ def test_a_table_of_few_networks_takes_nothing_away(tmp_path: Path) -> None:
         ({"m/models/resnet18/perf.yaml": "precisions: {float: 3}"}, "the table of resnet18 is damaged"),
         ({"m/models/resnet18/perf.yaml": "precisions: {}"}, "no timing of a runtime"),
         ("nan", "the table of resnet18 is damaged"),
+        ("huge", "those of sa8295p cannot be true"),
+        ("seconds", "Expected milliseconds of the same board"),
         ("older", "older than the profiles"),
         ("strange", "no timing is of a device"),
     ],
@@ -110,11 +112,15 @@ def test_a_bad_table_leaves_all_as_it_was(tmp_path: Path, own_home: Path, conten
     else:
         made = {
             "nan": perf_yaml("resnet18", float("nan")).replace("nan", ".nan"),
+            "huge": perf_yaml("resnet18", 1e30),
             "older": perf_yaml("resnet18", 2.0, "2.30.0.240101000000"),
             "strange": perf_yaml("resnet18", 2.0, devices=("Toaster",)),
         }
         with zipfile.ZipFile(file, "w") as archive:
-            for name, text in content.items() if isinstance(content, dict) else [("m/models/resnet18/perf.yaml", made[content])]:
+            made |= {f"s/models/{name}/perf.yaml": perf_yaml(name, ms / 1000) for name, ms in LATENCIES.items()}
+            named = {name: made[name] for name in made if name.startswith("s/")} if content == "seconds" else {}
+            named |= content if isinstance(content, dict) else {} if named else {"m/models/resnet18/perf.yaml": made[content]}
+            for name, text in named.items():
                 archive.writestr(name, text)
     with pytest.raises(DataError, match=said) as raised:
         api.update_devices(file)
