@@ -1,6 +1,6 @@
 """What two published recipes do to the training of a supernet: EfficientTrain's curriculum and SSLD's teaching, each alone against the default.
 
-    python experiments/026_recipes/run.py --space hybrid-xs --data digits --epochs 10
+    python experiments/027_recipes/run.py --space hybrid-xs --data digits --epochs 8
 
 Writes ``results/SPACE-DATA.json``, a row a recipe: processor seconds of the training (one thread), and with the shared weights the accuracy on validation pictures
 of the largest member, of the smallest, and of members drawn at random, the same for all recipes. Epochs, steps and seed are the same for all. What is done is not
@@ -55,7 +55,7 @@ def main() -> None:
     out = HERE / "results" / f"{given.space}-{given.data}.json"
     out.parent.mkdir(exist_ok=True)
     done = json.loads(out.read_text()) if out.is_file() else {"rows": []}
-    command = f"python experiments/026_recipes/run.py --space {given.space} --data {given.data} --epochs {given.epochs} --seed {given.seed}"
+    command = f"python experiments/027_recipes/run.py --space {given.space} --data {given.data} --epochs {given.epochs} --seed {given.seed}"
     done |= {"command": command, "torch": torch.__version__, "machine": platform.platform()}
     done |= {"pictures": dataset.count("train"), "validation_pictures": dataset.count("validation"), "resolution": list(resolution)}
     rng = np.random.default_rng(given.seed)
