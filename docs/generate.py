@@ -1,6 +1,7 @@
 """Pages of the site that are made from the program when the site is built, so that no copy can differ from it.
 
-``reference/command-line.md`` is what the commands say of themselves, ``reference/systems.md`` what ``nas systems`` lists.
+``reference/command-line.md`` is what the commands say of themselves, ``reference/systems.md`` what ``nas systems`` lists, ``gallery/`` the
+pages of experiments/026_gallery with their copy of Vega put back.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args, get_origin
 if TYPE_CHECKING:
     from mkdocs.config.defaults import MkDocsConfig
     from mkdocs.structure.files import Files
+
+_ROOT = Path(__file__).parents[1]
 
 _ELSEWHERE = re.compile(
     r"\[([^\]]+)\]\((?:\.\./)+((?:experiments|tests|hardware_profiles|nas|search_spaces|latency_predictors)(?:/[^)#]*)?|[A-Z]+\.md|LICENSE)\)"
@@ -70,6 +73,13 @@ def systems() -> str:
     return "\n".join([*parts, ""])
 
 
+def reports() -> dict[str, str]:
+    """Return the reports of the gallery by their place below ``docs/``."""
+    script = (_ROOT / "nas" / "report" / "vega.js").read_text(encoding="utf-8")
+    kept = sorted((_ROOT / "experiments" / "026_gallery" / "results").glob("*.html"))
+    return {f"gallery/{page.name}": page.read_text(encoding="utf-8").replace("@VEGA@", script, 1) for page in kept}
+
+
 PAGES: dict[str, Callable[[], str]] = {"reference/command-line.md": command_line, "reference/systems.md": systems}
 """The pages by their place below ``docs/``."""
 
@@ -80,6 +90,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
     for place, content in PAGES.items():
         files.append(File.generated(config, place, content=content()))
+    for place, page in reports().items():
+        files.append(File.generated(config, place, content=page))
     return files
 
 

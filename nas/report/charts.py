@@ -135,9 +135,9 @@ def front_spec(result: Result, candidates: Mapping[str, Sequence[Point]]) -> Spe
     first = result.front[0].devices
     devices = list(first)
     others = {**candidates, **({PUBLISHED: result.zoo} if result.zoo and result.zoo != result.front else {})}
-    rows = [*_rows(result.front, "front"), *(_rows([result.chosen], "choice") if result.chosen else ())]
-    rows += [row for group, points in others.items() for row in _rows(points, group)]
-    rows += (probed := _contenders(result, devices[0]))
+    probed = _contenders(result, devices[0])
+    rows = [row for group, points in others.items() for row in _rows(points, group)] + probed  # in the order in which they are drawn
+    rows += [*_rows(result.front, "front"), *(_rows([result.chosen], "choice") if result.chosen else ())]
     behind = [*others, *(["probed on these pictures"] if probed else [])]
     units = {at.unit for at in first.values()}
     title = (
@@ -158,28 +158,25 @@ def front_spec(result: Result, candidates: Mapping[str, Sequence[Point]]) -> Spe
     colour: Spec = {"field": "what", "type": "nominal", "scale": scale, "title": None, "legend": legend}
     shown: Spec = {"filter": "datum.device == device"}
     at_front = [shown, {"filter": "datum.what == 'front'"}]
+    large, small = "datum.what == 'choice'", "datum.what != 'front'"
     layers: list[Spec] = [
-        {
-            "transform": [shown, {"filter": "datum.what != 'front' && datum.what != 'choice'"}],
-            "mark": {"type": "point", "filled": True, "opacity": 0.5},
-            "params": [{"name": "zoom", "select": "interval", "bind": "scales"}],
-            "encoding": {"x": x, "y": y, "tooltip": tooltip, "color": colour, "size": {"value": 30}},
-        },
         {
             "transform": at_front,
             "mark": {"type": "rule", "opacity": 0.5},
             "encoding": {"x": {**x, "field": "lower"}, "x2": {"field": "upper"}, "y": y, "color": {"value": _FRONT}},
         },
         {
-            "transform": [shown, {"filter": "datum.what == 'front' || datum.what == 'choice'"}],
-            "mark": {"type": "point", "filled": True, "opacity": 1},
+            "transform": [shown],
+            "mark": {"type": "point", "filled": True},
+            "params": [{"name": "zoom", "select": "interval", "bind": "scales"}],
             "encoding": {
                 "x": x,
                 "y": y,
                 "tooltip": tooltip,
                 "color": colour,
-                "shape": {"condition": {"test": "datum.what == 'choice'", "value": "diamond"}, "value": "circle"},
-                "size": {"condition": {"test": "datum.what == 'choice'", "value": 220}, "value": 55},
+                "shape": {"condition": {"test": large, "value": "diamond"}, "value": "circle"},
+                "size": {"condition": [{"test": large, "value": 220}, {"test": small, "value": 30}], "value": 55},
+                "opacity": {"condition": {"test": f"{small} && !({large})", "value": 0.5}, "value": 1},
             },
         },
         *_labels(result, rows, at_front, x, y),
@@ -199,8 +196,8 @@ def _labels(result: Result, rows: Sequence[Mapping[str, object]], at_front: Sequ
     long = max((len(p.label) for p in result.front if p.key in labelled), default=0)
     space = min(0.35, _LETTER_WIDTH * long)
     edges = []
-    for device in result.front[0].devices:
-        values = [float(str(row["value"])) for row in rows if row["device"] == device]
+    for device, at in result.front[0].devices.items():
+        values = [float(str(row["value"])) for row in rows if row["device"] == device] + [at.budget_ms or at.budget_fps or 0.0]
         low = min((end for p in result.front if (end := p.devices[device].values[1]) > 0), default=0.0)
         if low and values:
             accuracy = result.front[0].compared_accuracy_pct

@@ -626,7 +626,7 @@ class Result(Record):
             return "Search result"
         accuracy = self.chosen.accuracy_pct
         where = [f"{at.shown[0]} {at.unit} on {device}, {at.known_as} ({at.shown[1]})" for device, at in self.chosen.devices.items()]
-        return f"{self.chosen.name}: {'' if accuracy is None else f'{accuracy:.2f} % top-1, '}{'; '.join(where)}"
+        return f"{self.chosen.label}: {'' if accuracy is None else f'{accuracy:.2f} % top-1, '}{'; '.join(where)}"
 
     def _panel(self, device: str, behind: Mapping[str, Sequence[Point]]) -> Panel:
         first = self.front[0].devices[device]
@@ -647,8 +647,11 @@ class Result(Record):
         """Return the networks that were probed on the user's pictures; their latencies are those on the first device."""
         if not self.contenders or device != next(iter(self.front[0].devices)):
             return {}
-        marks = [Mark(c.network, c.latency_ms, c.latency_ms, c.upper_ms, c.probe_accuracy_pct) for c in self.contenders]
-        return {"probed on these pictures": marks}
+        front = {point.key for point in self.front}
+        marks = [
+            Mark(c.network, c.latency_ms, c.latency_ms, c.upper_ms, c.probe_accuracy_pct) for c in self.contenders if c.key not in front
+        ]
+        return {"probed on these pictures": marks} if marks else {}
 
 
 def _mark(point: Point, device: str, *, labelled: bool = True) -> Mark:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def front_figure(title: str, accuracy: str, panels: Sequence[Panel]) -> Figure:
     for axes in list(grid)[len(panels) :]:
         axes.set_visible(False)
     if title:
-        figure.suptitle(title, fontsize=11)
+        figure.suptitle(fill(title, 100 * columns), fontsize=11)
     return figure
 
 
@@ -95,6 +96,7 @@ def _draw(axes: Axes, panel: Panel, *, several: bool) -> None:
     if several:
         axes.set_title(panel.device, fontsize=10)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.xaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "25" else "")
     axes.grid(alpha=0.3, which="both")
     axes.legend(fontsize=8, loc="lower right")
 

@@ -91,6 +91,20 @@ def generated() -> dict[str, Callable[[], str]]:
     return pages
 
 
+def gallery() -> dict[str, str]:
+    reports: dict[str, str] = runpy.run_path(str(DOCS / "generate.py"))["reports"]()
+    return reports
+
+
+def test_the_gallery_has_whole_and_small_pages() -> None:
+    pages = gallery()
+    assert set(re.findall(r"gallery/\w+\.html", (DOCS / "gallery.md").read_text(encoding="utf-8"))) == set(pages) != set()
+    for place, page in pages.items():
+        assert len(page) < 3e6, place
+        assert page.count("vegaEmbed") > 1, place
+        assert "@VEGA@" not in page
+
+
 def anchors(text: str) -> set[str]:
     """Return the anchors of a page's headings, as MkDocs and GitHub make them."""
     headings = re.findall(r"^#+ (.+)$", FENCE.sub("", text), re.MULTILINE)
@@ -99,7 +113,7 @@ def anchors(text: str) -> set[str]:
 
 @pytest.mark.parametrize("page", LINKING, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_no_link_is_broken(page: Path) -> None:
-    made = {(DOCS / place).resolve() for place in generated()}
+    made = {(DOCS / place).resolve() for place in (*generated(), *gallery())}
     text = FENCE.sub("", page.read_text(encoding="utf-8"))
     for target in LINK.findall(re.sub(r"`[^`\n]*`", "", text)):
         if "://" in target:

@@ -170,7 +170,7 @@ def test_the_picture_has_a_panel_a_device_and_names(run: Path) -> None:
     result = result.model_copy(update={"front": tuple(front), "chosen": chosen})
     figure = result.plot(behind={"all": front})
     assert [axes.get_title() for axes in figure.axes] == ["a-device", "other"]
-    assert chosen.name in figure.get_suptitle()
+    assert chosen.label in figure.get_suptitle()
     assert chosen.label in [text.get_text() for text in figure.axes[0].texts]
     assert len(result.plot("other").axes) == 1
 
