@@ -327,7 +327,7 @@ def train(
         out: Checkpoint to write, or to go on with.
         bus: Told of the progress.
         settings: Fields of `nas.training.supernet.train.Recipe`: ``epochs``, ``batch``, ``learning_rate``, ``optimizer``, ``mixed_precision``,
-            ``curriculum``, ``teaching``.
+            ``methods`` (names of recipes of supernet training).
 
     Raises:
         UsageError: No such space or setting, or a space for an architecture that has its own.
@@ -338,12 +338,15 @@ def train(
     from nas.runs.training import train_alone, train_supernet
     from nas.spaces.naming import get_elastic_space
     from nas.training.dataset import load_dataset
+    from nas.training.recipe import compose
     from nas.units import parse_resolution
 
     if architecture is not None and space is not None:
         raise UsageError("train: --space has no effect with an architecture, which names its own. Do this: leave one of them out.")
     if space is not None:
         get_elastic_space(space)  # before the data are read
+    if architecture is None:
+        compose(settings.get("methods", ()))
     size = parse_resolution(str(resolution)) if resolution else None
     dataset = load_dataset(str(data), seed=seed, images=images)
     listening = bus or _silent()

@@ -32,13 +32,14 @@ def command(
     mixed_precision: Annotated[
         Literal["no", "bf16"] | None, typer.Option("--mixed-precision", help="Of the arithmetic; default no.")
     ] = None,
-    curriculum: Annotated[
-        Literal["none", "efficient-train"] | None,
-        typer.Option("--curriculum", help="Of a supernet: low frequencies and weak augmentation first; default none."),
-    ] = None,
-    teaching: Annotated[
-        Literal["bignas", "ssld"] | None,
-        typer.Option("--teaching", help="Of a supernet: how members learn from the largest; default bignas."),
+    recipe: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--recipe",
+            help="Of a supernet: which members a step trains, what they learn from, which pictures they see (sandwich, single-path, fair, ssld, …); "
+            "names joined by commas, or given several times; default sandwich,distillation.",
+            metavar="R",
+        ),
     ] = None,
     seed: Seed = 0,
     out: Annotated[Path, typer.Option("--out", help="Checkpoint to write, or to go on with.", metavar="FILE")] = Path(
@@ -58,7 +59,8 @@ def command(
         "optimizer": optimizer,
         "mixed_precision": mixed_precision,
     }
-    given |= {"curriculum": curriculum, "teaching": teaching}
+    if recipe:
+        given["methods"] = tuple(name for names in recipe for name in names.split(","))
     with progress() as bus:
         result = api.train(
             architecture,

@@ -82,10 +82,8 @@ def train_alone(
     from nas.training.supernet.finetune import finetune, fresh
     from nas.training.supernet.train import default_recipe
 
-    if useless := [name for name in ("curriculum", "teaching") if name in settings]:
-        raise UsageError(
-            f"training: --{useless[0]} has no effect on one architecture, got {settings[useless[0]]!r}. Do this: leave it out."
-        )
+    if methods := settings.get("methods"):
+        raise UsageError(f"training: --recipe has no effect on one architecture, got {','.join(methods)!r}. Do this: leave it out.")
     space, member = read_architecture(architecture)
     height, width = resolution or space.lower(member).inputs[0].shape[2:]
     module = fresh(space, member, num_classes=dataset.num_classes, resolution=(height, width), seed=seed)

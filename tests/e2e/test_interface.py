@@ -46,7 +46,7 @@ def test_options_and_arguments_agree(name: str) -> None:
     options = parameters(import_module(f"nas.cli.{name}").command) - SPOKEN[name]
     arguments = parameters(getattr(api, name)) - OTHERWISE.get(name, set())
     if name == "train":  # fields of a recipe
-        options -= {"epochs", "batch", "learning_rate", "optimizer", "mixed_precision", "curriculum", "teaching"}
+        options -= {"epochs", "batch", "learning_rate", "optimizer", "mixed_precision", "recipe"}
     renamed = {"subject": "network"} if name == "measure" else {"networks": "network"}
     if name in ("measure", "predict"):
         renamed |= {"input_shape": "input_shapes", "dim": "dims"}  # given several times, each time for one input

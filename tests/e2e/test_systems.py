@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from typing import get_args, get_type_hints
 
 import pytest
 
@@ -13,7 +12,7 @@ from nas.spaces.reference import references
 from nas.spaces.space import spaces
 from nas.spaces.systems import System, systems
 from nas.spaces.token_reduction import token_reductions
-from nas.training.supernet.train import Recipe
+from nas.training.recipe import recipes
 from tests.e2e.conftest import Result
 
 ROOMS = {
@@ -24,7 +23,7 @@ ROOMS = {
     "space": spaces.names(),
     "token-reduction": token_reductions.names(),
     "quantiser": quantisers.names(),
-    "recipe": [name for field in ("curriculum", "teaching") for name in get_args(get_type_hints(Recipe)[field])],
+    "recipe": recipes.names(),
 }
 BASELINES = {"vit", "resnet", "mlp-mixer", "starnet", "fasternet", "shvit", "mambaout"}
 """References that belong to no system of the list."""

@@ -6,26 +6,30 @@ import pickle
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from nas.errors import ArtifactError, TrainingError, UsageError
+from nas.errors import ArtifactError, TrainingError, UnknownNameError, UsageError
 from nas.events import Event, EventBus, PhaseAdvanced, PhaseStarted
 from nas.spaces.elastic import ElasticSpace
 from nas.spaces.naming import get_space
+from nas.spaces.space import Choice
 from nas.training.dataset import Dataset, load_dataset
 from nas.training.evaluators.supernet import SupernetEvaluator
+from nas.training.recipe import Moment, compose, recipes
+from nas.training.recipes.efficient_train import EfficientTrain
+from nas.training.recipes.progressive_shrinking import lowest_open
+from nas.training.recipes.ssld import Ssld
 from nas.training.supernet.batches import Batches, prepare
 from nas.training.supernet.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from nas.training.supernet.curriculum import low_frequencies, size_at
-from nas.training.supernet.divergence import jensen_shannon
+from nas.training.supernet.draws import fair_members
 from nas.training.supernet.train import (
     Recipe,
     Trained,
-    fair_members,
     learning_rate_at,
     load_supernet,
     predicted_memory_bytes,
@@ -204,6 +208,7 @@ from pathlib import Path
 from accelerate import Accelerator
 from nas.training.dataset import load_dataset
 from nas.spaces.naming import get_space
+from nas.spaces.space import Choice
 from nas.training.supernet.batches import Batches
 from nas.training.supernet.train import Recipe, Training
 from nas.training.supernet.weights import Supernet
@@ -299,17 +304,17 @@ def test_quantised_members_are_scored_as_they_will_run(
 
 
 def test_a_curriculum_sees_low_frequencies_first_and_costs_less() -> None:
-    side = (224, 224)
-    assert [size_at(progress, side)[0] for progress in (0.0, 0.59, 0.6, 0.79, 0.8, 1.0)] == [160, 160, 192, 192, 224, 224]
-    shares = [size_at(i / 1000, side)[0] ** 2 / 224**2 for i in range(1000)]
+    side, curriculum = (224, 224), EfficientTrain()
+    assert [curriculum.size(progress, side)[0] for progress in (0.0, 0.59, 0.6, 0.79, 0.8, 1.0)] == [160, 160, 192, 192, 224, 224]
+    shares = [curriculum.size(i / 1000, side)[0] ** 2 / 224**2 for i in range(1000)]
     assert 1000 / sum(shares) > 1.5  # the paper's own claim for the time of a training
     x = torch.randn(2, 3, 28, 32, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    small = low_frequencies(x.float(), (20, 24))
+    small = curriculum.shrink(x.float(), (20, 24))
     torch.testing.assert_close(small.mean((2, 3)), x.float().mean((2, 3)))
     wave = torch.cos(2 * torch.pi * 3 * torch.arange(32) / 32).expand(1, 1, 28, 32)  # a low frequency is the same wave on a coarser grid
     expected = torch.cos(2 * torch.pi * 3 * torch.arange(24) / 24).expand(1, 1, 20, 24)
-    torch.testing.assert_close(low_frequencies(wave, (20, 24)), expected, rtol=0, atol=1e-5)
-    assert low_frequencies(x, (28, 32)) is x
+    torch.testing.assert_close(curriculum.shrink(wave, (20, 24)), expected, rtol=0, atol=1e-5)
+    assert curriculum.shrink(x, (28, 32)) is x
 
 
 def test_the_divergence_is_jensens_and_shannons() -> None:
@@ -317,16 +322,71 @@ def test_the_divergence_is_jensens_and_shannons() -> None:
     p, q = scores.softmax(1), teacher.softmax(1)
     m = (p + q) / 2
     expected = 0.5 * ((p * (p / m).log()).sum(1) + (q * (q / m).log()).sum(1)).mean()
-    torch.testing.assert_close(jensen_shannon(scores, q), expected)
-    assert float(jensen_shannon(scores, p)) == pytest.approx(0, abs=1e-6)
+    torch.testing.assert_close(Ssld().loss(scores, p, q, 1.0), expected)
+    assert float(Ssld().loss(scores, p, p, 1.0)) == pytest.approx(0, abs=1e-6)
 
 
 @pytest.mark.slow
 def test_recipes_train_and_resume_to_the_same_bits(space: ElasticSpace, data: Dataset, tmp_path: Path) -> None:
-    recipe = replace(TINY, epochs=2, curriculum="efficient-train", teaching="ssld", random_members=1)
+    recipe = replace(TINY, epochs=2, methods=("efficient-train", "ssld"), random_members=1)
     whole = run(space, data, tmp_path / "a", recipe)
     run(space, data, tmp_path / "b", recipe, stop_after=1)
     assert torch.equal(run(space, data, tmp_path / "b", recipe).supernet.flat, whole.supernet.flat)
-    assert "curriculum" not in TINY.entries
+    assert "methods" not in TINY.entries
     with pytest.raises(ArtifactError, match="of another training"):
-        run(space, data, tmp_path / "b", replace(recipe, teaching="bignas"))
+        run(space, data, tmp_path / "b", replace(recipe, methods=("efficient-train",)))
+
+
+def moment(space: ElasticSpace, step: int, steps: int = 100) -> Moment:
+    return Moment(space, step, steps, 3, 2, partial(fair_members, space, 3), lambda member: float(space.lower(member).cost.params))
+
+
+def test_recipes_choose_the_members_of_a_step(space: ElasticSpace) -> None:
+    most = max(len(choice.values) for choice in space.choices)
+    counts = {"sandwich": 4, "single-path": 1, "fair": most, "shared-batch": 4, "progressive-shrinking": 4, "pareto": 4}
+    assert set(counts) == {name for name in recipes.names() if recipes.get(name).aspect == "members"}
+    for name, count in counts.items():
+        plan = compose([name])
+        members = plan.members.members(moment(space, 7))
+        assert len(members) == count, name
+        assert list(members) == list(plan.members.members(moment(space, 7))), name
+        assert plan.teaching.taught is plan.members.teaches
+        for member in members:
+            space.validate(member)
+        if plan.members.teaches:
+            assert members[0] == space.at_end(members[0], -1)
+
+
+def test_strict_fairness_trains_every_setting_of_the_widest_gene_once(space: ElasticSpace) -> None:
+    widest = max(range(len(space.choices)), key=lambda i: len(space.choices[i].values))
+    members = compose(["fair"]).members.members(moment(space, 5))
+    assert sorted(str(m.genes[widest]) for m in members) == sorted(map(str, space.choices[widest].values))
+
+
+def test_shrinking_opens_settings_from_the_upper_end_one_kind_after_the_other() -> None:
+    width, depth = Choice("stage0.width", (1, 2, 3), ordered=True), Choice("stage0.depth", (1, 2), ordered=True)
+    kinds = ("depth", "width")
+    assert [lowest_open(depth, p, kinds) for p in (0.0, 0.2, 0.3, 0.5, 1.0)] == [1, 1, 1, 0, 0]
+    assert [lowest_open(width, p, kinds) for p in (0.0, 0.5, 0.66, 0.79, 0.8, 1.0)] == [2, 2, 1, 1, 0, 0]
+    assert lowest_open(Choice("mixer", ("a", "b")), 0.0, kinds) == 0
+
+
+def test_recipes_that_do_not_go_together_are_refused() -> None:
+    with pytest.raises(UsageError, match="two decide the members of a step, got 'fair' and 'sandwich'"):
+        compose(["fair", "sandwich"])
+    with pytest.raises(UsageError, match="ssld needs a teacher, got 'single-path'"):
+        compose(["ssld", "single-path"])
+    with pytest.raises(UnknownNameError, match="recipe"):
+        compose(["sandwhich"])
+
+
+@pytest.mark.parametrize("methods", [("shared-batch", "low-resolution"), ("pareto",)], ids=",".join)
+def test_a_recipe_trains(space: ElasticSpace, data: Dataset, tmp_path: Path, methods: tuple[str, ...]) -> None:
+    trained = run(space, data, tmp_path / "a", replace(TINY, epochs=1, random_members=1, methods=methods))
+    assert all(np.isfinite(value) for value in trained.history[0].values())
+    assert 0 <= trained.history[0]["train_accuracy_pct"] <= 100
+
+
+def test_a_batch_that_cannot_be_shared_is_refused(space: ElasticSpace, data: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="too few pictures a step to be shared"):
+        run(space, data, tmp_path / "a", replace(TINY, batch=4, methods=("shared-batch",)))

@@ -1,13 +1,7 @@
-"""Training of the supernet: sandwich rule, in-place distillation, resumable to the bit.
+"""Training of the supernet by a recipe (`nas.training.recipe`), resumable to the bit.
 
 Every random choice follows from (seed, epoch, step), so a checkpoint needs weights, the optimiser's moments and the
 number of finished epochs, nothing else.
-
-Source:
-    BigNAS (arXiv 2003.11142): each step trains the largest, the smallest and two random members; the largest learns from
-    the labels, the others from its outputs. Differs: the others learn from the labels too (equal shares by default),
-    since a short training cannot wait for its teacher; random members draw each gene without replacement over steps,
-    so that every setting is trained equally often (FairNAS, arXiv 1907.01845).
 """
 
 from __future__ import annotations
@@ -17,7 +11,8 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import lru_cache
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -36,6 +31,7 @@ from nas.spaces.elastic import ElasticSpace
 from nas.spaces.space import Resolution
 from nas.training.dataset import Dataset, available_memory_bytes
 from nas.training.memory import keep_compiled_kernels, keep_freed_memory
+from nas.training.recipe import Moment, compose
 from nas.training.supernet.batches import Augmentation, Batches
 from nas.training.supernet.checkpoint import (
     Checkpoint,
@@ -45,8 +41,7 @@ from nas.training.supernet.checkpoint import (
     restore_optimizer,
     write_checkpoint,
 )
-from nas.training.supernet.curriculum import low_frequencies, size_at, strength_at
-from nas.training.supernet.divergence import jensen_shannon
+from nas.training.supernet.draws import fair_members
 from nas.training.supernet.epoch import Begun, Keeper
 from nas.training.supernet.fitting import fit, held_slots
 from nas.training.supernet.weights import Supernet
@@ -69,13 +64,11 @@ class Recipe:
         weight_decay: On tensors of two or more axes.
         clip: Largest norm of the gradient.
         smoothing: Of the labels.
-        distillation: Share of the other members' loss that comes from the largest member's outputs.
-        random_members: Beside the largest and the smallest.
+        distillation: Share of the other members' loss that comes from the largest member's outputs, where one teaches.
+        random_members: Beside the largest and the smallest; recipes without those train two more.
         augmentation: Of the pictures.
         mixed_precision: ``no`` or ``bf16``.
-        curriculum: ``efficient-train`` shows low frequencies, at a smaller size, and weak augmentation first; of a supernet.
-        teaching: How the other members learn from the largest: ``bignas`` by `distillation`, ``ssld`` by the Jensen-Shannon divergence of
-            their outputs alone, without labels (Cui et al., "Beyond Self-Supervision", arXiv 2103.05959).
+        methods: Recipes of supernet training by name, see `nas.training.recipe.compose`; the default's where there are none.
     """
 
     epochs: int = 30
@@ -90,8 +83,7 @@ class Recipe:
     random_members: int = 2
     augmentation: Augmentation = field(default_factory=Augmentation)
     mixed_precision: Literal["no", "bf16"] = "no"
-    curriculum: Literal["none", "efficient-train"] = "none"
-    teaching: Literal["bignas", "ssld"] = "bignas"
+    methods: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.batch < 1:
@@ -104,8 +96,9 @@ class Recipe:
     @property
     def entries(self) -> dict[str, Any]:
         """The recipe as checkpoints have it: what came later is left out where it is not used, so that older ones still fit."""
-        later = {"curriculum": "none", "teaching": "bignas"}
-        return {name: value for name, value in asdict(self).items() if later.get(name) != value}
+        own = asdict(self)
+        methods = own.pop("methods")
+        return own | ({"methods": list(methods)} if methods else {})
 
 
 def default_recipe(dataset: Dataset, space: ElasticSpace | None = None) -> Recipe:
@@ -296,7 +289,7 @@ class Training:
         self, supernet: Supernet, batches: Batches, recipe: Recipe, seed: int, accelerator: Accelerator, draw: Draw | None = None
     ) -> None:
         self.supernet, self.batches, self.recipe, self.seed, self.accelerator = supernet, batches, recipe, seed, accelerator
-        self._draw = draw
+        self._draw, self.plan = draw, compose(recipe.methods)
         self._held: tuple[Tensor, Tensor] | None = None
         border = supernet.decayed
         self.parameters = [nn.Parameter(supernet.flat[:border]), nn.Parameter(supernet.flat[border:])]
@@ -305,6 +298,11 @@ class Training:
         self.largest, self.smallest = supernet.space.extreme(True), supernet.space.extreme(False)
         self.steps = batches.steps(recipe.batch)
         self._same_class_epochs = 0
+        least = 2 * (2 + recipe.random_members) * accelerator.num_processes
+        if self.plan.members.shares and recipe.batch < least:
+            raise UsageError(
+                f"training: too few pictures a step to be shared among members, got {recipe.batch}. Expected at least {least}."
+            )
 
     def state(self) -> dict[str, Tensor]:
         """Return the optimiser's state as named tensors."""
@@ -322,14 +320,22 @@ class Training:
             mask = held_slots(self.supernet)
             self._held = mask, self.supernet.flat[mask].clone()
 
-    def members(self, step: int) -> list[Architecture]:
-        """Return the members of a step: one of the largest, one of the smallest, and random ones.
+    def members(self, step: int, indices: Tensor) -> Sequence[Architecture]:
+        """Return the members of a step, as the recipe has them."""
+        space, seed = self.supernet.space, self.seed
+        draw = self._draw or partial(fair_members, space, seed)
+        steps = self.steps * self.recipe.epochs
+        return self.plan.members.members(
+            Moment(space, step, steps, seed, self.recipe.random_members, draw, partial(self._loss_of, step, indices))
+        )
 
-        Genes with an order are at their upper or lower end; the others (which operator) have none and are drawn.
-        """
-        space, count = self.supernet.space, 2 + self.recipe.random_members
-        drawn = list(self._draw(step, count)) if self._draw else fair_members(space, self.seed, step, count)
-        return [space.at_end(drawn[0], -1), space.at_end(drawn[1], 0), *drawn[2:]]
+    def _loss_of(self, step: int, indices: Tensor, architecture: Architecture) -> float:
+        """Return a member's loss on the pictures of a step; nothing is learned."""
+        recipe, size = self.recipe, self.supernet.space.proxy(architecture, self.supernet.resolution)
+        rng = np.random.default_rng([self.seed, 14, step])
+        (x,), target, _ = self.batches.augmented(indices, recipe.augmentation, recipe.smoothing, rng, [size])
+        with torch.no_grad(), self.accelerator.autocast():
+            return float(F.cross_entropy(self.supernet.path(architecture).train()(x).float(), target))
 
     def epoch(self, epoch: int, begun: Begun | None = None, watch: Callable[[Begun], None] | None = None) -> dict[str, float]:
         """Train for one epoch, or for the rest of one, and return its numbers.
@@ -353,20 +359,22 @@ class Training:
                     f"Do this: a learning rate below {self.recipe.learning_rate:g}."
                 )
             begun.classes |= seen
-            begun.sums = [total + new for total, new in zip(begun.sums, (losses[0], losses[1], right, len(chosen)), strict=True)]
+            second = losses[min(1, len(losses) - 1)]
+            begun.sums = [total + new for total, new in zip(begun.sums, (losses[0], second, right, len(chosen)), strict=True)]
             begun.step += 1
             if watch:
                 watch(begun)
         sums, classes = begun.sums, begun.classes
+        first, second_name = ("largest", "smallest") if self.plan.members.teaches else ("first", "second")
         self._same_class_epochs = self._same_class_epochs + 1 if len(classes) == 1 else 0
         if self._same_class_epochs == 2:
             raise TrainingError(
-                f"training: collapsed by epoch {epoch + 1}, the largest member gives every picture class {min(classes)}. "
+                f"training: collapsed by epoch {epoch + 1}, the {first} member gives every picture class {min(classes)}. "
                 f"Do this: a learning rate below {self.recipe.learning_rate:g}, or more data."
             )
         return {
-            "loss_largest": sums[0] / self.steps,
-            "loss_smallest": sums[1] / self.steps,
+            f"loss_{first}": sums[0] / self.steps,
+            f"loss_{second_name}": sums[1] / self.steps,
             "train_accuracy_pct": 100 * sums[2] / sums[3],
         }
 
@@ -378,33 +386,32 @@ class Training:
         """
         recipe, accelerator = self.recipe, self.accelerator
         rng = np.random.default_rng([self.seed, 12, step])
-        members = self.members(step)
+        members, plan = self.members(step, indices), self.plan
         progress = step / (self.steps * recipe.epochs)
         space, whole, augmentation = self.supernet.space, self.supernet.resolution, recipe.augmentation
-        resolution = whole
-        if recipe.curriculum == "efficient-train":
-            resolution, augmentation = size_at(progress, whole), strength_at(progress, augmentation)
+        resolution, augmentation = plan.pictures.size(progress, whole), plan.pictures.augmentation(progress, augmentation)
         sizes = [space.proxy(member, whole) for member in members]
         inputs, target, labels = self.batches.augmented(indices, augmentation, recipe.smoothing, rng, sizes)
-        inputs = [low_frequencies(x, space.proxy(member, resolution)) for x, member in zip(inputs, members, strict=True)]
+        inputs = [plan.pictures.shrink(x, space.proxy(member, resolution)) for x, member in zip(inputs, members, strict=True)]
         mine = slice(accelerator.process_index, None, accelerator.num_processes)
         inputs, target, labels = [x[mine] for x in inputs], target[mine], labels[mine]
         self.supernet.gradient.zero_()
         losses, teacher = [], torch.empty(0)
         right, seen = torch.zeros((), device=labels.device), set[int]()
-        for i, (architecture, x) in enumerate(zip(members, inputs, strict=True)):
+        shares = _shares(len(target), len(members)) if plan.members.shares else [slice(None)] * len(members)
+        for i, (architecture, x, own) in enumerate(zip(members, inputs, shares, strict=True)):
             path = self.supernet.path(architecture, gradients=True, resolution=resolution).train().follow(progress)
             with accelerator.autocast():
-                scores = path(x).float()
-                loss = F.cross_entropy(scores, target)
+                scores = path(x[own]).float()
                 if i == 0:
+                    loss = F.cross_entropy(scores, target[own])
                     teacher = scores.detach().softmax(1)
                     given = scores.detach().argmax(1)
-                    right, seen = (given == labels).sum(), set(given.tolist())
-                elif recipe.teaching == "ssld":
-                    loss = jensen_shannon(scores, teacher)
-                elif recipe.distillation > 0:
-                    loss = torch.lerp(loss, F.cross_entropy(scores, teacher), recipe.distillation)
+                    right, seen = (given == labels[own]).sum() * len(labels) / len(given), set(given.tolist())
+                else:
+                    loss = plan.teaching.loss(scores, target[own], teacher, recipe.distillation)
+                if plan.members.shares:
+                    loss = loss * (len(scores) / len(target))
             loss.backward()
             path.follow(1.0).add_gradients()
             losses.append(loss.detach())
@@ -425,6 +432,12 @@ class Training:
         return each, right_all, seen
 
 
+def _shares(pictures: int, members: int) -> list[slice]:
+    """Return which pictures each member of a step sees where they share the batch."""
+    edges = np.linspace(0, pictures, members + 1).round().astype(int).tolist()
+    return [slice(low, high) for low, high in pairwise(edges)]
+
+
 def optimizer_of(recipe: Recipe, parameters: Sequence[list[nn.Parameter]]) -> torch.optim.Optimizer:
     """Return the optimiser of a recipe for (decaying, other) parameters."""
     groups: list[dict[str, object]] = [
@@ -442,23 +455,6 @@ def learning_rate_at(step: int, steps: int, recipe: Recipe) -> float:
     if step < rise:
         return recipe.learning_rate * (step + 1) / rise
     return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - rise + 1) / (steps - rise + 1)))
-
-
-def fair_members(space: ElasticSpace, seed: int, step: int, count: int) -> list[Architecture]:
-    """Return members whose genes are drawn without replacement over consecutive steps; no state is kept."""
-    found = []
-    for draw in range(step * count, (step + 1) * count):
-        genes = []
-        for i, choice in enumerate(space.choices):
-            round_, place = divmod(draw, len(choice.values))
-            genes.append(choice.values[_shuffled(seed, i, round_, len(choice.values))[place]])
-        found.append(space.architecture(genes))
-    return found
-
-
-@lru_cache(maxsize=4096)
-def _shuffled(seed: int, gene: int, round_: int, count: int) -> tuple[int, ...]:
-    return tuple(int(i) for i in np.random.default_rng([seed, 13, gene, round_]).permutation(count))
 
 
 def predicted_memory_bytes(space: ElasticSpace, classes: int, recipe: Recipe, resolution: Resolution, processes: int = 1) -> float:

@@ -1,0 +1,186 @@
+"""The contract of a recipe of supernet training: one idea of which members a step trains, what they learn from, or which pictures they see.
+
+Life of a recipe::
+
+    compose(names)                  once a training: one recipe an aspect; what nobody names is the default's
+            │
+    Members.members(moment)         which members the step trains, the teacher first where there is one
+    Pictures.size, .augmentation    at which size they are shown the batch, and how it is changed
+    Teaching.loss                   what each member but the first learns from
+
+A recipe is one file in ``nas/training/recipes/``. It keeps nothing from step to step: all of it follows from (seed, step) and the weights, so that an
+interrupted training goes on to the same bits.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from nas.errors import UsageError
+from nas.registry import Registry
+from nas.spaces.architecture import Architecture
+from nas.spaces.elastic import ElasticSpace
+from nas.spaces.operator_family import Source
+from nas.spaces.space import Resolution
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from nas.training.supernet.batches import Augmentation
+
+Aspect = Literal["members", "teaching", "pictures"]
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A step of a training.
+
+    Attributes:
+        space: Whose members are trained.
+        step: Its number, from 0.
+        steps: Of the whole training.
+        seed: Of everything random.
+        count: Random members that a step is to train.
+        draw: Gives so many members, every setting equally often over the steps: (step, count) -> members.
+        loss_of: Gives a member's loss on the step's pictures; nothing is learned from it.
+    """
+
+    space: ElasticSpace
+    step: int
+    steps: int
+    seed: int
+    count: int
+    draw: Callable[[int, int], Sequence[Architecture]]
+    loss_of: Callable[[Architecture], float]
+
+    @property
+    def progress(self) -> float:
+        """The share of the steps that is done, 0 to 1."""
+        return self.step / self.steps
+
+
+class SupernetRecipe(ABC):
+    """A recipe; of one of the three aspects below.
+
+    Attributes:
+        aspect: What it decides.
+        source: The paper, and what differs from it.
+    """
+
+    aspect: ClassVar[Aspect]
+    source: ClassVar[Source]
+
+
+class Members(SupernetRecipe):
+    """Which members a step trains.
+
+    Attributes:
+        teaches: Whether the first is the largest, and may teach the others.
+        shares: Whether each member sees a share of the batch of its own; otherwise each sees all of it.
+    """
+
+    aspect: ClassVar[Aspect] = "members"
+    teaches: ClassVar[bool] = False
+    shares: ClassVar[bool] = False
+
+    @abstractmethod
+    def members(self, moment: Moment) -> Sequence[Architecture]:
+        """Return the members of a step, at least one."""
+
+
+class Teaching(SupernetRecipe):
+    """What the members of a step learn from.
+
+    Attributes:
+        taught: Whether they learn from a teacher, so that there must be one.
+    """
+
+    aspect: ClassVar[Aspect] = "teaching"
+    taught: ClassVar[bool] = True
+
+    @abstractmethod
+    def loss(self, scores: Tensor, target: Tensor, teacher: Tensor, share: float) -> Tensor:
+        """Return the loss of a member that is not the teacher.
+
+        Args:
+            scores: Its scores, (n, classes).
+            target: Distributions by the labels, (n, classes).
+            teacher: The teacher's distributions, (n, classes); empty where there is none.
+            share: Of the loss that comes from the teacher, 0 to 1 (`nas.training.supernet.train.Recipe.distillation`).
+        """
+
+
+class Pictures(SupernetRecipe):
+    """Which pictures the members of a step see; as they are by default."""
+
+    aspect: ClassVar[Aspect] = "pictures"
+
+    def size(self, progress: float, resolution: Resolution) -> Resolution:  # noqa: ARG002
+        """Return the size of the pictures when the share `progress` of the steps is done."""
+        return resolution
+
+    def augmentation(self, progress: float, augmentation: Augmentation) -> Augmentation:  # noqa: ARG002
+        """Return the augmentation of a step."""
+        return augmentation
+
+    def shrink(self, x: Tensor, size: Resolution) -> Tensor:
+        """Return pictures at a smaller size: (n, c, h, w) -> (n, c, *size)."""
+        if tuple(x.shape[2:]) == tuple(size):
+            return x
+        import torch
+        import torch.nn.functional as F
+
+        small = F.interpolate(x, size, mode="bilinear", align_corners=False, antialias=True)
+        return small.contiguous(memory_format=torch.channels_last)
+
+
+recipes: Registry[type[SupernetRecipe]] = Registry("recipes", "nas.training.recipes")
+"""Recipes of supernet training by name."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One recipe for each aspect."""
+
+    members: Members
+    teaching: Teaching
+    pictures: Pictures
+
+
+def compose(names: Sequence[str]) -> Plan:
+    """Return what recipes come to together.
+
+    What is left open is the default: the sandwich rule; in-place distillation where its largest member can teach, else the labels; pictures as they are.
+
+    Raises:
+        UnknownNameError: No such recipe.
+        UsageError: Two recipes decide the same, or one needs a teacher that another does not train.
+    """
+    chosen: dict[Aspect, tuple[str, SupernetRecipe]] = {}
+    for name in names:
+        recipe = recipes.get(name)()
+        if recipe.aspect in chosen:
+            raise UsageError(
+                f"recipe: two decide the {recipe.aspect} of a step, got {chosen[recipe.aspect][0]!r} and {name!r}. Do this: leave one out."
+            )
+        chosen[recipe.aspect] = name, recipe
+    members_name, members = chosen.get("members") or ("sandwich", recipes.get("sandwich")())
+    assert isinstance(members, Members)
+    default = "distillation" if members.teaches else "labels"
+    teaching_name, teaching = chosen.get("teaching") or (default, recipes.get(default)())
+    assert isinstance(teaching, Teaching)
+    if teaching.taught and not members.teaches:
+        able = [name for name, kind in recipes.items() if issubclass(kind, Members) and kind.teaches]
+        raise UsageError(
+            f"recipe: {teaching_name} needs a teacher, got {members_name!r}, which trains none. Expected it with {' or '.join(able)}."
+        )
+    _, pictures = chosen.get("pictures") or ("", _AsTheyAre())
+    assert isinstance(pictures, Pictures)
+    return Plan(members, teaching, pictures)
+
+
+class _AsTheyAre(Pictures):
+    """No recipe of pictures."""

@@ -1,0 +1,1 @@
+"""Recipes of supernet training, one a file; see `nas.training.recipe`."""
