@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 
 from torch import Tensor, nn
@@ -41,6 +42,7 @@ def _relu_conv_norm(c_in: int, c_out: int, kernel: int, stride: int = 1) -> nn.S
 
 
 def _edge(operation: str, channels: int) -> nn.Module:
+    """Return the operation of an edge; what has weights is called after itself, so that a supernet holds those of each operation apart."""
     match operation:
         case "none":
             return Zero()
@@ -49,7 +51,7 @@ def _edge(operation: str, channels: int) -> nn.Module:
         case "avg_pool_3x3":
             return nn.AvgPool2d(3, 1, 1, count_include_pad=False)
         case _:
-            return _relu_conv_norm(channels, channels, int(operation[-1]))
+            return nn.Sequential(OrderedDict({operation: _relu_conv_norm(channels, channels, int(operation[-1]))}))
 
 
 class Reduction(nn.Module):
@@ -67,15 +69,14 @@ class Reduction(nn.Module):
         return out
 
 
-def nasbench201_network(operations: Sequence[str], num_classes: int) -> nn.Module:
-    """Return the CIFAR network of a cell. (n, 3, h, w) -> (n, num_classes)."""
-    layers: list[nn.Module] = [nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16)]
-    for channels in (16, 32, 64):
-        if channels > 16:
-            layers.append(Reduction(channels // 2))
-        layers += [Cell(operations, channels) for _ in range(5)]
-    tail = [nn.BatchNorm2d(64), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, num_classes)]
-    return nn.Sequential(*layers, *tail)
+def nasbench201_stem(channels: int) -> nn.Module:
+    """Return what comes before the cells. (n, 3, h, w) -> (n, channels, h, w)."""
+    return nn.Sequential(nn.Conv2d(3, channels, 3, 1, 1, bias=False), nn.BatchNorm2d(channels))
+
+
+def nasbench201_head(channels: int, num_classes: int) -> nn.Module:
+    """Return what comes after the cells. (n, channels, h, w) -> (n, num_classes)."""
+    return nn.Sequential(nn.BatchNorm2d(channels), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, num_classes))
 
 
 # Chains of inverted residuals: FBNet and OFA -------------------------------------------------------------------------

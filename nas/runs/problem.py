@@ -204,7 +204,7 @@ def pose(request: Request, *, decoder: str | None = None) -> Problem:
         space = get_space(name, **options)
     own = None if "resolution" in family.options else resolution
     larger = larger_preset(Judge(space, goal, targets, request.confidence, own, request.batch), options) if dataset else ""
-    if request.precision == "any" and isinstance(space, ElasticSpace):
+    if request.precision == "any" and isinstance(space, ElasticSpace) and "table" not in kind.needs:
         space, targets = choose_by_part(space, targets)
     judge = Judge(space, goal, targets, request.confidence, own, request.batch)
     problem = Problem(request, targets, goal, space, judge, kind, dataset, table)

@@ -55,7 +55,7 @@ def get_space(name: str, **options: Any) -> SearchSpace:
         raise UnknownNameError("space", name, spaces.names(), "A new space is one file in search_spaces/.")
     kind, preset = spaces.get(family), parsed.plain[len(family) + 1 :]
     if not kind.has_preset(preset):
-        raise UnknownNameError("space", name, [f"{family}-{p}" for p in kind.presets])
+        raise UnknownNameError("space", name, [f"{family}-{p}" if p else family for p in kind.presets])
     if twice := sorted(parsed.options.keys() & options.keys()):
         raise UsageError(f"space {name}: {twice[0]} are in its name already, got {options[twice[0]]!r} too. Do this: leave one out.")
     return kind.make(preset, **parsed.options, **options)

@@ -5,8 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from nas.errors import UsageError
+from nas.errors import UnknownNameError, UsageError
+from nas.spaces.naming import get_elastic_space, get_space
+from nas.testing.spaces import matrix_weights
+from nas.training.supernet.weights import Supernet
 from search_spaces.nasbench201 import OPERATIONS, NasBench201, cell_indices, cell_key, equivalence_classes
 
 TABLE = Path(__file__).parents[3] / "shared" / "data" / "latency_nasbench201.npz"
@@ -66,3 +70,28 @@ def test_table_holds_every_cell_once() -> None:
         pytest.skip("the latency tables are not at ../shared/data")
     with np.load(TABLE) as table:
         assert np.array_equal(np.sort(cell_indices(table["arch"])), np.arange(15625))
+
+
+def test_cells_share_the_weights_of_an_edges_operation() -> None:
+    space = get_elastic_space("nasbench201-c8n2", num_classes=5)
+    net = Supernet(space, 5, (16, 16), seed=1)
+    mixed, plain = space.architecture((C3, C1, P, S, N, C3)), space.architecture([C3] * 6)
+    shared = net.path(mixed).weights[1]["edges.0.nor_conv_3x3.1.weight"]
+    assert torch.equal(shared, net.path(plain).weights[1]["edges.0.nor_conv_3x3.1.weight"])
+    assert shared.shape == (8, 8, 3, 3)
+    assert {name.split("/")[1].split(".")[2] for name in net.tensors if name.startswith("stage2.cell2/")} == {C1, C3}
+    path, module = net.path(mixed), net.extract(mixed)
+    x = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.allclose(path.train()(x), module.train()(x), atol=1e-5)
+    assert sum(p.numel() for p in module.parameters() if p.ndim > 1) == matrix_weights(space.lower(mixed, (16, 16)))
+
+
+def test_a_size_is_a_preset_and_changes_the_network_alone() -> None:
+    small, whole = get_space("nasbench201-c8n2"), get_space("nasbench201")
+    row = whole.write(whole.architecture([C3] * 6))  # type: ignore[attr-defined]
+    assert small.parse(row).genes == whole.parse(row).genes
+    assert [label for label, _ in small.segments(small.parse(row))].count("stage3.cell2") == 1
+    assert small.lower(small.parse(row)).cost.macs < whole.lower(whole.parse(row)).cost.macs / 8
+    with pytest.raises(UnknownNameError):
+        get_space("nasbench201-c0n2")
