@@ -358,54 +358,69 @@ def train(
 
 
 def rank(
-    supernet: str | Path,
     *,
-    data: str | Path = "digits",
+    supernet: str | Path | None = None,
+    data: str | Path | None = None,
     space: str = "hybrid-s",
     images: int | None = None,
+    resolution: str | int | None = None,
     count: int = 12,
     epochs: int | None = None,
+    ceiling: int = 0,
+    known: int = 0,
+    table: str | Path | None = None,
+    column: str | None = None,
+    device: Sequence[str] = (),
+    precision: str | None = None,
     seed: int = 0,
     out: str | Path = "rank",
     bus: EventBus | None = None,
 ) -> Ranking:
-    """Train members alone and say how well the supernet orders them, beside parameters and MACs as baselines.
+    """Say how well scores order members of a space that were trained alone, or whose accuracy a table knows.
 
     Args:
-        supernet: Trained supernet.
-        data: That it was trained on.
-        space: Of the supernet.
+        supernet: Trained supernet whose scores are judged; None for the baselines alone.
+        data: That members, and the supernet, are trained on; None for digits, or for none where nothing is trained.
+        space: Whose members are drawn.
         images: Keep so many pictures of train and validation.
-        count: Networks to train alone.
+        resolution: At which members are trained where no supernet says it; None for the data's own.
+        count: Networks.
         epochs: Passes over the training pictures, for each network.
+        ceiling: Networks that are trained with a second seed: how well that orders them is the most that a score can reach.
+        known: Networks whose accuracies calibrate all scores together: each other network gets an accuracy with an interval; at least 9.
+        table: File of known accuracies in place of training alone.
+        column: Of the table.
+        device: Names of devices whose estimated latency is a baseline.
+        precision: On the devices.
         seed: All randomness comes from it.
-        out: Folder for the networks; finished ones are not trained again.
+        out: Folder for the result and the networks; what was trained once is not trained again.
         bus: Told of the progress.
 
     Raises:
-        UsageError: Fewer than three networks, or a supernet of other classes.
+        UsageError: Fewer than three networks, an option without effect, or a supernet of other classes.
         ArtifactError: The supernet cannot be read.
     """
-    from dataclasses import replace
+    from nas.runs.ranking import rank_members
+    from nas.runs.ranking_request import RankingRequest
 
-    from nas.errors import UsageError
-    from nas.events import Notice
-    from nas.spaces.naming import get_elastic_space
-    from nas.training.dataset import load_dataset
-    from nas.training.rank import rank as rank_members
-    from nas.training.supernet.train import default_recipe, load_supernet
-
-    dataset = load_dataset(str(data), seed=seed, images=images)
-    listening = bus or _silent()
-    for text in dataset.notices:
-        listening.emit(Notice(text))
-    served = get_elastic_space(space, num_classes=dataset.num_classes)
-    weights = load_supernet(Path(supernet), served)
-    if weights.num_classes != dataset.num_classes:
-        raise UsageError(f"rank: the supernet has {weights.num_classes} classes, got data with {dataset.num_classes}.")
-    recipe = default_recipe(dataset)
-    recipe = replace(recipe, epochs=epochs or recipe.epochs)
-    return rank_members(served, weights, dataset, Path(out), recipe, n=count, seed=seed, bus=listening)
+    request = RankingRequest(
+        space=space,
+        supernet=Path(supernet) if supernet else None,
+        data=str(data) if data else None,
+        images=images,
+        resolution=str(resolution) if resolution else None,
+        epochs=epochs,
+        ceiling=ceiling,
+        known=known,
+        table=Path(table) if table else None,
+        column=column,
+        devices=tuple(device),
+        precision=canonical_precision(precision) if precision else None,
+        count=count,
+        seed=seed,
+        folder=Path(out),
+    )
+    return rank_members(request.contest(bus or _silent()))
 
 
 def export(

@@ -42,10 +42,10 @@ def drawn(path: Path) -> tuple[list[str], Array, list[str]]:
     return [str(rows[i]) for i in chosen], accuracy[chosen], list(columns)
 
 
-def measure(accuracies: Path, out: Path, names: tuple[str, ...], count: int) -> None:
-    """Score the first `count` drawn networks by `names`; processor seconds are kept beside the scores."""
+def measure(accuracies: Path, out: Path, names: tuple[str, ...], count: int, cells: str = "nasbench201") -> None:
+    """Score the first `count` drawn networks by `names`, as members of a space of the benchmark's cells; processor seconds are kept beside the scores."""
     rows, _, _ = drawn(accuracies)
-    space = get_space("nasbench201")
+    space = get_space(cells)
     judge = ZeroCost(space, SEED, voters=names)
     kept = dict(np.load(out)) if out.exists() else {}
     for name in names:
@@ -129,10 +129,11 @@ def main() -> None:
     parser.add_argument("--accuracies", type=Path, required=True)
     parser.add_argument("--out", "--scores", type=Path, default=Path("scores.npz"))
     parser.add_argument("--names", default=",".join((*VOTERS, "progressivity")))
+    parser.add_argument("--space", default="nasbench201", help="nasbench201-c8n2 for networks of 8 channels and 2 cells a stage")
     parser.add_argument("--count", type=int, default=DRAWN)
     given = parser.parse_args()
     if given.what == "measure":
-        measure(given.accuracies, given.out, tuple(given.names.split(",")), given.count)
+        measure(given.accuracies, given.out, tuple(given.names.split(",")), given.count, given.space)
     else:
         compare(given.accuracies, given.out)
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nas.results import Point, Result
+from nas.results import Point, Ranking, Result
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -56,6 +56,43 @@ def draw_chain(path: Path, blocks: Mapping[str, Sequence[str]], route: Sequence[
     axes.set(
         xlim=(-0.7, longest - 0.3), ylim=(len(blocks) - 0.4, -0.6), yticks=range(len(blocks)), yticklabels=list(blocks), xlabel="block"
     )
+    _write(path, figure)
+
+
+def draw_ranking(path: Path, ranking: Ranking) -> None:
+    """Draw Kendall's τ of each score and baseline with its interval and the ceiling, and the leading order against the accuracies; write a PNG.
+
+    Args:
+        path: Where to; replaced in one step.
+        ranking: What is drawn.
+    """
+    from matplotlib.figure import Figure
+
+    from nas.report.ranking import label_of
+
+    every = ranking.scores | ranking.baselines
+    figure = Figure(figsize=(11, 4.5), dpi=120, layout="constrained")
+    bars, cloud = figure.subplots(1, 2)
+    for row, (name, agreement) in enumerate(every.items()):
+        if agreement.kendall is not None and agreement.kendall_interval is not None:
+            low, high = agreement.kendall_interval
+            bars.plot([low, high], [row, row], lw=2, color="C0" if name in ranking.scores else "0.6")
+            bars.plot([agreement.kendall], [row], "o", color="C0" if name in ranking.scores else "0.4")
+    if ranking.ceiling and ranking.ceiling.kendall is not None:
+        bars.axvline(ranking.ceiling.kendall, color="C3", ls="--", lw=1, label="second seed")
+        bars.legend()
+    bars.axvline(0, color="0.8", lw=1)
+    bars.set(xlabel="Kendall's tau, 90 % of resamples", yticks=range(len(every)), yticklabels=[label_of(name) for name in every])
+    bars.invert_yaxis()
+    first = next(iter(every))
+    cloud.plot(
+        [network.scores[first] for network in ranking.networks],
+        [network.accuracy_pct for network in ranking.networks],
+        "o",
+        ms=4,
+        alpha=0.6,
+    )
+    cloud.set(xlabel=label_of(first), ylabel="accuracy, %", title=ranking.truth)
     _write(path, figure)
 
 

@@ -1026,46 +1026,94 @@ class StudySummary(Record):
     best: float | None
 
 
-class Baseline(Record):
-    """How well a count orders networks.
+class Agreement(Record):
+    """How well a score orders networks whose accuracy is known. Intervals hold the figure in 90 % of resamples over networks.
 
     Attributes:
-        kendall: Kendall's tau, −1 to 1; None where it is undefined.
-    """
-
-    kendall: float | None
-
-
-class Contestant(Record):
-    """A network of a ranking: its accuracy trained alone beside its score."""
-
-    architecture: str
-    alone_accuracy_pct: float
-    shared_accuracy_pct: float
-    params: int
-    macs: int
-
-
-class Ranking(Record):
-    """How well scores order networks that were trained alone (``rank``).
-
-    Attributes:
-        n: Networks trained alone.
-        kendall: Kendall's tau, −1 to 1; None where it is undefined.
-        kendall_interval: In which it lies in 90 % of resamples.
-        spearman: Rank correlation, −1 to 1; None where it is undefined.
+        n: Networks.
+        kendall: Kendall's tau, −1 to 1; None where it is undefined, as all that follow.
+        spearman: Rank correlation, −1 to 1.
         top_tenth_kendall: Kendall's tau among the best tenth.
-        baselines: The same for parameters and multiply-adds.
-        networks: Each with its accuracy and its score.
+        regret_points: Percentage points of accuracy that its first choice lacks to the best of the networks.
+        above_baselines: Share of the resamples in which its tau is above that of every baseline, 0 to 1; of scores alone.
     """
 
     n: int
     kendall: float | None
     kendall_interval: tuple[float, float] | None
     spearman: float | None
+    spearman_interval: tuple[float, float] | None
     top_tenth_kendall: float | None
-    baselines: dict[str, Baseline]
+    top_tenth_interval: tuple[float, float] | None
+    regret_points: float
+    regret_interval: tuple[float, float] | None
+    above_baselines: float | None = None
+
+
+class Intervals(Record):
+    """How often intervals on accuracy hold, of networks whose accuracy the calibration did not know.
+
+    Attributes:
+        known: Networks whose accuracy it knew.
+        n: Networks that it did not know.
+        nominal: The share that the intervals are made for, 0 to 1.
+        covered: The share that they hold.
+        median_points: Median width in percentage points.
+    """
+
+    known: int
+    n: int
+    nominal: float
+    covered: float
+    median_points: float
+
+
+class Contestant(Record):
+    """A network of a ranking.
+
+    Attributes:
+        architecture: As JSON.
+        accuracy_pct: Trained alone, or by the table.
+        again_pct: Trained alone with another seed, where it was.
+        scores: By name of the score or of the baseline.
+        known: Whether it lent its accuracy to the calibration; such a network is in no comparison.
+        interval_pct: In which the calibration expects its accuracy; None where none was made.
+    """
+
+    architecture: str
+    accuracy_pct: float
+    again_pct: float | None = None
+    scores: dict[str, float]
+    known: bool = False
+    interval_pct: tuple[float, float] | None = None
+
+
+class Ranking(Record):
+    """How well scores order networks whose accuracy is known (``rank``).
+
+    Attributes:
+        n: Networks that are compared.
+        space: Of which they are members.
+        truth: What the known accuracies are.
+        data: Name and content address of the pictures; None where none were looked at.
+        scores: By name: what was trained, or calibrated, to score them.
+        baselines: By name: what costs next to nothing. Parameters, multiply-adds, latency by device, and a vote of training-free scores.
+        intervals: How often the calibration's intervals hold; None where none was made.
+        ceiling: How well training alone with another seed orders the networks that were trained twice; None where none were.
+        networks: Each with its accuracy and its scores.
+        plot: The picture of it.
+    """
+
+    n: int
+    space: str
+    truth: str
+    data: str | None
+    scores: dict[str, Agreement]
+    baselines: dict[str, Agreement]
+    intervals: Intervals | None
+    ceiling: Agreement | None
     networks: tuple[Contestant, ...]
+    plot: str | None = None
 
 
 class Training(Record):

@@ -1,117 +1,184 @@
-"""How well scores with shared weights order networks that were trained alone.
+"""How well scores order networks whose accuracy is known.
 
 Source:
-    The protocol of "Evaluating the Search Phase of Neural Architecture Search" (Yu et al., arXiv 1902.08142): Kendall's τ
-    between shared-weight and stand-alone accuracy, beside counts of parameters and MACs as baselines. The interval is a
-    percentile bootstrap over networks.
+    The protocol of "Evaluating the Search Phase of Neural Architecture Search" (Yu et al., arXiv 1902.08142): Kendall's τ between the score
+    and the accuracy of networks trained alone. Baselines that cost nothing stand beside it, as "NAS evaluation is frustratingly hard" (Yang et
+    al., arXiv 1912.12522) asks; intervals are percentile bootstraps over networks, the same resamples for every score, so that differences are paired.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import hashlib
+import json
+import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
-from nas.errors import UsageError
-from nas.events import EventBus, PhaseAdvanced, PhaseFinished, PhaseStarted
-from nas.results import Baseline, Contestant, Ranking
+from nas.errors import ArtifactError
+from nas.results import Agreement
 from nas.spaces.architecture import Architecture
-from nas.spaces.elastic import ElasticSpace
-from nas.training.dataset import Dataset
-from nas.training.evaluators.supernet import SupernetEvaluator
-from nas.training.supernet.finetune import finetune, fresh
-from nas.training.supernet.train import Recipe
-from nas.training.supernet.weights import Supernet
+from nas.spaces.space import Resolution, SearchSpace
 
-_RESAMPLES = 2000
-_FEWEST_AT_THE_TOP = 3
+if TYPE_CHECKING:
+    from nas.training.dataset import Dataset
+    from nas.training.supernet.train import Recipe
+
+RESAMPLES = 2000
+FEWEST_AT_THE_TOP = 3
+Values = npt.NDArray[np.float64]
 
 
-def rank(
-    space: ElasticSpace,
-    supernet: Supernet,
+def train_alone(
+    space: SearchSpace,
+    architecture: Architecture,
     dataset: Dataset,
-    folder: Path,
     recipe: Recipe,
+    folder: Path,
     *,
-    n: int,
-    seed: int = 0,
-    bus: EventBus | None = None,
-) -> Ranking:
-    """Train `n` random members alone at their proxy size, and compare the order; finished ones are kept in `folder`.
+    size: Resolution,
+    seed: int,
+    device: str,
+) -> float:
+    """Return the validation accuracy of a member trained from fresh weights, in percent.
+
+    What it was trained on and how is in the name of its files in `folder`: the same training is done once, an interrupted one goes on, and another one
+    (of other data, another seed, another recipe) stands beside it.
 
     Raises:
-        UsageError: Fewer than three networks.
+        ArtifactError: A file of `folder` is damaged.
+        TrainingError: It diverged.
     """
-    import time
+    from nas.training.supernet.finetune import finetune, fresh
 
-    if n < 3:
-        raise UsageError(f"rank: too few networks, got {n}. Expected at least 3.")
-    bus, began_s = bus or EventBus(), time.monotonic()
-    rng = np.random.default_rng([seed, 31])
-    members: dict[str, Architecture] = {}
-    while len(members) < n:
-        architecture = space.sample(rng)
-        members[architecture.key] = architecture
-    evaluator = SupernetEvaluator(supernet, dataset)
-    found: list[Contestant] = []
-    bus.emit(PhaseStarted("rank", n, 0, f"{n} members of {space.name} trained alone on {dataset.name}"))
-    for key, architecture in members.items():
-        size = space.proxy(architecture, supernet.resolution)
-        module = fresh(space, architecture, num_classes=dataset.num_classes, resolution=size, seed=seed)
-        file = folder / f"{key}.safetensors"
-        alone = finetune(module, architecture, dataset, file, recipe, resolution=size, seed=seed, device=str(supernet.device))
-        cost = space.lower(architecture, size).cost
-        shared = evaluator.evaluate(architecture).accuracy_pct
-        found.append(
-            Contestant(
-                architecture=architecture.to_json(),
-                alone_accuracy_pct=alone.validation_accuracy_pct,
-                shared_accuracy_pct=shared,
-                params=cost.params,
-                macs=cost.macs,
-            )
+    settings = [architecture.to_json(), dataset.num_classes, list(size), dataset.key, seed, recipe.entries]
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:12]
+    note = folder / f"{architecture.key}-{digest}.json"
+    if note.is_file():
+        return _read_accuracy(note)
+    folder.mkdir(parents=True, exist_ok=True)
+    module = fresh(space, architecture, num_classes=dataset.num_classes, resolution=size, seed=seed)
+    trained = finetune(module, architecture, dataset, note.with_suffix(".safetensors"), recipe, resolution=size, seed=seed, device=device)
+    part = note.with_name(f".{note.name}.part")
+    part.write_text(json.dumps({"accuracy_pct": trained.validation_accuracy_pct, "settings": settings}, default=str), encoding="utf-8")
+    os.replace(part, note)
+    return trained.validation_accuracy_pct
+
+
+def _read_accuracy(note: Path) -> float:
+    try:
+        return float(json.loads(note.read_text(encoding="utf-8"))["accuracy_pct"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(f"rank {note}: cannot be read ({error!r}). Do this: remove it; its network is trained again.") from None
+
+
+def agreements(
+    accuracy_pct: Values, scores: Mapping[str, Values], baselines: Mapping[str, Values], seed: int = 0
+) -> tuple[dict[str, Agreement], dict[str, Agreement]]:
+    """Return how each score and each baseline orders the networks; a figure is None where one side is constant or too few networks remain.
+
+    Args:
+        accuracy_pct: Of the networks, shape (n,).
+        scores: By name, shape (n,); higher is better.
+        baselines: Likewise.
+        seed: Of the resamples.
+    """
+    n = len(accuracy_pct)
+    rows = np.random.default_rng([seed, 32]).integers(n, size=(RESAMPLES, n))
+    comparison = _Comparison(accuracy_pct, rows)
+    resampled = {name: comparison.resampled_kendall(values) for name, values in {**scores, **baselines}.items()}
+    known = [resampled[name] for name in baselines if np.isfinite(resampled[name]).any()]
+    best = np.max([np.where(np.isfinite(tau), tau, -1.0) for tau in known], axis=0) if known else None
+
+    def above(name: str) -> float | None:
+        defined = np.isfinite(resampled[name])
+        return float(np.mean(resampled[name][defined] > best[defined])) if best is not None and defined.any() else None
+
+    judged = {name: comparison.agreement(values, resampled[name], above(name)) for name, values in scores.items()}
+    return judged, {name: comparison.agreement(values, resampled[name], None) for name, values in baselines.items()}
+
+
+class _Comparison:
+    """A known order, and the resamples in which others are held against it.
+
+    Args:
+        truth: Shape (n,).
+        rows: Resamples × n.
+    """
+
+    def __init__(self, truth: Values, rows: npt.NDArray[np.int64]) -> None:
+        self.truth, self.rows = truth, rows
+        self.top = truth >= np.quantile(truth, 0.9)
+        self.counts = np.stack([np.bincount(row, minlength=len(truth)) for row in rows]).astype(np.float32)
+
+    def agreement(self, values: Values, resampled: Values, above: float | None) -> Agreement:
+        """Return how well `values` order what is known."""
+        rows, truth, top = self.rows, self.truth, self.top
+        enough = int(top.sum()) >= FEWEST_AT_THE_TOP
+        ranks, known = _ranks(values[rows]), _ranks(truth[rows])
+        first = rows[np.arange(len(rows)), np.argmax(values[rows], axis=1)]
+        return Agreement(
+            n=len(truth),
+            kendall=kendall(truth, values),
+            kendall_interval=_interval(resampled),
+            spearman=_number(_correlations(_ranks(values[None]), _ranks(truth[None]))[0]),
+            spearman_interval=_interval(_correlations(ranks, known)),
+            top_tenth_kendall=kendall(truth[top], values[top]) if enough else None,
+            top_tenth_interval=_interval(_kendalls(truth[top], values[top], self.counts[:, top])) if enough else None,
+            regret_points=float(truth.max() - truth[int(np.argmax(values))]),
+            regret_interval=_interval(truth[rows].max(axis=1) - truth[first]),
+            above_baselines=above,
         )
-        bus.emit(PhaseAdvanced("rank", len(found), {"alone_accuracy_pct": alone.validation_accuracy_pct, "shared_accuracy_pct": shared}))
-    bus.emit(PhaseFinished("rank", time.monotonic() - began_s))
-    return agreement(found, seed)
+
+    def resampled_kendall(self, values: Values) -> Values:
+        """Return Kendall's τ in each resample; NaN where it is undefined."""
+        return _kendalls(self.truth, values, self.counts)
 
 
-def agreement(found: Sequence[Contestant], seed: int = 0) -> Ranking:
-    """Return how the orders agree; a coefficient is None where one side is constant or too few networks remain."""
-    from scipy.stats import spearmanr
-
-    alone = np.array([c.alone_accuracy_pct for c in found])
-    shared = np.array([c.shared_accuracy_pct for c in found])
-    top = alone >= np.quantile(alone, 0.9)
-    counts = {name: np.array([float(getattr(c, name)) for c in found]) for name in ("params", "macs")}
-    return Ranking(
-        n=len(found),
-        kendall=kendall(alone, shared),
-        kendall_interval=bootstrap(lambda rows: kendall(alone[rows], shared[rows]), len(found), seed),
-        spearman=_number(spearmanr(alone, shared).statistic) if np.ptp(alone) and np.ptp(shared) else None,
-        top_tenth_kendall=kendall(alone[top], shared[top]) if top.sum() >= _FEWEST_AT_THE_TOP else None,
-        baselines={name: Baseline(kendall=kendall(alone, count)) for name, count in counts.items()},
-        networks=tuple(found),
-    )
-
-
-def kendall(a: np.ndarray[Any, np.dtype[np.float64]], b: np.ndarray[Any, np.dtype[np.float64]]) -> float | None:
+def kendall(a: Values, b: Values) -> float | None:
     """Return Kendall's τ-b of two orders; None where one of them is constant."""
-    from scipy.stats import kendalltau
-
-    return _number(kendalltau(a, b).statistic) if len(a) > 1 and np.ptp(a) > 0 and np.ptp(b) > 0 else None
+    return _number(float(_kendalls(a, b, np.ones((1, len(a)), dtype=np.float32))[0]))
 
 
-def bootstrap(statistic: Callable[[np.ndarray[Any, np.dtype[np.int64]]], float | None], n: int, seed: int) -> tuple[float, float] | None:
-    """Return the 5th and the 95th percentile of a statistic over resampled rows; None where it is never defined."""
-    rng = np.random.default_rng([seed, 32])
-    values = [value for _ in range(_RESAMPLES) if (value := statistic(rng.integers(n, size=n))) is not None]
-    if not values:
+def _kendalls(a: Values, b: Values, counts: npt.NDArray[np.float32]) -> Values:
+    """Return τ-b of samples that hold each network so many times, shape (samples,) of counts (samples, n).
+
+    Copies of a network are tied with one another in both orders, so that a resample's sums over pairs are sums over pairs of networks times the counts.
+    """
+    ours, theirs = (np.sign(x[:, None] - x[None, :]).astype(np.float32) for x in (_ranks(a[None])[0], _ranks(b[None])[0]))
+
+    def pairs(signs: npt.NDArray[np.float32]) -> Values:
+        return np.asarray(np.einsum("sn,sn->s", counts @ signs, counts, dtype=np.float64), dtype=float)
+
+    together, of_a, of_b = pairs(ours * theirs), pairs(ours * ours), pairs(theirs * theirs)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where((of_a > 0) & (of_b > 0), together / np.sqrt(of_a * of_b), np.nan)
+
+
+def _ranks(values: Values) -> Values:
+    """Return ranks along the last axis, ties at their mean."""
+    from scipy.stats import rankdata
+
+    return np.asarray(rankdata(values, axis=-1), dtype=float)
+
+
+def _correlations(a: Values, b: Values) -> Values:
+    """Return Pearson's correlation of each pair of rows; NaN where a row is constant."""
+    a, b = a - a.mean(axis=1, keepdims=True), b - b.mean(axis=1, keepdims=True)
+    scale = np.sqrt((a * a).sum(axis=1) * (b * b).sum(axis=1))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(scale > 0, (a * b).sum(axis=1) / scale, np.nan)
+
+
+def _interval(values: Values) -> tuple[float, float] | None:
+    """Return the 5th and the 95th percentile; None where the figure is never defined."""
+    defined = values[np.isfinite(values)]
+    if not len(defined):
         return None
-    low, high = np.quantile(values, [0.05, 0.95])
+    low, high = np.quantile(defined, [0.05, 0.95])
     return float(low), float(high)
 
 

@@ -69,7 +69,7 @@ ELSEWHERE = {
     "doctor": "tests/e2e/test_readme.py",
     "export": "tests/e2e/test_export_command.py",
     "measure": "tests/e2e/test_mistakes.py",
-    "rank": "tests/e2e/test_train_and_rank.py",
+    "rank": "tests/e2e/test_rank.py",
     "resume": "tests/e2e/test_resume_elsewhere.py",
     "schema": "tests/e2e/test_interface.py",
     "search": "tests/e2e/test_options.py",

@@ -30,9 +30,14 @@ def test_train_then_rank(tmp_path: Path) -> None:
     words = ["rank", "--supernet", str(weights), *FEW[:4], "--n", "3", "--epochs", "1", "--out", str(tmp_path / "rank"), "--format", "json"]
     found = json.loads(nas(*words).stdout)
     assert found["n"] == len(found["networks"]) == 3
-    assert set(found) >= {"kendall", "kendall_interval", "spearman", "top_tenth_kendall", "baselines"}
-    assert set(found["baselines"]) == {"params", "macs"}
+    assert set(found["scores"]) == {"supernet"}
+    assert set(found["baselines"]) == {"params", "macs", "vote"}
+    assert json.loads((tmp_path / "rank" / "ranking.json").read_text()) == found
     assert json.loads(nas(*words).stdout) == found
+    again = json.loads(nas(*words[:-2], "--ceiling", "3", "--device", "sa8295p", "--format", "json").stdout)
+    assert [n["accuracy_pct"] for n in again["networks"]] == [n["accuracy_pct"] for n in found["networks"]]
+    assert again["ceiling"]["n"] == 3
+    assert set(again["baselines"]) == {"params", "macs", "vote", "latency_ms/sa8295p"}
     architecture = tmp_path / "a.json"
     architecture.write_text(found["networks"][0]["architecture"])
     member = tmp_path / "m.safetensors"

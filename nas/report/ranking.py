@@ -1,0 +1,77 @@
+"""How well scores order networks, as a person reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from nas.report.tables import Column, print_lines, print_table
+from nas.results import Agreement, Ranking
+
+LABELS = {
+    "supernet": "supernet",
+    "calibrated": "calibrated scores",
+    "vote": "vote of training-free scores",
+    "params": "parameters",
+    "macs": "multiply-adds",
+}
+
+
+def label_of(name: str) -> str:
+    """Return what a score or a baseline is called in a table."""
+    return f"latency on {name.partition('/')[2]}" if name.startswith("latency_ms/") else LABELS.get(name, name)
+
+
+def print_ranking(result: Ranking) -> None:
+    """Print one row for each score and baseline, then what follows from them."""
+    columns = [
+        Column("order by"),
+        Column("Kendall's tau (90 %)"),
+        Column("Spearman (90 %)", 2),
+        Column("tau in the best tenth (90 %)", 3),
+        Column("points lost by its first choice (90 %)", 1),
+    ]
+    rows = [_row(label_of(name), agreement) for name, agreement in (result.scores | result.baselines).items()]
+    if result.ceiling:
+        rows.append(_row(f"second seed, {result.ceiling.n} networks", result.ceiling))
+    print_table(f"{result.n} networks of {result.space}; {result.truth}", columns, rows)
+    print_lines(list(conclusions(result)))
+
+
+def conclusions(result: Ranking) -> Iterator[str]:
+    """Yield what the figures say, in sentences."""
+    for name, agreement in result.scores.items():
+        if agreement.above_baselines is None:
+            yield f"{label_of(name)}: no order to compare."
+            continue
+        share = 100 * agreement.above_baselines
+        verdict = (
+            "it beats counting and the vote"
+            if share >= 90
+            else "it does not beat what costs next to nothing"
+            if share <= 10
+            else "no conclusion"
+        )
+        yield f"{label_of(name)}: above every baseline in {share:.0f} % of the resamples; {verdict}."
+    if result.intervals:
+        held = result.intervals
+        yield (
+            f"{held.nominal:.0%} intervals on accuracy from {held.known} known networks hold {held.covered:.0%} of the other {held.n}; half are narrower than {held.median_points:.1f} points."
+        )
+    if result.ceiling is None and "trained alone" in result.truth:
+        yield "How far training alone agrees with itself was not looked at. Do this: --ceiling N."
+
+
+def _row(label: str, agreement: Agreement) -> list[str]:
+    return [
+        label,
+        _shown(agreement.kendall, agreement.kendall_interval),
+        _shown(agreement.spearman, agreement.spearman_interval),
+        _shown(agreement.top_tenth_kendall, agreement.top_tenth_interval),
+        _shown(agreement.regret_points, agreement.regret_interval),
+    ]
+
+
+def _shown(value: float | None, interval: tuple[float, float] | None) -> str:
+    if value is None:
+        return "undefined"
+    return f"{value:.2f}" + (f" ({interval[0]:.2f} to {interval[1]:.2f})" if interval else "")

@@ -1,0 +1,131 @@
+"""What a user asks of ``nas rank``, and the contest that it comes to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nas.errors import UsageError
+from nas.events import EventBus, Notice
+from nas.runs.ranking import FEWEST, Contest
+from nas.runs.targets import load_targets
+from nas.spaces.elastic import ElasticSpace
+from nas.spaces.naming import family_of, get_elastic_space, get_space
+from nas.spaces.space import SearchSpace, spaces
+from nas.training.calibration import fewest_known
+from nas.training.dataset import Dataset, load_dataset
+from nas.units import parse_resolution
+
+if TYPE_CHECKING:
+    from nas.training.supernet.weights import Supernet
+
+
+@dataclass(frozen=True)
+class RankingRequest:
+    """What a user asks; see `nas.api.rank` for each field."""
+
+    space: str
+    supernet: Path | None
+    data: str | None
+    images: int | None
+    resolution: str | None
+    epochs: int | None
+    ceiling: int
+    known: int
+    table: Path | None
+    column: str | None
+    devices: tuple[str, ...]
+    precision: str | None
+    count: int
+    seed: int
+    folder: Path
+
+    def check(self) -> None:
+        """Refuse options that would have no effect, and numbers of networks that make no ranking.
+
+        Raises:
+            UsageError: One is there.
+        """
+        if self.count < FEWEST:
+            raise UsageError(f"rank: too few networks, got {self.count}. Expected at least {FEWEST}.")
+        if self.ceiling and not FEWEST <= self.ceiling <= self.count:
+            raise UsageError(f"--ceiling: got {self.ceiling} networks. Expected {FEWEST} to {self.count}, which are trained.")
+        if self.known and not fewest_known() <= self.known <= self.count - FEWEST:
+            expected = (
+                f"{fewest_known()} to {self.count - FEWEST}, so that {FEWEST} are left"
+                if self.count - FEWEST >= fewest_known()
+                else "more networks (-n)"
+            )
+            raise UsageError(f"--known: got {self.known} of {self.count} networks. Expected {expected}.")
+        known = "a table knows the accuracies, nothing is trained" if self.table else ""
+        unread = "" if self.data or self.supernet or not self.table else "no pictures are read without --data"
+        reasons = (
+            ("--epochs", self.epochs, known),
+            ("--ceiling", self.ceiling, known),
+            ("--column", self.column, "" if self.table else "no table of accuracies is read"),
+            ("--precision", self.precision, "" if self.devices else "no latency is estimated without --device"),
+            ("--resolution", self.resolution, "the supernet has its own" if self.supernet else known),
+            ("--images", self.images, unread),
+        )
+        for option, given, reason in reasons:
+            if given and reason:
+                raise UsageError(f"{option} has no effect: {reason}. Do this: leave it out.")
+
+    def contest(self, bus: EventBus) -> Contest:
+        """Read what is named, and return the contest.
+
+        Raises:
+            NasError: Something that cannot be used; the message says what.
+        """
+        from nas.training.supernet.train import default_recipe, default_resolution
+
+        self.check()
+        family = family_of(self.space)
+        (get_elastic_space if self.supernet else get_space)(self.space)  # refused before pictures are read
+        dataset = None
+        if self.data or self.supernet or not self.table:
+            dataset = load_dataset(self.data or "digits", seed=self.seed, images=self.images)
+            for text in dataset.notices:
+                bus.emit(Notice(text))
+        space = get_space(self.space, **_options(family, dataset))
+        supernet = self._supernet(space, dataset)
+        resolution = supernet.resolution if supernet else None
+        if dataset is not None and supernet is None and not self.table:
+            resolution = parse_resolution(self.resolution) if self.resolution else default_resolution(dataset)
+        recipe = default_recipe(dataset) if dataset is not None and not self.table else None
+        return Contest(
+            space=space,
+            n=self.count,
+            folder=self.folder,
+            seed=self.seed,
+            dataset=dataset,
+            recipe=replace(recipe, epochs=self.epochs or recipe.epochs) if recipe else None,
+            resolution=resolution,
+            table=self.table,
+            column=self.column,
+            supernet=supernet,
+            targets=load_targets(self.devices, self.precision),
+            twice=self.ceiling,
+            known=self.known,
+            bus=bus,
+        )
+
+    def _supernet(self, space: SearchSpace, dataset: Dataset | None) -> Supernet | None:
+        from nas.training.supernet.train import load_supernet
+
+        if self.supernet is None:
+            return None
+        assert isinstance(space, ElasticSpace)
+        assert dataset is not None
+        weights = load_supernet(self.supernet, space)
+        if weights.num_classes != dataset.num_classes:
+            raise UsageError(f"rank: the supernet has {weights.num_classes} classes, got data with {dataset.num_classes}.")
+        return weights
+
+
+def _options(family: str | None, dataset: Dataset | None) -> dict[str, object]:
+    """Return the classes of the data as an option of the space, where it has one."""
+    if dataset is None or family is None or "num_classes" not in spaces.get(family).options:
+        return {}
+    return {"num_classes": dataset.num_classes}
