@@ -34,8 +34,8 @@ def recipes(plain: Recipe) -> dict[str, Recipe]:
     """Return the recipes by name."""
     return {
         "default": plain,
-        "efficient-train": replace(plain, curriculum="efficient-train"),
-        "ssld": replace(plain, teaching="ssld"),
+        "efficient-train": replace(plain, methods=("efficient-train",)),
+        "ssld": replace(plain, methods=("ssld",)),
     }
 
 
