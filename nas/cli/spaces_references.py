@@ -23,10 +23,11 @@ def command(
 
     rows = api.list_references()
     if system is not None:
-        known = {row.system.lower() for row in rows}
-        if system.lower() not in known:
+        wanted = _plain(system)
+        found = tuple(row for row in rows if wanted in (_plain(row.system), *map(_plain, row.system.split("/"))))
+        if not found:
             raise UnknownNameError("system", system, {row.system for row in rows})
-        rows = tuple(row for row in rows if row.system.lower() == system.lower())
+        rows = found
     write(rows, form, _print)
 
 
@@ -46,3 +47,7 @@ def _print(rows: Sequence[Reference]) -> None:
     ]
     print_table("", ["network", Column("system", 1), "MMACs", "Mparams", Column("px", 2), "top-1 %"], body)
     print_lines([f"{len(rows)} networks of {len({row.system for row in rows})} systems"])
+
+
+def _plain(system: str) -> str:
+    return system.lower().replace(" ", "")

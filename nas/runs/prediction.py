@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Literal, cast, get_args
 
 from nas.devices.alike import WIDE, networks_alike, shares_of
 from nas.devices.names import find_profile
@@ -81,6 +81,12 @@ class Reading:
     dims: Mapping[str, int] = field(default_factory=dict)
     task: Task = "classes"
 
+    def __post_init__(self) -> None:
+        if self.task not in get_args(Task):
+            raise UsageError(f"task: unknown, got {self.task!r}. Expected {' or '.join(get_args(Task))}.")
+        if self.resolution is not None:
+            parse_resolution(str(self.resolution))
+
     def read(self, network: str | Path | nn.Module | Graph) -> Network:
         """Return the network that a user means."""
         if self.task == "classes":
@@ -88,8 +94,8 @@ class Reading:
         any_size = str(network).endswith(".json")  # an architecture is built at the size; a published network or a file has its own
         whole = _subject(network, self.resolution if any_size else None, self.input_shape, self.input_shapes, self.dims)
         part = backbone(whole.graph)
-        if self.resolution is not None and not any_size:
-            part = resized(part, parse_resolution(str(self.resolution)))
+        if self.resolution is not None and not any_size and (size := parse_resolution(str(self.resolution))) != part.inputs[0].shape[2:]:
+            part = resized(part, size)
         height, width = part.inputs[0].shape[2:]
         return Network(f"{whole.name} features {height}x{width}", part)
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from nas import api
 from nas.errors import UsageError
 from nas.graphs.features import STRIDES, backbone, resized
 from nas.graphs.workloads import load
@@ -38,3 +39,11 @@ def test_what_has_no_pyramid_or_a_size_of_its_own_says_so() -> None:
         backbone(load("deit_tiny_patch16_224"))
     padded = backbone(load("hgnetv2_b1"))
     assert resized(padded, (512, 512)).values["stride4"].shape[2:] == (128, 128)
+
+
+def test_a_networks_own_size_needs_no_resizing_and_wrong_words_are_refused() -> None:
+    assert api.predict("fasternet_t0", "sa8295p", task="features", resolution=224).latency_ms > 0
+    with pytest.raises(UsageError, match="task: unknown"):
+        api.predict("resnet50", "sa8295p", task="feature")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="resolution: cannot be read"):
+        api.predict("resnet50", "sa8295p", task="features", resolution=0)
