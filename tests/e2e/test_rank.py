@@ -23,6 +23,7 @@ def table(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_orders_are_held_against_a_table(nas: Callable[..., Result], tmp_path: Path, table: Path) -> None:
     words = ("rank", "--space", "nasbench201", "--table", table, "--column", "first", "-n", "4", "--device", "sa8295p")
     told = nas(*words, "--out", tmp_path / "a", "--format", "json")
