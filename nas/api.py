@@ -434,6 +434,7 @@ def export(
     data: str | None = None,
     takes: str = "normalised",
     exporter: str | None = None,
+    task: Literal["classes", "features"] = "classes",
 ) -> Export | Exports:
     """Write a network as a model file that has been reloaded and compared.
 
@@ -447,6 +448,7 @@ def export(
         data: For an architecture file: what calibrates and tests a quantised file, and normalises.
         takes: What the file takes: ``normalised``, ``unit`` or ``bytes``.
         exporter: Name of the format, where the ending does not say it.
+        task: ``classes`` for the classifier, ``features`` for its maps at strides 4 to 32, as outputs ``stride4`` to ``stride32``.
 
     Raises:
         UsageError: Something in the request is wrong; nothing has been written.
@@ -464,6 +466,7 @@ def export(
         data=data,
         takes=takes,
         exporter=exporter,
+        task=task,
     )
 
 

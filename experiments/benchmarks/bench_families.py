@@ -24,7 +24,8 @@ from nas.spaces.naming import get_elastic_space
 from nas.spaces.operator_family import mixers
 from nas.training.dataset import load_dataset
 from nas.training.supernet.batches import Batches
-from nas.training.supernet.train import Recipe, Training, predicted_memory_bytes
+from nas.training.supernet.footprint import predicted_memory_bytes
+from nas.training.supernet.train import Recipe, Training
 from nas.training.supernet.weights import Supernet
 from search_spaces.hybrid import DEFAULT_MIXERS
 
@@ -63,7 +64,7 @@ def measure(space: ElasticSpace, seconds: float) -> dict[str, object]:
     return {
         "families": len({choice.partition(":")[0] for c in space.choices if c.name.endswith(".mixer") for choice in map(str, c.values)}),
         "weights_m": round(supernet.flat.numel() / 1e6, 2),
-        "memory_mb": round(predicted_memory_bytes(space, 10, recipe, SIDE) / 1e6),
+        "memory_mb": round(predicted_memory_bytes(space, 10, recipe.batch, SIDE) / 1e6),
         "step_ms": round(median(times)),
         "space_made_s": round(seconds, 2),
     }

@@ -26,7 +26,8 @@ from nas.spaces.naming import get_space
 from nas.training.dataset import load_dataset
 from nas.training.evaluators.supernet import SupernetEvaluator
 from nas.training.supernet.batches import Batches
-from nas.training.supernet.train import Recipe, Training, optimizer_of, predicted_memory_bytes
+from nas.training.supernet.footprint import predicted_memory_bytes
+from nas.training.supernet.train import Recipe, Training, optimizer_of
 from nas.training.supernet.weights import Supernet
 
 SIDE = (32, 32)
@@ -65,7 +66,7 @@ def sandwich_against_plain(name: str, batch: int, rounds: int, seed: int) -> dic
         "plain_modules_ms": median(plain_ms),
         "relative_throughput": median(plain_ms) / median(shared_ms),
         "weights": supernet.flat.numel(),
-        "predicted_memory_mb": predicted_memory_bytes(space, 10, recipe, SIDE) / 1e6,
+        "predicted_memory_mb": predicted_memory_bytes(space, 10, recipe.batch, SIDE) / 1e6,
     }
 
 

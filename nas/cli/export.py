@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -37,6 +37,12 @@ def command(
         str | None, typer.Option("--exporter", help="Format, where the file's ending does not say it.", metavar="NAME")
     ] = None,
     takes: Takes = "normalised",
+    task: Annotated[
+        Literal["classes", "features"],
+        typer.Option(
+            "--task", help="features: no classifier, the maps at strides 4 to 32 as outputs stride4 to stride32; default classes."
+        ),
+    ] = "classes",
     form: Format = "table",
 ) -> None:
     """Write a network as a model file that has been reloaded and compared."""
@@ -53,6 +59,7 @@ def command(
         data=data,
         takes=takes,
         exporter=exporter,
+        task=task,
     )
     write(result, form, _print_all if isinstance(result, Exports) else _print)
 

@@ -110,7 +110,9 @@ def command(
             "--searcher", help="What proposes candidates: random, tpe, nsga2, evolution, local, …; default guided.", metavar="NAME"
         ),
     ] = None,
-    evals: Annotated[int | None, typer.Option("--evals", help="Accuracies to compute; default 120.", metavar="N")] = None,
+    evals: Annotated[
+        int | None, typer.Option("--evals", help="Accuracies to compute; default 120, without --data 60.", metavar="N")
+    ] = None,
     confidence: Confidence = 0.9,
     supernet: Annotated[Path | None, typer.Option("--supernet", help="Trained supernet (.safetensors) to start from.")] = None,
     seed: Seed = 0,

@@ -21,6 +21,7 @@ from nas.results import ByClass, Point, Record, Revision, Verification
 from nas.runs.directory import RunDirectory
 from nas.runs.explain import Scored
 from nas.runs.facts import run_facts
+from nas.runs.pace import EXPORT_S, Pace
 from nas.runs.problem import Problem
 from nas.spaces.architecture import Architecture
 from nas.spaces.elastic import ElasticSpace
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from nas.training.supernet.train import Recipe
 
 MEMBER_FILE = "finetuned.safetensors"
+
+_TIMED_PICTURES = 64
 
 
 Finalists = Callable[[Sequence[Scored]], tuple[Verification, ...]]
@@ -188,7 +191,7 @@ def handed_over(run: RunDirectory, architecture: Architecture, make: Callable[[]
     return found
 
 
-def deliver(run: RunDirectory, problem: Problem, evaluator: Evaluator, architecture: Architecture, bus: EventBus) -> Delivery:
+def deliver(run: RunDirectory, problem: Problem, evaluator: Evaluator, architecture: Architecture, bus: EventBus, pace: Pace) -> Delivery:
     """Turn the choice into a model file, as far as its weights and the data allow.
 
     Raises:
@@ -202,7 +205,7 @@ def deliver(run: RunDirectory, problem: Problem, evaluator: Evaluator, architect
         return Delivery(model=None, model_reason=f"{known}." + (f" Do this: {do}" if do else ""))
     if problem.dataset is None or not isinstance(problem.space, ElasticSpace):
         return export_as_scored(run, problem, module, architecture, bus)
-    return finish(run, problem, problem.dataset, module, architecture, bus)
+    return finish(run, problem, problem.dataset, module, architecture, bus, pace)
 
 
 def export_as_scored(run: RunDirectory, problem: Problem, module: nn.Module, architecture: Architecture, bus: EventBus) -> Delivery:
@@ -219,7 +222,9 @@ def export_as_scored(run: RunDirectory, problem: Problem, module: nn.Module, arc
     return Delivery(model=path.name, sha256=artifact.sha256, max_difference=artifact.max_difference, lacking_operators=tuple(lacking))
 
 
-def finish(run: RunDirectory, problem: Problem, dataset: Dataset, module: nn.Module, architecture: Architecture, bus: EventBus) -> Delivery:
+def finish(
+    run: RunDirectory, problem: Problem, dataset: Dataset, module: nn.Module, architecture: Architecture, bus: EventBus, pace: Pace
+) -> Delivery:
     """Fine-tune at the deployment resolution, recalibrate, fuse, quantise where asked for, export, reload, and test what was exported.
 
     Raises:
@@ -236,11 +241,12 @@ def finish(run: RunDirectory, problem: Problem, dataset: Dataset, module: nn.Mod
         architecture,
         dataset,
         run.path / MEMBER_FILE,
-        _recipe(problem, dataset, architecture),
+        _recipe(problem, dataset, architecture, pace),
         resolution=verdict.resolution,
         seed=problem.request.seed,
         bus=bus,
         device=str(device),
+        left_s=pace.but(_reserve_s(problem, dataset, module, architecture)) if pace.limited else None,
     )
     given = predictions(tuned.module, Batches(dataset, "test", verdict.resolution, device))
     return _export_tested(run, problem, dataset, architecture, (tuned.module, tuned.validation_accuracy_pct), given, bus)
@@ -283,11 +289,27 @@ def quantises(problem: Problem, architecture: Architecture) -> bool:
     return precision in QUANTISED or precision == "mixed"
 
 
-def _recipe(problem: Problem, dataset: Dataset, architecture: Architecture) -> Recipe:
+def _reserve_s(problem: Problem, dataset: Dataset, module: nn.Module, architecture: Architecture) -> float:
+    """Return the seconds that are kept for the last statistics, the export and the test, by the time of a forward run."""
+    from nas.training.supernet.batches import Batches
+    from nas.training.supernet.statistics import CALIBRATION_PICTURES, predictions
+
+    size, device = problem.judge.verdicts([architecture])[0].resolution, next(module.parameters()).device
+    few = Batches(dataset, "validation", size, device)
+    few.labels = few.labels[:_TIMED_PICTURES]
+    predictions(module.eval(), few)  # compiles its kernels
+    began_s = time.monotonic()
+    predictions(module, few)
+    picture_s = (time.monotonic() - began_s) / len(few)
+    files = 2 if quantises(problem, architecture) else 1
+    return EXPORT_S + picture_s * (CALIBRATION_PICTURES + 2 * dataset.count("validation") + (1 + files) * dataset.count("test"))
+
+
+def _recipe(problem: Problem, dataset: Dataset, architecture: Architecture, pace: Pace) -> Recipe:
     from nas.training.supernet.finetune import finetuning_recipe
 
     recipe = finetuning_recipe(dataset, problem.space.lower(architecture, problem.judge.verdicts([architecture])[0].resolution).cost.macs)
-    return replace(recipe, epochs=problem.request.finetune_epochs or recipe.epochs)
+    return replace(recipe, epochs=pace.epochs(problem.request.finetune_epochs, recipe.epochs))
 
 
 def _slower(problem: Problem, architecture: Architecture, precision: str) -> str:

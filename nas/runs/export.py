@@ -6,12 +6,14 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from nas.devices.slower import slower_than_float
 from nas.errors import ArtifactError, UsageError
 from nas.exporting.exporter import PEAKS, Artifact, ExportOrder, exporter_for, exporters
+from nas.exporting.features import with_features
 from nas.exporting.trained import Trained, accuracy_in_runtime_pct, normalising, spared
+from nas.graphs.features import stage_maps
 from nas.quantisation.method import DEFAULT_RECIPE, methods
 from nas.results import Export, ExportAtPrecision, Exports, Genotype
 from nas.runs.delivery import MEMBER_FILE
@@ -95,6 +97,7 @@ def export(
     data: str | None = None,
     takes: str = "normalised",
     exporter: str | None = None,
+    task: Literal["classes", "features"] = "classes",
 ) -> Export | Exports:
     """Write a network as a model file that has been reloaded and compared.
 
@@ -108,6 +111,7 @@ def export(
         data: For an architecture file: what calibrates and tests a quantised file, and normalises.
         takes: What the file takes, a key of `nas.exporting.exporter.PEAKS`.
         exporter: Name of the format, where the suffix does not say it.
+        task: ``classes`` for the classifier, ``features`` for its maps at strides 4 to 32 as outputs ``stride4`` to ``stride32``.
 
     Raises:
         UsageError: Something in the request is wrong; nothing has been written.
@@ -129,10 +133,18 @@ def export(
     chosen = precision or found.precision
     if quantisation and chosen not in (*QUANTISED, "mixed", "all"):
         raise UsageError(f"--quantisation: has no effect on a file in {chosen}. Do this: --precision w8a8, or leave it out.")
+    if task == "features" and (form != "onnx" or chosen not in (Precision.FP32, Precision.FP16)):
+        raise UsageError(
+            f"--task features: writes ONNX files in fp32 or fp16, got {form} in {chosen}. Do this: --precision fp32 and --to NET.onnx."
+        )
     if precision == "all":
         return _at_all(found, to, form)
     notices = _slower(found, chosen)
+    if task == "features":
+        stage_maps(found.space.lower(found.architecture, found.resolution))  # before anything is written
     artifact, accuracy_pct = _written(found, chosen, to, form)
+    if task == "features":
+        artifact, accuracy_pct = with_features(artifact), None
     return Export(
         path=str(artifact.path),
         format=artifact.format,

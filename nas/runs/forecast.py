@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 
 from nas.events import Event, EventBus, Notice, PhaseAdvanced, PhaseFinished, PhaseStarted
+from nas.runs.clock import Clock
+from nas.runs.pace import SEARCHED, TRAINED
 from nas.units import write_duration
 
 _WORTH_S = 60.0
@@ -23,16 +25,20 @@ class TrainingForecast:
         bus: Where it says it.
         score_by_epoch: Time of one score, as a share of that of an epoch.
         scores: Number of accuracies that will be computed.
+        clock: Of the run: keeps the forecast beside what the run took; its limit, where there is one, is what is said.
     """
 
-    def __init__(self, bus: EventBus, score_by_epoch: float, scores: int) -> None:
-        self._bus, self._score_by_epoch, self._scores = bus, score_by_epoch, scores
+    def __init__(self, bus: EventBus, score_by_epoch: float, scores: int, clock: Clock) -> None:
+        self._bus, self._score_by_epoch, self._scores, self._clock = bus, score_by_epoch, scores, clock
         self._began_s, self._first, self._epochs, self._said = 0.0, 0.0, 0, False
 
     def __call__(self, event: Event) -> None:
         """Time the training; say what is left of it once that is known."""
         if isinstance(event, PhaseStarted) and event.phase == "train":
             self._began_s, self._first, self._epochs = time.monotonic(), float(event.done), event.total or 0
+            if self._clock.limit_s is not None and event.total:
+                self._said = True
+                self._say_limit(self._clock.limit_s)
         elif isinstance(event, PhaseAdvanced) and event.phase == "train" and not self._said:
             done, elapsed_s = event.done + event.part - self._first, time.monotonic() - self._began_s
             if done > 0 and elapsed_s >= _TIMED_S:
@@ -40,6 +46,17 @@ class TrainingForecast:
                 self._say(elapsed_s / done, self._epochs - self._first)
         elif isinstance(event, PhaseFinished) and event.phase == "train":
             self._said = True
+
+    def _say_limit(self, limit_s: float) -> None:
+        training_s, search_s = max(TRAINED * limit_s - self._clock.spent_s, 0.0), (SEARCHED - TRAINED) * limit_s
+        rest_s = self._clock.left_s - training_s - search_s
+        self._clock.say({"train": training_s, "search": search_s, "finetune": rest_s})
+        self._bus.emit(
+            Notice(
+                f"forecast: {write_duration(self._clock.left_s)} from here, by the time limit: {write_duration(training_s)} to train shared weights, "
+                f"{write_duration(search_s)} for {self._scores} scores at most, {write_duration(rest_s)} to fine-tune, export and test the choice."
+            )
+        )
 
     def _say(self, epoch_s: float, epochs: float) -> None:
         training_s, search_s = epoch_s * epochs, epoch_s * self._score_by_epoch * self._scores

@@ -39,10 +39,10 @@ def _with_data(request: Request, kind: type[Evaluator], family: type[SearchSpace
     )
 
 
-def _time_limit(request: Request, kind: type[Evaluator], family: type[SearchSpace]) -> str:  # noqa: ARG001
-    if kind.transfers:
-        return ""
-    return "only networks with trained weights are fine-tuned by the clock (--space zoo --data); others take --epochs, --finetune-epochs and --evals"
+def _time_limit(request: Request, kind: type[Evaluator], family: type[SearchSpace]) -> str:
+    if request.storage or request.workers:
+        return "other processes go by the number of scores (--evals)"
+    return "" if kind.transfers else _with_supernet(request, kind, family)
 
 
 def _with_supernet(request: Request, kind: type[Evaluator], family: type[SearchSpace]) -> str:  # noqa: ARG001

@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 
 DEFAULT_DATA = "digits"
 _EMBEDDED = (
-    "data: none given, so embedded pictures of 8x8 digits stand in. That shows that training, search, export and test work here, and what the device "
-    "admits; it says nothing of the accuracy on your pictures, nor which network is best there. Do this: --data FOLDER."
+    "data: none given, so embedded pictures of 8x8 digits stand in, with a short training and few scores. That shows that training, search, export and test "
+    "work here, and what the device admits; it says nothing of the accuracy on your pictures, nor which network is best there. Do this: --data FOLDER."
 )
 
 

@@ -11,14 +11,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nas.events import Event, EventBus, PhaseAdvanced
+from nas.events import Event, EventBus, Notice, PhaseAdvanced
 from nas.results import Fronts, Point, Result, Verification
 from nas.runs.choice import Decision, blocks, decide
+from nas.runs.clock import Clock
 from nas.runs.cluster import OneAtATime, search_on_cluster
 from nas.runs.delivery import MEMBER_FILE, Delivery, Finalists, Verifications, deliver, handed_over, revision_of, verify
 from nas.runs.directory import JOURNAL, RunDirectory, remembered
 from nas.runs.explain import Scored
 from nas.runs.forecast import TrainingForecast
+from nas.runs.pace import SEARCHED, SHOWN_EPOCHS, TRAINED, Pace, evaluations
 from nas.runs.page import PAGE
 from nas.runs.problem import Problem, nearest_miss
 from nas.runs.published_search import published_front
@@ -31,14 +33,15 @@ from nas.spaces.architecture import Architecture
 from nas.spaces.chain import ChainSpace
 from nas.spaces.elastic import ElasticSpace
 from nas.training.evaluator import Evaluator
+from nas.units import parse_duration
 
 if TYPE_CHECKING:
     from nas.training.dataset import Dataset
     from nas.training.supernet.weights import Supernet
 
 SEARCHER = "guided"
-EVALUATIONS = 120
 SUPERNET_FILE = "supernet.safetensors"
+_FEW_EPOCHS = 4
 _BACK_AND_FORTH = 3
 """A training step of a picture takes as long as so many forward runs."""
 
@@ -58,11 +61,25 @@ def search_by_study(
     Raises:
         NasError: What went wrong; `nas resume` goes on from there.
     """
+    limit = problem.request.time_limit
+    clock = Clock(run, parse_duration(limit) if limit else None)
+    bus.listeners.append(clock)
+    try:
+        found, scored = _by_study(run, problem, result, bus, timed, Pace(problem.request, clock))
+    finally:
+        clock.save()
+        bus.listeners.remove(clock)
+    return found.model_copy(update={"ledger": clock.ledger}), scored
+
+
+def _by_study(
+    run: RunDirectory, problem: Problem, result: Result, bus: EventBus, timed: Finalists | None, pace: Pace
+) -> tuple[Result, tuple[Point, ...]]:
     if problem.request.storage:  # so that workers and `nas studies` see it while its supernet is trained
         open_study(run, problem).note({"request": problem.request.model_dump_json(), "status": "training"})
     zoo = remembered(run, "zoo.json", Fronts, lambda: published_front(problem)).front
-    evaluator, facts = prepared(run, problem, bus)
-    study = searched(run, problem, evaluator, facts, bus)
+    evaluator, facts = prepared(run, problem, bus, pace)
+    study = searched(run, problem, evaluator, facts, bus, pace)
     front = study.front()
     if not front:
         seen = [trial.architecture for trial in study.trials()]
@@ -75,7 +92,7 @@ def search_by_study(
     )
     architecture = Architecture(problem.space.name, problem.space.version, decision.genes)
     run.write_text("architecture.json", architecture.to_json() + "\n")
-    delivery = handed_over(run, architecture, lambda: deliver(run, problem, evaluator, architecture, bus))
+    delivery = handed_over(run, architecture, lambda: deliver(run, problem, evaluator, architecture, bus, pace))
     points = tuple(_delivered(point_of(problem, trial), architecture, delivery) for trial in front)
     scored = tuple(point_of(problem, trial) for trial in study.trials() if trial.evaluated and trial.feasible)
     found = result.model_copy(
@@ -163,19 +180,19 @@ def verified(run: RunDirectory, problem: Problem, scored: Sequence[Scored], bus:
     return remembered(run, "verified.json", Verifications, lambda: verify(problem, scored, bus)).networks
 
 
-def prepared(run: RunDirectory, problem: Problem, bus: EventBus) -> tuple[Evaluator, dict[str, str]]:
+def prepared(run: RunDirectory, problem: Problem, bus: EventBus, pace: Pace) -> tuple[Evaluator, dict[str, str]]:
     """Return the evaluator, with what it needs trained first, and the facts by which a worker knows that it has the same."""
     request, dataset = problem.request, problem.dataset
     if "supernet" not in problem.evaluator.needs or dataset is None:
         evaluator = problem.evaluator.make(problem.assignment())
         return evaluator, {"request": request.model_dump_json(), "data": dataset.key if dataset else "none"}
-    supernet = trained(run, problem, dataset, bus)
+    supernet = trained(run, problem, dataset, bus, pace)
     here = request.model_copy(update={"supernet": request.supernet or str((run.path / SUPERNET_FILE).resolve())})  # for workers beside it
     facts = {"request": here.model_dump_json(), "weights": supernet.key, "data": dataset.key}
     return problem.evaluator.make(problem.assignment(supernet)), facts
 
 
-def searched(run: RunDirectory, problem: Problem, evaluator: Evaluator, facts: Mapping[str, str], bus: EventBus) -> Study:
+def searched(run: RunDirectory, problem: Problem, evaluator: Evaluator, facts: Mapping[str, str], bus: EventBus, pace: Pace) -> Study:
     """Return the run's study, searched until it has enough accuracies."""
     request = problem.request
     study = open_study(run, problem, attributes={name: fact for name, fact in facts.items() if name != "request"})
@@ -188,11 +205,12 @@ def searched(run: RunDirectory, problem: Problem, evaluator: Evaluator, facts: M
             request.searcher or SEARCHER,
             scorer,
             judge,
-            evals=request.evals or EVALUATIONS,
+            evals=evaluations(request),
             seed=request.seed,
             bus=listening,
             shared=bool(request.storage or request.workers),
             locked=True,
+            left_s=pace.until(SEARCHED),
         )
 
     if request.workers:
@@ -236,7 +254,7 @@ class FrontKeeper:
             self.run.write("front.json", Fronts(front=tuple(point_of(self.problem, trial) for trial in front)).dump())
 
 
-def trained(run: RunDirectory, problem: Problem, dataset: Dataset, bus: EventBus) -> Supernet:
+def trained(run: RunDirectory, problem: Problem, dataset: Dataset, bus: EventBus, pace: Pace) -> Supernet:
     """Return the supernet: the user's, or the run's own, trained as far as is lacking."""
     from nas.training.supernet.train import default_recipe, default_resolution, load_supernet, train
 
@@ -246,15 +264,25 @@ def trained(run: RunDirectory, problem: Problem, dataset: Dataset, bus: EventBus
     if request.supernet:
         return load_supernet(Path(request.supernet), space)
     recipe = default_recipe(dataset, space)
-    recipe = replace(recipe, epochs=request.epochs or recipe.epochs)
+    default = recipe.epochs if request.data else min(recipe.epochs, SHOWN_EPOCHS)
+    recipe = replace(recipe, epochs=pace.epochs(request.epochs, default))
     side = request.proxy_resolution
     proxy = (side, side) if side else default_resolution(dataset, space.least_proxy)
     draw = LatencyBuckets(problem.space, problem.judge, request.seed).draw if isinstance(space, ChainSpace) and recipe.epochs else None
     looks = min(space.calibration_pictures, dataset.count("train")) + dataset.count("validation")
     trained_pictures = _BACK_AND_FORTH * (2 + recipe.random_members) * dataset.count("train")
-    bus.listeners.append(forecast := TrainingForecast(bus, looks / trained_pictures, request.evals or EVALUATIONS))
+    bus.listeners.append(forecast := TrainingForecast(bus, looks / trained_pictures, evaluations(request), pace.clock))
     try:
-        return train(space, dataset, run.path / SUPERNET_FILE, recipe, resolution=proxy, seed=request.seed, bus=bus, draw=draw).supernet
+        path, left_s = run.path / SUPERNET_FILE, pace.until(TRAINED)
+        done = train(space, dataset, path, recipe, resolution=proxy, seed=request.seed, bus=bus, draw=draw, left_s=left_s)
+        if left_s and recipe.epochs and len(done.history) < _FEW_EPOCHS:
+            bus.emit(
+                Notice(
+                    f"the time limit of {request.time_limit} left {len(done.history)} epochs for shared weights, which then say little of candidates. "
+                    "Do this: a longer --time-limit, a smaller --proxy-resolution, or published weights (--space zoo)."
+                )
+            )
+        return done.supernet
     finally:
         bus.listeners.remove(forecast)
 

@@ -12,9 +12,10 @@ from nas.errors import ArtifactError, UsageError
 from nas.events import EventBus, Notice
 from nas.results import Contribution
 from nas.runs.elsewhere import evaluator_elsewhere
+from nas.runs.pace import evaluations
 from nas.runs.problem import pose
 from nas.runs.request import Request
-from nas.runs.trained_search import EVALUATIONS, SEARCHER
+from nas.runs.trained_search import SEARCHER
 from nas.searching.address import keep_password
 from nas.searching.backend import Backend
 from nas.searching.retry import STORAGE_TIMEOUT_S
@@ -61,7 +62,7 @@ def work(
         written.searcher or SEARCHER,
         evaluator,
         problem.judge,
-        evals=written.evals or EVALUATIONS,
+        evals=evaluations(written),
         seed=written.seed,
         bus=bus,
         shared=True,

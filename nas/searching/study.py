@@ -11,7 +11,7 @@ import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from nas.errors import ArtifactError, NasError, UsageError
@@ -162,6 +162,7 @@ class Study:
         shared: bool = False,
         locked: bool = False,
         max_proposals: int | None = None,
+        left_s: Callable[[], float] | None = None,
     ) -> None:
         """Search until `evals` accuracies are known, the space has been seen whole, or proposals run out.
 
@@ -175,6 +176,7 @@ class Study:
             shared: Whether other workers may be at the same study. If not, an open trial is taken up under its own number.
             locked: Whether the caller holds a lock that every other session on this machine would hold, so that there is none.
             max_proposals: Trials in all; by default 100 an evaluation and 1,000 more.
+            left_s: Returns the seconds that are left: once there are none and something feasible is known, the search ends.
 
         Raises:
             UsageError: Not a positive number of evaluations.
@@ -186,7 +188,7 @@ class Study:
         proposer = searchers.get(searcher)(self.space, self.goal, seed, judge) if isinstance(searcher, str) else searcher
         self.agree({"searcher": name, "seed": str(seed), "evaluator": evaluator.key})
         limit = max_proposals or 100 * evals + 1000
-        session = _Session(self, self._store, proposer, evaluator, judge, evals, bus or EventBus(), shared, limit)
+        session = _Session(self, self._store, proposer, evaluator, judge, evals, bus or EventBus(), shared, limit, left_s)
         if not shared:
             session.await_the_silent(locked)
         session.run()
@@ -242,9 +244,10 @@ class _Session:
         bus: EventBus,
         shared: bool,
         max_proposals: int,
+        left_s: Callable[[], float] | None,
     ) -> None:
         self.study, self.store, self.searcher, self.evaluator, self.judge = study, store, searcher, evaluator, judge
-        self.evals, self.bus, self.shared, self.max_proposals = evals, bus, shared, max_proposals
+        self.evals, self.bus, self.shared, self.max_proposals, self.left_s = evals, bus, shared, max_proposals, left_s
         self.pended: set[int] = set()
         self.progress = _Progress(study, bus, evals)
 
@@ -261,6 +264,9 @@ class _Session:
                     self._tell(self.store.poll())
                     self._recover()
                 if study.evaluations >= self.evals:
+                    break
+                if self.left_s is not None and self.left_s() <= 0 and study._front.numbers and not study._open:
+                    self._notice(f"search: its share of the time limit is spent after {study.evaluations} of {self.evals} evaluations.")
                     break
                 row = self._take_up()
                 if row is None and self.shared and study.evaluations + len(study._open) >= self.evals:

@@ -82,3 +82,18 @@ def test_a_published_network_goes_through_timm(nas: Callable[..., Result], tmp_p
     assert result.code == 0, result.err
     assert asked == [("resnet18.tv_in1k", True)]
     assert json.loads(result.out)["weights"] == "published"
+
+
+def test_features_are_named_outputs_equal_to_the_maps_of_the_classifier(
+    nas: Callable[..., Result], refused: Callable[..., str], arch: Path, tmp_path: Path
+) -> None:
+    import onnxruntime
+
+    to = tmp_path / "backbone.onnx"
+    result = nas("export", arch, "--weights", "random", "--task", "features", "--to", to, "--format", "json")
+    assert result.code == 0, result.err
+    assert json.loads(result.out)["max_difference"] <= 1e-4
+    outputs = onnxruntime.InferenceSession(str(to), providers=["CPUExecutionProvider"]).get_outputs()
+    assert [(output.name, output.shape[2:]) for output in outputs] == [(f"stride{s}", [128 // s, 128 // s]) for s in (4, 8, 16, 32)]
+    said = refused("export", arch, "--weights", "random", "--task", "features", "--to", tmp_path / "net.pt2")
+    assert "--task features: writes ONNX files" in said

@@ -26,7 +26,7 @@ REFUSED = {
         "from_scratch", "mixers", "knobs", "column", "time_limit", "proxy_resolution", "epochs", "finetune_epochs", "searcher", "evals", "seed", "storage", "quantisation",
         "exporter", "takes", "runner", "batch", "study", "storage_timeout", "workers", "anchors",
     },
-    "hybrid-s": {"from_scratch", "time_limit", "anchors", "weights_dir", "column", "runner", "batch", "quantisation", "study"},
+    "hybrid-s": {"from_scratch", "anchors", "weights_dir", "column", "runner", "batch", "quantisation", "study"},
     "nasbench201": {"from_scratch", "time_limit", "mixers", "knobs", "data", "proxy_resolution", "epochs", "finetune_epochs", "quantisation", "exporter", "takes", "runner", "batch", "study"},
 }  # fmt: skip
 """By space: the options that have no effect with it on sa8295p, where nothing runs quantised and latency is stated."""
@@ -53,12 +53,12 @@ def test_an_option_without_effect_is_refused(refused: Callable[..., str], space:
 
 
 IN_VAIN = {
-    "hybrid-s": {"from_scratch", "anchors", "weights_dir", "column", "time_limit", "runner", "study"},
-    "vit-n": {"from_scratch", "anchors", "weights_dir", "mixers", "knobs", "column", "time_limit", "runner", "study"},
-    "chain": {"from_scratch", "mixers", "knobs", "column", "time_limit", "runner", "study"},
-    "fbnet": {"from_scratch", "anchors", "weights_dir", "mixers", "knobs", "column", "time_limit", "runner", "study"},
-    "ofa": {"from_scratch", "anchors", "weights_dir", "mixers", "knobs", "column", "time_limit", "runner", "study"},
-    "nasbench201": {"from_scratch", "anchors", "weights_dir", "mixers", "knobs", "column", "time_limit", "runner", "study"},
+    "hybrid-s": {"from_scratch", "anchors", "weights_dir", "column", "runner", "study"},
+    "vit-n": {"from_scratch", "anchors", "weights_dir", "mixers", "knobs", "column", "runner", "study"},
+    "chain": {"from_scratch", "mixers", "knobs", "column", "runner", "study"},
+    "fbnet": {"from_scratch", "anchors", "weights_dir", "mixers", "knobs", "column", "runner", "study"},
+    "ofa": {"from_scratch", "anchors", "weights_dir", "mixers", "knobs", "column", "runner", "study"},
+    "nasbench201": {"from_scratch", "anchors", "weights_dir", "mixers", "knobs", "column", "runner", "study"},
     "zoo": REFUSED["zoo"] - {"batch"},
     "zoo --data digits": REFUSED["zoo"] - {"batch", "exporter", "finetune_epochs", "quantisation", "seed", "takes", "time_limit"},
 }  # fmt: skip

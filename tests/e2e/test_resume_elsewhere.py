@@ -105,7 +105,7 @@ def facts(run: Path) -> dict[str, object]:
     """Return what a run found out, but for times and places."""
     found = json.loads((run / "results.json").read_text())
     assert not [notice for notice in found["notices"] if "may be at work" in notice]  # nobody waited for the dead
-    return {key: value for key, value in found.items() if key not in ("run_dir", "seconds", "notices")}
+    return {key: value for key, value in found.items() if key not in ("run_dir", "seconds", "ledger", "notices")}
 
 
 def trials(run: Path) -> list[object]:

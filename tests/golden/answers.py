@@ -81,7 +81,7 @@ def forget(answer: Any) -> Any:
     """Leave out what differs from run to run: seconds and folders."""
     if not isinstance(answer, dict):
         return answer
-    return {key: value for key, value in answer.items() if key not in ("seconds", "run_dir", "model", "sha256")}
+    return {key: value for key, value in answer.items() if key not in ("seconds", "ledger", "run_dir", "model", "sha256")}
 
 
 def digits(folder: Path) -> dict[str, Any]:

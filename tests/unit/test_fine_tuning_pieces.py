@@ -206,11 +206,11 @@ def test_durations_and_intervals_are_written_for_people() -> None:
     assert _interval(None, 408) == ""
 
 
-def test_a_training_from_nothing_is_forecast_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_training_from_nothing_is_forecast_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     now_s, said = [0.0], list[str]()
     monkeypatch.setattr("nas.runs.forecast.time.monotonic", lambda: now_s[0])
     bus = EventBus([lambda event: said.append(event.text) if isinstance(event, Notice) else None])
-    bus.listeners.append(TrainingForecast(bus, 0.02, 120))
+    bus.listeners.append(TrainingForecast(bus, 0.02, 120, Clock(RunDirectory(tmp_path), None)))
     bus.emit(PhaseStarted("train", 10))
     for now_s[0], part in ((2.0, 0.02), (6.0, 0.1), (12.0, 0.2)):
         bus.emit(PhaseAdvanced("train", 0, part=part))

@@ -12,6 +12,7 @@ from nas.spaces.elastic import ElasticSpace
 from nas.spaces.naming import get_space
 from nas.training.dataset import Dataset, load_dataset
 from nas.training.supernet.batches import Batches
+from nas.training.supernet.checkpoint import Checkpoint, write_checkpoint
 from nas.training.supernet.finetune import Finetuned, finetune, finetuning_recipe, fresh, load_member
 from nas.training.supernet.statistics import predictions
 from nas.training.supernet.train import Recipe
@@ -56,6 +57,35 @@ def test_it_learns_and_resumes_to_the_same_bits(
     assert np.array_equal(found.right, unbroken[0].right)
     again = run(space, data, path)
     assert again.validation_accuracy_pct == found.validation_accuracy_pct
+
+
+def test_one_that_was_killed_inside_an_epoch_gives_the_same_bits(
+    space: ElasticSpace, data: Dataset, unbroken: tuple[Finetuned, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, written = tmp_path / "member.safetensors", []
+
+    def write_and_die(path: Path, checkpoint: Checkpoint) -> None:
+        write_checkpoint(path, checkpoint)
+        written.append(checkpoint.progress)
+        if len(written) == 5:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("nas.training.supernet.finetune.CHECKPOINT_S", 0.0)
+        patch.setattr("nas.training.supernet.finetune.write_checkpoint", write_and_die)
+        with pytest.raises(KeyboardInterrupt):
+            run(space, data, path)
+    assert (written[-1]["epoch"], written[-1]["step"]) == (1, 1)  # each epoch has four steps
+    found = run(space, data, path)
+    assert path.read_bytes() == unbroken[1].read_bytes()
+    assert found.history == unbroken[0].history
+
+
+def test_without_time_one_step_is_made_and_the_file_is_whole(space: ElasticSpace, data: Dataset, tmp_path: Path) -> None:
+    module, path = fresh(space, space.extreme(False), num_classes=10, resolution=SIDE, seed=1), tmp_path / "member.safetensors"
+    found = finetune(module, space.extreme(False), data, path, TINY, resolution=SIDE, left_s=lambda: 0.0)
+    assert len(found.history) == 1
+    assert load_member(path, space)[0] == space.extreme(False)
 
 
 def test_what_is_loaded_is_what_was_scored(space: ElasticSpace, data: Dataset, unbroken: tuple[Finetuned, Path]) -> None:

@@ -27,12 +27,13 @@ from nas.training.recipes.ssld import Ssld
 from nas.training.supernet.batches import Batches, prepare
 from nas.training.supernet.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from nas.training.supernet.draws import fair_members
+from nas.training.supernet.epoch import Length
+from nas.training.supernet.footprint import predicted_memory_bytes
 from nas.training.supernet.train import (
     Recipe,
     Trained,
     learning_rate_at,
     load_supernet,
-    predicted_memory_bytes,
     train,
 )
 
@@ -152,8 +153,8 @@ def test_divergence_and_collapse_stop_with_a_line(
 def test_memory_is_predicted_before_anything_starts(
     space: ElasticSpace, data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    needed = predicted_memory_bytes(space, 10, TINY, SIDE)
-    assert predicted_memory_bytes(space, 10, replace(TINY, batch=64), SIDE) > needed
+    needed = predicted_memory_bytes(space, 10, TINY.batch, SIDE)
+    assert predicted_memory_bytes(space, 10, 64, SIDE) > needed
     monkeypatch.setattr("nas.training.supernet.train.available_memory_bytes", lambda: int(needed / 2))
     with pytest.raises(TrainingError, match=r"predicted to need .* GB, got .* GB on cpu\. Do this: a smaller batch"):
         run(space, data, tmp_path / "a")
@@ -390,3 +391,24 @@ def test_a_recipe_trains(space: ElasticSpace, data: Dataset, tmp_path: Path, met
 def test_a_batch_that_cannot_be_shared_is_refused(space: ElasticSpace, data: Dataset, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="too few pictures a step to be shared"):
         run(space, data, tmp_path / "a", replace(TINY, batch=4, methods=("shared-batch",)))
+
+
+def test_a_schedule_is_cut_to_the_time_that_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = [0.0]
+    monkeypatch.setattr("nas.training.supernet.epoch.time.monotonic", lambda: now_s[0])
+
+    def trained(first_s: float, later_s: float) -> Length:
+        now_s[0], length = 0.0, Length(100, lambda: 40.0 - now_s[0])
+        for step in range(100):
+            length.fit(step)
+            if step >= length.steps:
+                break
+            now_s[0] += first_s if step < 10 else later_s
+            length.done = step + 1
+        return length
+
+    steady, slower = trained(1.0, 1.0), trained(1.0, 3.0)
+    assert (steady.done, steady.over) == (40, True)
+    assert slower.over
+    assert 17 <= slower.done <= 20  # ten steps of a second, then ten of three
+    assert (trained(0.1, 0.1).done, trained(50.0, 50.0).done) == (100, 1)

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from nas.events import EventBus, PhaseAdvanced
+from nas.events import EventBus, PhaseAdvanced, PhaseStarted
 from nas.training.supernet.checkpoint import Checkpoint, write_checkpoint
 
 REPORT_S, CHECKPOINT_S = 1.0, 30.0
@@ -42,6 +42,75 @@ class Begun:
         return cls(int(progress.get("step", 0)), list(progress.get("sums", [0.0] * 4)), set(progress.get("classes", [])))
 
 
+@dataclass
+class Length:
+    """How many steps a training has: all of its schedule, or as many as fit into the time that is left.
+
+    Attributes:
+        steps: Of the schedule, by what is known.
+        left_s: Returns the seconds that are left; None where there is no limit.
+        done: Steps that are done.
+    """
+
+    steps: int
+    left_s: Callable[[], float] | None = None
+    done: int = 0
+    _most: int = field(init=False)
+    _first: tuple[int, float] | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        self._most = self.steps
+
+    @property
+    def over(self) -> bool:
+        """Whether the time allows no further step."""
+        return self.left_s is not None and self.done >= self.steps
+
+    def fit(self, step: int) -> None:
+        """Cut the schedule, before a step of that number, to what is left by the mean time of the steps of this session; one step is done in any case."""
+        if self.left_s is None:
+            return
+        now_s = time.monotonic()
+        if self._first is None:
+            self._first = step, now_s
+        elif step > self._first[0]:
+            each_s = (now_s - self._first[1]) / (step - self._first[0])
+            self.steps = min(self._most, max(step, step + int(self.left_s() / each_s)))
+
+
+class Shown:
+    """Says how far a training has come: in epochs, or in percent where the time decides how many there are.
+
+    Args:
+        phase: Its name.
+        bus: Told.
+        epochs: Of the schedule.
+        length: Of the training.
+    """
+
+    def __init__(self, phase: str, bus: EventBus, epochs: int, length: Length) -> None:
+        self.phase, self.bus, self.epochs, self.length = phase, bus, epochs, length
+
+    def start(self, epoch: int, detail: str) -> None:
+        """Say that the training begins, or goes on, at an epoch."""
+        if self.length.left_s is None:
+            self.bus.emit(PhaseStarted(self.phase, self.epochs, epoch, detail))
+        else:
+            self.bus.emit(PhaseStarted(self.phase, 100, 0, detail, unit="%"))
+
+    def advance(self, epoch: int, numbers: Mapping[str, float]) -> None:
+        """Say that so many epochs are done."""
+        done = epoch if self.length.left_s is None else min(100, 100 * self.length.done // max(self.length.steps, 1))
+        self.bus.emit(PhaseAdvanced(self.phase, done, numbers))
+
+    def within(self, epoch: int, part: float, step: int) -> None:
+        """Say that a share of an epoch is done, after a step of the whole."""
+        if self.length.left_s is None:
+            self.bus.emit(PhaseAdvanced(self.phase, epoch, part=part))
+        else:
+            self.bus.emit(PhaseAdvanced(self.phase, min(99, 100 * step // max(self.length.steps, 1))))
+
+
 class Keeper:
     """Writes a supernet's training down, and says how far it has come.
 
@@ -51,7 +120,7 @@ class Keeper:
         epochs: Of the whole training.
         weights: By name; written as they are at the time.
         state: Returns the optimiser's state, which a finished training does without.
-        bus: Told of the progress.
+        shown: Told of the progress.
     """
 
     def __init__(
@@ -61,9 +130,9 @@ class Keeper:
         epochs: int,
         weights: Mapping[str, Tensor],
         state: Callable[[], Mapping[str, Tensor]],
-        bus: EventBus,
+        shown: Shown,
     ) -> None:
-        self.path, self.identity, self.epochs, self.weights, self.state, self.bus = path, identity, epochs, weights, state, bus
+        self.path, self.identity, self.epochs, self.weights, self.state, self.shown = path, identity, epochs, weights, state, shown
         self._saved_s = self._told_s = time.monotonic()
 
     def save(self, epoch: int, history: Sequence[Mapping[str, float]], begun: Begun) -> None:
@@ -80,7 +149,7 @@ class Keeper:
             if begun.step == steps:  # the epoch's end is reported and written as such
                 return
             if time.monotonic() - self._told_s >= REPORT_S:
-                self.bus.emit(PhaseAdvanced("train", epoch, part=begun.step / steps))
+                self.shown.within(epoch, begun.step / steps, epoch * steps + begun.step)
                 self._told_s = time.monotonic()
             if time.monotonic() - self._saved_s >= CHECKPOINT_S:
                 self.save(epoch, history, begun)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nas.errors import ArtifactError, TrainingError
-from nas.events import EventBus, PhaseAdvanced, PhaseFinished, PhaseStarted
+from nas.events import EventBus, PhaseFinished
 from nas.spaces.architecture import Architecture
 from nas.spaces.space import Resolution, SearchSpace
 from nas.training.dataset import Dataset
@@ -34,6 +34,7 @@ from nas.training.supernet.checkpoint import (
     restore_optimizer,
     write_checkpoint,
 )
+from nas.training.supernet.epoch import CHECKPOINT_S, REPORT_S, Length, Shown
 from nas.training.supernet.statistics import calibration_indices, pictures, predictions, recalibrate
 from nas.training.supernet.train import Recipe, learning_rate_at, optimizer_of
 
@@ -91,6 +92,7 @@ def finetune(
     bus: EventBus | None = None,
     device: str = "cpu",
     stop_after: int | None = None,
+    left_s: Callable[[], float] | None = None,
 ) -> Finetuned:
     """Train a network, or go on with the training that `path` holds; the weights are the same either way.
 
@@ -98,13 +100,14 @@ def finetune(
         module: The network as it starts; trained in place.
         architecture: What it is.
         dataset: ``train`` gives weights and statistics, ``validation`` the choice of the epoch.
-        path: The checkpoint, written after every epoch; at the end it holds the network that is returned.
+        path: The checkpoint, written after every epoch and twice a minute inside one; at the end it holds the network that is returned.
         recipe: How.
         resolution: Of the pictures.
         seed: Of everything random.
         bus: Told of the progress.
         device: Where to train.
         stop_after: Stop when so many epochs are done, as an interruption would.
+        left_s: Returns the seconds that are left: the schedule is cut so that it ends then, at `recipe.epochs` at the latest.
 
     Raises:
         TrainingError: It diverged.
@@ -126,8 +129,9 @@ def finetune(
         "start": _hash(module),
     }
     train, validation = (Batches(dataset, split, resolution, torch.device(device)) for split in ("train", "validation"))
-    parameters = [[p for p in module.parameters() if (p.ndim > 1) is decays] for decays in (True, False)]
-    optimizer = optimizer_of(recipe, parameters)
+    tuning = _Finetuning(module, train, recipe, seed)
+    tuning.length.left_s = left_s
+    shown = Shown("finetune", bus, recipe.epochs, tuning.length)
     epoch, history = 0, list[dict[str, float]]()
     best = _state(module)
     if path.is_file():
@@ -136,27 +140,33 @@ def finetune(
         epoch, history = int(found.progress["epoch"]), list(found.progress["history"])
         best = _under(_BEST, found.tensors)
         module.load_state_dict(_under(_LAST, found.tensors) if epoch < recipe.epochs else best)
-        restore_optimizer(optimizer, found.tensors)
-    bus.emit(PhaseStarted("finetune", recipe.epochs, epoch, f"{architecture.key} at {resolution[0]}x{resolution[1]} on {dataset.name}"))
-    steps = train.steps(recipe.batch)
+        restore_optimizer(tuning.optimizer, found.tensors)
+        tuning.step, tuning.loss = int(found.progress.get("step", 0)), float(found.progress.get("loss", 0.0))
+
+    def save() -> None:
+        tensors = {_BEST + name: tensor for name, tensor in best.items()}
+        if epoch < recipe.epochs:
+            tensors |= {_LAST + name: tensor for name, tensor in _state(module).items()}
+            tensors |= optimizer_tensors(tuning.optimizer.state_dict()["state"])
+        inside = {"step": tuning.step, "loss": tuning.loss} if tuning.step else {}
+        write_checkpoint(
+            path, Checkpoint("member", identity, {"epoch": epoch, "epochs": recipe.epochs, "history": history, **inside}, tensors)
+        )
+
+    shown.start(epoch, f"{architecture.key} at {resolution[0]}x{resolution[1]} on {dataset.name}")
     while epoch < recipe.epochs and epoch != stop_after:
-        loss = _epoch(module, train, recipe, optimizer, seed, epoch, steps)
+        loss = tuning.epoch(epoch, shown, save)
         accuracy_pct = 100 * float(np.mean(_right(module.eval(), validation)))
-        epoch += 1
+        epoch = recipe.epochs if tuning.length.over else epoch + 1
         history.append({"loss": loss, "validation_accuracy_pct": accuracy_pct})
         if accuracy_pct >= max(entry["validation_accuracy_pct"] for entry in history):
             best = _state(module)
-        tensors = {_BEST + name: tensor for name, tensor in best.items()}
         if epoch == recipe.epochs:
             module.load_state_dict(best)
             recalibrate(module, _calibration(train))
-            tensors = {_BEST + name: tensor for name, tensor in _state(module).items()}
-        else:
-            tensors |= {_LAST + name: tensor for name, tensor in _state(module).items()}
-            tensors |= optimizer_tensors(optimizer.state_dict()["state"])
-        progress = {"epoch": epoch, "epochs": recipe.epochs, "history": history}
-        write_checkpoint(path, Checkpoint("member", identity, progress, tensors))
-        bus.emit(PhaseAdvanced("finetune", epoch, history[-1]))
+            best = _state(module)
+        save()
+        shown.advance(epoch, history[-1])
     found_right = _right(module.eval(), validation)
     seconds = time.monotonic() - started
     bus.emit(PhaseFinished("finetune", seconds))
@@ -193,29 +203,71 @@ def fresh(space: SearchSpace, architecture: Architecture, *, num_classes: int, r
         return space.build(architecture, num_classes=num_classes, resolution=resolution)
 
 
-def _epoch(module: nn.Module, train: Batches, recipe: Recipe, optimizer: torch.optim.Optimizer, seed: int, epoch: int, steps: int) -> float:
-    order, total = train.order(seed, epoch), 0.0
-    module.train()
-    for i in range(steps):
-        step = epoch * steps + i
-        rng = np.random.default_rng([seed, 21, step])
-        (x,), target, _ = train.augmented(order[i * recipe.batch : (i + 1) * recipe.batch], recipe.augmentation, recipe.smoothing, rng)
+class _Finetuning:
+    """A network's training, step by step.
+
+    Attributes:
+        length: Of the whole, in steps.
+        step: Steps of the present epoch that are done.
+        loss: Their sum.
+    """
+
+    def __init__(self, module: nn.Module, train: Batches, recipe: Recipe, seed: int) -> None:
+        self.module, self.train, self.recipe, self.seed = module, train, recipe, seed
+        self.optimizer = optimizer_of(recipe, [[p for p in module.parameters() if (p.ndim > 1) is decays] for decays in (True, False)])
+        self.steps = train.steps(recipe.batch)
+        self.length = Length(self.steps * recipe.epochs)
+        self.step, self.loss = 0, 0.0
+        self._saved_s = self._told_s = time.monotonic()
+
+    def epoch(self, epoch: int, shown: Shown, save: Callable[[], None]) -> float:
+        """Train for one epoch, or for the rest of one, and return its mean loss.
+
+        Raises:
+            TrainingError: The loss is no number.
+        """
+        order = self.train.order(self.seed, epoch)
+        self.module.train()
+        while self.step < self.steps:
+            step = epoch * self.steps + self.step
+            self.length.fit(step)
+            if step >= self.length.steps and self.step:
+                break
+            self.loss += self._one(step, order[self.step * self.recipe.batch : (self.step + 1) * self.recipe.batch])
+            self.step += 1
+            self.length.done = step + 1
+            if self.step < self.steps:
+                self._watch(epoch, shown, save)
+        loss, self.step, self.loss = self.loss / self.step, 0, 0.0
+        return loss
+
+    def _watch(self, epoch: int, shown: Shown, save: Callable[[], None]) -> None:
+        if time.monotonic() - self._told_s >= REPORT_S:
+            shown.within(epoch, self.step / self.steps, self.length.done)
+            self._told_s = time.monotonic()
+        if time.monotonic() - self._saved_s >= CHECKPOINT_S:
+            save()
+            self._saved_s = time.monotonic()
+
+    def _one(self, step: int, indices: Tensor) -> float:
+        recipe, rng = self.recipe, np.random.default_rng([self.seed, 21, step])
+        (x,), target, _ = self.train.augmented(indices, recipe.augmentation, recipe.smoothing, rng)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=recipe.mixed_precision == "bf16"):
-            loss = F.cross_entropy(module(x).float(), target)
-        optimizer.zero_grad()
+            loss = F.cross_entropy(self.module(x).float(), target)
+        self.optimizer.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(module.parameters(), recipe.clip)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate_at(step, steps * recipe.epochs, recipe)
-        optimizer.step()
+        nn.utils.clip_grad_norm_(self.module.parameters(), recipe.clip)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate_at(step, self.length.steps, recipe)
+        self.optimizer.step()
         value = float(loss.detach())
         if not math.isfinite(value):
+            epoch, i = divmod(step, self.steps)
             raise TrainingError(
                 f"fine-tuning: diverged in epoch {epoch + 1}, step {i + 1}, got a loss of {value}. "
                 f"Do this: a learning rate below {recipe.learning_rate:g}."
             )
-        total += value
-    return total / steps
+        return value
 
 
 def _right(module: nn.Module, batches: Batches) -> npt.NDArray[np.bool_]:

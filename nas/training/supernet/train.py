@@ -24,12 +24,12 @@ from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 
 from nas.errors import ArtifactError, TrainingError, UsageError
-from nas.events import EventBus, PhaseAdvanced, PhaseFinished, PhaseStarted
+from nas.events import EventBus, PhaseFinished
 from nas.spaces.architecture import Architecture
 from nas.spaces.chain import ChainSpace
 from nas.spaces.elastic import ElasticSpace
 from nas.spaces.space import Resolution
-from nas.training.dataset import Dataset, available_memory_bytes
+from nas.training.dataset import Dataset
 from nas.training.memory import keep_compiled_kernels, keep_freed_memory
 from nas.training.recipe import Moment, compose
 from nas.training.supernet.batches import Augmentation, Batches
@@ -42,8 +42,9 @@ from nas.training.supernet.checkpoint import (
     write_checkpoint,
 )
 from nas.training.supernet.draws import fair_members
-from nas.training.supernet.epoch import Begun, Keeper
+from nas.training.supernet.epoch import Begun, Keeper, Length, Shown
 from nas.training.supernet.fitting import fit, held_slots
+from nas.training.supernet.footprint import check_memory
 from nas.training.supernet.weights import Supernet
 
 log = logging.getLogger(__name__)
@@ -147,6 +148,7 @@ def train(
     device: str | None = None,
     stop_after: int | None = None,
     draw: Draw | None = None,
+    left_s: Callable[[], float] | None = None,
 ) -> Trained:
     """Train a supernet, or go on with the training that `path` holds; the weights are the same either way.
 
@@ -163,6 +165,7 @@ def train(
         device: Default: a GPU where there is one.
         stop_after: Stop when so many epochs are done, as an interruption would.
         draw: Gives the random members of a step, (step, count) -> members; by default every gene is drawn equally often.
+        left_s: Returns the seconds that are left for the training: its schedule is cut so that it ends then, at `recipe.epochs` at the latest.
 
     Raises:
         UsageError: More pictures a step than there are, or not divisible among the processes.
@@ -177,11 +180,14 @@ def train(
     recipe = replace(recipe, batch=min(recipe.batch, dataset.count("train")))
     if recipe.batch % accelerator.num_processes:
         raise UsageError(f"training: {recipe.batch} pictures a step do not divide among {accelerator.num_processes} processes.")
-    check_memory(space, dataset.num_classes, recipe, resolution, accelerator.device, accelerator.num_processes)
+    if left_s is not None and accelerator.num_processes > 1:
+        raise UsageError("training: a time limit holds for one process, got several of torchrun. Do this: --epochs.")
+    check_memory(space, dataset.num_classes, recipe.batch, resolution, accelerator.device, accelerator.num_processes)
     supernet = Supernet(space, dataset.num_classes, resolution, seed=seed, device=str(accelerator.device))
     supernet.synchronised = accelerator.num_processes > 1
     identity = identity_of(supernet, dataset, recipe, seed)
     run = Training(supernet, Batches(dataset, "train", resolution, accelerator.device), recipe, seed, accelerator, draw)
+    run.length.left_s = left_s
     epoch, history, begun = 0, list[dict[str, float]](), Begun()
     if (found := checkpoint_of_first(path, identity, accelerator)) is not None:
         epoch, history = int(found.progress["epoch"]), list(found.progress["history"])
@@ -192,16 +198,17 @@ def train(
         fit(supernet, lambda size: Batches(dataset, "train", size, accelerator.device), bus)
         write_checkpoint(path, Checkpoint("supernet", identity, {"epoch": 0, "epochs": recipe.epochs, "history": []}, supernet.tensors))
         run.hold()
-    bus.emit(PhaseStarted("train", recipe.epochs, epoch, f"{space.name} at {resolution[0]}x{resolution[1]} on {dataset.name}"))
-    keep = Keeper(path, identity, recipe.epochs, supernet.tensors, run.state, bus) if accelerator.is_main_process else None
+    shown = Shown("train", bus, recipe.epochs, run.length)
+    shown.start(epoch, f"{space.name} at {resolution[0]}x{resolution[1]} on {dataset.name}")
+    keep = Keeper(path, identity, recipe.epochs, supernet.tensors, run.state, shown) if accelerator.is_main_process else None
     while epoch < recipe.epochs and epoch != stop_after:
         numbers = run.epoch(epoch, begun, keep.within(epoch, history, run.steps) if keep else None)
-        epoch, begun = epoch + 1, Begun()
+        epoch, begun = recipe.epochs if run.length.over else epoch + 1, Begun()
         history.append(numbers)
         if keep:
             keep.save(epoch, history, begun)
         accelerator.wait_for_everyone()
-        bus.emit(PhaseAdvanced("train", epoch, numbers))
+        shown.advance(epoch, numbers)
     done = Trained(supernet, tuple(history), time.monotonic() - started)
     bus.emit(PhaseFinished("train", done.seconds))
     return done
@@ -297,6 +304,7 @@ class Training:
         self.optimizer = optimizer_of(recipe, [[p] for p in self.parameters])
         self.largest, self.smallest = supernet.space.extreme(True), supernet.space.extreme(False)
         self.steps = batches.steps(recipe.batch)
+        self.length = Length(self.steps * recipe.epochs)
         self._same_class_epochs = 0
         least = 2 * (2 + recipe.random_members) * accelerator.num_processes
         if self.plan.members.shares and recipe.batch < least:
@@ -351,6 +359,9 @@ class Training:
         order, begun = self.batches.order(self.seed, epoch), begun or Begun()
         for i in range(begun.step, self.steps):
             step = epoch * self.steps + i
+            self.length.fit(step)
+            if step >= self.length.steps and begun.step:
+                break
             chosen = order[i * self.recipe.batch : (i + 1) * self.recipe.batch]
             losses, right, seen = self.step(step, chosen)
             if not math.isfinite(sum(losses)):
@@ -366,6 +377,7 @@ class Training:
                 watch(begun)
         sums, classes = begun.sums, begun.classes
         first, second_name = ("largest", "smallest") if self.plan.members.teaches else ("first", "second")
+        self.length.done = epoch * self.steps + begun.step
         self._same_class_epochs = self._same_class_epochs + 1 if len(classes) == 1 else 0
         if self._same_class_epochs == 2:
             raise TrainingError(
@@ -373,8 +385,8 @@ class Training:
                 f"Do this: a learning rate below {self.recipe.learning_rate:g}, or more data."
             )
         return {
-            f"loss_{first}": sums[0] / self.steps,
-            f"loss_{second_name}": sums[1] / self.steps,
+            f"loss_{first}": sums[0] / begun.step,
+            f"loss_{second_name}": sums[1] / begun.step,
             "train_accuracy_pct": 100 * sums[2] / sums[3],
         }
 
@@ -387,7 +399,7 @@ class Training:
         recipe, accelerator = self.recipe, self.accelerator
         rng = np.random.default_rng([self.seed, 12, step])
         members, plan = self.members(step, indices), self.plan
-        progress = step / (self.steps * recipe.epochs)
+        progress = step / self.length.steps
         space, whole, augmentation = self.supernet.space, self.supernet.resolution, recipe.augmentation
         resolution, augmentation = plan.pictures.size(progress, whole), plan.pictures.augmentation(progress, augmentation)
         sizes = [space.proxy(member, whole) for member in members]
@@ -422,7 +434,7 @@ class Training:
             shared[-1] *= accelerator.num_processes
         if (norm := float(self.supernet.gradient.norm())) > recipe.clip:
             self.supernet.gradient.mul_(recipe.clip / norm)
-        rate = learning_rate_at(step, self.steps * recipe.epochs, recipe)
+        rate = learning_rate_at(step, self.length.steps, recipe)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
@@ -455,37 +467,3 @@ def learning_rate_at(step: int, steps: int, recipe: Recipe) -> float:
     if step < rise:
         return recipe.learning_rate * (step + 1) / rise
     return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - rise + 1) / (steps - rise + 1)))
-
-
-def predicted_memory_bytes(space: ElasticSpace, classes: int, recipe: Recipe, resolution: Resolution, processes: int = 1) -> float:
-    """Return what a training needs, by arithmetic: weights with moments, and the activations of the largest member.
-
-    Autograd keeps about three tensors for every operator output of the deploy form (convolution, batch norm, activation).
-    """
-    largest = space.extreme(True)
-    graph = space.lower(largest, space.proxy(largest, resolution))
-    weights = sum(_largest_parameters(parts) for parts in space.slots(resolution, classes).values())
-    activations = 3.0 * 4 * graph.cost.activation_elements * recipe.batch / processes
-    return 4 * 4.0 * weights + 2 * 4.0 * graph.cost.params + activations
-
-
-def _largest_parameters(parts: tuple[Any, ...]) -> int:
-    return max(part.graph().cost.params for part in parts)
-
-
-def check_memory(
-    space: ElasticSpace, classes: int, recipe: Recipe, resolution: Resolution, device: torch.device, processes: int = 1
-) -> float:
-    """Return the memory that a training is predicted to need, in bytes, once it is known to fit.
-
-    Raises:
-        TrainingError: It does not.
-    """
-    needed = predicted_memory_bytes(space, classes, recipe, resolution, processes)
-    here = available_memory_bytes() / processes if device.type == "cpu" else torch.cuda.mem_get_info(device)[0]
-    if needed > here:
-        raise TrainingError(
-            f"training: {space.name} at {resolution[0]}x{resolution[1]} with {recipe.batch} pictures a step is predicted to need "
-            f"{needed / 1e9:.1f} GB, got {here / 1e9:.1f} GB on {device}. Do this: a smaller batch or proxy resolution."
-        )
-    return needed

@@ -1,0 +1,61 @@
+"""How a search that trains shares its time limit among its phases, and what it does by default without one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from nas.runs.clock import Clock
+from nas.runs.request import Request
+
+EVALUATIONS = 120
+"""Accuracies that a search computes by default."""
+
+SHOWN_EPOCHS, SHOWN_EVALUATIONS = 6, 60
+"""Where no pictures are given, the embedded ones show that everything works: as much as ends in three minutes on two cores."""
+
+MOST_EPOCHS = 300
+"""Of a training whose time limit decides."""
+
+TRAINED, SEARCHED = 0.55, 0.68
+"""Share of the limit after which shared weights are trained, and after which no further candidate is scored; fine-tuning has the rest."""
+
+EXPORT_S = 30.0
+"""Kept for the export itself; the test of the file comes on top."""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """What each phase of a run may take.
+
+    Args:
+        request: Of the run.
+        clock: Of the run; its limit, if there is one, is for all phases.
+    """
+
+    request: Request
+    clock: Clock
+
+    @property
+    def limited(self) -> bool:
+        """Whether there is a limit."""
+        return self.clock.limit_s is not None
+
+    def until(self, share: float) -> Callable[[], float] | None:
+        """Return what says how many seconds are left until a share of the limit is spent; None without a limit."""
+        limit_s = self.clock.limit_s
+        return None if limit_s is None else lambda: share * limit_s - self.clock.spent_s
+
+    def but(self, reserve_s: float) -> Callable[[], float] | None:
+        """Return what says how many seconds are left but for a reserve at the end; None without a limit."""
+        return (lambda: self.clock.left_s - reserve_s) if self.limited else None
+
+    def epochs(self, asked: int | None, default: int) -> int:
+        """Return the epochs of a training: as asked; else by the limit, if there is one; else the default. Nothing that is not trained by default is."""
+        return asked or (MOST_EPOCHS if self.limited and default else default)
+
+
+def evaluations(request: Request) -> int:
+    """Return how many accuracies a search computes."""
+    by_user = request.data or request.storage or request.tables or request.supernet or request.evaluator or request.time_limit
+    return request.evals or (EVALUATIONS if by_user else SHOWN_EVALUATIONS)
