@@ -155,7 +155,7 @@ def test_memory_is_predicted_before_anything_starts(
 ) -> None:
     needed = predicted_memory_bytes(space, 10, TINY.batch, SIDE)
     assert predicted_memory_bytes(space, 10, 64, SIDE) > needed
-    monkeypatch.setattr("nas.training.supernet.train.available_memory_bytes", lambda: int(needed / 2))
+    monkeypatch.setattr("nas.training.supernet.footprint.available_memory_bytes", lambda: int(needed / 2))
     with pytest.raises(TrainingError, match=r"predicted to need .* GB, got .* GB on cpu\. Do this: a smaller batch"):
         run(space, data, tmp_path / "a")
 

@@ -101,7 +101,7 @@ class Shown:
     def advance(self, epoch: int, numbers: Mapping[str, float]) -> None:
         """Say that so many epochs are done."""
         done = epoch if self.length.left_s is None else min(100, 100 * self.length.done // max(self.length.steps, 1))
-        self.bus.emit(PhaseAdvanced(self.phase, done, numbers))
+        self.bus.emit(PhaseAdvanced(self.phase, done, dict(numbers)))
 
     def within(self, epoch: int, part: float, step: int) -> None:
         """Say that a share of an epoch is done, after a step of the whole."""

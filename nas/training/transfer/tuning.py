@@ -9,7 +9,7 @@ import copy
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +103,7 @@ class Tuning:
             "resolution": list(self.size),
             "data": self.dataset.key,
             "seed": self.seed,
-            "recipe": asdict(self.recipe),
+            "recipe": self.recipe.entries,
         }
 
     @property
