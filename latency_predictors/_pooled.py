@@ -17,6 +17,7 @@ at the last linearisation.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +29,7 @@ from nas.devices.predictor import Floats
 _STEPS = 20
 _DAMPED_FROM = 7
 _ROBUST_FROM = 2
+_NEAR_STEPS = 8
 _STUDENT_NU = 4.0
 """Degrees of freedom of a Student t for residuals. Source: Lange, Little and Taylor (JASA 1989) use 4; kept while held-out errors were watched."""
 
@@ -70,7 +72,8 @@ class Fit:
         device: (members, devices, columns) log prices of each device.
         network: (members, networks) what the features miss.
         residual: (members, devices, networks) log measured − log predicted, without the network's own effect; NaN where not measured.
-        left_out: The same from the fit without that network's rows (linearised).
+        left_out: The same from the fit without the rows of that network's group (linearised).
+        own: (members, devices, columns + groups of prices + 1) deviations, shifts and scale of each device, of which `device` is made.
     """
 
     shared: Floats
@@ -78,9 +81,56 @@ class Fit:
     network: Floats
     residual: Floats
     left_out: Floats
+    own: Floats
 
 
-def fit_pooled(features: Floats, log_ms: Floats, trust: Floats, priors: Priors, *, leave_out: bool = True) -> Fit:
+def _left_out(
+    reduced: Floats, through: Floats, own_part: Floats, weight: Floats, effect_variance: Floats, raw: Floats, groups: Sequence[str] | None
+) -> Floats:
+    """Return the residuals of each group of networks without its rows, (members, devices, networks).
+
+    With the hat matrix H of a group's rows and the inverse covariance W of their noise, r₋ = (I − H W)⁻¹ r.
+
+    Args:
+        reduced: (members, devices, networks, shared) what a timing shares with the others.
+        through: The same through the inverse of what the shared unknowns have against them.
+        own_part: (members, devices, networks, networks) what a device's own prices explain.
+        weight: (members, devices, networks).
+        effect_variance: (members, networks).
+        raw: (members, devices, networks) residuals, NaN where not measured.
+        groups: Of the networks; None: each alone.
+    """
+    members, _, networks = raw.shape
+    left_out = np.full_like(raw, np.nan)
+    named = list(map(str, groups if groups is not None else range(networks)))
+    for name in dict.fromkeys(named):
+        block = np.array([i for i, other in enumerate(named) if other == name])
+        seen = np.isfinite(raw[0][:, block])
+        d, n = np.nonzero(seen)
+        own = own_part[:, :, block[:, None], block[None]]
+        w = weight[:, d, block[n]]
+        for m in range(members):
+            hat = reduced[m, d, block[n]] @ through[m, d, block[n]].T
+            same = d[:, None] == d[None]
+            hat += np.where(same, own[m][d[:, None], n[:, None], n[None]], 0.0)
+            of_network = n[:, None] == n[None]
+            total = np.bincount(n, w[m], len(block))
+            share = effect_variance[m, block] / (1.0 + effect_variance[m, block] * total)
+            noise = np.diag(w[m]) - np.where(of_network, share[n][:, None] * w[m][:, None] * w[m][None], 0.0)
+            left_out[m, d, block[n]] = np.linalg.solve(np.eye(len(d)) - hat @ noise, raw[m, d, block[n]])
+    return left_out
+
+
+def fit_pooled(
+    features: Floats,
+    log_ms: Floats,
+    trust: Floats,
+    priors: Priors,
+    groups: Sequence[str] | None = None,
+    *,
+    leave_out: bool = True,
+    near: Fit | None = None,
+) -> Fit:
     """Fit all members.
 
     Args:
@@ -88,7 +138,9 @@ def fit_pooled(features: Floats, log_ms: Floats, trust: Floats, priors: Priors, 
         log_ms: (devices, networks), NaN where not measured.
         trust: (devices, networks) relative weights.
         priors: See there.
+        groups: Of the networks, which are left out together; default: each alone.
         leave_out: Whether to work out `Fit.left_out`.
+        near: A fit of the same members, devices and networks to other timings, to start from; the mode is the same.
     """
     used = (features > 0).any(axis=1)  # (members, all columns); a column without work only echoes its prior and is put back at the end
     picked = np.argsort(~used, axis=1, kind="stable")[:, : used.sum(axis=1).max()]
@@ -98,13 +150,13 @@ def fit_pooled(features: Floats, log_ms: Floats, trust: Floats, priors: Priors, 
     )
     members, networks, columns = features.shape
     devices = log_ms.shape[0]
-    groups = priors.group_sd.shape[1]
-    member_of_group = np.eye(groups)[priors.group[picked]]  # (members, columns, groups)
+    units = priors.group_sd.shape[1]
+    member_of_group = np.eye(units)[priors.group[picked]]  # (members, columns, groups)
     seen = np.isfinite(log_ms)
     target = np.where(seen, log_ms, 0.0)
     base = np.where(seen, trust, 0.0)[None] / priors.noise_sd[:, None, None] ** 2  # (m, d, n)
 
-    size_u = columns + groups + 1  # a device's own: deviations, group shifts, scale
+    size_u = columns + units + 1  # a device's own: deviations, group shifts, scale
     variance_u = np.concatenate([deviation_sd**2, priors.group_sd**2, np.full((members, 1), priors.scale_sd**2)], axis=1)
     variance_u = np.repeat(variance_u[:, None], devices, axis=1)  # (members, devices, own)
     if priors.looseness is not None:
@@ -120,11 +172,17 @@ def fit_pooled(features: Floats, log_ms: Floats, trust: Floats, priors: Priors, 
     own[:, :, -1] = np.nan_to_num(start)
 
     def log_prices() -> Floats:
-        shift = np.einsum("mkg,mdg->mdk", member_of_group, own[:, :, columns : columns + groups])
+        shift = np.einsum("mkg,mdg->mdk", member_of_group, own[:, :, columns : columns + units])
         return np.asarray(theta[:, None, :] + own[:, :, :columns] + shift + own[:, :, -1:])
 
+    if near is not None:
+        theta, effect = np.take_along_axis(near.shared, picked, axis=1), near.network.copy()
+        every = near.shared.shape[1]
+        own[:, :, :columns] = np.take_along_axis(near.own[:, :, :every], picked[:, None], axis=2)
+        own[:, :, columns:] = near.own[:, :, every:]
+    first = 0 if near is None else _ROBUST_FROM + 1
     effect_variance = np.repeat(priors.network_sd[:, None] ** 2, networks, axis=1)
-    for step in range(_STEPS):
+    for step in range(first, _STEPS if near is None else first + _NEAR_STEPS):
         price = np.exp(np.clip(log_prices(), -40, 12))
         total = np.einsum("mnk,mdk->mdn", features, price)
         residual = target[None] - np.log(total) - effect[:, None, :]  # (m, d, n)
@@ -160,7 +218,7 @@ def fit_pooled(features: Floats, log_ms: Floats, trust: Floats, priors: Priors, 
         theta += damp[:, None] * move_g[:, :columns]
         effect += damp[:, None] * move_g[:, columns:]
         own += damp[:, None, None] * move_u
-        if np.abs(move_g).max() < 2e-3 and step > 4:
+        if np.abs(move_g).max() < 2e-3 and step > first + 4:
             break
 
     device = log_prices()
@@ -171,18 +229,13 @@ def fit_pooled(features: Floats, log_ms: Floats, trust: Floats, priors: Priors, 
         explained = spread @ inverse  # by a device's own prices
         reduced = np.concatenate([share - explained @ share, -explained], axis=3)  # without the network's own effect
         through = np.linalg.solve(schur[:, None], reduced.swapaxes(2, 3)).swapaxes(2, 3)
-        own_part = np.einsum("mdnn->mdn", spread) - np.einsum("mdij,mdji->mdi", explained, spread)
-        hat = np.einsum("mdng,meng->mnde", reduced, through, optimize=True)
-        hat[..., np.arange(devices), np.arange(devices)] += own_part.swapaxes(1, 2)
-        kept = weight.swapaxes(1, 2)  # (m, n, d); the covariance of a network's rows is W⁻¹ + ω² 1 1ᵀ
-        share_of_effect = effect_variance / (1.0 + effect_variance * kept.sum(axis=2))
-        by_network = kept[..., None] * np.eye(devices) - share_of_effect[..., None, None] * kept[..., :, None] * kept[..., None, :]
-        matrix = np.eye(devices) - hat @ by_network
-        solution = np.linalg.solve(matrix, np.nan_to_num(raw).swapaxes(1, 2)[..., None])[..., 0].swapaxes(1, 2)
-        left_out = np.where(seen[None], solution, np.nan)
+        own_part = spread - explained @ spread
+        left_out = _left_out(reduced, through, own_part, weight, effect_variance, raw, groups)
     shared = priors.price_log.copy()
     np.put_along_axis(shared, picked, theta, axis=1)
-    shift = own[:, :, columns : columns + groups][:, :, priors.group]
+    shift = own[:, :, columns : columns + units][:, :, priors.group]
     every_device = priors.price_log[:, None] + shift + own[:, :, -1:]
     np.put_along_axis(every_device, np.broadcast_to(picked[:, None], device.shape), device, axis=2)
-    return Fit(shared, every_device, effect, raw, left_out)
+    own_by_column = np.zeros((members, devices, priors.price_log.shape[1]))
+    np.put_along_axis(own_by_column, np.broadcast_to(picked[:, None], device.shape), own[:, :, :columns], axis=2)
+    return Fit(shared, every_device, effect, raw, left_out, np.concatenate([own_by_column, own[:, :, columns:]], axis=2))

@@ -8,7 +8,7 @@ each; because every price multiplies a sum over operators, a network is one vect
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from math import prod
@@ -21,10 +21,14 @@ from nas.graphs.graph import Graph, GraphBuilder, Operator
 from nas.graphs.images import CHANNELS
 from nas.graphs.operators import Shape
 
-ALIGNMENTS = {"none": (1, 1), "out": (4, 32), "tile": (32, 32), "wide": (32, 64)}
-"""Input and output channels are padded to multiples: 32 is the depth of Hexagon's tensor tile."""
+ALIGNMENTS = {"none": (1, 1), "out": (4, 32), "tile": (32, 32), "wide": (32, 64), "packed": (32, 32)}
+"""Input and output channels are padded to multiples: 32 is the depth of Hexagon's tensor tile. ``packed`` pads the product of input channels and
+taps, as where the window is laid out in the depth of the tile."""
 
-REUSES = (0, 16, 32, 64, 128)
+DEPTH = 32
+"""Channels are stored in multiples of this many; an image of three channels takes ten times its size."""
+
+REUSES = (0, 16, 32, 64, 128, "map")
 """Positions below which a dense layer waits for its weights: cost = padded weights × max(positions, reuse)."""
 
 ON_CHIP_MELEMENTS = (1, 2, 4)
@@ -52,10 +56,36 @@ _SLOW = {"Div", "Pow", "Mod", "Exp", "Log", "Sqrt", "Reciprocal", "Sin", "Cos", 
 _FREE = {"Reshape", "Identity", "Cast", "Expand", "Constant"}
 _AFFINE = ("Mul", "Add", "Sub", "Div")
 _MAKERS_OF_IMAGES = ("Conv", "ConvTranspose", "DepthToSpace")
+_LEAST_PIXELS = 256  # of a map of few channels, to be an image and not a vector. Source: set by hand, 16 × 16
+_CHANNELS_LAST = {"matmul", "attention", "softmax"}
 _PASSIVE = {"Reshape", "Identity", "Cast", "Split", "Slice", "Transpose", "Mul", "Add", "Concat"}
 _NHWC = {(0, 2, 3, 1), (0, 3, 1, 2)}
+_LEAKY = {"LeakyRelu", "PRelu"}
+"""Part of ``relu``, counted once more: where the convolution before applies these as well, the price of ``relu`` is taken back."""
+
 FREE_ACTIVATIONS = {"Relu", "Clip"}
 """Activations that the convolution before them applies as it writes."""
+
+DEEPENED = (
+    "io",
+    "add",
+    "mul",
+    "affine",
+    "slow",
+    "relu",
+    "leaky",
+    "hard",
+    "silu",
+    "gelu",
+    "norm",
+    "pool",
+    "pool/in",
+    "global",
+    "resize",
+    "concat",
+    "blocks",
+)
+"""Quantities that are counted by stored elements as well, channels padded to `DEPTH`."""
 
 _PLAIN = (
     "dw/3",
@@ -76,12 +106,15 @@ _PLAIN = (
     "io",
     "out",
     *(f"spill/{m}" for m in ON_CHIP_MELEMENTS),
+    *(f"spill/{m}/deep" for m in ON_CHIP_MELEMENTS),
+    *(f"{name}/deep" for name in DEEPENED),
     "weights",
     "add",
     "mul",
     "affine",
     "slow",
     "relu",
+    "leaky",
     "hard",
     "silu",
     "gelu",
@@ -117,6 +150,9 @@ _PLAIN = (
     "exotic",
     "image",
     "image/out",
+    "image/read",
+    "regroup",
+    "transpose/deep",
 )
 _COUNTS = ("n/dense", "n/depthwise", "n/elementwise", "n/norm", "n/attention", "n/layout", "n/other", "n/exotic", "n/squeeze")
 
@@ -132,10 +168,17 @@ COLUMN = {name: i for i, name in enumerate(QUANTITIES)}
 
 def _kind(quantity: str) -> str:
     head, _, rest = quantity.partition("/")
+    if head == "leaky":
+        return "relu"
     return f"{head}/{rest[0]}" if head == "dw" and rest[0].isdigit() else rest if head == "n" else head
 
 
-KINDS: tuple[str, ...] = tuple(dict.fromkeys(_kind(name) for name in QUANTITIES))
+def kinds_of(quantities: Iterable[str]) -> tuple[str, ...]:
+    """Return the kinds of work of some quantities, each once."""
+    return tuple(dict.fromkeys(_kind(name) for name in quantities))
+
+
+KINDS: tuple[str, ...] = kinds_of(QUANTITIES)
 """Kinds of work, coarser than quantities: what a fit has or has not seen."""
 
 KIND_OF = np.array([KINDS.index(_kind(name)) for name in QUANTITIES])
@@ -182,10 +225,12 @@ def quantities_of(graph: Graph, normalise: Callable[[Graph], Graph] | None = Non
         return held[1]
     compiled = normalise(graph) if normalise else graph
     rows = np.zeros((len(compiled.operators), len(QUANTITIES)))
-    near = _around_attention(compiled)
+    near, images = _around_attention(compiled), _images_read(compiled)
     for row, operator in zip(rows, compiled.operators, strict=True):
+        row[COLUMN["image/read"]] += images.get(operator.name, 0.0)
         if operator.category != "unknown" and not _count_image(row, compiled, operator):
             _count(row, compiled, operator, near)
+            _deepen(row, compiled, operator)
     found = Quantities(
         tuple(op.name for op in compiled.operators),
         tuple(op.op for op in compiled.operators),
@@ -237,6 +282,25 @@ def _count_image(row: Floats, graph: Graph, op: Operator) -> bool:
     return True
 
 
+def _is_image(shape: Shape) -> bool:
+    return len(shape) >= 4 and shape[1] <= 4 and prod(shape[2:]) >= _LEAST_PIXELS
+
+
+def _images_read(graph: Graph) -> dict[str, float]:
+    """Return 10⁶ pixels by operator that takes up an image of few channels, each image once; what makes another such image passes it on."""
+    found: dict[str, float] = {}
+    seen: set[str] = set()
+    for op in graph.operators:
+        if any(_is_image(value.shape) for value in op.outputs):
+            continue
+        for name in op.inputs:
+            shape = graph.values[name].shape
+            if name not in seen and _is_image(shape):
+                seen.add(name)
+                found[op.name] = found.get(op.name, 0.0) + shape[0] * prod(shape[2:]) / 1e6
+    return found
+
+
 def _is_scalar(op: Operator) -> bool:
     """Whether an operator scales or shifts its one input by a single number."""
     return op.op in _AFFINE and len(op.inputs) == 1 and not any(w.elements > 1 for w in op.weights)
@@ -246,11 +310,19 @@ def _up(size: int, multiple: int) -> int:
     return -(-size // multiple) * multiple
 
 
-def _dense(row: Floats, kind: str, c_in: int, c_out: int, taps: int, positions: int) -> None:
+def _whole_tiles(shape: Shape) -> int:
+    """Return the positions of a map, or of tokens, in whole tiles of 8 × 4 or 32."""
+    return prod(shape[:-2]) * _up(shape[-2], 8) * _up(shape[-1], 4) if len(shape) > 1 else _up(prod(shape), 32)
+
+
+def _dense(row: Floats, kind: str, c_in: int, c_out: int, taps: int, positions: int, tiled: int) -> None:
     for a, (of_in, of_out) in ALIGNMENTS.items():
-        weights = _up(c_in, min(of_in, 4) if kind == "stem" else of_in) * _up(c_out, of_out) * taps
+        if a == "packed":
+            weights = _up(c_in * taps, of_in) * _up(c_out, of_out)
+        else:
+            weights = _up(c_in, min(of_in, 4) if kind == "stem" else of_in) * _up(c_out, of_out) * taps
         for r in REUSES:
-            row[COLUMN[f"{kind}/{a}/{r}"]] += weights * max(positions, r) / 1e6
+            row[COLUMN[f"{kind}/{a}/{r}"]] += weights * (tiled if r == "map" else max(positions, int(r))) / 1e6
 
 
 def _around_attention(graph: Graph) -> set[str]:
@@ -292,7 +364,9 @@ def _count(row: Floats, graph: Graph, op: Operator, near_attention: set[str]) ->
     n_in = sum(value.elements for value in inputs) / 1e6
     n_out = sum(value.elements for value in op.outputs) / 1e6
     category = op.category
-    if op.op in _FREE or _is_scalar(op):  # a scalar is folded into a neighbour
+    if op.op == "Reshape" and _regroups(inputs[0].shape, out.shape):
+        add("regroup", n_out)
+    if op.op in _FREE or _is_scalar(op) or _keeps_all(op):  # a scalar is folded into a neighbour
         return
     if category not in ("layout",):
         add("io", n_in + n_out)
@@ -321,7 +395,7 @@ def _count(row: Floats, graph: Graph, op: Operator, near_attention: set[str]) ->
     elif op.op == "SqueezeExcite":
         for weight in op.weights:
             if len(weight.shape) >= 2:
-                _dense(row, "gemm", prod(weight.shape[1:]), weight.shape[0], 1, 1)
+                _dense(row, "gemm", prod(weight.shape[1:]), weight.shape[0], 1, 1, 32)
         add("global", inputs[0].elements / 1e6)
         add("affine", n_out)
         for name, times in (("n/dense", 2), ("n/elementwise", 1), ("n/other", 1), ("n/squeeze", 1)):
@@ -358,6 +432,8 @@ def _count(row: Floats, graph: Graph, op: Operator, near_attention: set[str]) ->
             kind += "/attention"
         elif op.op == "Transpose" and tuple(op.attribute("perm")) in _NHWC:
             kind += "/nhwc"  # the device's own layout is channels-last
+        if op.op == "Transpose" and len(out.shape) > 4:
+            add("transpose/deep", n_out)
         add("blocks" if op.op in ("DepthToSpace", "SpaceToDepth") else kind, n_out)
         add("n/layout", 1)
     elif category == "resize":
@@ -377,9 +453,56 @@ def _count(row: Floats, graph: Graph, op: Operator, near_attention: set[str]) ->
         add("n/exotic", 1)
 
 
+def _regroups(before: Shape, after: Shape) -> bool:
+    """Whether a reshape takes channels apart, or works in more axes than a device's layouts have."""
+    return max(len(before), len(after)) > 4 or (len(before) == len(after) == 4 and before[1] != after[1])
+
+
+def _keeps_all(op: Operator) -> bool:
+    """Whether a pooling looks at one position at a time."""
+    return op.category == "pool" and "kernel" in dict(op.attributes) and max((*op.attribute("kernel"), *op.attribute("stride"))) == 1
+
+
+def _stored(op: Operator, shape: Shape) -> float:
+    """Return 10⁶ elements of a tensor as it is stored: channels in multiples of `DEPTH`.
+
+    Channels are the last axis of tokens, of what products and normalisations over the last axis work on, and of square maps in front of it; else the
+    second. An operator is judged by itself, so that what stands before it never makes it cheaper.
+    """
+    if not shape:
+        return 1e-6
+    last = len(shape) != 4 or op.category in _CHANNELS_LAST or op.op == "LayerNormalization" or shape[1] == shape[2] != shape[3]
+    if last:
+        return prod(shape[:-1]) * _up(shape[-1], DEPTH) / 1e6
+    return shape[0] * _up(shape[1], DEPTH) * prod(shape[2:]) / 1e6
+
+
+def _deepen(row: Floats, graph: Graph, op: Operator) -> None:
+    """Count again what an operator does by element, by stored elements."""
+    inputs, outputs = [graph.values[name] for name in op.inputs], op.outputs
+    n_in, n_out = (max(sum(v.elements for v in values) / 1e6, 1e-9) for values in (inputs, outputs))
+    deep_in, deep_out = (sum(_stored(op, v.shape) for v in values) for values in (inputs, outputs))
+    for name in DEEPENED:
+        amount = row[COLUMN[name]]
+        if amount:
+            by = (
+                deep_in / n_in
+                if name in ("pool/in", "global")
+                else (deep_in + deep_out) / (n_in + n_out)
+                if name == "io"
+                else deep_out / n_out
+            )
+            row[COLUMN[f"{name}/deep"]] += amount * by
+    if row[COLUMN["io"]]:
+        for m in ON_CHIP_MELEMENTS:
+            row[COLUMN[f"spill/{m}/deep"]] += max(0.0, deep_in + deep_out - m)
+
+
 def _activation(row: Floats, name: str | None, elements: float, *, fused: bool = True) -> None:
     if name is not None and not (fused and name in FREE_ACTIVATIONS):
         row[COLUMN[_ELEMENTS.get(name, "gelu")]] += elements
+    if name in _LEAKY:
+        row[COLUMN["leaky"]] += elements
 
 
 def _convolution(row: Floats, graph: Graph, op: Operator) -> None:
@@ -426,13 +549,13 @@ def _convolution(row: Floats, graph: Graph, op: Operator) -> None:
     )
     if len(weight) < 2:
         return
-    _dense(row, kind, c_in, c_out, taps, positions)
+    _dense(row, kind, c_in, c_out, taps, positions, batch * _whole_tiles((x if op.op == "ConvTranspose" else out)[2:]))
 
 
 def _product(row: Floats, op: Operator, first: tuple[int, ...], out: tuple[int, ...], shapes: list[tuple[int, ...]]) -> None:
     k, n = first[-1], out[-1]
     if op.weights and len(op.weights[0].shape) >= 2:
-        _dense(row, "gemm", k, n, 1, prod(out[:-1]))
+        _dense(row, "gemm", k, n, 1, prod(out[:-1]), _up(prod(out[:-1]), 32))
         row[COLUMN["n/dense"]] += 1
         return
     batch, m = prod(out[:-2]), out[-2]

@@ -18,7 +18,7 @@ split and jackknife+ conformal prediction (Barber et al. 2021) with normalised s
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from latency_predictors._pooled import Fit, Priors, fit_pooled
-from latency_predictors._quantities import COLUMN, KIND_OF, KINDS, QUANTITIES, quantities_of, requantisation
+from latency_predictors._quantities import COLUMN, KIND_OF, KINDS, QUANTITIES, kinds_of, quantities_of, requantisation
 from latency_predictors._switches import COLUMNS, OPTIONS, Switches, columns_of, draw, is_option, priors_of, relate
 from nas.devices.artifact import check_shapes, other_version, read_artifact, write_artifact
 from nas.devices.predictor import Estimate, Estimates, Floats, OperatorLatency, Predictor, Sample, Segments, predictors
@@ -38,9 +38,10 @@ from nas.graphs.passes import normalise
 from nas.units import Precision
 
 FORMAT_VERSION = 1
-MEMBERS = 50
+MEMBERS = 48
 MIN_NETWORKS = 5
-# Source of these three: set by hand while held-out errors and coverage were watched (experiments/004_qualcomm_latency).
+# Source of these four: set by hand while held-out errors and coverage were watched (experiments/004_qualcomm_latency).
+_FAMILIES = 8  # of networks, from which on intervals are calibrated on whole families left out
 _SCALE_TRUST = 25.0  # residuals of the pool that a device's own interval scale is shrunk towards
 _SEEN_SHARE = 0.01  # of a network's latency, for a kind of work to count as seen in it
 _UNSEEN_SHARE = 0.05  # of a candidate's latency in unseen kinds, to call it extrapolated
@@ -78,13 +79,14 @@ class Pool:
         settings: Switches of each member.
         shared: (members, columns) shared log prices.
         device: (members, devices, columns) log prices.
-        left_out: (devices, networks) log measured − log predicted by the fit without that network, averaged over members.
+        left_out: (devices, networks) log measured − log predicted by the fit without that network's family, averaged over members.
         spread: (devices, networks) standard deviation of the members' left-out log predictions.
         base_sd: Part of the interval's scale that does not depend on the network.
         device_scale: (devices,) factor on the scale.
         scores: Sorted scores of left-out networks.
         seen: (kinds,) whether a kind of work was seen.
         range_ms: (devices, 2) smallest and largest latency that a device was fitted to.
+        fit: Where fits to fewer networks start; not kept in a file.
     """
 
     timings: Timings
@@ -98,6 +100,7 @@ class Pool:
     scores: Floats
     seen: npt.NDArray[np.bool_]
     range_ms: Floats
+    fit: Fit | None = None
 
     def quantile(self, confidence: float) -> float:
         """Return the score that a new network stays below with probability `confidence`; networks, not timings, are the sample."""
@@ -116,7 +119,9 @@ class _Prices:
         self.launch: Floats = price[:, COLUMNS.index("launch")]
         self.pool, self.device = pool, device
         unseen = ~pool.seen[KIND_OF]
-        self.table: Floats = np.concatenate([self.unit, (self.unit.mean(axis=1) * unseen)[:, None]], axis=1)  # the last column: unseen work
+        self.table: Floats = np.concatenate(
+            [self.unit, (np.maximum(self.unit.mean(axis=1), 0.0) * unseen)[:, None]], axis=1
+        )  # the last column: unseen work
         self._rows: dict[int, tuple[Graph, int]] = {}
         self._matrix: Floats = np.zeros((256, self.table.shape[1]))
         self._unknown: list[bool] = []
@@ -275,7 +280,27 @@ class Physical(Predictor):
             merged = merge(pools[precision].timings, added)
             free = np.array([looseness if device in added.devices else 1.0 for device in merged.devices])
             related = self.pools.get("fp16") if precision != "fp16" else None
-            pools[precision] = fit_pool(merged, self.members, self.seed, related, free, scaled=self.scaled)
+            pools[precision] = fit_pool(merged, self.members, self.seed, related, free, scaled=self.scaled, former=pools[precision])
+        return Physical(self.members, self.seed, pools, scaled=self.scaled)
+
+    def without(self, networks: Collection[str]) -> Physical:
+        """Return a fit to all timings but those of some networks; it starts from the prices of this one, which spares most steps."""
+        pools: dict[str, Pool] = {}
+        for precision, pool in self.pools.items():
+            t = pool.timings
+            kept = [i for i, name in enumerate(t.networks) if name not in networks]
+            rows = np.flatnonzero(np.isfinite(t.log_ms[:, kept]).any(axis=1))
+            block = np.ix_(rows, kept)
+            fewer = Timings(
+                tuple(t.networks[i] for i in kept),
+                tuple(t.families[i] for i in kept),
+                t.totals[kept],
+                tuple(t.devices[d] for d in rows),
+                t.log_ms[block],
+                t.trust[block],
+            )
+            near = None if pool.fit is None else replace(pool.fit, own=pool.fit.own[:, rows], network=pool.fit.network[:, kept])
+            pools[precision] = fit_pool(fewer, self.members, self.seed, pools.get("fp16"), scaled=self.scaled, near=near)
         return Physical(self.members, self.seed, pools, scaled=self.scaled)
 
     def held_out(self, device: str, precision: str) -> list[tuple[str, float, float, float, float]]:
@@ -470,10 +495,10 @@ class Physical(Predictor):
         """See `Predictor.load`."""
         with read_artifact(path, "physical", FORMAT_VERSION) as found:
             meta, arrays = found.header, found.arrays
-            if tuple(meta["quantities"]) != QUANTITIES:
+            if not set(meta["quantities"]) <= set(QUANTITIES):
                 raise other_version(path, "physical", "other quantities", FORMAT_VERSION)
             members = int(meta["members"])
-            pools = {str(precision): _pool_of(precision, about, arrays) for precision, about in meta["pools"].items()}
+            pools = {str(precision): _pool_of(precision, about, arrays, meta["quantities"]) for precision, about in meta["pools"].items()}
             for pool in pools.values():
                 _check_pool(pool, members)
             return cls(members, int(meta["seed"]), pools, scaled=meta.get("scaled"))
@@ -504,30 +529,45 @@ def _check_pool(pool: Pool, members: int) -> None:
         raise ValueError("prices, ranges or scores are missing or out of range")
 
 
-def _pool_of(precision: str, about: Mapping[str, object], arrays: Mapping[str, npt.NDArray[Any]]) -> Pool:
+def _pool_of(
+    precision: str, about: Mapping[str, object], arrays: Mapping[str, npt.NDArray[Any]], quantities: Sequence[str] = QUANTITIES
+) -> Pool:
+    """Read a pool; quantities that came after it was fitted are nothing to its settings and stay empty."""
+
     def array(name: str) -> Floats:
         return np.asarray(arrays[f"{precision}/{name}"], dtype=np.float64)
 
     listed: Mapping[str, Sequence[object]] = about  # type: ignore[assignment]
+    fitted = array("totals")
+    totals = np.zeros((len(fitted), len(QUANTITIES)))
+    totals[:, [COLUMN[name] for name in quantities]] = fitted
     timings = Timings(
         tuple(map(str, listed["networks"])),
         tuple(map(str, listed["families"])),
-        array("totals"),
+        totals,
         tuple(map(str, listed["devices"])),
         array("log_ms"),
         array("trust"),
     )
+    kinds = kinds_of(quantities)
+    check_shapes({"seen": (arrays[f"{precision}/seen"], (len(kinds),))})
+    seen = np.isin(KINDS, [kind for kind, known in zip(kinds, arrays[f"{precision}/seen"], strict=True) if known])
+
+    def priced(name: str) -> Floats:  # columns that came after it was fitted are nothing to its settings
+        found = array(name)
+        return np.concatenate([found, np.zeros((*found.shape[:-1], max(0, len(COLUMNS) - found.shape[-1])))], axis=-1)
+
     return Pool(
         timings=timings,
         settings=tuple(Switches(**s) for s in listed["settings"]),  # type: ignore[arg-type]
-        shared=array("shared"),
-        device=array("device"),
+        shared=priced("shared"),
+        device=priced("device"),
         left_out=array("left_out"),
         spread=array("spread"),
         base_sd=float(about["base_sd"]),  # type: ignore[arg-type]
         device_scale=array("device_scale"),
         scores=array("scores"),
-        seen=arrays[f"{precision}/seen"].astype(bool),
+        seen=seen,
         range_ms=array("range_ms"),
     )
 
@@ -585,7 +625,11 @@ def merge(held: Timings, added: Timings) -> Timings:
     A network that does other work in `added` than in `held`, as one that a table times with the normalisation of its image, is another one.
     """
     known = dict(zip(held.networks, held.totals, strict=True))
-    same = [n not in known or np.allclose(known[n], row, rtol=1e-4, atol=1e-6) for n, row in zip(added.networks, added.totals, strict=True)]
+    told = (held.totals > 0).any(axis=0)  # an artifact may be older than a quantity
+    same = [
+        n not in known or np.allclose(known[n][told], row[told], rtol=1e-4, atol=1e-6)
+        for n, row in zip(added.networks, added.totals, strict=True)
+    ]
     added = replace(added, networks=tuple(n if alike else n + _OTHER_FORM for n, alike in zip(added.networks, same, strict=True)))
     networks, devices = tuple(dict.fromkeys([*held.networks, *added.networks])), tuple(dict.fromkeys([*held.devices, *added.devices]))
     log_ms = np.full((len(devices), len(networks)), np.nan)
@@ -612,15 +656,29 @@ def fit_pool(
     *,
     refit: bool = False,
     scaled: Mapping[str, float] | None = None,
+    former: Pool | None = None,
+    near: Fit | None = None,
 ) -> Pool:
-    """Fit all devices at one precision; `related` (another precision) centres the prior; see `Physical` for `refit` and `scaled`."""
-    settings = draw(members, seed)
+    """Fit all devices at one precision.
+
+    Args:
+        timings: What is fitted.
+        members: Settings in the ensemble.
+        seed: Of the draw.
+        related: Another precision, which centres the prior.
+        looseness: (devices,) see `Priors`.
+        refit: See `Physical`.
+        scaled: See `Physical`.
+        former: A fit that is extended: its settings are kept.
+        near: See `fit_pooled`.
+    """
+    fitted = related or former
+    settings = draw(members, seed) if fitted is None else list(fitted.settings)
+    priors = priors_of(settings) if related is None else relate(priors_of(settings, related.shared), seed)
+    priors = _scaled(replace(priors, looseness=looseness), scaled or {})
+    groups = timings.families if len(set(timings.families)) >= _FAMILIES else None
     features = features_of(timings.totals, settings)
-    priors = replace(priors_of(settings, None if related is None else related.shared), looseness=looseness)
-    if related is not None:
-        priors = relate(priors, seed)
-    priors = _scaled(priors, scaled or {})
-    fit = fit_pooled(features, timings.log_ms, timings.trust, priors, leave_out=not refit)
+    fit = fit_pooled(features, timings.log_ms, timings.trust, priors, groups, leave_out=not refit, near=near)
     if refit:
         fit = replace(fit, left_out=_refitted(features, timings, priors))
     return _calibrated(timings, settings, fit)
@@ -678,6 +736,7 @@ def _calibrated(timings: Timings, settings: Sequence[Switches], fit: Fit) -> Poo
         scores=_rounded(scores),
         seen=(by_kind > _SEEN_SHARE).sum(axis=0) >= 2,
         range_ms=_rounded(np.stack([np.nanmin(latency, axis=1), np.nanmax(latency, axis=1)], axis=1)),
+        fit=fit,
     )
 
 

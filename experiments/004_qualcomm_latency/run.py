@@ -116,13 +116,14 @@ def predicted(predictor: Physical, samples: Sequence[Sample]) -> Iterator[tuple[
 def hold_out(samples: Sequence[Sample], groups: Mapping[str, Sequence[str]], tested: Sequence[str], members: int, seed: int = SEED) -> Held:
     """Leave each group of networks (and their twins) out of one fit of all devices and precisions; predict them everywhere."""
     found: Held = {}
+    whole = Physical(members, seed).fit(samples)
     for label, names in groups.items():
         mine = [s for s in samples if s.name in set(names) & set(tested)]
         if not mine:
             continue
         started = time.perf_counter()
         keys = {s.graph.key for s in samples if s.name in set(names)}
-        predictor = Physical(members, seed).fit([s for s in samples if s.graph.key not in keys])
+        predictor = whole.without({s.name for s in samples if s.graph.key in keys})
         for s, p in predicted(predictor, mine):
             found.setdefault(s.precision, {}).setdefault(s.device, []).append(p)
         log.info("%s left out, %.1f s", label, time.perf_counter() - started)
@@ -257,8 +258,8 @@ def write_profiles(
             continue
         name = device_name(device, runtime)
         # a stand-in answers to the names of the chips that it stands in for, as their profiles were called before boards were told apart
-        former = [slug(title) for title in board.titles if board.proxy and slug(title) != device]
-        aliases = [*board.titles, *former] if runtime == "qnn" else []
+        former = [device_name(slug(title), runtime) for title in board.titles if board.proxy and slug(title) != device]
+        aliases = [*(board.titles if runtime == "qnn" else ()), *former]
         data = {
             "title": TITLES.get(device, board.title) + ("" if runtime == "qnn" else f" ({runtime})"),
             "kind": "npu",

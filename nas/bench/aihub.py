@@ -16,6 +16,7 @@ from statistics import median
 
 from nas.bench import super_resolution
 from nas.bench.aihub_jobs import BOARDS_FILE, WORDS, Board, Job, read_boards, read_jobs
+from nas.bench.lineages import read_lineages
 from nas.devices.aihub_graphs import part_of, rebuilt
 from nas.devices.names import slug
 from nas.devices.predictor import Sample
@@ -312,7 +313,7 @@ def _library_name(row: Mapping[str, str]) -> str:
 
 
 def graphs_of(models: Sequence[Mapping[str, str]], folder: Path | None = None) -> tuple[dict[str, Graph], dict[str, str], list[str]]:
-    """Return graphs and families by AI Hub's model name, and the names for which there is no graph.
+    """Return graphs and families by AI Hub's model name, and the names for which there is no graph; a known lineage is the family.
 
     A file ``NAME.onnx`` in `folder` comes first, then the committed workload at the row's input, then a fully convolutional one of another
     input, then the super-resolution networks, then the others that are rebuilt. Files whose networks no table knows are taken up as well.
@@ -352,6 +353,8 @@ def graphs_of(models: Sequence[Mapping[str, str]], folder: Path | None = None) -
             graphs[name], families[name] = workloads.load(found.workload), workloads.describe(found.workload).family
     plain = PREPARED | {name for name, found in rebuilt().items() if not found.normalises}
     timed = {name: graph if name in plain else with_normalisation(graph) for name, graph in graphs.items()}
+    listed = read_lineages()
+    families |= {name: listed[model] for name in graphs if (model := name.partition("/")[0]) in listed}
     return timed, families, [name for name in missing if name not in graphs]
 
 

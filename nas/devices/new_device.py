@@ -99,7 +99,7 @@ def calibrate(name: str, timings: Sequence[UserTiming], base: Profile, predictor
             predictor=base.at(base.default_precision).predictor,
             artifact=f"{name}.npz",
             held_out=FitQuality(
-                protocol="leave one network out, its timings on all devices",
+                protocol="leave one network out, its timings on all devices, with those of its family where the fit knows families enough",
                 networks=len(kept),
                 **{
                     k: getattr(quality, k)
