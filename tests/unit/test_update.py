@@ -151,7 +151,6 @@ def test_layers_off_the_npu_are_no_timing_of_it(tmp_path: Path) -> None:
 def test_the_published_format() -> None:
     result = api.update_devices(SAMPLE)
     by = {(row.device, row.precision): row for row in result.moved}
-    assert by["sa8295p", "fp16"].n >= 10
-    assert all(network.change_pct in (0, None) for network in by["sa8295p", "fp16"].networks)
-    assert by["sa8295p-tflite", "fp16"].before == "QAIRT 2.42.0"
-    assert by["sa8295p-tflite", "fp16"].start_ms < -0.05
+    for device in ("sa8295p", "sa8295p-tflite"):
+        assert by[device, "fp16"].n >= 10
+        assert all(network.change_pct in (0, None) for network in by[device, "fp16"].networks)
