@@ -290,7 +290,7 @@ class Physical(Predictor):
             t = pool.timings
             kept = [i for i, name in enumerate(t.networks) if name not in networks]
             rows = np.flatnonzero(np.isfinite(t.log_ms[:, kept]).any(axis=1))
-            block = np.ix_(rows, kept)
+            block = np.ix_(rows, np.array(kept))
             fewer = Timings(
                 tuple(t.networks[i] for i in kept),
                 tuple(t.families[i] for i in kept),
