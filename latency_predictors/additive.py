@@ -193,13 +193,13 @@ def _shrunk_prices(x: Floats, latency_ms: Floats, view: slice) -> Floats:
 
 
 def _never_zero(x: Floats, prices: Floats, least: Floats) -> Floats:
+    """Return prices that are positive, and under which a larger window never takes less than a smaller one on the same map."""
     seen = np.asarray((x > 0).any(axis=0))
     prices = np.where(seen, np.maximum(prices, least), 100 * least)
-    for small, large in (("depthwise3", "depthwise5"), ("depthwise5", "depthwise7")):
-        for unit in ("macs", "bytes"):  # a window that nobody timed is no cheaper than the next smaller one
-            i, j = _AT[f"{small}/{unit}"], _AT[f"{large}/{unit}"]
-            if not seen[j]:
-                prices[j] = max(prices[i], prices[j])
+    for small, large in itertools.pairwise((3, 5, 7)):
+        for unit, share in (("macs", small**2 / large**2), ("bytes", 1.0)):
+            i, j = _AT[f"depthwise{small}/{unit}"], _AT[f"depthwise{large}/{unit}"]
+            prices[j] = max(prices[j], prices[i] * (share if seen[j] else 1.0))  # a window that nobody timed has the price of the next smaller one
     return np.asarray(prices, dtype=float)
 
 
