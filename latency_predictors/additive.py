@@ -199,7 +199,9 @@ def _never_zero(x: Floats, prices: Floats, least: Floats) -> Floats:
     for small, large in itertools.pairwise((3, 5, 7)):
         for unit, share in (("macs", small**2 / large**2), ("bytes", 1.0)):
             i, j = _AT[f"depthwise{small}/{unit}"], _AT[f"depthwise{large}/{unit}"]
-            prices[j] = max(prices[j], prices[i] * (share if seen[j] else 1.0))  # a window that nobody timed has the price of the next smaller one
+            prices[j] = max(
+                prices[j], prices[i] * (share if seen[j] else 1.0)
+            )  # a window that nobody timed has the price of the next smaller one
     return np.asarray(prices, dtype=float)
 
 
