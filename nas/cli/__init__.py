@@ -100,7 +100,12 @@ def _report(error: BaseException) -> int:
     if isinstance(error, NasError):
         code, message = error.exit_code, str(error)
     elif isinstance(error, KeyboardInterrupt):
-        message = "interrupted; what was done is kept. A search goes on with nas resume DIR."
+        goes_on = "devices" not in sys.argv  # what these write is there whole or not at all
+        message = (
+            "interrupted; what was done is kept. A search goes on with nas resume DIR."
+            if goes_on
+            else "interrupted; no file is half written."
+        )
     elif hasattr(error, "format_message"):  # typer's own: an unknown option, a missing argument
         code, message = error.exit_code, error.format_message()  # type: ignore[attr-defined]
         if type(error).__name__ == "NoArgsIsHelpError":

@@ -84,6 +84,9 @@ def _render(profile: Profile, beside: Sequence[str]) -> None:
     for name, found in profile.precisions.items():
         if found.held_out and (error := found.model_error):
             print_lines([f"  {name}: {error.line}", f"  {name}: errors by {found.held_out.protocol}"])
+        if found.drift:
+            count = len(set(found.former_timings_ms) - set(found.timings_ms))
+            print_lines([f"  {name}: {found.carried_over}; {count} networks carried over"])
         if found.grade == "D":
             print_lines([f"  {name}: grade D. Do this: nas devices calibrate NAME --from timings.csv --base {profile.name}"])
         if found.unsupported_ops:

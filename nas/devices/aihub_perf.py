@@ -10,8 +10,9 @@ import re
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from nas.errors import MALFORMED, DataError, UsageError, one_line
 from nas.units import Precision
@@ -22,7 +23,7 @@ PRECISIONS: Mapping[str, str] = {"float": Precision.FP16, "w8a8": Precision.W8A8
 RUNTIMES: Mapping[str, str] = {"qnn_dlc": "qnn", "qnn": "qnn", "tflite": "tflite"}
 """AI Hub's word for a runtime -> a profile's."""
 
-_LARGEST_BYTES = 20_000_000
+_LARGEST_BYTES = 4_000_000
 _MOST_BYTES = 500_000_000
 _MOST_FILES = 5_000
 _MEMBER = re.compile(r"(?:.*/)?models/([^/]+)/perf\.yaml")
@@ -84,7 +85,13 @@ def read_published(source: Path) -> Published:
         raise UsageError(
             f"timings {where}: no such file or folder. Expected a wheel of qai-hub-models, or a folder of its perf.yaml files."
         )
-    texts = dict(_in_folder(source) if source.is_dir() else _in_wheel(source))
+    texts: dict[str, bytes] = {}
+    for network, text in _in_folder(source) if source.is_dir() else _in_wheel(source):
+        if network in texts:
+            raise DataError(
+                f"timings {where}: two tables of {one_line(network, 60)}: more than one release? Do this: give each by itself, the older first."
+            )
+        texts[network] = text
     if not texts:
         raise DataError(
             f"timings {where}: holds no table of AI Hub, got no models/NETWORK/perf.yaml. Do this: give a wheel of qai-hub-models."
@@ -139,12 +146,31 @@ def _release_of(source: Path) -> str:
     return one_line(match[1], 40) if match else ""
 
 
+@lru_cache(maxsize=1)
+def _loader() -> Any:
+    """Return a loader of safe YAML whose numbers are decimal: ``1:30`` is no number."""
+    import yaml
+
+    class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+        yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {
+            first: [(tag, pattern) for tag, pattern in found if not tag.endswith((":int", ":float"))]
+            for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+        }
+
+    Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"[-+]?(?:0|[1-9][0-9]{0,17})$"), list("-+0123456789"))
+    floats = r"[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+)(?:[eE][-+]?[0-9]+)?$|[-+]?\.(?:inf|nan)$"
+    Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(floats), list("-+.0123456789"))
+    return Loader
+
+
 def _timings_of(network: str, text: bytes, where: str) -> list[Timed]:
     import yaml
 
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        data = yaml.load(text, Loader=loader)
+        # an alias has an anchor: a few bytes of nested ones would stand for millions of rows
+        if b"&" in text and any(getattr(event, "anchor", None) for event in yaml.parse(text, Loader=_loader())):
+            raise ValueError("anchors and aliases are refused")
+        data = yaml.load(text, Loader=_loader())
         return [timing for row in _rows_of(data) if (timing := _timing(network, *row)) is not None]
     except (yaml.YAMLError, RecursionError, *MALFORMED) as error:
         raise DataError(f"timings {where}: the table of {one_line(network, 60)} is damaged ({one_line(error, 120)}).") from None
@@ -163,7 +189,10 @@ def _timing(network: str, precision: str, component: str, device: str, runtime: 
     """Return a row; None where profiles have no such runtime or precision, or the job did not pass."""
     if precision not in PRECISIONS or runtime not in RUNTIMES or "inference_time_milliseconds" not in figures:
         return None
-    latency_ms = float(figures["inference_time_milliseconds"])
+    stated = figures["inference_time_milliseconds"]
+    if isinstance(stated, bool) or not isinstance(stated, int | float):
+        raise ValueError(f"a latency must be a number of ms, got {stated!r} on {device}")
+    latency_ms = float(stated)
     if not 0 < latency_ms < math.inf:
         raise ValueError(f"a latency must be positive, got {latency_ms} ms on {device}")
     layers = figures.get("layer_counts") or {}

@@ -10,11 +10,12 @@ import os
 import re
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from nas.devices.names import config_home, find_profile, is_plain_name, profile_files
 from nas.devices.profile import read_profile
-from nas.errors import ArtifactError, UsageError
+from nas.errors import ArtifactError, UsageError, one_line
 
 
 def checked_name(name: str) -> str:
@@ -62,21 +63,26 @@ def add_profile(profile: Path, name: str | None = None) -> tuple[str, Path, list
 
 
 def write_whole(room: Path, files: Mapping[str, bytes]) -> None:
-    """Write files into a folder, in their order, each whole or not at all.
+    """Write files into a folder, each whole or not at all; all are written before the first is put in place.
 
     Raises:
         ArtifactError: The folder cannot be written.
     """
-    part = room / f".{secrets.token_hex(4)}.part"
+    token = secrets.token_hex(4)
+    parts = {name: room / f".{token}.{i}.part" for i, name in enumerate(files)}
     try:
         room.mkdir(parents=True, exist_ok=True)
         for name, data in files.items():
-            with part.open("xb") as stream:
+            with parts[name].open("xb") as stream:
                 stream.write(data)
+        for name, part in parts.items():
             os.replace(part, room / name)
     except OSError as error:
-        part.unlink(missing_ok=True)
-        raise ArtifactError(f"device folder {room}: cannot be written ({error.strerror}).") from None
+        raise ArtifactError(f"device folder {one_line(room)}: cannot be written ({error.strerror}).") from None
+    finally:
+        for part in parts.values():
+            with suppress(OSError):  # a room that is no folder has none
+                part.unlink(missing_ok=True)
 
 
 def _renamed(text: str, device: str) -> str:

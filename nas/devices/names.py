@@ -30,7 +30,7 @@ def config_home() -> Path:
 
 
 def updates_home() -> Path:
-    """Return where profiles are that newer timings were put into: one there goes before the shipped one of its name."""
+    """Return where profiles are that newer timings were put into: one there goes before a shipped one of its name, unless that is newer."""
     return config_home() / "updates"
 
 
@@ -68,8 +68,31 @@ def _all_files() -> dict[str, list[Path]]:
     updates = updates_home()
     for name in sorted(os.listdir(updates)) if updates.is_dir() else []:
         if name.endswith(".toml") and not name.startswith("."):
-            found[name.removesuffix(".toml")] = [updates / name]
+            others = found.get(name.removesuffix(".toml"), [])
+            if not others or _age(updates / name) >= max(map(_age, others)):
+                found[name.removesuffix(".toml")] = [updates / name]
     return found
+
+
+def version_of(text: str) -> tuple[int, ...]:
+    """Return a version as numbers that can be compared: of ``QAIRT 2.50.0`` (2, 50, 0); none for a text without digits."""
+    return tuple(int(part) for part in re.findall(r"[0-9]{1,9}", text))
+
+
+def _age(path: Path) -> tuple[tuple[int, ...], str]:
+    """Return the newest SDK of a profile's timings and when these were retrieved: the larger is the newer."""
+    try:
+        return _age_as_of(path.stat().st_mtime_ns, path)
+    except OSError:
+        return (), ""
+
+
+@lru_cache(maxsize=1024)
+def _age_as_of(_changed_ns: int, path: Path) -> tuple[tuple[int, ...], str]:
+    text = path.read_text(encoding="utf-8", errors="replace")
+    versions = re.findall(r'^runtime_version = "([^"\n]*)"', text, re.MULTILINE)
+    retrieved = re.search(r'^retrieved = "([^"\n]*)"', text, re.MULTILINE)
+    return max(map(version_of, versions), default=()), retrieved[1] if retrieved else ""
 
 
 def find_profile(device: str | Path) -> Path:

@@ -133,19 +133,26 @@ class SdkDrift(_Strict):
         factor: On all work.
         start_ms: What starting a network costs more (or less, where negative).
         networks: Timed under both.
-        halfwidth_pct: Within which 90 % of the others lie.
+        halfwidth_pct: Of the 90 % interval of the others.
         since: SDK that latencies are carried over from.
+        between: SDK of each network that was first timed after that one; its former timing is taken back by the change until then.
     """
 
     factor: Annotated[float, Field(ge=0.01, le=100, allow_inf_nan=False)]
     start_ms: Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)] = 0.0
-    networks: Annotated[int, Field(ge=1, le=10**9)]
+    networks: Annotated[int, Field(ge=0, le=10**9)]
     halfwidth_pct: Share = 0.0
     since: Text = ""
+    between: Mapping[Name, Text] = Field(default_factory=dict)
 
     def moved(self, latency_ms: float) -> float:
         """Return a latency under the newer SDK, at least three tenths of the former."""
         return max(self.factor * latency_ms + self.start_ms, 0.3 * self.factor * latency_ms)
+
+    def before(self, latency_ms: float) -> float:
+        """Return the latency under the former SDK that is `latency_ms` under the newer one."""
+        scaled = latency_ms / self.factor
+        return max(min(scaled - self.start_ms / self.factor, scaled / 0.3), scaled / 10)
 
     def spread(self, log_width: float, confidence: float) -> float:
         """Return the half width of an interval in the logarithm with what is not known of the change added to it."""
@@ -170,12 +177,13 @@ class PrecisionProfile(_Strict):
         launch_us: Cost of starting one operator, in microseconds.
         facts: How far these are checked: ``verified`` on a page of the maker, ``reported`` by others alone, ``unverified``; empty where nothing says.
         runtime_version: SDK or driver the timings were made with.
+        runtime_built: Date of its build, by which timings of one version are newer or older; empty where not known.
         held_out: Errors on held-out networks.
         held_out_later: Errors on networks that were first timed after everything that a fit knew.
         repeats_within_pct: Median spread of repeated measurements: no fit can be better.
         timings_ms: The device's own timings by reference network (``basis: measured``).
         timings_step_ms: Step to which these were rounded: each lies within half of it of what is stated.
-        former_timings_ms: Its timings under the SDK before, of networks that were not timed again.
+        former_timings_ms: Its timings under the SDK before; a network's timing under the newer one goes first.
         drift: What changed since the SDK of those and of the fit; None where nothing did.
         unsupported_ops: Operators that this precision cannot run on the device.
         supported_ops: Operators that it can; what is in neither is unknown there.
@@ -189,6 +197,7 @@ class PrecisionProfile(_Strict):
     launch_us: Positive | None = None
     facts: Literal["", "verified", "reported", "unverified"] = ""
     runtime_version: Text = ""
+    runtime_built: Text = ""
     held_out: FitQuality | None = None
     held_out_later: FitQuality | None = None
     repeats_within_pct: Percent | None = None
@@ -210,6 +219,14 @@ class PrecisionProfile(_Strict):
             families=found.families if found else None,
             coverage_pct=found.coverage_pct if found else None,
         )
+
+    @property
+    def carried_over(self) -> str:
+        """How estimates came from the SDK of the fit to that of the newest timings; empty where they did not."""
+        if (drift := self.drift) is None:
+            return ""
+        move = f"{drift.factor:.3f} × ms {drift.start_ms:+.3f} ms, ±{drift.halfwidth_pct:.0f} %"
+        return f"carried over from {drift.since} to {self.runtime_version}: {move}, by {drift.networks} networks timed on both"
 
     @property
     def facts_doubt(self) -> str:
@@ -267,7 +284,7 @@ class DeviceMemory(_Strict):
 
 
 _ADDED = ("operators", "proxy", "memory")
-_ADDED_TO_PRECISIONS = ("supported_ops", "held_out_later", "former_timings_ms", "drift")
+_ADDED_TO_PRECISIONS = ("facts", "timings_step_ms", "supported_ops", "runtime_built", "held_out_later", "former_timings_ms", "drift")
 _ADDED_TO_HELD_OUT = ("families", "mean_error_interval_pct", "above_upper_pct", "halfwidth_pct")
 """Fields that 0.1.0 did not have."""
 
@@ -375,7 +392,9 @@ class Profile(_Strict):
     @cached_property
     def hash(self) -> str:
         """16 hex digits over everything in the profile and in the list of its runtime's operators; a run records it."""
-        text = self.model_dump_json() + (self.placement.model_dump_json() if self.placement else "")
+        unstated = all(not at.runtime_built for at in self.precisions.values())  # profiles before this field keep their hash
+        own = self.model_dump_json(exclude={"precisions": {"__all__": {"runtime_built"}}} if unstated else None)
+        text = own + (self.placement.model_dump_json() if self.placement else "")
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @cached_property

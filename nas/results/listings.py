@@ -488,10 +488,10 @@ class PrecisionMoved(Record):
         before: Version of the SDK that the profile stated.
         after: Newest version in the table.
         networks: That were timed again or for the first time.
-        n: Networks timed under both.
+        n: Networks timed under both, in earlier updates too.
         factor: On the work of all others; 1 where the SDK is the same or too few networks say so.
         start_ms: What starting a network costs more; negative where less.
-        halfwidth_pct: Within which 90 % of the others lie; null where they do not move.
+        halfwidth_pct: Of the 90 % interval of the others; null where they do not move.
         carried: Networks whose former timing is carried over by factor and start.
     """
 
@@ -515,7 +515,7 @@ class Updated(Record):
         release: Its version; empty where not stated.
         moved: By device and precision.
         paths: Profiles that were written, by device.
-        older: Devices whose profiles are of a newer SDK than the table; they stay as they are.
+        older: Devices for which the table has nothing newer than their profiles; they stay as they are.
         unknown_devices: Names of the table that no profile has.
         unknown_networks: Networks of the table without a graph here.
     """

@@ -17,7 +17,7 @@ from nas.devices.peak_memory import peak_memory
 from nas.devices.placement import placement
 from nas.devices.predictor import Estimate as Priced
 from nas.devices.predictor import Predictor, batch_of, estimate_hash, for_batch, load_predictor, measured
-from nas.devices.profile import Profile, load_profile
+from nas.devices.profile import PrecisionProfile, Profile, load_profile
 from nas.devices.slower import slower_than_float
 from nas.devices.twins import remarks
 from nas.errors import ArtifactError, NasError, UsageError
@@ -231,7 +231,7 @@ def price(subject: Network, place: Device, terms: Terms) -> Estimate:
         precisions=_operators_at(graph, chosen),
         input_normalisation_ms=_normalisation_ms(predictor, graph, profile, chosen),
         input_normalised=form is not graph and predictor.normalises_images,
-        notices=(*graph.notices, *place.remarks, *_slower(subject, place, chosen)),
+        notices=(*graph.notices, *place.remarks, *_slower(subject, place, chosen), *_carried_over(at, shown, subject.timed_as)),
         macs=graph.cost.macs,
         params=graph.cost.params,
         operators=tuple(OperatorShare(name=op.name, op=op.op, latency_ms=op.latency_ms) for op in estimate.operators),
@@ -263,6 +263,15 @@ def price(subject: Network, place: Device, terms: Terms) -> Estimate:
         )
         added |= {"repeats_within_pct": at.repeats_within_pct, "estimated": alone}
     return priced.model_copy(update=added) if added else priced
+
+
+def _carried_over(at: PrecisionProfile, shown: Priced, network: str) -> tuple[str, ...]:
+    """Say so where a figure is of a former SDK and was moved to the newer one."""
+    if at.drift is None or shown.basis != "estimated":
+        return ()
+    timed_ms = at.former_timings_ms.get(network)
+    what = "an estimate" if timed_ms is None else f"a timing of {timed_ms:g} ms"
+    return (f"{what} {at.carried_over}",)
 
 
 def _slower(subject: Network, place: Device, chosen: str) -> tuple[str, ...]:

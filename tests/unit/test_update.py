@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from nas import api
-from nas.devices.drift import fit_drift
+from nas.devices import device_folder
+from nas.devices.drift import drift_of, fit_drift
 from nas.devices.names import find_profile, updates_home
 from nas.devices.profile import load_profile
 from nas.errors import DataError, NasError, UsageError
@@ -73,13 +74,78 @@ def test_a_batch_moves_as_one_network_does(tmp_path: Path) -> None:
     assert [many.lower_ms[0], many.latency_ms[0], many.upper_ms[0]] == pytest.approx([one.lower_ms, one.latency_ms, one.upper_ms])
 
 
-def test_a_table_of_few_networks_takes_nothing_away(tmp_path: Path) -> None:
+@pytest.mark.parametrize("factor", [0.7, 1.5, 2.0])
+def test_a_shift_that_all_networks_agree_on_is_followed(factor: float) -> None:
+    before = [1.3, 2.1, 3.6, 5.0, 9.0]
+    drift = drift_of(before, [factor * ms for ms in before], "QAIRT 2.50.0")
+    assert (drift.factor, drift.start_ms) == (pytest.approx(factor, rel=0.01), pytest.approx(0, abs=0.02))
+
+
+def test_an_interval_is_as_wide_as_the_networks_disagree() -> None:
+    before = [1.3, 2.1, 3.6, 5.0, 9.0]
+    assert drift_of(before, [1.3, 2.4, 3.2, 5.9, 8.0], "").halfwidth_pct > 30
+    with pytest.raises(ValueError, match="contradict each other, got 1 to 9 times"):
+        drift_of(before[:4], [1.3, 14.7, 14.4, 45.0], "")
+
+
+def test_a_table_of_few_networks_takes_nothing_away_and_a_later_one_is_fitted_to_all(tmp_path: Path) -> None:
     shipped = load_profile("sa8295p").at("fp16")
     result = api.update_devices(perf_folder(tmp_path / "two", {"resnet18": 2.0, "resnet50": 3.4}), devices=["sa8295p"])
     updated = load_profile("sa8295p").at("fp16")
-    assert (result.moved[0].factor, updated.drift) == (1.0, None)
-    assert updated.timings_ms == {**shipped.timings_ms, "resnet18": 2.0, "resnet50": 3.4}
-    assert any("fewer than 3 networks" in note for note in updated.notes)
+    assert result.moved[0].factor == 1.0
+    assert updated.timings_ms == {"resnet18": 2.0, "resnet50": 3.4}
+    assert updated.former_timings_ms == shipped.timings_ms
+    assert updated.notes == shipped.notes
+    old = api.predict("googlenet", "sa8295p")
+    assert (old.basis, old.latency_ms) == ("estimated", shipped.timings_ms["googlenet"])
+    assert any("a timing of 1.668 ms carried over from QAIRT 2.50.0 to QAIRT 2.60.0" in line for line in old.notices)
+    rest = {name: ms for name, ms in LATENCIES.items() if name not in updated.timings_ms}
+    (moved,) = api.update_devices(perf_folder(tmp_path / "rest", rest), devices=["sa8295p"]).moved
+    assert (moved.n, moved.carried) == (len(LATENCIES), len(shipped.timings_ms) - len(LATENCIES))
+    assert moved.start_ms < -0.05
+
+
+def test_an_older_build_of_an_sdk_and_the_same_table_change_nothing(tmp_path: Path, own_home: Path) -> None:
+    api.update_devices(perf_folder(tmp_path / "new"))
+    before = {path: path.read_bytes() for path in own_home.rglob("*.toml")}
+    older = {name: 1.1 * ms for name, ms in LATENCIES.items()}
+    for folder in (perf_folder(tmp_path / "older", older, sdk="2.60.0.270101000000"), tmp_path / "new"):
+        with pytest.raises(DataError, match="nothing to update"):
+            api.update_devices(folder)
+    assert {path: path.read_bytes() for path in own_home.rglob("*.toml")} == before
+
+
+def test_a_shipped_profile_that_is_newer_goes_before_an_updated_one(tmp_path: Path) -> None:
+    api.update_devices(perf_folder(tmp_path / "new"), devices=["sa8295p"])
+    own = find_profile("sa8295p")
+    assert own.parent == updates_home()
+    own.write_text(own.read_text().replace("QAIRT 2.60.0", "QAIRT 2.10.0").replace("QAIRT 2.50.0", "QAIRT 2.10.0"))
+    assert find_profile("sa8295p").parent != updates_home()
+
+
+def test_two_releases_and_files_of_others_are_refused(tmp_path: Path) -> None:
+    perf_folder(tmp_path / "both" / "0.65.0")
+    perf_folder(tmp_path / "both" / "0.66.0")
+    with pytest.raises(DataError, match="two tables of"):
+        api.update_devices(tmp_path / "both")
+    good, room = perf_folder(tmp_path / "good"), tmp_path / "room"
+    room.mkdir()
+    (room / "sa8295p.toml").write_text("mine")
+    with pytest.raises(UsageError, match="no update made the file"):
+        api.update_devices(good, devices=["sa8295p"], to=room)
+    assert (room / "sa8295p.toml").read_text() == "mine"
+    with pytest.raises(UsageError, match="not a folder"):
+        api.update_devices(good, to=room / "sa8295p.toml")
+
+
+def test_nothing_is_put_in_place_before_all_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(device_folder.os, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        device_folder.write_whole(tmp_path, {"a.toml": b"a", "b.toml": b"b"})
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -92,6 +158,9 @@ def test_a_table_of_few_networks_takes_nothing_away(tmp_path: Path) -> None:
         ({"m/models/resnet18/perf.yaml": "precisions: {float: 3}"}, "the table of resnet18 is damaged"),
         ({"m/models/resnet18/perf.yaml": "precisions: {}"}, "no timing of a runtime"),
         ("nan", "the table of resnet18 is damaged"),
+        ("true", "a latency must be a number of ms, got True"),
+        ("1:30", "a latency must be a number of ms, got '1:30'"),
+        ({"m/models/resnet18/perf.yaml": "a: &a [1]\nb: [*a, *a]"}, "anchors and aliases are refused"),
         ("huge", "those of sa8295p cannot be true"),
         ("seconds", "Expected milliseconds of the same board"),
         ("older", "older than the profiles"),
@@ -112,6 +181,7 @@ def test_a_bad_table_leaves_all_as_it_was(tmp_path: Path, own_home: Path, conten
     else:
         made = {
             "nan": perf_yaml("resnet18", float("nan")).replace("nan", ".nan"),
+            **{odd: perf_yaml("resnet18", 7.5).replace("7.5", odd) for odd in ("true", "1:30")},
             "huge": perf_yaml("resnet18", 1e30),
             "older": perf_yaml("resnet18", 2.0, "2.30.0.240101000000"),
             "strange": perf_yaml("resnet18", 2.0, devices=("Toaster",)),
@@ -151,6 +221,8 @@ def test_layers_off_the_npu_are_no_timing_of_it(tmp_path: Path) -> None:
 def test_the_published_format() -> None:
     result = api.update_devices(SAMPLE)
     by = {(row.device, row.precision): row for row in result.moved}
-    for device in ("sa8295p", "sa8295p-tflite"):
-        assert by[device, "fp16"].n >= 10
-        assert all(network.change_pct in (0, None) for network in by[device, "fp16"].networks)
+    assert all(any(network.change_pct != 0 for network in row.networks) for row in result.moved)
+    for own in (by[device, "fp16"] for device in ("sa8295p", "sa8295p-tflite") if (device, "fp16") in by):
+        # the shipped profiles are of the same table: networks that these do not have, and no other
+        assert {network.change_pct for network in own.networks} <= {0, None}
+        assert (own.factor, own.halfwidth_pct) == (1.0, None)
