@@ -21,7 +21,7 @@ from nas.results import ByClass, Point, Record, Revision, Verification
 from nas.runs.directory import RunDirectory
 from nas.runs.explain import Scored
 from nas.runs.facts import run_facts
-from nas.runs.pace import EXPORT_S, Pace
+from nas.runs.pace import EXPORT_S, SHOWN_EPOCHS, Pace
 from nas.runs.problem import Problem
 from nas.spaces.architecture import Architecture
 from nas.spaces.elastic import ElasticSpace
@@ -309,7 +309,8 @@ def _recipe(problem: Problem, dataset: Dataset, architecture: Architecture, pace
     from nas.training.supernet.finetune import finetuning_recipe
 
     recipe = finetuning_recipe(dataset, problem.space.lower(architecture, problem.judge.verdicts([architecture])[0].resolution).cost.macs)
-    return replace(recipe, epochs=pace.epochs(problem.request.finetune_epochs, recipe.epochs))
+    default = recipe.epochs if problem.request.data else min(recipe.epochs, SHOWN_EPOCHS)
+    return replace(recipe, epochs=pace.epochs(problem.request.finetune_epochs, default))
 
 
 def _slower(problem: Problem, architecture: Architecture, precision: str) -> str:

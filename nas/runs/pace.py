@@ -11,8 +11,8 @@ from nas.runs.request import Request
 EVALUATIONS = 120
 """Accuracies that a search computes by default."""
 
-SHOWN_EPOCHS, SHOWN_EVALUATIONS = 6, 60
-"""Where no pictures are given, the embedded ones show that everything works: as much as ends in three minutes on two cores."""
+SHOWN_EPOCHS, SHOWN_EVALUATIONS = 3, 24
+"""Epochs of either training and accuracies where no pictures are given: the embedded ones show that everything works, in some three minutes on two cores."""
 
 MOST_EPOCHS = 300
 """Of a training whose time limit decides."""
