@@ -66,18 +66,11 @@ _LEAKY = {"LeakyRelu", "PRelu"}
 FREE_ACTIVATIONS = {"Relu", "Clip"}
 """Activations that the convolution before them applies as it writes."""
 
+_POINTWISE = ("add", "mul", "affine", "slow", "relu", "leaky", "hard", "silu", "gelu", "norm")
+
 DEEPENED = (
     "io",
-    "add",
-    "mul",
-    "affine",
-    "slow",
-    "relu",
-    "leaky",
-    "hard",
-    "silu",
-    "gelu",
-    "norm",
+    *_POINTWISE,
     "pool",
     "pool/in",
     "global",
@@ -109,16 +102,7 @@ _PLAIN = (
     *(f"spill/{m}/deep" for m in ON_CHIP_MELEMENTS),
     *(f"{name}/deep" for name in DEEPENED),
     "weights",
-    "add",
-    "mul",
-    "affine",
-    "slow",
-    "relu",
-    "leaky",
-    "hard",
-    "silu",
-    "gelu",
-    "norm",
+    *_POINTWISE,
     "norm/rows",
     "softmax",
     "softmax/32",

@@ -21,7 +21,7 @@ from nas.bench.aihub import graphs_of, read_models
 from nas.bench.aihub_jobs import Job, read_jobs
 from nas.bench.lineages import lineage_of, read_lineages
 from nas.devices.names import slug
-from nas.devices.placement import Placed, kinds_of, learn, middle, placement_by
+from nas.devices.placement import Placed, kinds_of, learn, placement_by
 
 HERE = Path(__file__).parent
 RUNTIMES = ("tflite", "onnx")
@@ -148,7 +148,7 @@ def slower(jobs: list[Job], runtime: str) -> dict[str, float | None]:
         if job.runtime == runtime and not job.wholly_on_npu and len(held) > 1 and len(speed[job.board]) > 5:
             expected = median(ms / median(speed[board]) for board, ms in held.items()) * median(speed[job.board])
             found["part" if job.layers_npu else "whole"].append(job.latency_ms / expected)
-    return {key: round(value, 1) if (value := middle(values)) else None for key, values in found.items()}
+    return {key: round(median(values), 1) if values else None for key, values in found.items()}
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nas.devices.profile import SdkDrift
+from nas.devices.profile import LEAST_SHARE, SdkDrift
 
 FEWEST = 3
 """Networks below which they say nothing of the others."""
@@ -47,9 +47,6 @@ _CONTRADICTORY = 0.25
 _STUDENT_95 = (6.314, 2.920, 2.353, 2.132, 2.015, 1.943, 1.895, 1.860, 1.833, 1.812)
 """Quantiles of Student's distribution for 1 to 10 degrees of freedom."""
 
-_LEAST_SHARE = 0.3
-"""Of its former latency, below which no network falls by the constant."""
-
 
 def fit_drift(before_ms: Sequence[float], after_ms: Sequence[float]) -> tuple[float, float]:
     """Return f and c in ms from latencies of the same networks, shape (n,) each."""
@@ -61,14 +58,14 @@ def fit_drift(before_ms: Sequence[float], after_ms: Sequence[float]) -> tuple[fl
     penalty = np.array([_FACTOR_SD**-2, _START_SD_MS**-2])
     for _ in range(25):
         scaled = math.exp(log_f) * before
-        expected = np.maximum(scaled + c, _LEAST_SHARE * before)
+        expected = np.maximum(scaled + c, LEAST_SHARE * scaled)
         residual = np.log(after / expected)
         slopes = np.stack([scaled / expected, 1 / expected], axis=1)
         weight = (_FREEDOM + 1) / (_FREEDOM + (residual / _NOISE) ** 2) / _NOISE**2
         curvature = (slopes * weight[:, None]).T @ slopes + np.diag(penalty)
         step = np.linalg.solve(curvature, slopes.T @ (weight * residual) - penalty * np.array([log_f - centre, c]))
         log_f, c = log_f + float(step[0]), c + float(step[1])
-        c = max(c, -(1 - _LEAST_SHARE) * math.exp(log_f) * float(before.min()))
+        c = max(c, -(1 - LEAST_SHARE) * math.exp(log_f) * float(before.min()))
     return math.exp(log_f), c
 
 
@@ -79,7 +76,7 @@ def halfwidth_pct_of(before_ms: Sequence[float], after_ms: Sequence[float], fact
         ValueError: The networks contradict each other.
     """
     before, after = np.asarray(before_ms, dtype=float), np.asarray(after_ms, dtype=float)
-    middle = float(np.median(np.abs(np.log(after / np.maximum(factor * before + start_ms, _LEAST_SHARE * factor * before)))))
+    middle = float(np.median(np.abs(np.log(after / np.maximum(factor * before + start_ms, LEAST_SHARE * factor * before)))))
     if middle > _CONTRADICTORY:
         ratios = np.sort(after / before)
         raise ValueError(

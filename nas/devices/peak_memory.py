@@ -9,15 +9,12 @@ Source: Lawson & Hanson's non-negative least squares on relative errors, reweigh
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
-from nas.errors import ArtifactError
+from nas.devices.learnt import read_learnt
 from nas.graphs.graph import Graph
 from nas.graphs.passes import normalise
 from nas.units import Precision
@@ -111,16 +108,11 @@ def _fits() -> Mapping[str, Mapping[str, Any]]:
     Raises:
         ArtifactError: The file is missing or damaged.
     """
-    spec = find_spec("hardware_profiles")
-    if spec is None or not spec.submodule_search_locations:
-        raise ArtifactError("peak memory: the package hardware_profiles is missing. Do this: install the whole distribution.")
-    file = Path(next(iter(spec.submodule_search_locations))) / FILE
-    try:
-        devices: dict[str, dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))["devices"]
-        for precisions in devices.values():
-            for fit in precisions.values():
-                if fit["spread"] < 1 or not set(fit["mb"]) <= set(COLUMNS) or min(fit["mb"].values(), default=-1.0) < 0:
-                    raise ValueError("a coefficient is negative or unknown")
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise ArtifactError(f"peak memory: damaged file {str(file)!r} ({error}).") from None
-    return devices
+    return read_learnt(FILE, "peak memory", "devices", _check_coefficients)
+
+
+def _check_coefficients(devices: Mapping[str, Mapping[str, Any]]) -> None:
+    for precisions in devices.values():
+        for fit in precisions.values():
+            if fit["spread"] < 1 or not set(fit["mb"]) <= set(COLUMNS) or min(fit["mb"].values(), default=-1.0) < 0:
+                raise ValueError("a coefficient is negative or unknown")

@@ -6,17 +6,13 @@ such operator that fell back on the board at that precision, all of them where i
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from importlib.util import find_spec
-from pathlib import Path
-from statistics import median
 from typing import TypedDict
 
-from nas.errors import ArtifactError
+from nas.devices.learnt import read_learnt
 from nas.graphs.graph import Graph
 from nas.graphs.passes import normalise
 
@@ -207,21 +203,10 @@ def _held() -> Mapping[str, _Held]:
     Raises:
         ArtifactError: The file is missing or damaged.
     """
-    spec = find_spec("hardware_profiles")
-    if spec is None or not spec.submodule_search_locations:
-        raise ArtifactError("placement: the package hardware_profiles is missing. Do this: install the whole distribution.")
-    file = Path(next(iter(spec.submodule_search_locations))) / FILE
-    try:
-        runtimes: dict[str, _Held] = json.loads(file.read_text(encoding="utf-8"))["runtimes"]
-        for held in runtimes.values():
-            shares = [*held["rules"]["boards"].values(), held["rules"]["usual"], held["rules"]["limit"]]
-            if not all(0 <= share <= 1 for share in shares):
-                raise ValueError("a share is none")
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise ArtifactError(f"placement: damaged file {str(file)!r} ({error}).") from None
-    return runtimes
+    return read_learnt(FILE, "placement", "runtimes", _check_shares)
 
 
-def middle(values: Sequence[float]) -> float | None:
-    """Return the median; None of nothing."""
-    return median(values) if values else None
+def _check_shares(runtimes: Mapping[str, _Held]) -> None:
+    for held in runtimes.values():
+        if not all(0 <= share <= 1 for share in (*held["rules"]["boards"].values(), held["rules"]["usual"], held["rules"]["limit"])):
+            raise ValueError("a share is none")

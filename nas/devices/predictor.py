@@ -35,7 +35,7 @@ from typing import Any, ClassVar, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from nas.devices.profile import PrecisionProfile, Profile, SdkDrift
+from nas.devices.profile import LEAST_SHARE, PrecisionProfile, Profile, SdkDrift
 from nas.errors import ArtifactError, UsageError, did_you_mean
 from nas.graphs import workloads
 from nas.graphs.graph import Graph, join
@@ -414,7 +414,7 @@ class Drifted(Predictor):
         if drift is None:
             return found
         scaled = drift.factor * found.latency_ms
-        latency_ms = np.maximum(scaled + drift.start_ms, 0.3 * scaled)
+        latency_ms = np.maximum(scaled + drift.start_ms, LEAST_SHARE * scaled)
         lower, middle, upper = (np.log(np.maximum(ms, 1e-9)) for ms in (found.lower_ms, found.latency_ms, found.upper_ms))
         own = drift.spread(0.0, confidence)
         return Estimates(

@@ -126,6 +126,10 @@ class Placement(_Strict):
         return self
 
 
+LEAST_SHARE = 0.3
+"""Of its latency by the factor alone, below which no network falls by the constant of a drift."""
+
+
 class SdkDrift(_Strict):
     """What a newer SDK does to the latencies that a profile was fitted to: ``factor`` × ms + ``start_ms``; see `nas.devices.drift`.
 
@@ -146,13 +150,13 @@ class SdkDrift(_Strict):
     between: Mapping[Name, Text] = Field(default_factory=dict)
 
     def moved(self, latency_ms: float) -> float:
-        """Return a latency under the newer SDK, at least three tenths of the former."""
-        return max(self.factor * latency_ms + self.start_ms, 0.3 * self.factor * latency_ms)
+        """Return a latency under the newer SDK."""
+        return max(self.factor * latency_ms + self.start_ms, LEAST_SHARE * self.factor * latency_ms)
 
     def before(self, latency_ms: float) -> float:
         """Return the latency under the former SDK that is `latency_ms` under the newer one."""
         scaled = latency_ms / self.factor
-        return max(min(scaled - self.start_ms / self.factor, scaled / 0.3), scaled / 10)
+        return max(min(scaled - self.start_ms / self.factor, scaled / LEAST_SHARE), scaled / 10)
 
     def spread(self, log_width: float, confidence: float) -> float:
         """Return the half width of an interval in the logarithm with what is not known of the change added to it."""

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
     from nas.training.supernet.batches import Augmentation
 
+MULTIPLE = 4
+"""Of pixels, that a smaller picture's sides are."""
+
 Aspect = Literal["members", "teaching", "pictures"]
 
 
@@ -114,13 +117,20 @@ class Teaching(SupernetRecipe):
 
 
 class Pictures(SupernetRecipe):
-    """Which pictures the members of a step see; as they are by default."""
+    """Which pictures the members of a step see; as they are by default.
+
+    Attributes:
+        schedule: Until which share of the steps which share of a picture's side is seen; sides below the whole are multiples of `MULTIPLE`.
+    """
 
     aspect: ClassVar[Aspect] = "pictures"
+    schedule: ClassVar[Sequence[tuple[float, float]]] = ((1.0, 1.0),)
 
-    def size(self, progress: float, resolution: Resolution) -> Resolution:  # noqa: ARG002
+    def size(self, progress: float, resolution: Resolution) -> Resolution:
         """Return the size of the pictures when the share `progress` of the steps is done."""
-        return resolution
+        share = next((share for end, share in self.schedule if progress < end), 1.0)
+        height, width = (side if share == 1.0 else min(side, MULTIPLE * max(1, round(share * side / MULTIPLE))) for side in resolution)
+        return height, width
 
     def augmentation(self, progress: float, augmentation: Augmentation) -> Augmentation:  # noqa: ARG002
         """Return the augmentation of a step."""
@@ -177,10 +187,6 @@ def compose(names: Sequence[str]) -> Plan:
         raise UsageError(
             f"recipe: {teaching_name} needs a teacher, got {members_name!r}, which trains none. Expected it with {' or '.join(able)}."
         )
-    _, pictures = chosen.get("pictures") or ("", _AsTheyAre())
+    _, pictures = chosen.get("pictures") or ("", Pictures())
     assert isinstance(pictures, Pictures)
     return Plan(members, teaching, pictures)
-
-
-class _AsTheyAre(Pictures):
-    """No recipe of pictures."""

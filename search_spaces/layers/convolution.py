@@ -122,6 +122,30 @@ class ConvNorm(nn.Module):
         return convolution(self.conv, *self.folded(), training=self.training)
 
 
+class ConvMerging(nn.Module):
+    """PW → GELU → DW3 of stride 2 → GELU → PW, a batch norm after each. (n, c, h, w) -> (n, c', h / 2, w / 2)."""
+
+    def __init__(self, channels: int, out: int) -> None:
+        super().__init__()
+        self.expand = ConvNorm(channels, out)
+        self.depthwise = ConvNorm(out, out, 3, stride=2, groups=out)
+        self.project = ConvNorm(out, out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.project(F.gelu(self.depthwise(F.gelu(self.expand(x)))))
+
+
+class ResidualDepthwise(nn.Module):
+    """x + DW3(x). (n, c, h, w) -> (n, c, h, w)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.depthwise(x)
+
+
 class ConvBranches(nn.Module):
     """Sum of parallel convolutions with batch norms and, if asked, a batch norm of the input; deploys as one convolution.
 

@@ -12,7 +12,7 @@ from nas.spaces.operator_family import Source
 from nas.spaces.reference import ReferenceSystem, Variant, references
 from search_spaces.channel_mixers.mlp import TokenPerceptron
 from search_spaces.layers.attention import StackedLinear
-from search_spaces.layers.convolution import ConvNorm
+from search_spaces.layers.convolution import ConvMerging, ConvNorm
 from search_spaces.layers.tokens import to_map, to_tokens
 from search_spaces.references.convnext import Block as ConvNeXtBlock
 
@@ -26,19 +26,6 @@ CONFIGURATIONS = {
     "fcaformer_l3": ((96, 192, 320, 512), (3, 6, 12, 3)),
     "fcaformer_l4": ((128, 256, 512, 768), (3, 6, 12, 3)),
 }
-
-
-class Merging(nn.Module):
-    """PW → DW3 of stride 2 → PW, with GELU between. (n, c, h, w) -> (n, c', h / 2, w / 2)."""
-
-    def __init__(self, channels: int, out: int) -> None:
-        super().__init__()
-        self.expand = ConvNorm(channels, out)
-        self.depthwise = ConvNorm(out, out, 3, stride=2, groups=out)
-        self.project = ConvNorm(out, out)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.project(F.gelu(self.depthwise(F.gelu(self.expand(x)))))
 
 
 class CrossBlock(nn.Module):
@@ -122,7 +109,7 @@ class FcaFormerNet(nn.Module):
         super().__init__()
         layers: list[nn.Module] = [ConvNorm(3, widths[0] // 2, 3, stride=2), nn.GELU(), ConvNorm(widths[0] // 2, widths[0], 3, stride=2)]
         for stage, (width, depth) in enumerate(zip(widths, depths, strict=True)):
-            layers += [Merging(widths[stage - 1], width)] if stage else []
+            layers += [ConvMerging(widths[stage - 1], width)] if stage else []
             if stage < 2:
                 layers += [ConvNeXtBlock(width, pointwise=False) for _ in range(depth)]
             else:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from nas.spaces.operator_family import Source
 from nas.spaces.reference import ReferenceSystem, Variant, references
 from search_spaces.layers.attention import StackedLinear
+from search_spaces.layers.convolution import ResidualDepthwise
 from search_spaces.layers.tokens import to_map, to_tokens
 from search_spaces.mixers.atconv import bins
 from search_spaces.mixers.global_local import GlobalLocal
@@ -94,17 +95,6 @@ class Clusters(nn.Module):
         logits = F.normalize(start, dim=2) @ (F.normalize(tokens, dim=2) * self.temperature).transpose(1, 2)
         clusters = self.attention(logits.softmax(2) @ tokens)
         return to_map(logits.transpose(1, 2).softmax(2) @ clusters, height, width) + self.near(x)
-
-
-class ResidualDepthwise(nn.Module):
-    """x + DW3(x). (n, c, h, w) -> (n, c, h, w)."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.depthwise = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.depthwise(x)
 
 
 class Scale(nn.Module):

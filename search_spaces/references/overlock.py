@@ -13,7 +13,7 @@ from nas.spaces.operator_family import Source
 from nas.spaces.reference import ReferenceSystem, Variant, references
 from search_spaces.channel_mixers.grn import GlobalResponseNorm
 from search_spaces.layers.channel_attention import SqueezeExcite
-from search_spaces.layers.convolution import ConvBranches, ConvNorm, NormConv
+from search_spaces.layers.convolution import ConvBranches, ConvNorm, NormConv, ResidualDepthwise
 from search_spaces.layers.norm import LayerNorm2d
 
 KERNELS = (17, 15, 13, 7)
@@ -45,17 +45,6 @@ CONFIGURATIONS = {
     "overlock_s": Configuration((64, 128, 320, 512), (6, 6, 8, 3), (16, 3), (8, 16)),
     "overlock_b": Configuration((80, 160, 384, 576), (8, 8, 10, 4), (20, 4), (6, 9)),
 }
-
-
-class ResidualDepthwise(nn.Module):
-    """x + DW3(x). (n, c, h, w) -> (n, c, h, w)."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.depthwise = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.depthwise(x)
 
 
 class Scale(nn.Module):

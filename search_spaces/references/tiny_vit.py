@@ -12,7 +12,7 @@ from nas.spaces.operator_family import Source
 from nas.spaces.reference import ReferenceSystem, Variant, references
 from nas.spaces.space import Resolution
 from search_spaces.channel_mixers.mlp import TokenPerceptron
-from search_spaces.layers.convolution import ConvNorm
+from search_spaces.layers.convolution import ConvMerging, ConvNorm
 from search_spaces.layers.norm import LayerNorm2d
 from search_spaces.layers.windows import Tiling, attend_in_groups, displacements
 
@@ -37,19 +37,6 @@ class InvertedResidual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.gelu(x + self.project(F.gelu(self.depthwise(F.gelu(self.expand(x))))))
-
-
-class PatchMerging(nn.Module):
-    """PW → GELU → DW3 of stride 2 → GELU → PW, a batch norm after each. (n, c, h, w) -> (n, c', h / 2, w / 2)."""
-
-    def __init__(self, channels: int, out: int) -> None:
-        super().__init__()
-        self.expand = ConvNorm(channels, out)
-        self.depthwise = ConvNorm(out, out, 3, stride=2, groups=out)
-        self.project = ConvNorm(out, out)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.project(F.gelu(self.depthwise(F.gelu(self.expand(x)))))
 
 
 class BiasedAttention(nn.Module):
@@ -93,7 +80,7 @@ class Stage(nn.Module):
 
     def __init__(self, channels: int, out: int, head_dim: int, depth: int, tiling: Tiling) -> None:
         super().__init__()
-        self.merging = PatchMerging(channels, out)
+        self.merging = ConvMerging(channels, out)
         self.blocks = nn.Sequential(*(Block(out, out // head_dim, tiling) for _ in range(depth)))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -12,27 +12,17 @@ from nas.spaces.space import Resolution
 from nas.training.recipe import Pictures, recipes
 from nas.training.supernet.batches import Augmentation
 
-SCHEDULE = ((0.6, 160 / 224), (0.8, 192 / 224), (1.0, 1.0))
-"""Until which share of the steps which share of a picture's side is seen."""
-
-_MULTIPLE = 4
-
 
 @recipes.register("efficient-train")
 class EfficientTrain(Pictures):
     """A centre of the spectrum is the picture at a smaller size, so that early steps cost less; shift and zoom grow linearly from nothing."""
 
+    schedule = ((0.6, 160 / 224), (0.8, 192 / 224), (1.0, 1.0))
     source = Source(
         "EfficientTrain: Exploring Generalized Curriculum Learning for Training Visual Backbones",
         "arXiv 2211.09703, section 4",
         "sides are multiples of four",
     )
-
-    def size(self, progress: float, resolution: Resolution) -> Resolution:
-        """See `Pictures.size`."""
-        share = next((share for end, share in SCHEDULE if progress < end), 1.0)
-        height, width = (side if share == 1.0 else min(side, _MULTIPLE * max(1, round(share * side / _MULTIPLE))) for side in resolution)
-        return height, width
 
     def augmentation(self, progress: float, augmentation: Augmentation) -> Augmentation:
         """See `Pictures.augmentation`."""
