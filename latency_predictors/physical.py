@@ -20,6 +20,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -122,36 +123,42 @@ class _Prices:
         self.table: Floats = np.concatenate(
             [self.unit, (np.maximum(self.unit.mean(axis=1), 0.0) * unseen)[:, None]], axis=1
         )  # the last column: unseen work
-        self._rows: dict[int, tuple[Graph, int]] = {}
+        self._segments: list[Graph] = []
+        self._rows: dict[int, int] = {}
         self._matrix: Floats = np.zeros((256, self.table.shape[1]))
         self._unknown: list[bool] = []
         self._fixed: list[bool] = []
 
     def row_of(self, segment: Graph, forbidden: frozenset[str]) -> int:
         """Return the row of a segment in `matrix`, pricing it if it is new."""
-        held = self._rows.get(id(segment))
-        if held is not None and held[0] is segment:
-            return held[1]
+        row = self._rows.get(id(segment))
+        if row is not None:
+            return row
         counted = quantities_of(segment, normalise)
-        row = len(self._unknown)
+        row = len(self._segments)
         if row == len(self._matrix):
             self._matrix = np.concatenate([self._matrix, np.zeros_like(self._matrix)])
         self._matrix[row] = counted.rows[counted.runnable(forbidden)].sum(axis=0) @ self.table
         self._unknown.append(bool(counted.unknown) or not forbidden.isdisjoint(counted.ops))
         self._fixed.append(_fixes(segment))
-        self._rows[id(segment)] = (segment, row)
+        self._segments.append(segment)  # kept, so that no other graph is ever given its id
+        self._rows[id(segment)] = row
         return row
 
     def sum_segments(
         self, candidates: Sequence[Segments], forbidden: frozenset[str]
     ) -> tuple[Floats, npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
         """Return (candidates, members + 1) sums without launch, whether every operator is priced, and whether one fixes its precision."""
-        counts = np.array([len(parts) for parts in candidates])
-        rows = np.array([self.row_of(graph, forbidden) for parts in candidates for _, graph in parts])
-        starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
-        sums = np.add.reduceat(self._matrix[rows], starts, axis=0)
-        unknown, fixed = (np.logical_or.reduceat(np.array(held, dtype=bool)[rows], starts) for held in (self._unknown, self._fixed))
-        return sums, ~unknown, fixed
+        from scipy.sparse import csr_array
+
+        graphs = list(map(itemgetter(1), itertools.chain.from_iterable(candidates)))
+        known: list[int | None] = list(map(self._rows.get, map(id, graphs)))
+        rows = np.array([self.row_of(graph, forbidden) for graph in graphs] if None in known else known)
+        ends = np.cumsum([0, *map(len, candidates)])
+        which = csr_array((np.ones(len(rows)), rows, ends), shape=(len(candidates), len(self._segments)))
+        sums = which @ self._matrix[: len(self._segments)]
+        unknown, fixed = (np.logical_or.reduceat(np.array(held, dtype=bool)[rows], ends[:-1]) for held in (self._unknown, self._fixed))
+        return np.asarray(sums), ~unknown, fixed
 
     def price(self, segment: Graph, forbidden: frozenset[str] = frozenset()) -> tuple[Floats, bool]:
         """Return a segment's price by every member with its unseen work, (members + 1,), and whether every operator is priced."""
