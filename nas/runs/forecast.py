@@ -13,7 +13,7 @@ _WORTH_S = 60.0
 """A forecast below this is not said."""
 
 _TIMED_S = 5.0
-"""Of training, after which a forecast is made: the first steps are slower than the rest."""
+"""Of training, from its first report on, after which a forecast is made: the first steps compile kernels and are slower than the rest."""
 
 _LONG_S = 1800.0
 
@@ -30,20 +30,23 @@ class TrainingForecast:
 
     def __init__(self, bus: EventBus, score_by_epoch: float, scores: int, clock: Clock) -> None:
         self._bus, self._score_by_epoch, self._scores, self._clock = bus, score_by_epoch, scores, clock
-        self._began_s, self._first, self._epochs, self._said = 0.0, 0.0, 0, False
+        self._first, self._epochs, self._said = 0.0, 0, False
+        self._since: tuple[float, float] | None = None
 
     def __call__(self, event: Event) -> None:
         """Time the training; say what is left of it once that is known."""
         if isinstance(event, PhaseStarted) and event.phase == "train":
-            self._began_s, self._first, self._epochs = time.monotonic(), float(event.done), event.total or 0
+            self._first, self._epochs = float(event.done), event.total or 0
             if self._clock.limit_s is not None and event.total:
                 self._said = True
                 self._say_limit(self._clock.limit_s)
         elif isinstance(event, PhaseAdvanced) and event.phase == "train" and not self._said:
-            done, elapsed_s = event.done + event.part - self._first, time.monotonic() - self._began_s
-            if done > 0 and elapsed_s >= _TIMED_S:
+            done, now_s = event.done + event.part, time.monotonic()
+            if self._since is None:
+                self._since = done, now_s
+            elif now_s - self._since[1] >= _TIMED_S and done > self._since[0]:
                 self._said = True
-                self._say(elapsed_s / done, self._epochs - self._first)
+                self._say((now_s - self._since[1]) / (done - self._since[0]), self._epochs - self._first)
         elif isinstance(event, PhaseFinished) and event.phase == "train":
             self._said = True
 

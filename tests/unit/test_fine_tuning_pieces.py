@@ -212,9 +212,9 @@ def test_a_training_from_nothing_is_forecast_once(monkeypatch: pytest.MonkeyPatc
     bus = EventBus([lambda event: said.append(event.text) if isinstance(event, Notice) else None])
     bus.listeners.append(TrainingForecast(bus, 0.02, 120, Clock(RunDirectory(tmp_path), None)))
     bus.emit(PhaseStarted("train", 10))
-    for now_s[0], part in ((2.0, 0.02), (6.0, 0.1), (12.0, 0.2)):
+    for now_s[0], part in ((2.0, 0.01), (8.0, 0.11), (14.0, 0.21)):
         bus.emit(PhaseAdvanced("train", 0, part=part))
     assert len(said) == 1
-    assert "forecast: 12 min on this machine" in said[0]  # 60 s an epoch: ten of them, and 120 scores of 1.2 s
+    assert "forecast: 12 min on this machine" in said[0]  # 60 s an epoch but for its slow start: ten of them, and 120 scores of 1.2 s
     assert "10 min to train 10 epochs" in said[0]
     assert "2 min for 120 scores" in said[0]
