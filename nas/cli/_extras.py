@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, requires
 
 from nas.errors import DISTRIBUTION
 
-_MODULES = {"pillow": "PIL", "pytest-xdist": "xdist", "scikit-learn": "sklearn"}
+_MODULES = {"pillow": "PIL", "pytest-xdist": "xdist", "pyyaml": "yaml", "scikit-learn": "sklearn"}
 """Distributions whose module has another name."""
 
 _ORDER = ("measure", "search", "anchors")

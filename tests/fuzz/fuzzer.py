@@ -14,7 +14,7 @@ A kind is a module with
 `read` may raise `nas.errors.NasError` with one line. Everything else is a fault: another exception, more than `SECONDS` of processor time, more than
 `MEMORY` beyond what the interpreter and its libraries hold, an absurd acceptance.
 
-    python tests/fuzz/fuzzer.py --kind onnx --count 10000 --seed 1      a long run; what fails is kept in corpus/KIND/
+    python -m tests.fuzz.fuzzer --kind onnx --count 10000 --seed 1      a long run; what fails is kept in corpus/KIND/
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType, ModuleType
 
-from values import restructured
+from tests.fuzz.values import restructured
 
 HERE = Path(__file__).parent
 CORPUS = HERE / "corpus"

@@ -20,7 +20,7 @@ def _kinds() -> list[str]:
 def test_malformed_inputs_get_one_line(kind: str) -> None:
     if importlib.util.find_spec("hypothesis") is None:
         pytest.skip("hypothesis is not installed: pip install -e '.[dev]'")
-    command = [sys.executable, str(HERE / "fuzzer.py"), "--kind", kind, "--count", str(COUNT), "--seed", "0"]
+    command = [sys.executable, "-m", "tests.fuzz.fuzzer", "--kind", kind, "--count", str(COUNT), "--seed", "0"]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=300, cwd=HERE.parents[1])
     assert done.returncode == 0, done.stderr[-3000:]
     outcome = json.loads(done.stdout)
