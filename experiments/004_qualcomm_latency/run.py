@@ -66,6 +66,8 @@ PARTS = ("loo", "family", "unseen", "seeds")
 SEEDS = (1, 2, 3, 4)
 log = logging.getLogger("qualcomm_latency")
 
+BUILT = {"2.50.0": "2026-08-28", "2.45.0": "2026-03-26"}
+"""Date of an SDK's build, by version; source: the tool versions in aihub_wheel_sample.whl (2.50.0.260828221209, 2.45.0.260326154327)."""
 TITLES = {"sa7255p": "Qualcomm SA7255P", "sa8295p": "Qualcomm SA8295P", "sa8775p": "Qualcomm SA8775P"}
 # Hexagon generation of each device, for the protocol that leaves one out; profiles take it from the table of boards
 GENERATIONS = {
@@ -241,6 +243,7 @@ def write_profiles(
                 "predictor": "physical",
                 "artifact": artifact,
                 "runtime_version": f"QAIRT {versions[-1]}" if versions else "",
+                "runtime_built": BUILT.get(versions[-1], "") if versions else "",
             }
             repeats = repeats_within_pct(table, device, precision)
             if repeats is not None:

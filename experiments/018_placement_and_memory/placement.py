@@ -1,7 +1,7 @@
 """Whether TFLite and ONNX Runtime run a network wholly on the NPU, lineages left out; see the README beside this file.
 
 python experiments/018_placement_and_memory/placement.py --data ../shared/data    a minute on one core; writes results/placement.json and
-                                                                                 hardware_profiles/placement.json
+                                                                                 into hardware_profiles/placement.json
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from nas.devices.names import slug
 from nas.devices.placement import Placed, kinds_of, learn, placement_by
 
 HERE = Path(__file__).parent
+SHIPPED = HERE.parents[1] / "hardware_profiles" / "placement.json"
 RUNTIMES = ("tflite", "onnx")
 SINCE = "2026-01"
 """Boards that were timed last before are a board of their own: software was another."""
@@ -122,13 +123,17 @@ def main() -> None:
         }
         result[runtime]["operators"] = whole["operators"]
         result[runtime]["slower"] = shipped[runtime]["slower"]
-    about = {"title": "layer counts of Qualcomm AI Hub models, perf.yaml", "licence": "BSD-3-Clause", "command": result["command"]}
-    (HERE.parents[1] / "hardware_profiles" / "placement.json").write_text(
-        json.dumps({"origin": about, "runtimes": shipped}, indent=1) + "\n"
-    )
+    ship(shipped, {"title": "layer counts of Qualcomm AI Hub models, perf.yaml", "licence": "BSD-3-Clause", "command": result["command"]})
     result |= {"processor_s": round(time.process_time() - started, 1), "python": platform.python_version()}
     (HERE / "results" / "placement.json").write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result, indent=1))
+
+
+def ship(runtimes: dict[str, Any], origin: dict[str, str]) -> None:
+    """Put what was learnt of some runtimes into the shipped file; that of others stays."""
+    held = json.loads(SHIPPED.read_text()) if SHIPPED.exists() else {"runtimes": {}}
+    known = held["runtimes"] | {name: learnt | {"origin": origin} for name, learnt in runtimes.items()}
+    SHIPPED.write_text(json.dumps({"runtimes": known}, indent=1) + "\n")
 
 
 def slower(jobs: list[Job], runtime: str) -> dict[str, float | None]:

@@ -117,6 +117,7 @@ def _row(name: str, data: dict[str, Any], timed: dict[str, int]) -> DeviceRow:
 
 
 def _render(rows: list[DeviceRow]) -> None:
+    from nas.devices.names import superseded_text, superseded_updates
     from nas.report.tables import Column, print_lines, print_table
 
     def cells(row: DeviceRow) -> list[str]:
@@ -136,6 +137,7 @@ def _render(rows: list[DeviceRow]) -> None:
     ]
     print_table("", columns, (cells(row) for row in rows if not row.error))
     print_lines(f"{row.name}: {row.error}" for row in rows if row.error)
+    print_lines(superseded_text(name, update) for name, update in superseded_updates().items())
     print_lines(
         [
             f"{len(rows)} devices. The default precision comes first; one in brackets has no fitted latency model. nas devices show D",

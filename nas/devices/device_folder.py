@@ -6,6 +6,8 @@ over a link rather than through it.
 
 from __future__ import annotations
 
+import json
+import logging
 import os
 import re
 import secrets
@@ -16,6 +18,11 @@ from pathlib import Path
 from nas.devices.names import config_home, find_profile, is_plain_name, profile_files
 from nas.devices.profile import read_profile
 from nas.errors import ArtifactError, UsageError, one_line
+
+log = logging.getLogger(__name__)
+
+_LIST = ".files.json"
+"""How a list of files ends that are written and not yet all in place."""
 
 
 def checked_name(name: str) -> str:
@@ -63,26 +70,54 @@ def add_profile(profile: Path, name: str | None = None) -> tuple[str, Path, list
 
 
 def write_whole(room: Path, files: Mapping[str, bytes]) -> None:
-    """Write files into a folder, each whole or not at all; all are written before the first is put in place.
+    """Write files into a folder, each whole, and all of them or none.
+
+    All are written before the first is put in place, and a list of them. Who is cut off between two is finished by the next who writes there.
 
     Raises:
         ArtifactError: The folder cannot be written.
     """
     token = secrets.token_hex(4)
-    parts = {name: room / f".{token}.{i}.part" for i, name in enumerate(files)}
+    parts = {f".{token}.{i}.part": name for i, name in enumerate(files)}
+    listed, draft = room / f".{token}{_LIST}", room / f".{token}.list.part"
     try:
         room.mkdir(parents=True, exist_ok=True)
-        for name, data in files.items():
-            with parts[name].open("xb") as stream:
-                stream.write(data)
-        for name, part in parts.items():
-            os.replace(part, room / name)
+        finish_cut_off(room)
+        for part, name in parts.items():
+            with (room / part).open("xb") as stream:
+                stream.write(files[name])
+        draft.write_text(json.dumps(parts), encoding="utf-8")
+        os.replace(draft, listed)
+        _put_in_place(room, listed)
     except OSError as error:
         raise ArtifactError(f"device folder {one_line(room)}: cannot be written ({error.strerror}).") from None
     finally:
-        for part in parts.values():
+        for part in () if listed.exists() else (*parts, draft.name):
             with suppress(OSError):  # a room that is no folder has none
-                part.unlink(missing_ok=True)
+                (room / part).unlink(missing_ok=True)
+
+
+def finish_cut_off(room: Path) -> None:
+    """Put the files in place that somebody had written and listed when they were cut off, and say so."""
+    for listed in sorted(room.glob(f".*{_LIST}")) if room.is_dir() else ():
+        names = _put_in_place(room, listed)
+        log.warning("device folder %s: was cut off while it was written; finished: %s", one_line(room), ", ".join(names))
+
+
+def _put_in_place(room: Path, listed: Path) -> list[str]:
+    try:
+        parts = {str(part): str(name) for part, name in json.loads(listed.read_text(encoding="utf-8")).items()}
+    except (ValueError, AttributeError):
+        raise ArtifactError(f"device folder: damaged list, got {one_line(listed)}. Do this: remove it.") from None
+    for part, name in parts.items():
+        if Path(part).name != part or not is_plain_name(name):
+            raise ArtifactError(
+                f"device folder: {one_line(listed)} names no file of the folder, got {one_line(name)!r}. Do this: remove it."
+            )
+        with suppress(FileNotFoundError):  # in place already
+            os.replace(room / part, room / name)
+    listed.unlink(missing_ok=True)
+    return sorted(parts.values())
 
 
 def _renamed(text: str, device: str) -> str:

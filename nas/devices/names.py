@@ -65,13 +65,30 @@ def _all_files() -> dict[str, list[Path]]:
         for name in names:
             if name.endswith(".toml") and not name.startswith("."):
                 found.setdefault(name.removesuffix(".toml"), []).append(room / name)
-    updates = updates_home()
-    for name in sorted(os.listdir(updates)) if updates.is_dir() else []:
-        if name.endswith(".toml") and not name.startswith("."):
-            others = found.get(name.removesuffix(".toml"), [])
-            if not others or _age(updates / name) >= max(map(_age, others)):
-                found[name.removesuffix(".toml")] = [updates / name]
+    for name, update in _updates().items():
+        others = found.get(name, [])
+        if not others or _age(update) >= max(map(_age, others)):
+            found[name] = [update]
     return found
+
+
+def _updates() -> dict[str, Path]:
+    room = updates_home()
+    names = sorted(os.listdir(room)) if room.is_dir() else []
+    return {name.removesuffix(".toml"): room / name for name in names if name.endswith(".toml") and not name.startswith(".")}
+
+
+def superseded_updates() -> dict[str, Path]:
+    """Return the updated profiles that are not used, as a newer one of their name was shipped since."""
+    if not (updates := _updates()):
+        return {}
+    used = _all_files()
+    return {name: update for name, update in updates.items() if update not in used[name]}
+
+
+def superseded_text(name: str, update: Path) -> str:
+    """Return what became of an update that is not used, in one line."""
+    return f"the profile of {name} that is shipped is newer than its update, which is not used, got {update}. Do this: remove it, or nas devices update"
 
 
 def version_of(text: str) -> tuple[int, ...]:

@@ -85,7 +85,7 @@ def calibrate(name: str, timings: Sequence[UserTiming], base: Profile, predictor
                 f"calibrate {name}: the timings contradict each other at {precision}: {'; '.join(broken)}. Do this: time them again."
             )
         _check_count(name, precision, len(kept), f" after leaving out {'; '.join(broken)}" if bad else "")
-        fits = [predictor.extended(kept, looseness) for looseness in _LOOSENESS]
+        fits = [predictor.extended(kept, looseness) if bad or looseness != 1.0 else first for looseness in _LOOSENESS]
         scored = [[Prediction(*row) for row in fit.held_out(name, precision)] for fit in fits]
         best = min(range(len(fits)), key=lambda i: score(scored[i]).mean_error_pct)
         predictor, predictions[precision] = fits[best], scored[best]

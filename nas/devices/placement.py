@@ -13,7 +13,7 @@ from functools import cache, lru_cache
 from typing import TypedDict
 
 from nas.devices.learnt import read_learnt
-from nas.graphs.graph import Graph
+from nas.graphs.graph import Graph, Operator
 from nas.graphs.passes import normalise
 
 FILE = "placement.json"
@@ -84,10 +84,24 @@ class Placement:
 
 @lru_cache(maxsize=4096)
 def kinds_of(graph: Graph) -> frozenset[str]:
-    """Return the kinds of a compiled graph's operators and fused activations; convolutions over three axes are a kind of their own."""
+    """Return the kinds of a compiled graph's operators and fused activations.
+
+    Convolutions over three axes, grouped ones, and depthwise windows over 3 × 3 are kinds of their own.
+    """
     compiled = normalise(graph)
-    kinds = {"Conv3d" if op.category == "conv" and len(op.outputs[0].shape) == 5 else op.op for op in compiled.operators}
+    kinds = {_kind(compiled, op) for op in compiled.operators}
     return frozenset(kinds | {str(op.attribute("activation")) for op in compiled.operators if op.attribute("activation")})
+
+
+def _kind(graph: Graph, op: Operator) -> str:
+    if op.category != "conv":
+        return op.op
+    groups = int(op.attribute("groups") or 1)
+    if len(op.outputs[0].shape) == 5:
+        return "Conv3d"
+    if 1 < groups < graph.values[op.inputs[0]].shape[1]:
+        return "GroupedConv"
+    return "DepthwiseConv>3" if groups > 1 and max(op.attribute("kernel")) > 3 else op.op
 
 
 def learn(rows: Sequence[Placed]) -> Rules:

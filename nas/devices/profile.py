@@ -23,7 +23,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from nas.devices.names import config_home, find_profile, is_plain_name
 from nas.devices.trust import grade_of, model_error, stated_confidence
 from nas.errors import UnknownNameError, UsageError, did_you_mean, one_line
-from nas.results import Grade, ModelError
+from nas.results import CARRIED_OVER, Grade, ModelError
 from nas.units import Precision
 
 _MOST_FAULTS = 8
@@ -230,7 +230,7 @@ class PrecisionProfile(_Strict):
         if (drift := self.drift) is None:
             return ""
         move = f"{drift.factor:.3f} × ms {drift.start_ms:+.3f} ms, ±{drift.halfwidth_pct:.0f} %"
-        return f"carried over from {drift.since} to {self.runtime_version}: {move}, by {drift.networks} networks timed on both"
+        return f"{CARRIED_OVER} {drift.since} to {self.runtime_version}: {move}, by {drift.networks} networks timed on both"
 
     @property
     def facts_doubt(self) -> str:
@@ -395,9 +395,8 @@ class Profile(_Strict):
 
     @cached_property
     def hash(self) -> str:
-        """16 hex digits over everything in the profile and in the list of its runtime's operators; a run records it."""
-        unstated = all(not at.runtime_built for at in self.precisions.values())  # profiles before this field keep their hash
-        own = self.model_dump_json(exclude={"precisions": {"__all__": {"runtime_built"}}} if unstated else None)
+        """16 hex digits over what the profile and the list of its runtime's operators say of networks; a run records it."""
+        own = self.model_dump_json(exclude={"precisions": {"__all__": {"runtime_built"}}})  # no figure is of it
         text = own + (self.placement.model_dump_json() if self.placement else "")
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -407,7 +406,7 @@ class Profile(_Strict):
         content = self.model_dump(mode="json", exclude={name for name in _ADDED if not getattr(self, name)})
         for at in content["precisions"].values():
             for name in _ADDED_TO_PRECISIONS:
-                if not at[name]:
+                if not at[name] or name == "runtime_built":
                     del at[name]
             for name in _ADDED_TO_HELD_OUT if at["held_out"] else ():
                 if at["held_out"][name] is None:

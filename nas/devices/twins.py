@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from nas.devices.names import find_profile, head_of, profile_files, slug
+from nas.devices.names import find_profile, head_of, profile_files, slug, superseded_text, superseded_updates
 from nas.devices.profile import Profile, load_profile
 from nas.errors import NasError
 
@@ -26,8 +26,9 @@ _ORIGIN = re.compile(r'^\[origin\]\n(?:(?!\[).*\n)*?title = "([^"\n]*)"\n(?:(?!\
 
 
 def remarks(profile: Profile) -> tuple[str, ...]:
-    """Return a line for each profile of the same chip whose times differ by over 5 %, and one where newer data are known."""
+    """Return a line for each profile of the same chip whose times differ by over 5 %, and one each where newer data are known or an update is not used."""
     lines = [line for name in _of_one_chip(profile) if (line := _apart(profile, name))]
+    lines += [superseded_text(name, update) for name, update in superseded_updates().items() if name == profile.name]
     return (*lines, *((late,) if (late := older_than_known(profile.origin.title, profile.origin.retrieved)) else ()))
 
 

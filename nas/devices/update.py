@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from nas.devices.aihub_graphs import part_of, rebuilt
 from nas.devices.aihub_perf import Published, Timed, read_published
-from nas.devices.device_folder import write_whole
+from nas.devices.device_folder import finish_cut_off, write_whole
 from nas.devices.drift import FEWEST, drift_of
 from nas.devices.names import find_profile, profile_files, updates_home, version_of
 from nas.devices.new_device import profile_toml
@@ -40,6 +40,8 @@ _Latencies = Mapping[str, tuple[float, str, str]]
 def update_profiles(source: Path, devices: Collection[str] = (), to: Path | None = None) -> Updated:
     """Put the timings of a wheel or folder into profiles; see `nas.api.update_devices`."""
     published = read_published(source)
+    for room in {updates_home(), to or updates_home()}:
+        finish_cut_off(room)
     profiles = _profiles()
     asked = {load_profile(find_profile(name)).name for name in devices} or set(profiles)
     if other := sorted(asked - set(profiles)):

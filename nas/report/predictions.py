@@ -7,7 +7,7 @@ import io
 from collections.abc import Sequence
 
 from nas.report.tables import Column, print_lines, print_table
-from nas.results import BudgetCheck, Comparison, Estimate, Interval, OperatorChange, Unpriced
+from nas.results import CARRIED_OVER, BudgetCheck, Comparison, Estimate, Interval, OperatorChange, Unpriced
 
 Row = Estimate | Unpriced
 
@@ -124,7 +124,7 @@ def _doubts(estimate: Estimate) -> list[str]:
         lines.append(estimate.width_why)
     elif estimate.extrapolated:
         lines.append(f"outside what was calibrated: {'; '.join(estimate.extrapolated_why)}")
-    return lines
+    return lines + [notice for notice in estimate.notices if CARRIED_OVER in notice]
 
 
 def _print_one(result: Estimate) -> None:

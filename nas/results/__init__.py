@@ -25,6 +25,9 @@ Basis = Literal["measured", "estimated", "proxy"]
 Grade = Literal["A", "B", "C", "D"]
 """How far to believe a latency model, by its errors and coverage on families of networks left out."""
 
+CARRIED_OVER = "carried over from"
+"""How the words of a notice begin that an estimate is of a former SDK, moved to a newer one."""
+
 Cell = str | int | float | None
 
 

@@ -60,6 +60,17 @@ def test_what_is_shipped_names_the_norms_of_boards_without_float() -> None:
     assert "Conv3d" in kinds_of(workloads.load("r3d_18"))
 
 
+def test_what_falls_back_on_rz_v_is_named() -> None:
+    grouped = placement("rz-v2l", "drp-ai-tvm", workloads.load("regnety_008"), "fp16")
+    plain = placement("rz-v2l", "drp-ai-tvm", workloads.load("resnet50"), "fp16")
+    assert grouped is not None
+    assert plain is not None
+    assert (grouped.operator, grouped.wholly_on_npu, plain.wholly_on_npu) == ("GroupedConv", False, True)
+    assert grouped.slower is not None
+    assert grouped.slower > 10
+    assert "DepthwiseConv>3" in kinds_of(workloads.load("convnext_tiny"))
+
+
 def test_predict_says_it() -> None:
     said = api.predict("vit_base_patch16_224", "dragonwing-q-6690-mtp-tflite", precision="w8a8").placement
     assert said is not None

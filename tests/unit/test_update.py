@@ -8,8 +8,9 @@ import pytest
 from nas import api
 from nas.devices import device_folder
 from nas.devices.drift import drift_of, fit_drift
-from nas.devices.names import find_profile, updates_home
+from nas.devices.names import find_profile, superseded_updates, updates_home
 from nas.devices.profile import load_profile
+from nas.devices.twins import remarks
 from nas.errors import DataError, NasError, UsageError
 from tests.published import LATENCIES, perf_folder, perf_wheel
 
@@ -121,6 +122,9 @@ def test_a_shipped_profile_that_is_newer_goes_before_an_updated_one(tmp_path: Pa
     assert own.parent == updates_home()
     own.write_text(own.read_text().replace("QAIRT 2.60.0", "QAIRT 2.10.0").replace("QAIRT 2.50.0", "QAIRT 2.10.0"))
     assert find_profile("sa8295p").parent != updates_home()
+    (line,) = [line for line in remarks(load_profile("sa8295p")) if "is newer than its update" in line]
+    assert str(own) in line
+    assert superseded_updates() == {"sa8295p": own}
 
 
 def test_two_releases_and_files_of_others_are_refused(tmp_path: Path) -> None:
@@ -146,6 +150,53 @@ def test_nothing_is_put_in_place_before_all_is_written(tmp_path: Path, monkeypat
     with pytest.raises(KeyboardInterrupt):
         device_folder.write_whole(tmp_path, {"a.toml": b"a", "b.toml": b"b"})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_who_was_cut_off_between_two_files_is_finished_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    real, calls = device_folder.os.replace, []
+
+    def cut_off(source: Path, target: Path) -> None:
+        calls.append(target)
+        if target.name == "b.toml":
+            raise KeyboardInterrupt
+        real(source, target)
+
+    (tmp_path / "b.toml").write_bytes(b"old")
+    with monkeypatch.context() as patch:
+        patch.setattr(device_folder.os, "replace", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            device_folder.write_whole(tmp_path, {"a.toml": b"new", "b.toml": b"new"})
+    assert ((tmp_path / "a.toml").read_bytes(), (tmp_path / "b.toml").read_bytes()) == (b"new", b"old")
+    device_folder.write_whole(tmp_path, {"c.toml": b"new"})
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == dict.fromkeys(("a.toml", "b.toml", "c.toml"), b"new")
+    assert "was cut off while it was written; finished: a.toml, b.toml" in caplog.text
+
+
+@pytest.mark.parametrize("text", ["{", '{"x": "../out.toml"}'])
+def test_a_list_that_nobody_here_wrote_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / ".0.files.json").write_text(text)
+    with pytest.raises(NasError, match="Do this: remove it"):
+        device_folder.write_whole(tmp_path, {"a.toml": b"a"})
+    assert not (tmp_path / "a.toml").exists()
+
+
+def test_an_older_build_than_the_shipped_one_is_refused(tmp_path: Path) -> None:
+    shipped = load_profile("sa8295p").at("fp16")
+    assert (shipped.runtime_version, shipped.runtime_built) == ("QAIRT 2.50.0", "2026-08-28")
+    with pytest.raises(DataError, match="older than the profiles of sa8295p"):
+        api.update_devices(perf_folder(tmp_path / "p", sdk="2.50.0.260701000000"), devices=["sa8295p"])
+
+
+def test_the_table_of_several_networks_says_what_was_carried_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from nas.report.predictions import print_predictions
+
+    api.update_devices(perf_folder(tmp_path / "p"), devices=["sa8295p"])
+    print_predictions([api.predict(name, "sa8295p") for name in ("resnet50", "resnet34")], breakdown=False)
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "resnet34 on sa8295p: an estimate carried over from QAIRT 2.50.0 to QAIRT 2.60.0" in printed
+    assert "resnet50 on sa8295p: a timing" not in printed
 
 
 @pytest.mark.parametrize(
