@@ -13,7 +13,7 @@ from html import escape
 from importlib import import_module
 from pathlib import Path
 from types import UnionType
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 if TYPE_CHECKING:
     from mkdocs.config.defaults import MkDocsConfig
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _ROOT = Path(__file__).parents[1]
 
 _ELSEWHERE = re.compile(
-    r"\[([^\]]+)\]\((?:\.\./)+((?:experiments|tests|hardware_profiles|nas|search_spaces|latency_predictors)(?:/[^)#]*)?|[A-Z]+\.md|LICENSE)\)"
+    r"\[([^\]]+)\]\((?:\.\./)+((?:experiments|tests|hardware_profiles|nas|search_spaces|latency_predictors)(?:/[^)#]*)?|[A-Z]+\.md|LICENSE)(?:#[^)]*)?\)"
 )
 """A link from a page to a file of the repository that is not part of the site."""
 
@@ -37,18 +37,18 @@ def command_line() -> str:
     ]
     parts += ["Exit code 0 says done, 1 a stated failure, 2 wrong usage; `nas predict` exits with 3 where a budget is broken.", ""]
     for words, command in _commands():
-        given = _given(command)
+        options = _given(command)
         synopsis = [
             *words,
-            *(each.value for each in given if each.argument),
-            *(re.sub(r"(, --[\w-]+)+", "", each.name) for each in given if each.required and not each.argument),
+            *(each.value for each in options if each.argument),
+            *(re.sub(r"(, --[\w-]+)+", "", each.name) for each in options if each.required and not each.argument),
             "[OPTIONS]",
         ]
         parts += [f"## {' '.join(words)}", "", _flat(inspect.getdoc(command) or ""), ""]
         parts += [f"    {' '.join(synopsis)}", "", "| argument or option | meaning | default |", "|---|---|---|"]
         parts += [
             f"| <code>{_cell(each.name)}</code>{' (several times)' * each.several} | {_cell(each.meaning)} | {each.default} |"
-            for each in given
+            for each in options
         ]
         parts.append("")
     return "\n".join(parts)
@@ -76,8 +76,8 @@ def systems() -> str:
 def reports() -> dict[str, str]:
     """Return the reports of the gallery by their place below ``docs/``."""
     script = (_ROOT / "nas" / "report" / "vega.js").read_text(encoding="utf-8")
-    kept = sorted((_ROOT / "experiments" / "026_gallery" / "results").glob("*.html"))
-    return {f"gallery/{page.name}": page.read_text(encoding="utf-8").replace("@VEGA@", script, 1) for page in kept}
+    pages = sorted((_ROOT / "experiments" / "026_gallery" / "results").glob("*.html"))
+    return {f"gallery/{page.name}": page.read_text(encoding="utf-8").replace("@VEGA@", script, 1) for page in pages}
 
 
 PAGES: dict[str, Callable[[], str]] = {"reference/command-line.md": command_line, "reference/systems.md": systems}
@@ -125,11 +125,11 @@ def _given(command: Callable[..., None]) -> list[_Given]:
     """Return what a command takes, arguments first, as its signature says."""
     from typer.models import ArgumentInfo
 
-    found = []
+    options = []
     hints = get_type_hints(command, include_extras=True)
     for name, parameter in inspect.signature(command).parameters.items():
         kind, info = get_args(hints[name])[:2]
-        kinds = [each for each in (get_args(kind) if isinstance(kind, UnionType) else (kind,)) if each is not type(None)]
+        kinds = [each for each in (get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)) if each is not type(None)]
         single = get_args(kinds[0])[0] if get_origin(kinds[0]) is list else kinds[0]
         argument = isinstance(info, ArgumentInfo)
         choices = "|".join(map(str, get_args(single))) if get_origin(single) is Literal else ""
@@ -138,8 +138,8 @@ def _given(command: Callable[..., None]) -> list[_Given]:
         names = ", ".join(flags or [f"--{name.replace('_', '-')}"])
         shown = value if argument else names if single is bool else f"{names} {value}"
         required = parameter.default is inspect.Parameter.empty
-        found.append(_Given(argument, shown, value, info.help or "", _default(parameter), required, get_origin(kinds[0]) is list))
-    return sorted(found, key=lambda each: not each.argument)
+        options.append(_Given(argument, shown, value, info.help or "", _default(parameter), required, get_origin(kinds[0]) is list))
+    return sorted(options, key=lambda each: not each.argument)
 
 
 _KINDS = {int: "INTEGER", float: "NUMBER", str: "TEXT", Path: "PATH"}
@@ -148,7 +148,11 @@ _KINDS = {int: "INTEGER", float: "NUMBER", str: "TEXT", Path: "PATH"}
 def _default(parameter: inspect.Parameter) -> str:
     if parameter.default is inspect.Parameter.empty:
         return "required"
-    return "" if parameter.default in (None, False, "") else f"<code>{_cell(str(parameter.default))}</code>"
+    return (
+        ""
+        if parameter.default is None or parameter.default is False or parameter.default == ""
+        else f"<code>{_cell(str(parameter.default))}</code>"
+    )
 
 
 def _flat(text: str) -> str:

@@ -36,6 +36,7 @@ _SLOW = {"Div", "Pow", "Mod", "Exp", "Log", "Sqrt", "Reciprocal", "Sin", "Cos"}
 _FLAGS = {"Equal", "Less", "Greater", "And", "Or", "Not"}
 _KEEPS_ORDER = {"conv", "pool", "resize"}
 _DENSE = ("stem", "point", "conv3", "conv", "gemm")
+# Where columns begin: windows, channels, positions and starts. Source: set by hand; experiments/007_public_profiles has the errors.
 _DEPTHWISE = (("3", 0, 3), ("5", 3, 5), ("7", 5, 7), ("9", 7, 10**6))
 _NARROW = (32, 64, 128, 256, 512)
 _CHANNELS = (64, 128, 256)

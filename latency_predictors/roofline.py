@@ -22,6 +22,7 @@ from nas.graphs.passes import normalise
 from nas.units import Precision
 
 FORMAT_VERSION = 1
+# What the fit may choose for all devices: shares of the stated peak and bandwidth that are reached, and the start of an operator. Source: set by hand.
 _SHARES = tuple(np.geomspace(0.01, 1.0, 15).tolist())
 _LAUNCHES_US = (0.0, 2.0, 5.0, 10.0, 20.0)
 WHY = "no network was timed on this device: a roofline of its stated facts, as wide as it errs on devices that were timed"

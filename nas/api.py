@@ -588,14 +588,14 @@ def list_systems(pattern: str = "*") -> tuple[SystemEntry, ...]:
         "reparam": families.reparam,
         "token-reduction": token_reductions,
     }
-    found = []
+    rows = []
     for system in systems():
         if not fnmatchcase(system.name, pattern):
             continue
         operators = [registry.get(name) for kind, registry in registries.items() for name in system.names(kind)]
         built = [references.get(name) for name in system.names("reference")]
         sources = [*(kind.source for kind in built), *(kind.source for kind in operators)]
-        found.append(
+        rows.append(
             SystemEntry(
                 number=system.number,
                 system=system.name,
@@ -608,7 +608,7 @@ def list_systems(pattern: str = "*") -> tuple[SystemEntry, ...]:
                 note=system.note,
             )
         )
-    return tuple(found)
+    return tuple(rows)
 
 
 def _several(value: Any) -> list[Any]:

@@ -137,8 +137,8 @@ def parse_duration(text: str) -> float:
     Raises:
         UsageError: No positive number with such a unit.
     """
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(s|min|m|h)\s*", text)
-    seconds = float(found[1]) * _SECONDS[found[2]] if found else 0.0
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(s|min|m|h)\s*", text)
+    seconds = float(match[1]) * _SECONDS[match[2]] if match else 0.0
     if not seconds > 0:
         raise UsageError(f"time: cannot be read, got {text!r}. Expected 90s, 30min or 2h.")
     return seconds

@@ -142,10 +142,10 @@ def channel_settings(families: Families, stage: int, rule: Rule) -> Iterator[Set
     for family, kind in families.items():
         expansions = kind.choices().get(EXPANSION, ())
         for knobs in rule.searched(family, kind, stage, settled=(EXPANSION,)):
-            found = {e: _operator(kind, **knobs, **({EXPANSION: e} if e in expansions else {})) for e in EXPANSIONS}
-            largest = found[EXPANSIONS[-1]]
+            by_expansion = {e: _operator(kind, **knobs, **({EXPANSION: e} if e in expansions else {})) for e in EXPANSIONS}
+            largest = by_expansion[EXPANSIONS[-1]]
             if rule.fits(largest, stage) and _costs_at_most(largest, shape, 1.8 * bound):
-                yield Setting(family, knobs, found, rule.knobs.get(family, frozenset()))
+                yield Setting(family, knobs, by_expansion, rule.knobs.get(family, frozenset()))
 
 
 def token_families(default: tuple[str, ...], group: str, asked: Collection[str], without: Collection[str]) -> Families:
@@ -173,10 +173,10 @@ def _chosen(
     names = own or (every if group else default)
     if group or own:
         names = sorted(names, key=lambda name: (name != default[0], name not in default, name))
-    found = {name: registry.get(name) for name in names if name not in without}
+    chosen = {name: registry.get(name) for name in names if name not in without}
     if own or group not in ("npu", "int"):
-        return found
-    return {name: kind for name, kind in found.items() if (kind().grade == GREEN if group == "npu" else is_integer_only(kind))}
+        return chosen
+    return {name: kind for name, kind in chosen.items() if (kind().grade == GREEN if group == "npu" else is_integer_only(kind))}
 
 
 def is_integer_only(kind: type[OperatorFamily]) -> bool:
@@ -214,7 +214,7 @@ def further_knobs(where: str, knobs: Sequence[str], families: Families) -> dict[
     Raises:
         UsageError: A family that the space has not, or a knob that the family has not or that has a gene of its own.
     """
-    found: dict[str, set[str]] = {}
+    searched: dict[str, set[str]] = {}
     for text in knobs:
         family, _, knob = text.partition(".")
         if family not in families:
@@ -223,8 +223,8 @@ def further_knobs(where: str, knobs: Sequence[str], families: Families) -> dict[
         offered = [name for name in families[family].choices() if name not in settled]
         if knob not in offered:
             raise UsageError(f"{where}: {family} has no such knob to search, got {text!r}. Expected {' or '.join(offered) or 'none'}.")
-        found.setdefault(family, set()).add(knob)
-    return {family: frozenset(names) for family, names in found.items()}
+        searched.setdefault(family, set()).add(knob)
+    return {family: frozenset(names) for family, names in searched.items()}
 
 
 def map_size(resolution: Resolution, stage: int) -> Resolution:
@@ -247,8 +247,8 @@ def _operator(kind: type[OperatorFamily], **knobs: Any) -> OperatorFamily:
 
 
 def _costs_at_most(operator: OperatorFamily, shape: Shape, macs: float) -> bool:
-    found = macs_of(operator, shape)
-    return found is not None and found <= macs
+    count = macs_of(operator, shape)
+    return count is not None and count <= macs
 
 
 @cache

@@ -170,18 +170,18 @@ class ChainOfAnchors(ChainSpace):
         if fixed is not None:
             return (f"{fixed[0]}x{fixed[1]}",)
         height, width = (min(chain.resolution[i] for chain in self.anchors) for i in (0, 1))
-        found = []
+        texts = []
         for share in SHARES:
             size = (32 * round(height * share / 32), 32 * round(width * share / 32))
             if size == (0, 0) or any(chain.fixed_size and size != chain.resolution for chain in self.anchors):
                 continue
-            found.append(f"{size[0]}x{size[1]}")
-        if not found:
+            texts.append(f"{size[0]}x{size[1]}")
+        if not texts:
             sizes = ", ".join(f"{chain.name} {chain.resolution[0]}x{chain.resolution[1]}" for chain in self.anchors)
             raise UsageError(
                 f"space chain: there is no size of picture at which all anchors run, got {sizes}. Do this: --resolution N, or others."
             )
-        return tuple(dict.fromkeys(found))
+        return tuple(dict.fromkeys(texts))
 
     def chains(self, resolution: Resolution) -> tuple[Chain, ...]:
         """Return the anchors cut at a size."""
@@ -223,9 +223,9 @@ class ChainOfAnchors(ChainSpace):
             directed = list(pairwise(order))
         elif not self._two_way:
             directed = [(a, b) for a, b in directed if order.index(a) < order.index(b)]
-        found = [_Change((a, i), (b, j)) for a, b in directed for i, j in self._points(a, b)]
+        changes = [_Change((a, i), (b, j)) for a, b in directed for i, j in self._points(a, b)]
         yield from sorted(
-            found, key=lambda change: (change.source[1] / len(self.anchors[change.source[0]].ends), change.source, change.target)
+            changes, key=lambda change: (change.source[1] / len(self.anchors[change.source[0]].ends), change.source, change.target)
         )
 
     def _points(self, a: int, b: int) -> Iterator[tuple[int, int]]:
@@ -247,7 +247,7 @@ class ChainOfAnchors(ChainSpace):
                 yield from ((i, j) for j in allowed)
             else:
                 for how in ("same", "halve"):
-                    near = sorted((j for j, found in allowed.items() if found == how), key=lambda j: abs(j / m - i / n))
+                    near = sorted((j for j, resize in allowed.items() if resize == how), key=lambda j: abs(j / m - i / n))
                     yield from ((i, j) for j in sorted(near[: _NEAREST if how == "same" else 1]))
 
     def _text(self, change: _Change) -> str:
@@ -257,14 +257,14 @@ class ChainOfAnchors(ChainSpace):
     def route(self, genes: Sequence[Gene]) -> tuple[tuple[int, int, int], ...]:
         """Return (anchor, first block, last block) of each stretch; blocks are numbered from the stem, 0."""
         names = [chain.name for chain in self.anchors]
-        anchor, start, found = names.index(str(genes[1])), 0, []
+        anchor, start, stretches = names.index(str(genes[1])), 0, []
         for gene in genes[2 : self._first_block]:
             if gene == NONE:
                 break
             change = self._texts[str(gene)]
-            found.append((anchor, start, change.source[1]))
+            stretches.append((anchor, start, change.source[1]))
             anchor, start = change.target[0], change.target[1] + 1
-        return (*found, (anchor, start, len(self.anchors[anchor].ends)))
+        return (*stretches, (anchor, start, len(self.anchors[anchor].ends)))
 
     def canonical(self, genes: tuple[Gene, ...]) -> tuple[Gene, ...]:
         """Return the spelling in which changes that do not follow are none, and blocks that are not run are whole."""
@@ -357,14 +357,14 @@ class ChainOfAnchors(ChainSpace):
         """Return the chain of an architecture: segments of anchors with stitches between them."""
         genes, classes = architecture.genes, num_classes or self.num_classes
         chains = self.chains(resolution or parse_resolution(str(genes[0])))
-        found: list[Part] = []
+        parts: list[Part] = []
         before: tuple[int, int] | None = None
         for a, first, last in self.route(genes):
             if before is not None:
-                found.append(self._stitch(chains, before, (a, first - 1)))
-            found += [part for i in range(first, last + 1) for part in self._block(chains[a], a, i, genes, classes)]
+                parts.append(self._stitch(chains, before, (a, first - 1)))
+            parts += [part for i in range(first, last + 1) for part in self._block(chains[a], a, i, genes, classes)]
             before = a, last
-        return tuple(found)
+        return tuple(parts)
 
     def _stitch(self, chains: Sequence[Chain], source: tuple[int, int], target: tuple[int, int]) -> Stitch:
         (a, i), (b, j) = source, target
@@ -390,12 +390,12 @@ class ChainOfAnchors(ChainSpace):
 
     def segments(self, architecture: Architecture, resolution: Resolution | None = None) -> tuple[tuple[str, Graph], ...]:
         """Return segments and stitches as cached graphs."""
-        found = []
+        segments = []
         for part in self.parts(architecture, resolution):
             if part not in self._graphs:
                 self._graphs[part] = part.graph()
-            found.append((part.label, self._graphs[part]))
-        return tuple(found)
+            segments.append((part.label, self._graphs[part]))
+        return tuple(segments)
 
     def build(self, architecture: Architecture, *, num_classes: int | None = None, resolution: Resolution | None = None) -> nn.Module:
         """Return a member; its segments have their trained weights, its stitches fresh ones.
@@ -412,7 +412,7 @@ class ChainOfAnchors(ChainSpace):
         if self.untrained:
             raise UsageError(next(iter(self.untrained.values())))
         chains = self.chains(self.proxy_of(resolution))
-        found: dict[str, tuple[Part, ...]] = {}
+        slots: dict[str, tuple[Part, ...]] = {}
         whole = tuple(choice.values[0] for choice in self.choices)
         position = self._first_block
         for a, chain in enumerate(chains):
@@ -423,12 +423,12 @@ class ChainOfAnchors(ChainSpace):
                 for form in forms:
                     genes = [*whole[:position], form, *whole[position + 1 :]] if 0 < i < len(chain.ends) else whole
                     for part in self._block(chain, a, i, genes, num_classes):
-                        found[part.slot] = (part,)
+                        slots[part.slot] = (part,)
                 position += 0 < i < len(chain.ends)
         for change in self.changes:
             stitch = self._stitch(chains, change.source, change.target)
-            found[stitch.slot] = (stitch,)
-        return found
+            slots[stitch.slot] = (stitch,)
+        return slots
 
     # --- proxies, ends, what a report shows ------------------------------------------------------------------------------
 
@@ -487,10 +487,10 @@ class ChainOfAnchors(ChainSpace):
     def blocks(self, architecture: Architecture) -> Mapping[str, tuple[str, ...]]:
         """See `ChainSpace.blocks`."""
         run = {(a, i) for a, first, last in self.route(architecture.genes) for i in range(first, last + 1)}
-        found, position = {}, self._first_block
+        forms_by_anchor, position = {}, self._first_block
         for a, chain in enumerate(self.anchors):
             count = len(chain.ends) - 1
             forms = (WHOLE, *map(str, architecture.genes[position : position + count]), WHOLE)
-            found[chain.name] = tuple(form if (a, i) in run else "" for i, form in enumerate(forms))
+            forms_by_anchor[chain.name] = tuple(form if (a, i) in run else "" for i, form in enumerate(forms))
             position += count
-        return found
+        return forms_by_anchor

@@ -63,6 +63,8 @@ ALIGNED = 16
 """Channels that the integer-only presets' widths are multiples of."""
 
 STEMS = ("convolutions", "patch")
+
+# Source: ours, set by hand; see `Size` for the fields.
 SIZES: Mapping[str, Size] = {
     "xs": Size(((8, 16), (16, 24, 32), (32, 48, 64, 96), (64, 96, 160, 224)), ((1,), (1, 2), (1, 2, 3), (1, 2)), 0.2e9),
     "s": Size(((16, 24), (32, 40, 48), (64, 80, 96), (128, 160, 192)), ((1, 2), (1, 2), (1, 2, 3, 4), (1, 2)), 0.4e9),
@@ -282,11 +284,11 @@ class Hybrid(ElasticSpace):
     @property
     def families(self) -> Mapping[str, frozenset[str]]:
         """Operator families in use, each with the operator kinds that its settings lower to at 224 × 224."""
-        found: dict[str, set[str]] = {}
+        kinds: dict[str, set[str]] = {}
         for part in (part for parts in self.slots((224, 224), self.num_classes).values() for part in parts):
             if isinstance(part, Half):
-                found.setdefault(part.family, set()).update(op.op for op in part.graph().operators)
-        return {family: frozenset(ops) for family, ops in found.items()}
+                kinds.setdefault(part.family, set()).update(op.op for op in part.graph().operators)
+        return {family: frozenset(ops) for family, ops in kinds.items()}
 
     def _dearest_macs(self) -> int:
         """Return an upper bound on the multiply-adds of any member at 224 × 224."""
@@ -377,11 +379,11 @@ class Hybrid(ElasticSpace):
 
     def slots(self, resolution: Resolution, num_classes: int) -> Mapping[str, tuple[Part, ...]]:
         """Return every setting of every position at the stage's widths and the largest proxy."""
-        found: dict[str, list[Part]] = {}
+        slots: dict[str, list[Part]] = {}
         largest = self.architecture((self._widest, *self._first[1:]))
         for part in self._largest_parts(self.proxy(largest, resolution), num_classes):
-            found.setdefault(part.slot, []).append(part)
-        return {slot: tuple(parts) for slot, parts in found.items()}
+            slots.setdefault(part.slot, []).append(part)
+        return {slot: tuple(parts) for slot, parts in slots.items()}
 
     def _largest_parts(self, size: Resolution, classes: int) -> Iterator[Part]:
         widths = [w[-1] for w in self._size.widths]

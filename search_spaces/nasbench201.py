@@ -192,11 +192,11 @@ class NasBench201(ElasticSpace):
 
     def slots(self, resolution: Resolution, num_classes: int) -> Mapping[str, tuple[Part, ...]]:
         """See `ElasticSpace.slots`: a cell of each kind of convolution has all weights of a slot."""
-        found: dict[str, dict[Part, None]] = {}
+        slots: dict[str, dict[Part, None]] = {}
         for kind in ("nor_conv_3x3", "nor_conv_1x1"):
             for part in self._chain((kind,) * len(EDGES), resolution, num_classes):
-                found.setdefault(part.slot, {})[part] = None
-        return {slot: tuple(parts) for slot, parts in found.items()}
+                slots.setdefault(part.slot, {})[part] = None
+        return {slot: tuple(parts) for slot, parts in slots.items()}
 
     def proxy(self, architecture: Architecture, resolution: Resolution) -> Resolution:  # noqa: ARG002
         """Return the resolution, or the benchmark's 32 pixels where it is larger."""
@@ -347,14 +347,14 @@ def _term(op: str, argument: str, label: int | None) -> str:
 
 
 def _reachable(terms: Sequence[tuple[str, tuple[int, ...]]], value: tuple[int, ...]) -> list[int]:
-    found: set[int] = set()
+    reachable: set[int] = set()
     stack = list(value)
     while stack:
         i = stack.pop()
-        if i not in found:
-            found.add(i)
+        if i not in reachable:
+            reachable.add(i)
             stack += terms[i][1]
-    return sorted(found)
+    return sorted(reachable)
 
 
 _PATTERNS: dict[str, Mapping[str, float]] = {}
@@ -383,10 +383,10 @@ def cell_indices(cells: Sequence[str]) -> npt.NDArray[np.int64]:
         UsageError: A string is no cell.
     """
     number = {op: i for i, op in enumerate(OPERATIONS)}
-    found = np.empty(len(cells), dtype=np.int64)
+    indices = np.empty(len(cells), dtype=np.int64)
     for row, cell in enumerate(cells):
         edges = [edge.partition("~")[0] for part in str(cell).split("+") for edge in part.strip("|").split("|")]
         if len(edges) != len(EDGES) or not number.keys() >= set(edges):
             raise UsageError(f"space nasbench201: not a cell, got {cell!r}.")
-        found[row] = sum(number[op] * len(OPERATIONS) ** (5 - i) for i, op in enumerate(edges))
-    return found
+        indices[row] = sum(number[op] * len(OPERATIONS) ** (5 - i) for i, op in enumerate(edges))
+    return indices

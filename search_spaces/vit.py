@@ -56,6 +56,7 @@ class _Size:
     head_dim: int = 64
 
 
+# Source: t, s and b are AutoFormer's (arXiv 2107.00651); n is ours, set by hand.
 SIZES: Mapping[str, _Size] = {
     "n": _Size((32, 48), (2, 3, 4), (1, 2, 3), ("2", "3", "4"), head_dim=16),
     "t": _Size((192, 216, 240), (12, 13, 14), (3, 4), ("3.5", "4")),
@@ -418,12 +419,12 @@ class VisionTransformer(ElasticSpace):
     def slots(self, resolution: Resolution, num_classes: int) -> Mapping[str, tuple[Part, ...]]:
         """Return every position at its largest; no weight depends on the number of tokens."""
         if self._parallel:
-            found: dict[str, tuple[Part, ...]] = {}
+            slots: dict[str, tuple[Part, ...]] = {}
             for arrangement in ARRANGEMENTS:
                 values = [self.choices[0].values[-1], self.choices[1].values[-1], arrangement, *(c.values[0] for c in self.choices[3:])]
                 member = self.architecture(values)
-                found |= {part.slot: (part,) for part in self.parts(member, self.proxy(member, resolution), num_classes)}
-            return found
+                slots |= {part.slot: (part,) for part in self.parts(member, self.proxy(member, resolution), num_classes)}
+            return slots
         if self._reduces:
             return self._reduced_slots(resolution, num_classes)
         largest = self.architecture([choice.values[-1] for choice in self.choices])
@@ -431,11 +432,11 @@ class VisionTransformer(ElasticSpace):
 
     def _reduced_slots(self, resolution: Resolution, num_classes: int) -> dict[str, tuple[Part, ...]]:
         """Return every position at its largest, of every method at every depth: where a method begins, and ends, depends on it."""
-        found: dict[str, tuple[Part, ...]] = {}
+        slots: dict[str, tuple[Part, ...]] = {}
         for tokens in self.choices[-1].values:
             for depth in self.choices[2].values:
                 values = [choice.values[-1] for choice in self.choices]
                 values[2], values[-1] = depth, tokens
                 member = self.architecture(values)
-                found |= {part.slot: (part,) for part in self.parts(member, self.proxy(member, resolution), num_classes)}
-        return found
+                slots |= {part.slot: (part,) for part in self.parts(member, self.proxy(member, resolution), num_classes)}
+        return slots

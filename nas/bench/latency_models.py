@@ -67,12 +67,13 @@ def splits_of(
         raise UsageError(f"protocol: too few networks timed on {device}, got {len(own)}. Expected at least 3 that have a graph.")
     twins = {name: {s.name for s in samples if s.graph.key == own[name].graph.key} for name in own}
 
-    def split(out: Sequence[str], label: str, kept: set[str] | None = None) -> Split:
+    def split(out: Sequence[str], label: str, timed: set[str] | None = None) -> Split:
         gone = set().union(*(twins[name] for name in out))
         fitted = [
             s
             for s in samples
-            if (s.name not in gone or (donor is not None and s.device == donor)) and (kept is None or s.device != device or s.name in kept)
+            if (s.name not in gone or (donor is not None and s.device == donor))
+            and (timed is None or s.device != device or s.name in timed)
         ]
         return Split(tuple(fitted), tuple(own[name] for name in out), label)
 
@@ -97,9 +98,9 @@ def splits_of(
         rng = np.random.default_rng(seed)
         for draw in range(_FEW_DRAWS):
             order = [names[i] for i in rng.permutation(len(names))]
-            kept, rest = set(order[:count]), order[count:]
+            timed, rest = set(order[:count]), order[count:]
             for fold in range(min(_FEW_FOLDS, len(rest))):
-                yield split(rest[fold::_FEW_FOLDS], f"draw {draw}, fold {fold}", kept)
+                yield split(rest[fold::_FEW_FOLDS], f"draw {draw}, fold {fold}", timed)
     else:
         raise UsageError(
             f"protocol: unknown, got {protocol!r}. Expected release:DATE (release:2026-02), lineage, loo, family or few:K (few:10)."
@@ -148,7 +149,7 @@ def run_protocol(
     With a donor, the latency is corrected by what the refitted model misses about the network on the donor.
     """
     profile = stub_profile(device, precision)
-    found: list[Prediction] = []
+    predictions: list[Prediction] = []
     for split in splits:
         predictor = make().fit(split.fitted, [])
         for s in split.tested:
@@ -159,8 +160,8 @@ def run_protocol(
                 if not known:
                     continue
                 factor = known[0].latency_ms / predictor.estimate(s.graph, stub_profile(donor, precision), precision).latency_ms
-            found.append(Prediction(s.name, s.latency_ms, e.latency_ms * factor, e.lower_ms * factor, e.upper_ms * factor))
-    return found
+            predictions.append(Prediction(s.name, s.latency_ms, e.latency_ms * factor, e.lower_ms * factor, e.upper_ms * factor))
+    return predictions
 
 
 def run_baselines(splits: Sequence[Split], device: str, precision: str) -> dict[str, dict[str, float]]:
@@ -196,10 +197,10 @@ def _macs(fitted: Sequence[Sample], tested: Sequence[Sample], device: str) -> di
 
 
 def _counts(graph: Graph) -> dict[str, float]:
-    found: dict[str, float] = {}
+    counts: dict[str, float] = {}
     for op in graph.operators:
-        found[op.op] = found.get(op.op, 0.0) + 1.0
-    return found
+        counts[op.op] = counts.get(op.op, 0.0) + 1.0
+    return counts
 
 
 def _op_count_ridge(fitted: Sequence[Sample], tested: Sequence[Sample], device: str) -> dict[str, float]:

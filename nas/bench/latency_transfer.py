@@ -159,11 +159,11 @@ def bench_latency_transfer(
         own = {
             "spearman_sd": float(np.std(score.rows["spearman"])),
             "ceiling": {"spearman": top["spearman"], "within_10_pct": top["within_10_pct"]},
-            "baselines": {name: kept.means()["spearman"] for name, kept in plain.items()},
+            "baselines": {name: scores.means()["spearman"] for name, scores in plain.items()},
         }
         devices[device] = TransferScores.model_validate(score.means() | own)
-        for name, kept in plain.items():
-            baselines[name].append(kept.means()["spearman"])
+        for name, scores in plain.items():
+            baselines[name].append(scores.means()["spearman"])
     return TransferComparison(
         devices=devices,
         mean_spearman=float(np.mean([d.spearman for d in devices.values()])),

@@ -32,15 +32,15 @@ def read_lineages(path: Path | None = None) -> dict[str, str]:
         raise DataError(f"lineages {file}: cannot be read ({error}).") from None
     if not rows or not {"network", "lineage", "reason"} <= rows[0].keys():
         raise DataError(f"lineages {file}: no column 'network', 'lineage' or 'reason'.")
-    found: dict[str, str] = {}
+    lineages: dict[str, str] = {}
     for row in rows:
         if not all(row[column] for column in ("network", "lineage", "reason")):
             raise DataError(
                 f"lineages {file}: a field is empty, got {row['network'] or row['reason']!r}. Expected network, lineage, reason."
             )
-        if found.setdefault(row["network"], row["lineage"]) != row["lineage"]:
+        if lineages.setdefault(row["network"], row["lineage"]) != row["lineage"]:
             raise DataError(f"lineages {file}: two lineages for one network, got {row['network']!r}.")
-    return found
+    return lineages
 
 
 def lineage_of(network: str, lineages: dict[str, str]) -> str:

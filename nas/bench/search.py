@@ -234,10 +234,10 @@ def run_optuna(sampler: str, meter: Meter, goal: Goal, seed: int) -> None:
     }
     while True:
         trial = study.ask(distributions)
-        told = meter.measure(space.architecture([trial.params[c.name] for c in space.choices]))
-        for key, violation in told.violations.items():
+        values = meter.measure(space.architecture([trial.params[c.name] for c in space.choices]))
+        for key, violation in values.violations.items():
             trial.set_constraint(key, violation)
-        study.tell(trial, [told.values.get(o.name, 0.0) for o in goal.objectives])
+        study.tell(trial, [values.values.get(o.name, 0.0) for o in goal.objectives])
 
 
 def run_pymoo(_: str, meter: Meter, goal: Goal, seed: int) -> None:
@@ -266,9 +266,9 @@ def run_pymoo(_: str, meter: Meter, goal: Goal, seed: int) -> None:
         population = algorithm.ask()
         if population is None or len(population) == 0:
             return
-        told = [meter.measure(space.decode(codes)) for codes in population.get("X").astype(int)]
-        losses = [[o.sign * t.values.get(o.name, 0.0) for o in goal.objectives] for t in told]
-        static = StaticProblem(problem, F=np.array(losses), G=np.array([list(t.violations.values()) for t in told]))
+        values = [meter.measure(space.decode(codes)) for codes in population.get("X").astype(int)]
+        losses = [[o.sign * t.values.get(o.name, 0.0) for o in goal.objectives] for t in values]
+        static = StaticProblem(problem, F=np.array(losses), G=np.array([list(t.violations.values()) for t in values]))
         algorithm.evaluator.eval(static, population)
         algorithm.tell(infills=population)
 
@@ -440,7 +440,7 @@ def compare(
         report: Is told of each searcher that is done.
     """
     runs = runs or Runs(None)
-    found: dict[str, dict[str, object]] = {}
+    by_searcher: dict[str, dict[str, object]] = {}
     for name in names:
         jobs = [Job(name, task, seed, evals) for seed in seeds for task in tasks]  # a part that is done has every task
         lacking = [job for job in jobs if runs.figures(job) is None]
@@ -450,14 +450,14 @@ def compare(
         for job, figures in zip(lacking, _outcomes(lacking, workers), strict=True):
             runs.add(job, figures)
         rows = [(job.task, runs.finished(job)) for job in jobs]
-        found[name] = summary = summarise([row for _, row in rows])
+        by_searcher[name] = summary = summarise([row for _, row in rows])
         summary["tasks"] = [
             {"device": task.device, "budget_quantile": task.quantile, "budget_ms": task.budget_ms}
             | {key: value for key, value in summarise([row for of, row in rows if of is task]).items() if isinstance(value, float)}
             for task in tasks
         ]
         report(f"{name}: " + ", ".join(f"{key} {value:.3f}" for key, value in summary.items() if isinstance(value, float)))
-    return found
+    return by_searcher
 
 
 def summarise(rows: Sequence[Mapping[str, float]]) -> dict[str, object]:

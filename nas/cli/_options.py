@@ -82,27 +82,34 @@ Precision = Annotated[
         metavar="P",
     ),
 ]
-Confidence = Annotated[float, typer.Option("--confidence", help="Nominal coverage of the interval, between 0.5 and 0.99.")]
+Confidence = Annotated[float, typer.Option("--confidence", help="Share of timings that the interval should hold, between 0.5 and 0.99.")]
 Takes = Annotated[
     Literal["normalised", "unit", "bytes"],
     typer.Option(
-        "--input", help="Input of the exported file: normalised (less mean, over deviation), unit (RGB in 0…1) or bytes (RGB in 0…255)."
+        "--input",
+        help="Values that the file expects: normalised (minus the mean, divided by the standard deviation), unit (RGB in 0…1) or bytes (RGB in 0…255).",
     ),
 ]
-StudyName = Annotated[str, typer.Option("--study", help="Name of the study in the storage, which may hold many.", metavar="NAME")]
+StudyName = Annotated[str, typer.Option("--study", help="Name of the search in the storage; one storage holds many.", metavar="NAME")]
 StorageTimeout = Annotated[
-    float, typer.Option("--storage-timeout", min=0, help="How long the storage may be away, or its lock held, in seconds.", metavar="S")
+    float,
+    typer.Option(
+        "--storage-timeout", min=0, help="Seconds that the storage may be unreachable or locked before the process gives up.", metavar="S"
+    ),
 ]
 InputShapes = Annotated[
     list[str] | None,
     typer.Option(
-        "--input-shape", help="Sizes of a model file's input: NAME:1x3x320x320; may be given several times.", metavar="NAME:1x3x320x320"
+        "--input-shape",
+        help="Shape of a model file's input, where the file leaves it open; may be given several times.",
+        metavar="NAME:1x3x320x320",
     ),
 ]
 Dims = Annotated[
-    list[str] | None, typer.Option("--dim", help="A symbolic size of a model file: batch=1; may be given several times.", metavar="NAME=N")
+    list[str] | None,
+    typer.Option("--dim", help="Value of a symbolic size in a model file, such as batch=1; may be given several times.", metavar="NAME=N"),
 ]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="All randomness comes from it.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of all randomness.")]
 
 
 def write(result: Any, form: str, render: Callable[[Any], None]) -> None:

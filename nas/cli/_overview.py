@@ -7,14 +7,14 @@ from pathlib import Path
 from nas import __version__
 
 SUMMARY = (
-    "Find the vision backbone that a chip runs within a budget. Any command takes --debug, for a traceback, and --wide, for tables with every "
-    "column in a narrow terminal."
+    "Find the vision backbone that a chip runs within a budget. Every command takes --debug, which prints a traceback with an error, and --wide, which prints "
+    "tables with all columns."
 )
 HELP = ("-h", "--help")
 GROUPS = {
-    "anchors": "Trained networks to start from: show where they can be cut.",
-    "bench": "Published protocols, run on tables that the user names.",
-    "devices": "Hardware profiles: list, show, add, calibrate, suggest.",
+    "anchors": "Trained networks to start from: show.",
+    "bench": "Published protocols, run on your tables: latency-models, latency-transfer, search.",
+    "devices": "Hardware profiles: list, show, add, calibrate, suggest, update.",
     "spaces": "Search spaces: list, show, sample, references.",
 }
 

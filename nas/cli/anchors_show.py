@@ -15,21 +15,32 @@ if TYPE_CHECKING:
 
 def command(
     network: Annotated[
-        str, typer.Argument(help="A name of timm or torchvision, FILE.py:FUNCTION or NET.pt2.", metavar="NAME|FILE.py:FUNCTION|NET.pt2")
+        str,
+        typer.Argument(
+            help="Network: a name of timm or torchvision, a function FILE.py:FUNCTION, or an exported program NET.pt2.",
+            metavar="NAME|FILE.py:FUNCTION|NET.pt2",
+        ),
     ],
     device: Annotated[
-        list[str] | None, typer.Option("--device", "--profile", help="Price segments on it; may be given several times.", metavar="D")
+        list[str] | None,
+        typer.Option(
+            "--device", "--profile", help="Device on which the segments are priced; default: none; may be given several times.", metavar="D"
+        ),
     ] = None,
     precision: Precision = None,
     resolution: Annotated[
-        str | None, typer.Option("--resolution", help="Of the pictures: 224 or 192x256; default the network's own.")
+        str | None, typer.Option("--resolution", help="Size of the pictures, 224 or HEIGHTxWIDTH; default: the network's own.")
     ] = None,
-    weights: Annotated[str | None, typer.Option("--weights", help="File of weights, or random.", metavar="FILE|random")] = None,
-    weights_dir: Annotated[Path | None, typer.Option("--weights-dir", help="Folder of files named like networks.", metavar="DIR")] = None,
-    every: Annotated[bool, typer.Option("--all", help="Show every point, not only the ends of blocks.")] = False,
+    weights: Annotated[
+        str | None, typer.Option("--weights", help="Weight file, or random; default: the published weights.", metavar="FILE|random")
+    ] = None,
+    weights_dir: Annotated[
+        Path | None, typer.Option("--weights-dir", help="Folder of weight files, each named like its network.", metavar="DIR")
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Show every point, not only those between blocks.")] = False,
     form: Format = "table",
 ) -> None:
-    """Show where a trained network can be cut: points with shapes, and what the segments between them cost."""
+    """Show where a trained network can be cut: the points with their shapes, and the costs of the segments between them."""
     from nas.devices.names import find_profile
     from nas.devices.predictor import load_predictor
     from nas.devices.profile import load_profile
@@ -49,11 +60,11 @@ def command(
         profile = load_profile(name)
         at = precision or profile.default_precision
         predictor = load_predictor(profile, at, find_profile(name).parent)
-        whole, found = shares([(s.label, s.graph()) for s in segments], predictor, profile, at)
+        whole, parts = shares([(s.label, s.graph()) for s in segments], predictor, profile, at)
         key = f"{profile.name} {at}"
         totals[key] = WholeLatency(latency_ms=whole.latency_ms, lower_ms=whole.lower_ms, upper_ms=whole.upper_ms, basis=whole.basis)
         for row, segment in zip(rows, segments, strict=True):
-            row.setdefault("latency_ms", {})[key] = found[segment.label]
+            row.setdefault("latency_ms", {})[key] = parts[segment.label]
     result = AnchorOverview(
         network=chain.name,
         resolution=chain.resolution,
@@ -90,6 +101,6 @@ def _render(result: AnchorOverview) -> None:
     by = f", given by {result.assigned_by}" if result.assigned_by else ""
     source = f" ({result.source}{by})" if result.source else ""
     print_lines([f"{result.network} at {height}x{width}: {result.points} points; weights {result.weights}{source}"])
-    for device, found in result.devices.items():
-        spread = f"{found.lower_ms:.3g}–{found.upper_ms:.3g}"
-        print_lines([f"{device}: {found.latency_ms:.4g} ms {found.basis} for the whole, {spread} ms"])
+    for device, shares in result.devices.items():
+        spread = f"{shares.lower_ms:.3g}–{shares.upper_ms:.3g}"
+        print_lines([f"{device}: {shares.latency_ms:.4g} ms {shares.basis} for the whole, {spread} ms"])

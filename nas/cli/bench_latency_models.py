@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 def command(
     perf: Annotated[Path, typer.Option(help="Table of timings (AI Hub's columns), CSV or CSV.gz.")],
-    models: Annotated[Path, typer.Option(help="Which models of the table can be rebuilt (aihub_models.csv).")],
-    device: Annotated[str, typer.Option(help="Device under any of its names in the table.")],
-    precision: Annotated[Literal["fp16", "w8a16", "w8a8"], typer.Option(help="Precision in question.")] = "fp16",
+    models: Annotated[Path, typer.Option(help="Table of the models that can be rebuilt (aihub_models.csv).")],
+    device: Annotated[str, typer.Option(help="Device, by any of its names in the table.")],
+    precision: Annotated[Literal["fp16", "w8a16", "w8a8"], typer.Option(help="Precision of the timings.")] = "fp16",
     graphs: Annotated[
-        Path | None, typer.Option(help="Folder of NAME.onnx by the table's model names; these come before the committed graphs.")
+        Path | None, typer.Option(help="Folder of NAME.onnx files, named as in the table; these replace the committed graphs.")
     ] = None,
     protocol: Annotated[
         str,
@@ -33,21 +33,26 @@ def command(
         ),
     ] = "lineage",
     task: Annotated[
-        Literal["single-image", "classification"], typer.Option(help="Networks that are tested; the others only calibrate.")
+        Literal["single-image", "classification"], typer.Option(help="Networks to test; the others only calibrate.")
     ] = "single-image",
     lineages: Annotated[
-        Path | None, typer.Option(help="CSV network,lineage,reason; default: the committed table. Others are their own lineage.")
+        Path | None,
+        typer.Option(
+            help="CSV file network,lineage,reason; a network without a row is a lineage of its own. Default: the committed table."
+        ),
     ] = None,
     boards: Annotated[
-        Path | None, typer.Option(help="Which device names are one board; default: aihub_boards.csv beside the table of timings.")
+        Path | None, typer.Option(help="Table of device names that mean one board; default: aihub_boards.csv beside the timings.")
     ] = None,
-    donor: Annotated[str | None, typer.Option(help="Device whose timing of the tested network is known.")] = None,
+    donor: Annotated[
+        str | None, typer.Option(help="Device whose timing of the tested network is known to the model; default: none.")
+    ] = None,
     runtime: Annotated[str, typer.Option(help="qnn or tflite.")] = "qnn",
     predictor: Annotated[str, typer.Option(help="Latency predictor under test.")] = "physical",
-    seed: Annotated[int, typer.Option(help="Of the draws of few:K.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the draws of few:K.")] = 0,
     form: Format = "json",
 ) -> None:
-    """Refit a latency model inside a protocol and say how wrong it is on networks that it never saw."""
+    """Refit a latency model by a published protocol and report its errors on networks left out."""
     from nas.bench.aihub import classifiers, graphs_of, read_models, read_table, repeats_within_pct, samples_of, single_images
     from nas.bench.latency_models import release_date, run_baselines, run_protocol, splits_of
     from nas.bench.lineages import lineage_of, read_lineages
@@ -119,7 +124,7 @@ def _render(result: ModelScores) -> None:
         f"mean error {result.mean_error_pct:.1f} % (bootstrap {low:.1f} to {high:.1f}), median {result.median_error_pct:.1f} %, "
         f"{result.within_10_pct:.0f} % within 10 %, coverage {result.coverage_pct:.0f} %, "
         f"{result.above_upper_pct:.0f} % above the upper end, half-width {result.halfwidth_pct:.0f} %",
-        *(f"{name}: mean {found['mean_error_pct']:.1f} % over {found['answered']}" for name, found in result.baselines.items()),
+        *(f"{name}: mean {figures['mean_error_pct']:.1f} % over {figures['answered']}" for name, figures in result.baselines.items()),
         *result.notes,
     ]
     print_lines(lines)

@@ -14,31 +14,33 @@ if TYPE_CHECKING:
 
 
 def command(
-    table: Annotated[Path, typer.Option(help="Latency table (.npz with 'arch' and 'ms/<device>').")],
-    test_devices: Annotated[str, typer.Option(help="Target devices, separated by commas.")],
-    train_devices: Annotated[str, typer.Option(help="Devices whose latencies are known, separated by commas; none by default.")] = "",
-    samples: Annotated[int, typer.Option(min=5, help="Timings on each target, all that are taken.")] = 10,
-    train_samples: Annotated[int | None, typer.Option(min=5, help="Rows of the pool; default: the whole table.")] = None,
-    query: Annotated[int | None, typer.Option(min=2, help="Rows after the pool that are predicted; default: the whole table.")] = None,
-    trim: Annotated[float, typer.Option(help="Share of fastest and of slowest rows dropped, from pool and query.")] = 0.0,
+    table: Annotated[Path, typer.Option(help="Latency table: an .npz file with the arrays arch and ms/DEVICE.")],
+    test_devices: Annotated[str, typer.Option(help="Devices to predict, separated by commas.")],
+    train_devices: Annotated[str, typer.Option(help="Devices whose latencies are known, separated by commas; default: none.")] = "",
+    samples: Annotated[int, typer.Option(min=5, help="Timings taken on each device to predict.")] = 10,
+    train_samples: Annotated[int | None, typer.Option(min=5, help="Rows from which timings are drawn; default: the whole table.")] = None,
+    query: Annotated[
+        int | None, typer.Option(min=2, help="Rows to predict, after those of --train-samples; default: the whole table.")
+    ] = None,
+    trim: Annotated[float, typer.Option(help="Share of the fastest and of the slowest rows to leave out.")] = 0.0,
     repeats: Annotated[int, typer.Option(min=1, help="Repetitions.")] = 20,
-    confidence: Annotated[float, typer.Option(help="Nominal coverage of the intervals.")] = 0.9,
-    space: Annotated[str, typer.Option(help="Space of the rows; default: guessed from their spelling.")] = "",
+    confidence: Annotated[float, typer.Option(help="Share of timings that the intervals should hold.")] = 0.9,
+    space: Annotated[str, typer.Option(help="Search space of the rows; default: by their spelling.")] = "",
     predictor: Annotated[str, typer.Option(help="Latency predictor under test.")] = "transfer",
     seed: Seed = 0,
     form: Format = "table",
 ) -> None:
-    """Predict devices from a few timings each, on a published table: HELP's and NASFLAT's protocols."""
+    """Predict devices of a published table from a few timings each, by the protocols of HELP and NASFLAT."""
     from rich.console import Console
 
     from nas.bench.latency_transfer import TransferProtocol, bench_latency_transfer
     from nas.devices.latency_table import read_latency_table
 
     protocol = TransferProtocol(samples, train_samples, query, trim, repeats, confidence, seed)
-    found = read_latency_table(table, space)
+    timings = read_latency_table(table, space)
     split = [[name.strip() for name in text.split(",") if name.strip()] for text in (train_devices, test_devices)]
     console = Console(stderr=True)
-    result = bench_latency_transfer(found, split[0], split[1], protocol, console.print, predictor)
+    result = bench_latency_transfer(timings, split[0], split[1], protocol, console.print, predictor)
     write(result, form, _render)
 
 

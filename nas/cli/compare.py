@@ -15,12 +15,10 @@ if TYPE_CHECKING:
 
 def command(
     runs: Annotated[list[Path], typer.Argument(help="Run directories, two or more.", metavar="RUN RUN…")],
-    to: Annotated[
-        Path | None, typer.Option("--to", help="Write a page of charts and tables, as every run has one.", metavar="FILE.html")
-    ] = None,
+    to: Annotated[Path | None, typer.Option("--to", help="Page of charts and tables to write; default: none.", metavar="FILE.html")] = None,
     form: Format = "table",
 ) -> None:
-    """Compare runs: what each chose, how accurate and how fast, by which evaluations, in which time."""
+    """Compare runs: the choice of each, its accuracy and latency, the number of evaluations and the time."""
     from nas import api
 
     write(list(api.compare(runs, to=to)), form, _print)

@@ -10,8 +10,8 @@ import typer
 Shell = Literal["bash", "zsh", "fish", "powershell"]
 
 
-def command(shell: Annotated[Shell, typer.Argument(help="Which shell.", metavar="bash|zsh|fish|powershell")]) -> None:
-    """Print what lets a shell complete commands, options, devices and networks: nas completion bash >> ~/.bashrc."""
+def command(shell: Annotated[Shell, typer.Argument(help="Shell to complete in.", metavar="bash|zsh|fish|powershell")]) -> None:
+    """Print a script that lets a shell complete commands, options, devices and networks: nas completion bash >> ~/.bashrc."""
     from typer._completion_shared import get_completion_script
 
     sys.stdout.write(

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 
 def command(
-    profile: Annotated[Path, typer.Argument(help="The profile's .toml file.", metavar="FILE.toml")],
-    name: Annotated[str | None, typer.Option("--name", help="Device name; default: the file's stem.")] = None,
+    profile: Annotated[Path, typer.Argument(help="Profile to add.", metavar="FILE.toml")],
+    name: Annotated[str | None, typer.Option("--name", help="Name of the device; default: the file's name without its ending.")] = None,
     form: Format = "table",
 ) -> None:
-    """Check a profile and put it, with its fitted artifacts, into the user's device folder."""
+    """Check a profile and copy it, with its fitted coefficients, into the user's device folder."""
     from nas.devices.device_folder import add_profile
     from nas.results.listings import AddedDevice
 

@@ -16,14 +16,18 @@ if TYPE_CHECKING:
 def command(
     name: Annotated[str, typer.Argument(help="Name of the new device.", metavar="NAME")],
     timings: Annotated[
-        Path, typer.Option("--from", help="CSV: network,latency_ms[,precision]; a published name, .onnx or architecture file a line.")
+        Path,
+        typer.Option(
+            "--from",
+            help="CSV file with the columns network, latency_ms and, if wanted, precision. A network is a published name, an .onnx file or an architecture file.",
+        ),
     ],
-    base: Annotated[str, typer.Option(help="A related device that is known: its family is the prior.", metavar="D")] = "sa8295p",
+    base: Annotated[str, typer.Option(help="A related device; its family's timings are the prior.", metavar="D")] = "sa8295p",
     precision: Precision = None,
     to: Annotated[Path | None, typer.Option(help="Folder for the profile; default: the user's device folder.", metavar="DIR")] = None,
     form: Format = "table",
 ) -> None:
-    """Make a profile of your own device from a few timings, and say how wrong it is on networks that it has not seen."""
+    """Make a profile of your own device from a few timings, and report its errors on networks left out of the fit."""
     from nas import api
 
     write(api.calibrate(name, timings, base=base, precision=precision, to=to), form, _print)

@@ -21,16 +21,24 @@ _TIMINGS = re.compile(r"^\[precisions\.([\w\"'-]+)\.timings_ms\][^\n]*\n((?:(?!\
 
 def command(
     text: Annotated[
-        str | None, typer.Argument(help="Part of a name, title, family or runtime.", metavar="FILTER", autocompletion=device_names)
+        str | None,
+        typer.Argument(
+            help="Part of a name, title, family or runtime; default: every device.", metavar="[FILTER]", autocompletion=device_names
+        ),
     ] = None,
-    vendor: Annotated[str | None, typer.Option("--vendor", help="Who makes it: qualcomm, nvidia, hailo, …", metavar="V")] = None,
+    vendor: Annotated[
+        str | None, typer.Option("--vendor", help="Only devices of this maker, such as qualcomm, nvidia or hailo.", metavar="V")
+    ] = None,
     grade: Annotated[
         Literal["A", "B", "C", "D"] | None,
-        typer.Option("--grade", help="At least as well known: A 10 %, B 20 %, C 35 % held-out error, D no model."),
+        typer.Option(
+            "--grade",
+            help="Only devices of this grade or better. A: mean error at most 10 % on families of networks left out; B: 20 %; C: 35 %; D: more, or no model.",
+        ),
     ] = None,
     form: Format = "table",
 ) -> None:
-    """List the devices: what their numbers are, and how far to trust them."""
+    """List the devices: precisions, runtime, and how far to trust their estimates."""
     from nas.devices.names import clash_text, clashes, profile_files
     from nas.errors import UnknownNameError, UsageError
     from nas.results.listings import DeviceRow
@@ -103,7 +111,7 @@ def _row(name: str, data: dict[str, Any], timed: dict[str, int]) -> DeviceRow:
         quantity=data.get("quantity", "latency"),
         batch=data.get("batch", 1),
         precisions=tuple(sorted(precisions, key=lambda p: (p != default, p))),
-        fitted=tuple(sorted(p for p, found in precisions.items() if found.get("predictor"))),
+        fitted=tuple(sorted(p for p, facts in precisions.items() if facts.get("predictor"))),
         networks=held_out.get("networks", 0) or max(timed.values(), default=0),
         timed_networks=timed,
         families=held_out.get("families"),

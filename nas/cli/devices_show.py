@@ -53,18 +53,18 @@ def _render(profile: Profile, beside: Sequence[str]) -> None:
     print_lines([f"  {'stands in for':20} {profile.proxy}"] if profile.proxy else [])
     print_lines(f"  note: {note}" for note in (*beside, *profile.notes))
     rows = []
-    for name, found in profile.precisions.items():
-        shown = [getattr(found.held_out, key, None) for key in ("networks", "mean_error_pct", "within_25_pct", "coverage_pct")]
-        facts_of = [found.peak_gmacs, found.bandwidth_gb_s, found.launch_us]
+    for name, precision_facts in profile.precisions.items():
+        shown = [getattr(precision_facts.held_out, key, None) for key in ("networks", "mean_error_pct", "within_25_pct", "coverage_pct")]
+        facts_of = [precision_facts.peak_gmacs, precision_facts.bandwidth_gb_s, precision_facts.launch_us]
         numbers = ["" if value is None else f"{value:g}" for value in (*facts_of, *shown)]
         rows.append(
             [
                 name,
-                found.grade,
-                found.predictor or "none fitted",
-                found.runtime_version,
+                precision_facts.grade,
+                precision_facts.predictor or "none fitted",
+                precision_facts.runtime_version,
                 *numbers,
-                str(len(found.timings_ms)),
+                str(len(precision_facts.timings_ms)),
             ]
         )
     columns = [
@@ -81,14 +81,14 @@ def _render(profile: Profile, beside: Sequence[str]) -> None:
     ]
     print_table("", columns, rows)
     print_lines(f"  grade {grade}: {MEANING[grade]}" for grade in sorted({at.grade for at in profile.precisions.values()}))
-    for name, found in profile.precisions.items():
-        if found.held_out and (error := found.model_error):
-            print_lines([f"  {name}: {error.line}", f"  {name}: errors by {found.held_out.protocol}"])
-        if found.drift:
-            count = len(set(found.former_timings_ms) - set(found.timings_ms))
-            print_lines([f"  {name}: {found.carried_over}; {count} networks carried over"])
-        if found.grade == "D":
+    for name, precision_facts in profile.precisions.items():
+        if precision_facts.held_out and (error := precision_facts.model_error):
+            print_lines([f"  {name}: {error.line}", f"  {name}: errors by {precision_facts.held_out.protocol}"])
+        if precision_facts.drift:
+            count = len(set(precision_facts.former_timings_ms) - set(precision_facts.timings_ms))
+            print_lines([f"  {name}: {precision_facts.carried_over}; {count} networks carried over"])
+        if precision_facts.grade == "D":
             print_lines([f"  {name}: grade D. Do this: nas devices calibrate NAME --from timings.csv --base {profile.name}"])
-        if found.unsupported_ops:
-            print_lines([f"  {name}: cannot run {', '.join(found.unsupported_ops)}"])
-        print_lines(f"  {name}: {note}" for note in found.notes)
+        if precision_facts.unsupported_ops:
+            print_lines([f"  {name}: cannot run {', '.join(precision_facts.unsupported_ops)}"])
+        print_lines(f"  {name}: {note}" for note in precision_facts.notes)

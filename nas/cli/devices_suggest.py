@@ -20,17 +20,20 @@ _BUILT_BY = frozenset({"timm", "torchvision", "references"})
 
 def command(
     name: Annotated[str, typer.Argument(help="Name that the new device will have.", metavar="NAME")],
-    count: Annotated[int, typer.Option(min=1, max=100, help="Networks to time.")] = 10,
-    base: Annotated[str, typer.Option(help="A related device that is known.", metavar="D")] = "sa8295p",
+    count: Annotated[int, typer.Option(min=1, max=100, help="How many networks to suggest.")] = 10,
+    base: Annotated[str, typer.Option(help="A related device; its family's timings are the prior.", metavar="D")] = "sa8295p",
     precision: Precision = None,
     to: Annotated[
         Path | None,
-        typer.Option(help="Folder: write the networks as .onnx with random weights, and timings.csv to fill in.", metavar="DIR"),
+        typer.Option(
+            help="Folder for the networks as .onnx files with random weights, and for a timings.csv to fill in; default: only print the names.",
+            metavar="DIR",
+        ),
     ] = None,
-    max_mparams: Annotated[float, typer.Option(min=0.1, help="Largest network to suggest, in 10⁶ parameters.")] = 40.0,
+    max_mparams: Annotated[float, typer.Option(min=0.1, help="Suggest no larger network, in millions of parameters.")] = 40.0,
     form: Format = "table",
 ) -> None:
-    """Name the networks whose timings say most about a new device, and write them out to be timed there."""
+    """Suggest the networks whose timings tell most about a new device, and write them as files to time."""
     from nas.devices.names import find_profile
     from nas.devices.predictor import load_predictor
     from nas.devices.profile import read_profile

@@ -21,12 +21,14 @@ def command(
     ],
     device: Annotated[
         list[str] | None,
-        typer.Option("--device", help="Only this device; may be given several times.", metavar="D", autocompletion=device_names),
+        typer.Option(
+            "--device", help="Update only this device; default: all; may be given several times.", metavar="D", autocompletion=device_names
+        ),
     ] = None,
     to: Annotated[Path | None, typer.Option(help="Folder for the profiles; default: the user's folder of updates.", metavar="DIR")] = None,
     form: Format = "table",
 ) -> None:
-    """Put newer timings, as AI Hub publishes them, into its devices' profiles, and say what moved. Shipped profiles stay as they are."""
+    """Update profiles with newer timings of Qualcomm AI Hub, and list what changed. Shipped profiles stay as they are."""
     from nas import api
 
     write(api.update_devices(source, devices=device or (), to=to), form, _print)

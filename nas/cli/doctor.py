@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def command(form: Format = "table") -> None:
-    """Say what this installation has and what is wrong with it: versions, processors, plug-ins, profiles."""
+    """Check this installation: versions, processors, plug-ins and profiles."""
     import os
     import platform
 
@@ -67,14 +67,14 @@ def _version(distribution: str) -> str | None:
         return None
 
 
-def _fault_of(distribution: str, found: str | None, extra: str) -> str:
+def _fault_of(distribution: str, installed: str | None, extra: str) -> str:
     """Return what is wrong with a package: it is missing from the base, or it is there and cannot be imported; else the empty string."""
     from importlib import import_module
 
     from nas.cli._extras import module_of
     from nas.errors import one_line
 
-    if found is None:
+    if installed is None:
         return "" if extra else f"{distribution} is not installed. Do this: pip install {distribution}."
     try:
         if distribution in ("timm", "torchvision"):
@@ -84,7 +84,7 @@ def _fault_of(distribution: str, found: str | None, extra: str) -> str:
         import_module(module_of(distribution))
     except Exception as error:  # noqa: BLE001 - a package may raise anything while it is imported, and that is what is asked for
         why = f"{type(error).__name__}: {one_line(error)}"
-        return f"{distribution} {found} is installed and cannot be imported ({why}). Do this: pip install --force-reinstall {distribution}."
+        return f"{distribution} {installed} is installed and cannot be imported ({why}). Do this: pip install --force-reinstall {distribution}."
     return ""
 
 
@@ -105,8 +105,8 @@ def _profiles() -> tuple[int, list[str]]:
     for path in profile_files().values():
         try:
             profile = read_profile(path)
-            for precision, found in profile.precisions.items():
-                if found.predictor:
+            for precision, facts in profile.precisions.items():
+                if facts.predictor:
                     load_predictor(profile, precision, path.parent)
             valid += 1
         except NasError as error:
@@ -119,10 +119,10 @@ def _render(result: Installation) -> None:
 
     print_lines([f"nas {result.nas}, Python {result.python}, {result.platform}, {result.cores} cores"])
     print_lines([f"GPUs: {', '.join(result.gpus) or 'none; everything runs on the CPU'}"])
-    for package, found in result.packages.items():
+    for package, installed in result.packages.items():
         extra = result.extras[package]
         missing = f"not installed: extra [{extra}]" if extra else "MISSING"
-        print_lines([f"  {package:20} {found or missing}"])
+        print_lines([f"  {package:20} {installed or missing}"])
     for kind, names in result.plugins.items():
         print_lines([f"{kind}: {', '.join(names) or 'none'}"])
     print_lines([f"devices: {result.devices} valid profiles; yours are looked for in {result.config_home}/devices"])

@@ -16,36 +16,45 @@ if TYPE_CHECKING:
 def command(
     subject: Annotated[str, typer.Argument(help="Run directory or architecture file.", metavar="DIR|ARCH.json")],
     to: Annotated[Path, typer.Option("--to", help="File to write.", metavar="FILE.onnx|.pt2|.xml|.tflite")],
-    trial: Annotated[int | None, typer.Option("--trial", min=0, help="Another network of the run than its choice.", metavar="N")] = None,
+    trial: Annotated[
+        int | None, typer.Option("--trial", min=0, help="Number of the trial to export; default: the run's choice.", metavar="N")
+    ] = None,
     weights: Annotated[
-        str | None, typer.Option("--weights", help="Trained weights (.safetensors), or random.", metavar="FILE|random")
+        str | None,
+        typer.Option("--weights", help="Weights of an architecture file: a .safetensors file, or random.", metavar="FILE|random"),
     ] = None,
     precision: Annotated[
         str | None,
         typer.Option(
-            "--precision", help="fp32, fp16, w8a16, w8a8, mixed, or all for one file each and a table; default: the network's own."
+            "--precision",
+            help="fp32, fp16, w8a16, w8a8 or mixed; all writes one file for each and compares them. Default: the network's own.",
         ),
     ] = None,
     quantisation: Annotated[
         str | None,
-        typer.Option("--quantisation", help="Other methods for a quantised file than the usual ones, in order.", metavar="NAME,…"),
+        typer.Option(
+            "--quantisation",
+            help="Quantisation methods, in order, that replace the usual ones; nas search --help lists them.",
+            metavar="NAME,…",
+        ),
     ] = None,
     data: Annotated[
-        str | None, typer.Option("--data", help="For an architecture file: what calibrates and tests a quantised file, and normalises.")
+        str | None,
+        typer.Option("--data", help="Data set that normalises, calibrates and tests the file of an architecture; a run has its own."),
     ] = None,
     exporter: Annotated[
-        str | None, typer.Option("--exporter", help="Format, where the file's ending does not say it.", metavar="NAME")
+        str | None, typer.Option("--exporter", help="Format: onnx, pt2, openvino or tflite; default: by the file's ending.", metavar="NAME")
     ] = None,
     takes: Takes = "normalised",
     task: Annotated[
         Literal["classes", "features"],
         typer.Option(
-            "--task", help="features: no classifier, the maps at strides 4 to 32 as outputs stride4 to stride32; default classes."
+            "--task", help="classes: the classifier. features: no classifier; the outputs are the feature maps stride4 to stride32."
         ),
     ] = "classes",
     form: Format = "table",
 ) -> None:
-    """Write a network as a model file that has been reloaded and compared."""
+    """Write a network as a model file, reload the file and compare it with the network."""
     from nas import api
     from nas.results import Exports
 

@@ -18,17 +18,18 @@ def command(
     runner: Annotated[
         str,
         typer.Option(
-            help="A runner (adb, litert, onnxruntime, openvino, qai-hub, rknn, ssh, stedgeai, trtexec; options behind a colon: ssh:host=pi@board,"
-            "threads=4), or a command that times {onnx} and prints milliseconds: one time a line, '3.4' or '3.4 ms', or lines 'latency_ms: 3.4' among others."
+            help="A built-in runner: adb, litert, onnxruntime, openvino, qai-hub, rknn, ssh, stedgeai or trtexec, with options after a colon "
+            "(ssh:host=pi@board,threads=4). Or a command that times the file {onnx} and prints milliseconds, one time a line: 3.4, 3.4 ms or latency_ms: 3.4. "
+            "Default: none; --device is used."
         ),
     ] = "",
     threads: Annotated[int, typer.Option(min=1, help="Threads of ONNX Runtime, each bound to a processor.")] = 1,
-    resolution: Annotated[str | None, typer.Option(help="Input of an architecture, 224 or 192x256.")] = None,
+    resolution: Annotated[str | None, typer.Option(help="Size of an architecture's input, 224 or HEIGHTxWIDTH; default: its own.")] = None,
     input_shape: InputShapes = None,
     dim: Dims = None,
     form: Format = "table",
 ) -> None:
-    """Time a network on this machine, or on any device that a command can reach; weights are random unless a file brings them."""
+    """Time a network on this machine, or on any device that a command can reach. Weights are random unless a file brings them."""
     from nas import api
 
     write(api.measure(subject, device, runner=runner, threads=threads, resolution=resolution, **sizes(input_shape, dim)), form, _print)

@@ -39,7 +39,10 @@ def command(
         ),
     ] = None,
     on: Annotated[
-        Judged, typer.Option("--on", help="What is held against a budget: the interval's upper end, or its central value.")
+        Judged,
+        typer.Option(
+            "--on", help="Which end of the estimate must keep the budget: the interval's upper end, or its central value (point)."
+        ),
     ] = "upper",
     compare: Annotated[
         Path | None,
@@ -65,7 +68,7 @@ def command(
     form: Annotated[Literal["table", "json", "csv", "junit"], typer.Option("--format", help="How the result is printed.")] = "table",
 ) -> None:
     """Estimate how long networks take on devices, with an interval; a device's own timing is shown where there is one."""
-    given = sizes(input_shape, dim)
+    shapes = sizes(input_shape, dim)
     subjects, devices = list(dict.fromkeys(networks)), list(dict.fromkeys(known_devices(device)))
     if len(subjects) == 1:
         known_network(subjects[0])
@@ -83,7 +86,7 @@ def command(
         "compare": compare,
         "profile_hash": profile_hash or (),
         "task": task,
-        **given,
+        **shapes,
     }
     results: list[Estimate | Unpriced] = (
         [api.predict(subjects[0], devices[0], **terms)] if single else list(api.predict_all(subjects, devices, **terms))

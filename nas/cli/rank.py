@@ -18,27 +18,36 @@ def command(
         Path | None,
         typer.Option(
             "--supernet",
-            help="Trained supernet (.safetensors) whose scores are judged; nas train makes one. Without it the baselines alone.",
+            help="Trained supernet (.safetensors), as nas train writes it, whose scores are judged; default: baselines only.",
             metavar="FILE",
         ),
     ] = None,
     data: Annotated[
-        str | None, typer.Option("--data", help="Data set of the training, and of the supernet; default digits where something is trained.")
+        str | None,
+        typer.Option(
+            "--data",
+            help="Data set of the training and of the supernet: digits, cifar10, a folder of class folders, or a .tar of one; default digits.",
+        ),
     ] = None,
-    space: Annotated[str, typer.Option("--space", help="Space whose members are drawn.", metavar="S")] = "hybrid-s",
-    images: Annotated[int | None, typer.Option("--images", min=1, help="Keep so many pictures of train and validation.")] = None,
+    space: Annotated[str, typer.Option("--space", help="Search space from which networks are drawn.", metavar="S")] = "hybrid-s",
+    images: Annotated[
+        int | None,
+        typer.Option(
+            "--images", min=1, help="Use only N pictures of train and validation together, drawn evenly from the classes; default: all."
+        ),
+    ] = None,
     resolution: Annotated[
         str | None,
-        typer.Option("--resolution", help="Size of the pictures: 32 or 192x256; default the supernet's, or the data's own."),
+        typer.Option("--resolution", help="Size of the pictures, 32 or HEIGHTxWIDTH; default: the supernet's, or the data's own."),
     ] = None,
-    count: Annotated[int, typer.Option("--count", "--n", "-n", help="Networks.")] = 12,
-    epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Passes over the training pictures, for each network.")] = None,
+    count: Annotated[int, typer.Option("--count", "--n", "-n", help="How many networks are compared.")] = 12,
+    epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Epochs for each network; default: by data and machine.")] = None,
     ceiling: Annotated[
         int,
         typer.Option(
             "--ceiling",
             min=0,
-            help="Train so many of them with a second seed: how well that orders them is the most to hope for.",
+            help="Train N of the networks again with another seed. How well the two trainings agree is the most that a score can reach; default 0.",
             metavar="N",
         ),
     ] = 0,
@@ -47,20 +56,20 @@ def command(
         typer.Option(
             "--known",
             min=0,
-            help="Let so many of them calibrate all scores together; each other one gets an accuracy with an interval. At least 9.",
+            help="Calibrate all scores on N of the networks and predict the others' accuracies with intervals; at least 9; default: no calibration.",
             metavar="N",
         ),
     ] = 0,
     table: Annotated[
-        Path | None, typer.Option("--table", help="Known accuracies (.npz) in place of training alone.", metavar="FILE")
+        Path | None, typer.Option("--table", help="Table of known accuracies (.npz) that replaces the training.", metavar="FILE")
     ] = None,
-    column: Annotated[str | None, typer.Option("--column", help="Which accuracy of the table.")] = None,
+    column: Annotated[str | None, typer.Option("--column", help="Column of the table's accuracies.")] = None,
     device: Annotated[
         list[str] | None,
         typer.Option(
             "--device",
             "--profile",
-            help="Device whose estimated latency is a baseline; may be given several times.",
+            help="Device whose estimated latency serves as a baseline; may be given several times.",
             metavar="D",
             autocompletion=device_names,
         ),
@@ -68,13 +77,13 @@ def command(
     precision: Precision = None,
     seed: Seed = 0,
     out: Annotated[
-        Path, typer.Option("--out", help="Folder for the result, a plot and the networks; what was trained once is not trained again.")
+        Path, typer.Option("--out", help="Folder for the result, the plot and the trained networks, which a second run uses again.")
     ] = Path("rank"),
     form: Format = "table",
 ) -> None:
-    """Say how well scores order networks whose accuracy is known: trained alone, or by a table.
+    """Measure how well scores order networks by their true accuracy, which comes from training each alone or from a table.
 
-    Beside a supernet's scores stand baselines that cost next to nothing: parameters, multiply-adds, latency and a vote of training-free scores.
+    A supernet's scores are compared with baselines that cost next to nothing: parameters, multiply-adds, latency and a vote of training-free scores.
     """
     from nas import api
 

@@ -14,27 +14,38 @@ def command(
     device: Devices,
     budget: Annotated[
         list[str] | None,
-        typer.Option("--budget", help="5ms, 200fps, 20MB, 1.2GMACs, 5Mparams, 300MB-peak, 2.5MB-ram; for one device D:8ms.", metavar="B"),
+        typer.Option(
+            "--budget",
+            help="A bound: 5ms, 200fps, 20MB (of the file), 1.2GMACs, 5Mparams, 300MB-peak, 2.5MB-ram, 6MB-flash; D:8ms for the device D alone. "
+            "May be given several times.",
+            metavar="B",
+        ),
     ] = None,
     max_drop: Annotated[
         float | None,
-        typer.Option("--max-drop", help="Points of accuracy that a network may be likely to lose in 8 bits, by its graph.", metavar="PCT"),
+        typer.Option(
+            "--max-drop", help="Most points of accuracy that a network may lose at 8 bits, as predicted from its graph.", metavar="PCT"
+        ),
     ] = None,
     minimize: Annotated[
         list[str] | None,
         typer.Option(
-            "--minimize", help="Beside accuracy: latency (of every device; the default), macs, params, size, memory.", metavar="COST"
+            "--minimize",
+            help="What is weighed against accuracy: latency (of every device), macs, params, size or memory; default latency. May be given several times.",
+            metavar="COST",
         ),
     ] = None,
     precision: Annotated[
         str | None,
-        typer.Option("--precision", help="fp32, fp16, w8a16, w8a8, or any: chosen for each part; default: each device's own.", metavar="P"),
+        typer.Option(
+            "--precision", help="fp32, fp16, w8a16, w8a8, or any, which chooses one for each part; default: each device's own.", metavar="P"
+        ),
     ] = None,
     space: Annotated[
         str | None,
         typer.Option(
             "--space",
-            help="Search space; default: with --data and published weights at hand zoo, else hybrid; nas spaces list.",
+            help="Search space; nas spaces list names them. Default: zoo where --data is given and published weights are installed, else hybrid.",
             metavar="S",
         ),
     ] = None,
@@ -45,79 +56,108 @@ def command(
         ),
     ] = None,
     weights_dir: Annotated[
-        Path | None, typer.Option("--weights-dir", help="Folder of files of weights, named like networks.", metavar="DIR")
+        Path | None,
+        typer.Option("--weights-dir", help="Folder of weight files, each named like its network: resnet50.safetensors.", metavar="DIR"),
     ] = None,
     mixers: Annotated[
         str | None,
-        typer.Option("--mixers", help="Token and channel mixers to choose from, or green: all that NPUs run well.", metavar="A,B,…"),
+        typer.Option(
+            "--mixers",
+            help="Token and channel mixers to choose from; green takes all that NPUs run well. Default: the space's own.",
+            metavar="A,B,…",
+        ),
     ] = None,
     knobs: Annotated[
         str | None,
-        typer.Option("--knobs", help="Knobs of mixers that are searched with all their values beside the usual ones.", metavar="A.K,…"),
+        typer.Option(
+            "--knobs", help="Knobs of mixers, MIXER.KNOB, of which every value is searched; default: the usual values.", metavar="A.K,…"
+        ),
     ] = None,
     evaluator: Annotated[
         str | None,
         typer.Option(
             "--evaluator",
-            help="What scores candidates: supernet, quantised, zero-cost, published, table; default: the space's own.",
+            help="What scores candidates: supernet, quantised, probe, zero-cost, published or table; default: the space's own.",
             metavar="NAME",
         ),
     ] = None,
     table: Annotated[
         list[Path] | None,
-        typer.Option("--table", help="Known accuracies (arch, columns, accuracy) or latencies (arch, ms/DEVICE).", metavar="T.npz"),
+        typer.Option(
+            "--table",
+            help="Table of known accuracies (arrays arch, columns, accuracy) or latencies (arch, ms/DEVICE). May be given several times.",
+            metavar="T.npz",
+        ),
     ] = None,
-    column: Annotated[str | None, typer.Option("--column", help="Which accuracy of the table.", metavar="C")] = None,
+    column: Annotated[str | None, typer.Option("--column", help="Column of the table's accuracies.", metavar="C")] = None,
     data: Annotated[
         str | None,
         typer.Option(
-            "--data", help="Name of a data set, a folder of class folders, or a tar of one; default digits.", metavar="NAME|DIR|TAR"
+            "--data",
+            help="Data set: digits, cifar10, a folder of class folders, or a .tar of one. Default: digits, which only shows that everything works.",
+            metavar="NAME|DIR|TAR",
         ),
     ] = None,
     resolution: Annotated[
         str | None,
         typer.Option(
-            "--resolution", help="Size of picture at which the network will run: 224 or 192x256; default: the space's own, or searched."
+            "--resolution", help="Size of the pictures on the device, 224 or HEIGHTxWIDTH; default: the space's own, or searched."
         ),
     ] = None,
     proxy_resolution: Annotated[
         int | None,
-        typer.Option("--proxy-resolution", min=8, help="Side in pixels at which the supernet trains; default: the data's own, 32 to 128."),
+        typer.Option(
+            "--proxy-resolution",
+            min=8,
+            help="Size of the pictures on which the supernet trains, in pixels; default: the data's own, 32 to 128.",
+        ),
     ] = None,
     epochs: Annotated[
         int | None,
         typer.Option(
             "--epochs",
             min=1,
-            help="Passes over the training pictures for the supernet; default: by data and machine.",
+            help="Epochs of the supernet's training; default: by data and machine, 3 without --data.",
         ),
     ] = None,
     finetune_epochs: Annotated[
         int | None,
-        typer.Option("--finetune-epochs", min=1, help="Passes over the training pictures for the choice; default: by data and machine."),
+        typer.Option(
+            "--finetune-epochs", min=1, help="Epochs of fine-tuning the chosen network; default: by data and machine, 3 without --data."
+        ),
     ] = None,
     time_limit: Annotated[
         str | None,
         typer.Option(
             "--time-limit",
-            help="For everything until the exported file is tested: 30min, 2h, 90s; default: what data and machine allow.",
+            help="Time for the whole run, the export and its test included: 90s, 30min, 2h; default: no limit.",
             metavar="T",
         ),
     ] = None,
     searcher: Annotated[
         str | None,
         typer.Option(
-            "--searcher", help="What proposes candidates: random, tpe, nsga2, evolution, local, …; default guided.", metavar="NAME"
+            "--searcher",
+            help="What proposes candidates: guided, random, exhaustive, local, evolution, nsga2, nsga3, tpe, gp, optuna-nsga2, or with the extra "
+            "[nni] nni-random, nni-tpe, nni-evolution; default guided.",
+            metavar="NAME",
         ),
     ] = None,
     evals: Annotated[
-        int | None, typer.Option("--evals", help="Accuracies to compute; default 120, without --data 60.", metavar="N")
+        int | None, typer.Option("--evals", help="How many candidates are scored; default 120, without --data 24.", metavar="N")
     ] = None,
     confidence: Confidence = 0.9,
-    supernet: Annotated[Path | None, typer.Option("--supernet", help="Trained supernet (.safetensors) to start from.")] = None,
+    supernet: Annotated[
+        Path | None, typer.Option("--supernet", help="Trained supernet (.safetensors), as nas train writes it; default: one is trained.")
+    ] = None,
     seed: Seed = 0,
     out: Annotated[Path | None, typer.Option("--out", help="Run directory to make; default runs/TIME-SPACE-DEVICE.", metavar="DIR")] = None,
-    storage: Annotated[str | None, typer.Option("--storage", help="URL of a shared study; default: a file in the run directory.")] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            "--storage", help="Storage that workers share: URL of a database, or path of a journal; default: a file in the run directory."
+        ),
+    ] = None,
     study: StudyName = "nas",
     storage_timeout: StorageTimeout = 60.0,
     workers: Annotated[
@@ -125,21 +165,38 @@ def command(
     ] = "",
     quantisation: Annotated[
         str | None,
-        typer.Option("--quantisation", help="Other methods than the usual ones for scoring and writing at 8 bits.", metavar="NAME,…"),
+        typer.Option(
+            "--quantisation",
+            help="Quantisation methods, in order, for scoring and writing at 8 bits: minmax, mse, percentile, smoothing, equalisation, bias-correction, "
+            "adaround, wide-softmax, noisyquant, lrp-qvit, mptq-vit, q-hyvit, quantisation-aware-training.",
+            metavar="NAME,…",
+        ),
     ] = None,
     exporter: Annotated[
-        str, typer.Option("--exporter", help="Format of the model file: onnx, pt2, openvino, tflite.", metavar="NAME")
+        str, typer.Option("--exporter", help="Format of the model file: onnx, pt2, openvino or tflite.", metavar="NAME")
     ] = "onnx",
     takes: Takes = "normalised",
-    verify: Annotated[int, typer.Option("--verify", min=0, help="Measure the front's best N on the device at the end.", metavar="N")] = 0,
+    verify: Annotated[
+        int,
+        typer.Option(
+            "--verify",
+            min=0,
+            help="Measure the N best of the front on the device, correct all estimates by them and choose again.",
+            metavar="N",
+        ),
+    ] = 0,
     runner: Annotated[
-        str, typer.Option("--runner", help="For --verify: a command that times {onnx} on the device and prints ms, as for `nas measure`.")
+        str,
+        typer.Option(
+            "--runner", help="Command for --verify: it times the file {onnx} on the device and prints milliseconds, as for nas measure."
+        ),
     ] = "",
     batch: Annotated[
-        int | None, typer.Option("--batch", min=1, help="Pictures a run, for devices that state throughput; default: the profile's own.")
+        int | None,
+        typer.Option("--batch", min=1, help="Pictures in one run of a device that states throughput; default: the profile's own."),
     ] = None,
     from_scratch: Annotated[
-        bool, typer.Option("--from-scratch", help="Leave published weights alone where no --space is named: train from nothing.")
+        bool, typer.Option("--from-scratch", help="Train from nothing: no published weights, where no --space is named.")
     ] = False,
     form: Format = "table",
 ) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def command(
     run: Annotated[Path, typer.Argument(help="Run directory, or a model file.", metavar="DIR|FILE")], form: Format = "table"
 ) -> None:
-    """Show a run, also while it works: phase, evaluations, best, front, time left; or what a model file says of itself."""
+    """Show a run, running or finished: phase, evaluations, best, front, time left. Of a model file, show its metadata."""
     if run.suffix and not run.is_dir():
         from nas.exporting.reading import read_model_file
 

@@ -18,7 +18,7 @@ def command(
     ] = False,
     form: Format = "table",
 ) -> None:
-    """List the search spaces and what each is for."""
+    """List the search spaces and the purpose of each."""
     from nas.results.listings import SpaceRow
     from nas.spaces.outline import families, outline
 

@@ -24,10 +24,10 @@ def command(
     rows = api.list_references()
     if system is not None:
         wanted = _plain(system)
-        found = tuple(row for row in rows if wanted in (_plain(row.system), *map(_plain, row.system.split("/"))))
-        if not found:
+        matching = tuple(row for row in rows if wanted in (_plain(row.system), *map(_plain, row.system.split("/"))))
+        if not matching:
             raise UnknownNameError("system", system, {row.system for row in rows})
-        rows = found
+        rows = matching
     write(rows, form, _print)
 
 

@@ -14,13 +14,15 @@ if TYPE_CHECKING:
 
 
 def command(
-    space: Annotated[str, typer.Argument(help="Name of a space, preset included.", metavar="S")],
-    count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many architectures.")] = 1,
+    space: Annotated[str, typer.Argument(help="Name of a space, with its preset: hybrid-s.", metavar="S")],
+    count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many architectures to draw.")] = 1,
     seed: Seed = 0,
-    resolution: Annotated[str | None, typer.Option("--resolution", help="224 or 192x256; default: the architecture's own.")] = None,
+    resolution: Annotated[
+        str | None, typer.Option("--resolution", help="Size of the pictures, 224 or HEIGHTxWIDTH; default: the architecture's own.")
+    ] = None,
     form: Format = "table",
 ) -> None:
-    """Draw architectures; as JSON, a single one can be saved and given to ``nas predict`` and ``nas export``."""
+    """Draw architectures at random. With ``--format json`` a single one can be saved and given to ``nas predict`` and ``nas export``."""
     import numpy as np
 
     from nas.results import Genotype
@@ -28,13 +30,13 @@ def command(
     from nas.spaces.naming import get_space
     from nas.units import parse_resolution
 
-    found = get_space(space)
+    chosen = get_space(space)
     size = parse_resolution(resolution) if resolution else None
     rng = np.random.default_rng(seed)
     rows: list[Sample] = []
     for _ in range(count):
-        architecture = found.sample(rng)
-        graph = found.lower(architecture, size)
+        architecture = chosen.sample(rng)
+        graph = chosen.lower(architecture, size)
         height, width = graph.inputs[0].shape[-2:]
         cost = graph.cost
         rows.append(

@@ -12,18 +12,20 @@ if TYPE_CHECKING:
     from nas.results.listings import ChoiceOverview, SpaceOverview
 
 
-def command(space: Annotated[str, typer.Argument(help="Name of a space, preset included.", metavar="S")], form: Format = "table") -> None:
+def command(
+    space: Annotated[str, typer.Argument(help="Name of a space, with its preset: hybrid-s.", metavar="S")], form: Format = "table"
+) -> None:
     """Show the choices of a space."""
     from nas.results.listings import ChoiceOverview, SpaceOverview
     from nas.spaces.naming import get_space
 
-    found = get_space(space)
+    chosen = get_space(space)
     result = SpaceOverview(
-        name=found.name,
-        version=found.version,
-        size=str(found.size()),
-        choices=tuple(ChoiceOverview(name=choice.name, values=choice.values, ordered=choice.ordered) for choice in found.choices),
-        about=" ".join((type(found).__doc__ or "").partition("\n\n")[0].split()),
+        name=chosen.name,
+        version=chosen.version,
+        size=str(chosen.size()),
+        choices=tuple(ChoiceOverview(name=choice.name, values=choice.values, ordered=choice.ordered) for choice in chosen.choices),
+        about=" ".join((type(chosen).__doc__ or "").partition("\n\n")[0].split()),
     )
     write(result, form, _render)
 

@@ -25,10 +25,10 @@ def command(
     write(summaries(open_backend(keep_password(storage), create=False, timeout_s=storage_timeout)), form, _print)
 
 
-def _print(found: list[StudySummary]) -> None:
+def _print(summaries: list[StudySummary]) -> None:
     from nas.report.tables import Column, print_lines, print_table
 
-    if not found:
+    if not summaries:
         print_lines(["no study"])
         return
     columns = [
@@ -46,6 +46,6 @@ def _print(found: list[StudySummary]) -> None:
             str(summary.workers),
             "-" if summary.best is None else f"{summary.best:.2f}",
         )
-        for summary in found
+        for summary in summaries
     ]
     print_table("", columns, rows)

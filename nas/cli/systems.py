@@ -15,11 +15,18 @@ if TYPE_CHECKING:
 
 def command(
     name: Annotated[str | None, typer.Argument(help="Part of a system's name; by default every system.", metavar="[NAME]")] = None,
-    kind: Annotated[str | None, typer.Option("--kind", help="Only systems of this kind, such as attention or quantisation.")] = None,
-    built: Annotated[bool, typer.Option("--built", help="Only what is built here.")] = False,
+    kind: Annotated[
+        str | None,
+        typer.Option(
+            "--kind",
+            help="Only systems of this kind: attention, channel mixer, convolution, frequency, latency method, macro design, pruning, quantisation, "
+            "recipe, reparameterisation, search, stitching or token reduction.",
+        ),
+    ] = None,
+    built: Annotated[bool, typer.Option("--built", help="Only systems that are built here, in part or whole.")] = False,
     form: Format = "table",
 ) -> None:
-    """List the published systems that the search must know, and what of each is built here."""
+    """List the published systems that this project follows, and what is built here of each."""
     from nas import api
     from nas.errors import UnknownNameError
 

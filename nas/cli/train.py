@@ -14,45 +14,64 @@ if TYPE_CHECKING:
 
 
 def command(
-    architecture: Annotated[Path | None, typer.Argument(help="ARCH.json to train alone; without it, the supernet of a space.")] = None,
-    data: Annotated[str, typer.Option("--data", help="Name of a data set, a folder of class folders, or a tar of one.")] = "digits",
-    space: Annotated[str | None, typer.Option("--space", help="Space whose supernet is trained; default hybrid-s.", metavar="S")] = None,
-    images: Annotated[int | None, typer.Option("--images", min=1, help="Keep so many pictures of train and validation.")] = None,
+    architecture: Annotated[
+        Path | None,
+        typer.Argument(help="Architecture to train alone; without it, the supernet of --space is trained.", metavar="[ARCH.json]"),
+    ] = None,
+    data: Annotated[str, typer.Option("--data", help="Data set: digits, cifar10, a folder of class folders, or a .tar of one.")] = "digits",
+    space: Annotated[
+        str | None, typer.Option("--space", help="Search space whose supernet is trained; default hybrid-s.", metavar="S")
+    ] = None,
+    images: Annotated[
+        int | None,
+        typer.Option(
+            "--images", min=1, help="Use only N pictures of train and validation together, drawn evenly from the classes; default: all."
+        ),
+    ] = None,
     resolution: Annotated[
         str | None,
         typer.Option(
             "--resolution",
-            help="Size of the pictures: 32 or 192x256; default for a supernet the data's own, 32 to 128; for ARCH.json its own.",
+            help="Size of the pictures, 32 or HEIGHTxWIDTH; default: the data's own for a supernet, 32 to 128; the architecture's own for ARCH.json.",
         ),
     ] = None,
-    epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Passes over the training pictures.")] = None,
-    batch: Annotated[int | None, typer.Option("--batch", min=1, help="Pictures a step, over all processes.")] = None,
-    learning_rate: Annotated[float | None, typer.Option("--learning-rate", help="At the peak of the one-cycle schedule.")] = None,
-    optimizer: Annotated[Literal["adamw", "sgd"] | None, typer.Option("--optimizer", help="Which optimiser; default adamw.")] = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Epochs; default: by data and machine.")] = None,
+    batch: Annotated[
+        int | None,
+        typer.Option(
+            "--batch", min=1, help="Pictures in one step, over all processes; default 64 below 4,096 training pictures, else 128."
+        ),
+    ] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option("--learning-rate", help="Learning rate at the peak of the one-cycle schedule; default 0.003.")
+    ] = None,
+    optimizer: Annotated[Literal["adamw", "sgd"] | None, typer.Option("--optimizer", help="Optimiser; default adamw.")] = None,
     mixed_precision: Annotated[
-        Literal["no", "bf16"] | None, typer.Option("--mixed-precision", help="Of the arithmetic; default no.")
+        Literal["no", "bf16"] | None,
+        typer.Option("--mixed-precision", help="Arithmetic of the training: fp32 (no) or bfloat16; default no."),
     ] = None,
     recipe: Annotated[
         list[str] | None,
         typer.Option(
             "--recipe",
-            help="Of a supernet: which members a step trains, what they learn from, which pictures they see (sandwich, single-path, fair, ssld, …); "
-            "names joined by commas, or given several times; default sandwich,distillation.",
+            help="Recipe of a supernet's training, at most one name of each kind, joined by commas. Members of a step: sandwich, single-path, fair, "
+            "shared-batch, progressive-shrinking or pareto. What they learn from: distillation, ssld or labels. Pictures: efficient-train or "
+            "low-resolution. Default sandwich,distillation.",
             metavar="R",
         ),
     ] = None,
     seed: Seed = 0,
-    out: Annotated[Path, typer.Option("--out", help="Checkpoint to write, or to go on with.", metavar="FILE")] = Path(
+    out: Annotated[Path, typer.Option("--out", help="Checkpoint to write; an unfinished one is continued.", metavar="FILE")] = Path(
         "weights.safetensors"
     ),
     form: Format = "table",
 ) -> None:
-    """Train a supernet, or one architecture alone; a training that was interrupted goes on. ``torchrun`` uses several processes."""
+    """Train a supernet, or one architecture alone. An interrupted training continues; ``torchrun`` uses several processes."""
     import os
 
     from nas import api
 
-    given: dict[str, object] = {
+    options: dict[str, object] = {
         "epochs": epochs,
         "batch": batch,
         "learning_rate": learning_rate,
@@ -60,7 +79,7 @@ def command(
         "mixed_precision": mixed_precision,
     }
     if recipe:
-        given["methods"] = tuple(name for names in recipe for name in names.split(","))
+        options["methods"] = tuple(name for names in recipe for name in names.split(","))
     with progress() as bus:
         result = api.train(
             architecture,
@@ -71,7 +90,7 @@ def command(
             seed=seed,
             out=out,
             bus=bus if os.environ.get("RANK", "0") == "0" else None,
-            **{name: value for name, value in given.items() if value is not None},
+            **{name: value for name, value in options.items() if value is not None},
         )
     if os.environ.get("RANK", "0") == "0":
         write(result, form, _print)

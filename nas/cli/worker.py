@@ -14,21 +14,19 @@ if TYPE_CHECKING:
 
 
 def command(
-    storage: Annotated[str, typer.Option("--storage", help="URL of the database, or path of the journal, of `nas search --storage`.")],
+    storage: Annotated[str, typer.Option("--storage", help="Storage of the search, as given to nas search --storage.")],
     supernet: Annotated[
-        Path | None, typer.Option("--supernet", help="The search's trained weights, if they lie elsewhere on this machine.")
+        Path | None, typer.Option("--supernet", help="The search's trained weights, if they have another path on this machine.")
     ] = None,
-    data: Annotated[str | None, typer.Option("--data", help="The search's data, if they lie elsewhere on this machine.")] = None,
+    data: Annotated[str | None, typer.Option("--data", help="The search's data, if they have another path on this machine.")] = None,
     study: Annotated[
-        str | None, typer.Option("--study", help="Name of the study in the storage; default nas, or the only one.", metavar="NAME")
+        str | None, typer.Option("--study", help="Name of the search in the storage; default: the only one, else nas.", metavar="NAME")
     ] = None,
-    wait: Annotated[
-        float, typer.Option("--wait", min=0, help="How long to wait for a search that has not begun, in seconds.", metavar="S")
-    ] = 3600.0,
+    wait: Annotated[float, typer.Option("--wait", min=0, help="Seconds to wait for a search that has not begun.", metavar="S")] = 3600.0,
     storage_timeout: StorageTimeout = 60.0,
     form: Format = "table",
 ) -> None:
-    """Help a search that runs elsewhere: evaluate candidates of its study until it has enough."""
+    """Evaluate candidates for a search that runs in another process, until the search has enough."""
     from nas.runs.worker import work
 
     with progress() as bus:

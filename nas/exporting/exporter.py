@@ -172,21 +172,21 @@ def artifact_of(
     return Artifact(path, form, precision, sha256, sum(map(len, data)), difference, dict(sorted(operators.items())), dict(metadata))
 
 
-def checked_difference(path: Path, found: npt.NDArray[np.float32], expected: npt.NDArray[np.float32], tolerance: float | None) -> float:
+def checked_difference(path: Path, actual: npt.NDArray[np.float32], expected: npt.NDArray[np.float32], tolerance: float | None) -> float:
     """Return the largest difference of a score.
 
     Args:
         path: Of the file, for the message.
-        found: What the reloaded file answers.
+        actual: What the reloaded file answers.
         expected: What the module answers.
         tolerance: Relative to the largest score where that is above one; None where the file is meant to differ.
 
     Raises:
         ArtifactError: Other shapes, no finite scores, or too large a difference.
     """
-    if found.shape != expected.shape or not np.isfinite(found).all():
-        raise ArtifactError(f"export {path}: the reloaded model gives no finite scores of shape {expected.shape}, got {found.shape}.")
-    difference = float(np.abs(found - expected).max())
+    if actual.shape != expected.shape or not np.isfinite(actual).all():
+        raise ArtifactError(f"export {path}: the reloaded model gives no finite scores of shape {expected.shape}, got {actual.shape}.")
+    difference = float(np.abs(actual - expected).max())
     if tolerance is not None and difference > tolerance * max(1.0, float(np.abs(expected).max())):
         raise ArtifactError(f"export {path}: the reloaded model disagrees, got a difference of {difference:.2g}. Expected {tolerance:g}.")
     return difference

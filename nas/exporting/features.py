@@ -44,8 +44,8 @@ def with_features(artifact: Artifact) -> Artifact:
     expected = _answers(whole.SerializeToString(), list(maps), picture)
 
     def difference(path: Path) -> float:
-        found = _answers(str(path), list(maps.values()), picture)
-        worst = max(float(np.abs(a - b).max()) for a, b in zip(found, expected, strict=True))
+        answers = _answers(str(path), list(maps.values()), picture)
+        worst = max(float(np.abs(a - b).max()) for a, b in zip(answers, expected, strict=True))
         if worst > 1e-4 * max(1.0, *(float(np.abs(a).max()) for a in expected)):
             raise ArtifactError(f"features {path}: the file disagrees with the classifier, got a difference of {worst:.2g}.")
         return worst
@@ -58,5 +58,5 @@ def _answers(model: str | bytes, outputs: list[str], picture: npt.NDArray[np.flo
     import onnxruntime
 
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
-    found: list[npt.NDArray[Any]] = session.run(outputs, {session.get_inputs()[0].name: picture})
-    return found
+    answers: list[npt.NDArray[Any]] = session.run(outputs, {session.get_inputs()[0].name: picture})
+    return answers

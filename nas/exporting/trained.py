@@ -125,10 +125,10 @@ def spared(trained: Trained, space: PrecisionSpace, share: float = 0.25) -> Arch
     Source:
         The order of arXiv 2302.05397, section 3.1 (SQNR of one block alone); differs in that a fixed share is spared, without a search.
     """
-    found = trained.sensitivity_db(space.precisions[-1])
+    sensitivity = trained.sensitivity_db(space.precisions[-1])
     names = {choice.name: i for i, choice in enumerate(space.choices)}
     genes = list(space.with_precision(trained.architecture, space.precisions[-1]).genes)
-    blocks = sorted((block for block in found if f"{block}.precision" in names), key=lambda block: found[block])
+    blocks = sorted((block for block in sensitivity if f"{block}.precision" in names), key=lambda block: sensitivity[block])
     for block in blocks[: max(1, round(share * len(blocks)))]:
         genes[names[f"{block}.precision"]] = space.precisions[0]
     return space.architecture(genes)
@@ -165,5 +165,5 @@ def accuracy_in_runtime_pct(
 ) -> float:
     """Return the accuracy of a reloaded file on the test images; see `predictions_of`."""
     labels: Labels = dataset.labels("test")
-    found = np.fromiter(predictions_of(scores, dataset, resolution, peak, concurrent=concurrent), dtype=np.int64, count=len(labels))
-    return 100 * float(np.mean(found == labels))
+    predictions = np.fromiter(predictions_of(scores, dataset, resolution, peak, concurrent=concurrent), dtype=np.int64, count=len(labels))
+    return 100 * float(np.mean(predictions == labels))

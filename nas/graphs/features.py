@@ -50,7 +50,7 @@ def stage_maps(graph: Graph) -> dict[str, str]:
 def _cuts(graph: Graph) -> list[Value]:
     """Return the values through which every path from input to output goes, in order."""
     left = {name: len(users) for name, users in graph.consumers().items()}
-    alive, found = {value.name for value in graph.inputs}, list[Value]()
+    alive, cuts = {value.name for value in graph.inputs}, list[Value]()
     for op in graph.operators:
         for name in dict.fromkeys(op.inputs):
             left[name] -= 1
@@ -58,8 +58,8 @@ def _cuts(graph: Graph) -> list[Value]:
                 alive.discard(name)
         alive |= {value.name for value in op.outputs if left[value.name]}
         if len(alive) == 1 and op.outputs[0].name in alive:
-            found.append(op.outputs[0])
-    return found
+            cuts.append(op.outputs[0])
+    return cuts
 
 
 def _stride(value: Value, picture: Value) -> int:
@@ -86,18 +86,18 @@ def _before_widening(graph: Graph, value: Value) -> str:
 
 def _kept(graph: Graph, names: dict[str, str]) -> Graph:
     """Return what makes the values that `names` lists, under their new names."""
-    needed, kept = set(names), list[Operator]()
+    needed, operators = set(names), list[Operator]()
     for op in reversed(graph.operators):
         if any(value.name in needed for value in op.outputs):
             needed.update(op.inputs)
-            kept.append(op)
+            operators.append(op)
     renamed = [
         replace(
             op,
             inputs=tuple(names.get(name, name) for name in op.inputs),
             outputs=tuple(replace(value, name=names.get(value.name, value.name)) for value in op.outputs),
         )
-        for op in reversed(kept)
+        for op in reversed(operators)
     ]
     return Graph(graph.inputs, tuple(renamed), tuple(names.values()), graph.name, graph.notices)
 

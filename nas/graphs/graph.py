@@ -280,11 +280,11 @@ class Graph:
 
     def consumers(self) -> Mapping[str, list[Operator]]:
         """Map each value's name to the operators that read it, in order."""
-        found: dict[str, list[Operator]] = {name: [] for name in self.values}
+        readers: dict[str, list[Operator]] = {name: [] for name in self.values}
         for op in self.operators:
             for name in dict.fromkeys(op.inputs):
-                found[name].append(op)
-        return found
+                readers[name].append(op)
+        return readers
 
     def to_networkx(self) -> networkx.DiGraph:
         """Return a view with one node an operator (attribute ``operator``) and one edge a value (``value``)."""

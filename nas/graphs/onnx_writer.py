@@ -204,8 +204,8 @@ class _Writer:
         return self.emit(op.op, inputs)
 
     def _window(self, op: Operator) -> Attributes:
-        found = {"kernel_shape": op.attribute("kernel"), "strides": op.attribute("stride"), "pads": op.attribute("pads")}
-        return found | {"dilations": op.attribute("dilation")}
+        attributes = {"kernel_shape": op.attribute("kernel"), "strides": op.attribute("stride"), "pads": op.attribute("pads")}
+        return attributes | {"dilations": op.attribute("dilation")}
 
     def _op_Conv(self, op: Operator) -> str:
         first = op.weights[0].shape

@@ -39,10 +39,10 @@ class Learning(Interpreter):
             GraphError: The exported graph reads other tensors than the network does when it runs.
         """
         self._at = 0
-        found = self._visit(self.run(x))
+        scores = self._visit(self.run(x))
         if self._at != len(self._simulated.ranges):
             raise GraphError(f"quantisation: the exported graph reads {self._at} tensors, the network {len(self._simulated.ranges)}.")
-        return found
+        return scores
 
     def call_function(self, target: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """Run an operator on rounded tensors; see `Interpreter.call_function`."""
@@ -53,11 +53,11 @@ class Learning(Interpreter):
         return super().call_function(target, tuple(operands(name, args, self._visit, _stepped)), dict(kwargs))
 
     def _visit(self, tensor: Tensor) -> Tensor:
-        found = self._simulated.ranges[self._at] if self._at < len(self._simulated.ranges) else None
+        bounds = self._simulated.ranges[self._at] if self._at < len(self._simulated.ranges) else None
         self._at += 1
-        if found is None:
+        if bounds is None:
             return tensor
-        scale, zero, bits = found
+        scale, zero, bits = bounds
         clipped = tensor.clamp(-zero * scale, (2**bits - 1 - zero) * scale)
         return clipped + ((clipped.detach() / scale).round() * scale - clipped.detach())
 

@@ -124,10 +124,10 @@ def methods(recipe: Sequence[str]) -> list[Quantiser]:
     Raises:
         UnknownNameError: No such method.
     """
-    found = [quantisers.get(name)() for name in recipe]
-    for method in found:
-        method.recipe = found
-    return found
+    chosen = [quantisers.get(name)() for name in recipe]
+    for method in chosen:
+        method.recipe = chosen
+    return chosen
 
 
 def wide_operators(recipe: Sequence[Quantiser]) -> frozenset[str]:
@@ -139,8 +139,8 @@ def range_of(recipe: Sequence[Quantiser], activations: Activations, bits: int) -
     """Return the range of one tensor; it holds zero, as padding and ReLU need."""
     if activations.natural is not None:
         return activations.natural
-    found = [bounds for method in recipe if (bounds := method.bounds(activations, bits)) is not None]
-    low, high = found[-1] if found else (activations.low, activations.high)
+    ranges = [bounds for method in recipe if (bounds := method.bounds(activations, bits)) is not None]
+    low, high = ranges[-1] if ranges else (activations.low, activations.high)
     low, high = min(low, 0.0), max(high, 0.0)
     return (low, high) if high > low else (0.0, 1e-6)
 

@@ -99,12 +99,12 @@ def _fitted() -> dict[str, Any]:
         raise ArtifactError("int8 drop: the package hardware_profiles is missing. Do this: install the whole distribution.")
     path = Path(next(iter(spec.submodule_search_locations))) / "int8_drop.json"
     try:
-        found: dict[str, Any] = json.loads(path.read_text())
+        coefficients: dict[str, Any] = json.loads(path.read_text())
     except (OSError, json.JSONDecodeError) as error:
         raise ArtifactError(f"int8 drop: cannot read {path} ({error}).") from None
-    if tuple(found["features"]) != FEATURES:
+    if tuple(coefficients["features"]) != FEATURES:
         raise ArtifactError(f"int8 drop: {path} has other features. Do this: python experiments/024_int8_drop/run.py.")
-    return found
+    return coefficients
 
 
 def predicted_drop(graph: Graph, runtime: str = "") -> Drop:

@@ -35,10 +35,10 @@ def sensitivity_db(
     chosen = methods(recipe)
     with torch.inference_mode():
         expected = module(batches[-1])
-    found = {}
+    ratios = {}
     for block, parts in blocks.items():
         simulated = Simulated(copy.deepcopy(module), "fp32", dict.fromkeys(parts, precision))
         simulated.calibrate(batches, chosen)
         noise = (simulated(batches[-1]) - expected).square().mean().clamp_min(1e-20)
-        found[block] = float(10 * torch.log10(expected.square().mean().clamp_min(1e-20) / noise))
-    return found
+        ratios[block] = float(10 * torch.log10(expected.square().mean().clamp_min(1e-20) / noise))
+    return ratios

@@ -79,15 +79,15 @@ class Simulated(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(n, c, h, w) -> (n, classes)."""
         with torch.inference_mode(), _Rounding(self):
-            found: Tensor = self.module(x)
-        return found
+            scores: Tensor = self.module(x)
+        return scores
 
     def rounded(self, weight: Tensor) -> Tensor:
         """Return a weight on its grid, worked out once."""
-        held = self._weights.get(id(weight))
-        if held is None:
-            held = self._weights[id(weight)] = (weight, rounded_weight(weight))
-        return held[1]
+        entry = self._weights.get(id(weight))
+        if entry is None:
+            entry = self._weights[id(weight)] = (weight, rounded_weight(weight))
+        return entry[1]
 
 
 class _Sites(TorchDispatchMode):
@@ -191,11 +191,11 @@ class _Observing(_Sites):
 
 class _Rounding(_Sites):
     def visit(self, tensor: Tensor) -> Tensor:
-        found = self.network.ranges[self.at]
+        bounds = self.network.ranges[self.at]
         self.at += 1
-        if found is None:
+        if bounds is None:
             return tensor
-        scale, zero, bits = found
+        scale, zero, bits = bounds
         clipped = tensor.clamp(-zero * scale, (2**bits - 1 - zero) * scale)
         return clipped.mul_(1 / scale).round_().mul_(scale)  # the zero point is whole
 

@@ -50,7 +50,7 @@ def chains(
     """
     graph = trace_module(module, input_shape)
     users = graph.consumers()
-    found = []
+    pairs = []
     for op in graph.operators:
         if op.op not in starts:
             continue
@@ -59,8 +59,8 @@ def chains(
             value = readers[0].outputs[0].name
             readers = users[value]
         if readers and value not in graph.outputs and all(r.op in {"Conv", "Gemm"} and r.inputs == (value,) for r in readers):
-            found.append((op, readers))
-    return found
+            pairs.append((op, readers))
+    return pairs
 
 
 @torch.no_grad()
@@ -69,18 +69,18 @@ def inputs_of(
     batches: Sequence[Tensor],
     reduce: Callable[[nn.Module, Tensor], Tensor],
     combine: Callable[[Tensor, Tensor], Tensor],
-    takes: Callable[[nn.Module], bool] = lambda _: True,
+    accepts: Callable[[nn.Module], bool] = lambda _: True,
 ) -> dict[str, Tensor]:
     """Run the batches and return, for each linear layer that `takes` admits, its inputs reduced by `reduce` and combined over calls."""
-    found: dict[str, Tensor] = {}
+    inputs: dict[str, Tensor] = {}
     handles = []
     for name, part in linear_layers(module):
-        if not takes(part):
+        if not accepts(part):
             continue
 
         def watch(layer: nn.Module, args: tuple[Tensor, ...], key: str = name) -> None:
             value = reduce(layer, args[0])
-            found[key] = combine(found[key], value) if key in found else value
+            inputs[key] = combine(inputs[key], value) if key in inputs else value
 
         handles.append(part.register_forward_pre_hook(watch))
     try:
@@ -89,7 +89,7 @@ def inputs_of(
     finally:
         for handle in handles:
             handle.remove()
-    return found
+    return inputs
 
 
 def channels_first(layer: nn.Module, x: Tensor) -> Tensor:
@@ -114,13 +114,13 @@ def rows_of(layer: nn.Module, x: Tensor) -> Tensor:
 
 def norms_before_linear(module: nn.Module, input_shape: Sequence[int]) -> list[tuple[nn.LayerNorm, list[nn.Linear], str]]:
     """Return (layer norm with a scale, the linear layers that alone read it, the name of the first of them)."""
-    parts, found = dict(module.named_modules()), []
+    parts, pairs = dict(module.named_modules()), []
     for norm, readers in chains(module, input_shape, ("LayerNormalization",), ("Identity",)):
         source, layers = parts.get(norm.name), [parts.get(reader.name) for reader in readers]
         linear = [layer for layer in layers if isinstance(layer, nn.Linear)]
         if isinstance(source, nn.LayerNorm) and source.weight is not None and len(linear) == len(layers):
-            found.append((source, linear, readers[0].name))
-    return found
+            pairs.append((source, linear, readers[0].name))
+    return pairs
 
 
 def rows_behind_norms(

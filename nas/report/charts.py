@@ -388,14 +388,14 @@ def classes_spec(result: Result) -> Spec:
     """Return the chart of each class's accuracy on the test pictures, worst first, with 95 % intervals."""
     from nas.report.results import wilson
 
-    found = result.by_class
-    assert found is not None
+    classes = result.by_class
+    assert classes is not None
     rows = []
-    for name, pictures, accuracy in zip(found.classes, found.pictures, found.accuracy_pct, strict=True):
+    for name, pictures, accuracy in zip(classes.classes, classes.pictures, classes.accuracy_pct, strict=True):
         if accuracy is not None:
             middle, half = wilson(accuracy, pictures)
             rows.append({"class": name, "accuracy": accuracy, "lower": middle - half, "upper": middle + half, "pictures": pictures})
-    answered = zip(found.accuracy_pct, found.classes, strict=True)
+    answered = zip(classes.accuracy_pct, classes.classes, strict=True)
     worst_first = [name for _, name in sorted((accuracy, name) for accuracy, name in answered if accuracy is not None)]
     y: Spec = {"field": "class", "type": "nominal", "sort": worst_first, "title": None}
     x: Spec = {"type": "quantitative", "title": "accuracy of the exported file on the test pictures, %", "scale": {"domain": [0, 100]}}

@@ -53,9 +53,9 @@ def conclusions(result: Ranking) -> Iterator[str]:
         )
         yield f"{label_of(name)}: above every baseline in {share:.0f} % of the resamples; {verdict}."
     if result.intervals:
-        held = result.intervals
+        intervals = result.intervals
         yield (
-            f"{held.nominal:.0%} intervals on accuracy from {held.known} known networks hold {held.covered:.0%} of the other {held.n}; half are narrower than {held.median_points:.1f} points."
+            f"{intervals.nominal:.0%} intervals on accuracy from {intervals.known} known networks hold {intervals.covered:.0%} of the other {intervals.n}; half are narrower than {intervals.median_points:.1f} points."
         )
     if result.ceiling is None and "trained alone" in result.truth:
         yield "How far training alone agrees with itself was not looked at. Do this: --ceiling N."

@@ -129,14 +129,14 @@ def wilson(accuracy_pct: float, pictures: int) -> tuple[float, float]:
     return 100 * (share + z**2 / (2 * pictures)) / widened, 100 * half
 
 
-def _by_class(found: ByClass) -> list[str]:
+def _by_class(classes: ByClass) -> list[str]:
     """Return the accuracy of each class, the worst first, each with what it is taken for most often."""
     lines = []
-    order = sorted((i for i, n in enumerate(found.pictures) if n), key=lambda i: found.accuracy_pct[i] or 0.0)
+    order = sorted((i for i, n in enumerate(classes.pictures) if n), key=lambda i: classes.accuracy_pct[i] or 0.0)
     for i in order[:_SHOWN_CLASSES]:
-        wrong = [(count, found.classes[j]) for j, count in enumerate(found.confusion[i]) if j != i and count]
+        wrong = [(count, classes.classes[j]) for j, count in enumerate(classes.confusion[i]) if j != i and count]
         taken = f", most often taken for {max(wrong)[1]} ({max(wrong)[0]})" if wrong else ""
-        lines.append(f"  {found.classes[i]}: {_interval(found.accuracy_pct[i], found.pictures[i])} % of {found.pictures[i]}{taken}")
+        lines.append(f"  {classes.classes[i]}: {_interval(classes.accuracy_pct[i], classes.pictures[i])} % of {classes.pictures[i]}{taken}")
     more = [f"  … {len(order) - _SHOWN_CLASSES} more classes in results.json"] if len(order) > _SHOWN_CLASSES else []
     return ["on the test pictures of each class:", *lines, *more]
 
@@ -231,8 +231,8 @@ def _choice(result: Result) -> list[str]:
     for device, at in chosen.devices.items():
         value, spread = at.shown
         grade = f", grade {at.grade}" if at.grade and at.basis == "estimated" else ""
-        held = [_held(margin, budget, unit) for margin, budget, unit in _budgets(at)]
-        lines.append(f"  {device} {at.precision}: {value} {at.unit} {at.known_as}, {spread} {at.unit}{grade}{''.join(held)}")
+        margins = [_held(margin, budget, unit) for margin, budget, unit in _budgets(at)]
+        lines.append(f"  {device} {at.precision}: {value} {at.unit} {at.known_as}, {spread} {at.unit}{grade}{''.join(margins)}")
         if at.basis == "estimated" and (error := result.latency_models.get(device)):
             lines.append(f"  {error.line}")
         if at.known_as == "extrapolated":

@@ -617,11 +617,11 @@ class Result(Record):
         """
         line = (max(accuracies_pct, default=0.0) - min(accuracies_pct, default=0.0)) / lines
         chosen = self.chosen.key if self.chosen else None
-        found: dict[str, float] = {}
+        values: dict[str, float] = {}
         for point in sorted(self.front, key=lambda p: (p.key != chosen, -p.compared_accuracy_pct, p.latency_ms)):
-            if all(abs(point.compared_accuracy_pct - other) >= line for other in found.values()) and (line or not found):
-                found[point.key] = point.compared_accuracy_pct
-        return frozenset(found)
+            if all(abs(point.compared_accuracy_pct - other) >= line for other in values.values()) and (line or not values):
+                values[point.key] = point.compared_accuracy_pct
+        return frozenset(values)
 
     @property
     def _title(self) -> str:

@@ -24,17 +24,17 @@ def without_password(url: str) -> str:
         return url
     if "@" in query and not _USER.match(head) and _USER.match(url):  # a question mark in the password
         head, query = url, ""
-    kept = "&".join(item for item in query.split("&") if item.partition("=")[0].lower() not in _SECRET)
-    return _USER.sub(r"\1@", head) + (f"?{kept}" if kept else "")
+    rest = "&".join(item for item in query.split("&") if item.partition("=")[0].lower() not in _SECRET)
+    return _USER.sub(r"\1@", head) + (f"?{rest}" if rest else "")
 
 
 def words_without_passwords(words: Sequence[str]) -> list[str]:
     """Return the words of a command line, options that are written ``--name=URL`` included."""
-    found = []
+    safe = []
     for word in words:
         option, mark, value = word.partition("=") if word.startswith("-") else ("", "", word)
-        found.append(f"{option}{mark}{without_password(value)}")
-    return found
+        safe.append(f"{option}{mark}{without_password(value)}")
+    return safe
 
 
 def keep_password(url: str) -> str:
@@ -54,9 +54,9 @@ def without_passwords(text: str) -> str:
     """Return a message of a library without the passwords of any address that this process was given."""
     for url in _passwords.values():
         match = _USER.match(url.partition("?")[0]) or _USER.match(url)
-        found = [match[2]] if match else []
-        found += [value for item in url.partition("?")[2].split("&") for key, _, value in [item.partition("=")] if key.lower() in _SECRET]
-        for secret in found:
+        secrets = [match[2]] if match else []
+        secrets += [value for item in url.partition("?")[2].split("&") for key, _, value in [item.partition("=")] if key.lower() in _SECRET]
+        for secret in secrets:
             for form in {secret, unquote(secret), quote(secret, safe="")}:
                 if form:
                     text = text.replace(form, _HIDDEN)

@@ -107,9 +107,9 @@ def correction_of(timed: Mapping[str, Timed], confidence: float) -> Correction:
     """
     reach = NormalDist().inv_cdf(0.5 + confidence / 2)
     rows: Sequence[Timed] = [row for row in timed.values() if row.estimated]
-    told = {key: (row.measured_ms, row.spread(confidence)) for key, row in timed.items()}
+    timings = {key: (row.measured_ms, row.spread(confidence)) for key, row in timed.items()}
     if not rows:
-        return Correction(1.0, 1.0, 0, told)
+        return Correction(1.0, 1.0, 0, timings)
     residuals = [math.log(row.measured_ms / row.latency_ms) for row in rows]
     sd = [max(math.log(row.upper_ms / row.lower_ms) / (2 * reach), 1e-3) for row in rows]
     own = [(1 - COMMON) * s**2 for s in sd]
@@ -119,4 +119,4 @@ def correction_of(timed: Mapping[str, Timed], confidence: float) -> Correction:
     shift = variance * sum(r / v for r, v in zip(residuals, own, strict=True))
     off = (_TRUST + sum((r - shift) ** 2 / v for r, v in zip(residuals, own, strict=True))) / (_TRUST + len(rows))
     left = off * ((1 - COMMON) + variance / usual**2)
-    return Correction(math.exp(shift), math.sqrt(left), len(rows), told)
+    return Correction(math.exp(shift), math.sqrt(left), len(rows), timings)

@@ -280,7 +280,7 @@ class Database(Backend):
             elif key.startswith(CONSTRAINT):
                 new[trial_id][1][key.removeprefix(CONSTRAINT)] = json.loads(text)
         self._params |= new  # what never changes of a trial; only now, since the database may have been away meanwhile
-        found = []
+        records = []
         for row in rows:
             of_trial, done = self._params[row.trial_id], values.get(row.trial_id)
             in_order = [done[i] for i in sorted(done)] if done is not None else None
@@ -290,8 +290,8 @@ class Database(Backend):
                 self._open.pop(row.trial_id, None)
             else:
                 self._open[row.trial_id] = record, time.monotonic()
-            found.append(record)
-        return found
+            records.append(record)
+        return records
 
 
 METRIC_NAMES = "study:metric_names"

@@ -110,10 +110,10 @@ class Judge(Prescreen):
             segments = [self.space.segments(a, self.resolution) for a in fresh]
             by_device: dict[str, list[tuple[Target, list[Estimate]]]] = {}
             for target in self.targets:
-                found = self._estimate(fresh, segments, target)
+                estimates = self._estimate(fresh, segments, target)
                 if (correction := self.corrections.get(target.profile.name)) is not None:
-                    found = [correction.applied(estimate, a.key) for a, estimate in zip(fresh, found, strict=True)]
-                by_device.setdefault(target.profile.name, []).append((target, found))
+                    estimates = [correction.applied(estimate, a.key) for a, estimate in zip(fresh, estimates, strict=True)]
+                by_device.setdefault(target.profile.name, []).append((target, estimates))
             for i, (architecture, parts) in enumerate(zip(fresh, segments, strict=True)):
                 chosen = {device: self._choose(alternatives, i, parts) for device, alternatives in by_device.items()}
                 self._known[architecture.key] = self._verdict(parts, chosen)
@@ -123,11 +123,11 @@ class Judge(Prescreen):
         """Return the estimate on each device with its breakdown and the names of operators that it cannot run."""
         verdict = self.verdicts([architecture])[0]
         graph = self.space.lower(architecture, self.resolution)
-        found = {}
+        estimates_by_device = {}
         for target in self.targets:
             name = target.profile.name
             if target.predictor is None:
-                found[name] = verdict.estimates[name]
+                estimates_by_device[name] = verdict.estimates[name]
                 continue
             if verdict.precisions[name] in (target.precision, precision_of([("", graph)], target.precision)):
                 form = target.predictor.form_timed(self.space.timed_as(architecture, self.resolution))
@@ -135,8 +135,8 @@ class Judge(Prescreen):
                 if (correction := self.corrections.get(name)) is not None:
                     full = correction.applied(full, architecture.key)
                 known = verdict.estimates[name]
-                found[name] = full if known.basis == "estimated" else replace(known, operators=full.operators)
-        return found
+                estimates_by_device[name] = full if known.basis == "estimated" else replace(known, operators=full.operators)
+        return estimates_by_device
 
     def corrected(self, device: str, correction: Correction) -> Judge:
         """Return a judge that believes what timings on a device say."""
@@ -206,7 +206,7 @@ class Judge(Prescreen):
         return found
 
     def _choose(self, alternatives: Sequence[tuple[Target, list[Estimate]]], i: int, parts: Segments) -> tuple[Target, Estimate]:
-        options = [(target, found[i]) for target, found in alternatives]
+        options = [(target, estimates[i]) for target, estimates in alternatives]
         for option in options:
             if all(violation <= 0 for violation in self._violations(parts, {option[0].profile.name: option}).values()):
                 return option

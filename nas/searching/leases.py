@@ -45,8 +45,8 @@ class Lease:
     @classmethod
     def from_json(cls, worker: object, data: object) -> Lease:
         """Read a lease; anything but `to_json`'s output is one that was never renewed."""
-        found = data if isinstance(data, Mapping) else {}
-        count, at_s = found.get("count", 0), found.get("at_s", 0.0)
+        fields = data if isinstance(data, Mapping) else {}
+        count, at_s = fields.get("count", 0), fields.get("at_s", 0.0)
         number = isinstance(count, int) and isinstance(at_s, int | float)
         return cls(Worker.from_json(worker), count if number else 0, float(at_s) if number else 0.0)
 

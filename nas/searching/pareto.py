@@ -20,11 +20,11 @@ def front(losses: npt.ArrayLike) -> list[int]:
         losses: Shape (points, objectives).
     """
     points = np.asarray(losses, dtype=float)
-    kept: list[int] = []
+    members: list[int] = []
     for i in np.lexsort(points.T[::-1]).tolist() if len(points) else []:
-        if not any(np.all(points[k] <= points[i]) for k in kept):
-            kept.append(i)
-    return sorted(kept)
+        if not any(np.all(points[k] <= points[i]) for k in members):
+            members.append(i)
+    return sorted(members)
 
 
 def hypervolume(losses: npt.ArrayLike, reference: Sequence[float]) -> float:

@@ -53,7 +53,7 @@ class Retry:
         Raises:
             ArtifactError: The storage was away for longer than the limit.
         """
-        began_s, pause_s, told = time.monotonic(), FIRST_PAUSE_S, False
+        began_s, pause_s, warned = time.monotonic(), FIRST_PAUSE_S, False
         again = False
         while True:
             try:
@@ -70,9 +70,9 @@ class Retry:
                     f"storage {self.label}: away for {away_s:.0f} s ({reason}). Do this: start it, then nas resume, or nas worker again; "
                     "a longer wait is --storage-timeout."
                 )
-            if away_s > QUIET_S and not told:
+            if away_s > QUIET_S and not warned:
                 logger.warning("storage %s: away (%s), tried again for %.0f s", self.label, reason, self.limit_s)
-                told = True
+                warned = True
             time.sleep(min(pause_s * _JITTER.uniform(0.5, 1.0), max(0.01, self.limit_s - away_s)))
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 

@@ -250,10 +250,10 @@ class TrialStore:
         return Lease(self.worker, count, self._backend.clock_s() or time.time())
 
     def _row(self, record: Record) -> Row:
-        held = self._open.pop(record.number, None)
-        if held is not None and held[0] is record:
-            self._open[record.number] = held
-            return held[1]
+        cached = self._open.pop(record.number, None)
+        if cached is not None and cached[0] is record:
+            self._open[record.number] = cached
+            return cached[1]
         try:
             row = self._unchecked(record)
         except ArtifactError:
@@ -269,10 +269,10 @@ class TrialStore:
         attributes = record.attributes
         cheap, values = _numbers(attributes.get("cheap", {})), _numbers(attributes.get("values") or {})
         if record.state == "COMPLETE":
-            given = [float(value) for value in record.values or ()]
-            objectives = dict(zip((o.name for o in self.goal.objectives), given, strict=True))
-            if not all(map(math.isfinite, given)):
-                raise ValueError(f"objectives that are not finite, got {given}")
+            raw = [float(value) for value in record.values or ()]
+            objectives = dict(zip((o.name for o in self.goal.objectives), raw, strict=True))
+            if not all(map(math.isfinite, raw)):
+                raise ValueError(f"objectives that are not finite, got {raw}")
             values = values or {**cheap, **objectives}  # cheap values and objectives may be all there is
         states: dict[str, str] = {"COMPLETE": "complete", "FAIL": "failed", "RUNNING": "running", "WAITING": "waiting"}
         state: Any = states.get(record.state) or ("duplicate" if "duplicate_of" in attributes else "infeasible")
@@ -303,10 +303,10 @@ def _numbers(data: Any) -> dict[str, float]:
     Raises:
         TypeError: It is something else.
     """
-    found = dict(data)
-    if not all(isinstance(key, str) and isinstance(value, int | float) for key, value in found.items()):
-        raise TypeError(f"expected numbers by name, got {found}")
-    return found
+    numbers = dict(data)
+    if not all(isinstance(key, str) and isinstance(value, int | float) for key, value in numbers.items()):
+        raise TypeError(f"expected numbers by name, got {numbers}")
+    return numbers
 
 
 def _number_of(data: Any) -> int | None:

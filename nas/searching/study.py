@@ -298,23 +298,23 @@ class _Session:
         Raises:
             ArtifactError: The other one is at work.
         """
-        told = False
+        warned = False
         while True:
             self.study.refresh()
             doubtful = [row for row in self.study._open.values() if row.state == "running" and self._may_live(row, locked)]
             for row in doubtful:
-                if row.lease.worker.alive or (told and self.store.silent_s(row) < 2 * POLL_S):
+                if row.lease.worker.alive or (warned and self.store.silent_s(row) < 2 * POLL_S):
                     raise ArtifactError(
                         f"study {self.store.name}: trial {row.number} is being worked on by {row.lease.worker}. "
                         "Do this: wait until that process has ended, or end it."
                     )
             if not doubtful:
                 return
-            if not told:
+            if not warned:
                 row = doubtful[0]
                 left_s = LEASE_S - self.store.silent_s(row)
                 self._notice(f"search: {row.lease.worker} may be at work on trial {row.number}; looked at for {left_s:.0f} s.", loud=True)
-                told = True
+                warned = True
                 time.sleep(3 * POLL_S)
             time.sleep(POLL_S)
 

@@ -273,8 +273,8 @@ class Chain:
         """Return what the tensor at a point is, for a stitch."""
         from nas.spaces.surgery.stitching import Form
 
-        found = self.points[point]
-        return Form(found.shape, found.layout, self.grid(point))
+        tensor = self.points[point]
+        return Form(tensor.shape, tensor.layout, self.grid(point))
 
 
 class ChainSpace(ElasticSpace):

@@ -271,8 +271,8 @@ class SearchSpace(ABC):
     def crossover(self, a: Architecture, b: Architecture, rng: np.random.Generator) -> Architecture:
         """Return a member that takes each gene from one of two parents with equal chance (uniform crossover)."""
         for _ in range(100):
-            takes = rng.integers(2, size=len(self.choices))
-            child = self.canonical(tuple(pair[t] for pair, t in zip(zip(a.genes, b.genes, strict=True), takes, strict=True)))
+            parents = rng.integers(2, size=len(self.choices))
+            child = self.canonical(tuple(pair[t] for pair, t in zip(zip(a.genes, b.genes, strict=True), parents, strict=True)))
             if self.admits(child):
                 return Architecture(self.name, self.version, child)
         return a

@@ -34,9 +34,9 @@ def check_pictures(evaluator: Evaluator, members: Sequence[Architecture]) -> Non
     if any(right is None for right in rights):
         assert all(right is None for right in rights)
         return
-    found = [right for right in rights if right is not None]
-    assert all(right.dtype == np.bool_ and right.shape == found[0].shape for right in found)
-    for member, right in zip(members, found, strict=True):
+    counts = [right for right in rights if right is not None]
+    assert all(right.dtype == np.bool_ and right.shape == counts[0].shape for right in counts)
+    for member, right in zip(members, counts, strict=True):
         assert abs(100 * float(right.mean()) - evaluator.evaluate(member).accuracy_pct) < 1e-6
 
 

@@ -60,9 +60,9 @@ def check_file(kind: type[Exporter], order: ExportOrder, folder: Path) -> None:
     assert read is not None, "a file carries what it is told"
     assert read == dict(artifact.metadata)
     assert all(torch.equal(before[name], tensor) for name, tensor in module.state_dict().items()), "the module was changed"
-    held = b"".join(file.read_bytes() for file in files)
+    content = b"".join(file.read_bytes() for file in files)
     for place in (Path.cwd(), Path.home()):
-        assert len(place.parts) < 3 or str(place).encode() not in held, "a file holds no path of the machine"
+        assert len(place.parts) < 3 or str(place).encode() not in content, "a file holds no path of the machine"
 
 
 def check_answers(kind: type[Exporter], order: ExportOrder, folder: Path, tolerance: float) -> None:

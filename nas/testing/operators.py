@@ -41,14 +41,14 @@ PLAIN = frozenset(
 def settings(family: type[OperatorFamily], rng: np.random.Generator, count: int) -> tuple[OperatorFamily, ...]:
     """Return the default setting and `count` − 1 drawn from ``choices()``, without repetition (fewer where there are fewer)."""
     choices = family.choices()
-    found = [family()]
+    drawn_settings = [family()]
     for _ in range(20 * count):
-        if len(found) >= count:
+        if len(drawn_settings) >= count:
             break
         drawn = family(**{knob: values[rng.integers(len(values))] for knob, values in choices.items()})
-        if drawn not in found:
-            found.append(drawn)
-    return tuple(found)
+        if drawn not in drawn_settings:
+            drawn_settings.append(drawn)
+    return tuple(drawn_settings)
 
 
 def check_searched(family: type[OperatorFamily], stages: int = 4) -> None:
@@ -190,7 +190,7 @@ def check_trace(operator: OperatorFamily, graph: Graph, module: nn.Module, train
     assert not traced.unknown, f"{operator}: the module, traced, has operators outside the vocabulary, {traced.unknown}"
     unknown = trace_module(trained, shape).unknown
     assert not unknown, f"{operator}: the training form, traced, has operators outside the vocabulary, {unknown}"
-    ours, theirs = (Counter(op.op for op in normalise(found).operators) for found in (graph, traced))
+    ours, theirs = (Counter(op.op for op in normalise(either).operators) for either in (graph, traced))
     assert ours == theirs, f"{operator}: the graph has {dict(ours - theirs)} that the module lacks, which has {dict(theirs - ours)}"
 
 
@@ -347,11 +347,11 @@ def check_onnx(
 def exported_operators(graph: object, output: str) -> set[str]:
     """Return the operator types of an ONNX graph on which one of its outputs depends."""
     made = {name: node for node in graph.node for name in node.output}  # type: ignore[attr-defined]
-    found, pending, seen = set(), [output], set()
+    kinds, pending, seen = set(), [output], set()
     while pending:
         name = pending.pop()
         if name in made and name not in seen:
             seen.add(name)
-            found.add(made[name].op_type)
+            kinds.add(made[name].op_type)
             pending += made[name].input
-    return found
+    return kinds

@@ -77,12 +77,12 @@ def check_unknown_operator_is_named(predictor: Predictor, profile: Profile, prec
     """An operator outside the vocabulary is unsupported, by name, in single and batched estimates, and no figure holds it."""
     b = GraphBuilder("foreign")
     graph = b.build(b.conv(b.add_operator("FancyOp", [b.input((1, 32, 14, 14))], shape=(1, 32, 14, 14)), 32))
-    found = predictor.estimate(graph, profile, precision)
-    assert found.unsupported == ("FancyOp",)
-    assert not any(op.op == "FancyOp" and op.latency_ms for op in found.operators)
+    estimate = predictor.estimate(graph, profile, precision)
+    assert estimate.unsupported == ("FancyOp",)
+    assert not any(op.op == "FancyOp" and op.latency_ms for op in estimate.operators)
     b = GraphBuilder("plain")
     plain = predictor.estimate(b.build(b.conv(b.input((1, 32, 14, 14)), 32)), profile, precision)
-    assert np.isclose(found.latency_ms, plain.latency_ms, rtol=1e-3)
+    assert np.isclose(estimate.latency_ms, plain.latency_ms, rtol=1e-3)
     assert not predictor.estimate_batch([[("a", graph)]], profile, precision).usable[0]
 
 
@@ -94,8 +94,8 @@ def check_more_work_takes_longer(predictor: Predictor, profile: Profile, precisi
 
 def check_more_work_never_takes_less(predictor: Predictor, profile: Profile, precision: str, count: int = 48, seed: int = 0) -> None:
     """Of random networks and ones that do more (`nas.testing.monotonicity`), none is estimated faster by more than 1 %."""
-    found = falls(predictor, profile, precision, list(cases(count, seed)))
-    assert not found, "; ".join(f"{case.change}: {ratio - 1:+.1%}" for case, ratio in found[:8])
+    falling = falls(predictor, profile, precision, list(cases(count, seed)))
+    assert not falling, "; ".join(f"{case.change}: {ratio - 1:+.1%}" for case, ratio in falling[:8])
 
 
 def check_batch_equals_single(predictor: Predictor, profile: Profile, precision: str) -> None:

@@ -24,9 +24,9 @@ def check_quantiser(method: Quantiser) -> None:
         batches = [torch.randn(4, 3, 8, 8, generator=generator) for _ in range(3)]
         before, expected = {key: value.clone() for key, value in module.state_dict().items()}, module(batches[0])
         prepared = method.prepare(module, batches, (1, 3, 8, 8))
-        found = prepared(batches[0])
+        scores = prepared(batches[0])
     assert all(torch.equal(before[key], value) for key, value in module.state_dict().items()), "the network was changed"
-    error = float((found - expected).norm() / expected.norm())
+    error = float((scores - expected).norm() / expected.norm())
     assert error < 0.05, f"the prepared network differs by {error:.1%}"
 
     seen = Activations()

@@ -63,9 +63,9 @@ def check_repeats(score: Score) -> None:
 
 def check_blocked(score: Score) -> None:
     """A network through which nothing passes has a number too: finite or −inf, never NaN."""
-    found = score.measure(probe_of(blocked()))
-    assert not math.isnan(found)
-    assert found < math.inf
+    score_blocked = score.measure(probe_of(blocked()))
+    assert not math.isnan(score_blocked)
+    assert score_blocked < math.inf
 
 
 def check_source(score: Score) -> None:

@@ -127,12 +127,14 @@ def toy_goal(*, objectives: int = 1, budget: str = "3ms") -> Goal:
     return Goal((ACCURACY, LATENCY)[:objectives], budgets)
 
 
-def simulate(searcher: Searcher, goal: Goal, count: int, *, told: Sequence[Trial] = (), evaluator: Evaluator | None = None) -> list[Trial]:
+def simulate(
+    searcher: Searcher, goal: Goal, count: int, *, history: Sequence[Trial] = (), evaluator: Evaluator | None = None
+) -> list[Trial]:
     """Tell the trials of an earlier session, then ask and tell up to `count` trials in all; return all of them."""
-    judge, evaluator, trials = ToyJudge(goal), evaluator or ToyEvaluator(), list(told)
-    for trial in told:
+    judge, evaluator, trials = ToyJudge(goal), evaluator or ToyEvaluator(), list(history)
+    for trial in history:
         searcher.tell(trial)
-    known = {trial.architecture: trial for trial in told if trial.state == "complete"}
+    known = {trial.architecture: trial for trial in history if trial.state == "complete"}
     for number in range(len(trials), count):
         architecture = searcher.ask(number)
         if architecture is None:
@@ -181,7 +183,7 @@ def check_resumes(
     whole = simulate(make(space, goal, 5, ToyJudge(goal)), goal, count)
     assert len(whole) == count
     for cut in cuts:
-        assert simulate(make(space, goal, 5, ToyJudge(goal)), goal, count, told=whole[:cut]) == whole
+        assert simulate(make(space, goal, 5, ToyJudge(goal)), goal, count, history=whole[:cut]) == whole
 
 
 def check_works_without_prescreen(make: type[Searcher], *, count: int = 50) -> None:

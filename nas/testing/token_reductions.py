@@ -25,15 +25,15 @@ def stages(method: TokenReduction, grid: Resolution, channels: int = CHANNELS) -
     shape = (1, 1 + grid[0] * grid[1], channels)
     builder, block = GraphBuilder(), BlockSize(grid, HEADS, HEAD_DIM, EXPANSION * channels)
     graph = builder.build(method.lower(builder, builder.input(shape), block))
-    found: list[tuple[Graph, nn.Module, tuple[int, ...]]] = [(graph, method.build(channels, block), shape)]
+    forms: list[tuple[Graph, nn.Module, tuple[int, ...]]] = [(graph, method.build(channels, block), shape)]
     if not isinstance(method, LayeredReduction):
-        return found
+        return forms
     shape = (1, 1 + method.remaining(grid), channels)
     for last in (False, True):
         builder = GraphBuilder()
         graph = builder.build(method.lower_block(builder, builder.input(shape), block, last=last))
-        found.append((graph, method.build_block(channels, block, last=last), shape))
-    return found
+        forms.append((graph, method.build_block(channels, block, last=last), shape))
+    return forms
 
 
 def check_shapes_and_counts(method: TokenReduction) -> None:
@@ -66,7 +66,7 @@ def check_shapes_and_counts(method: TokenReduction) -> None:
                 traced = trace_module(module, shape)
                 assert (traced.cost.params, traced.cost.macs) == (params, macs), f"{method}: the module, traced, counts {traced.cost}"
                 assert not traced.unknown, f"{method}: the module, traced, has operators outside the vocabulary, {traced.unknown}"
-                ours, theirs = (Counter(op.op for op in normalise(found).operators) for found in (graph, traced))
+                ours, theirs = (Counter(op.op for op in normalise(either).operators) for either in (graph, traced))
                 assert ours == theirs, (
                     f"{method}: the graph has {dict(ours - theirs)} that the module lacks, which has {dict(theirs - ours)}"
                 )
@@ -118,8 +118,8 @@ def check_onnx(method: TokenReduction, path: Path, grid: Resolution, tolerance: 
             expected = module(x)
             torch.onnx.export(module, (x,), str(path), dynamo=True, opset_version=18, verbose=False, external_data=False)
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-        (found,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
-        error = relative_error(torch.from_numpy(found), expected)
+        (answer,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+        error = relative_error(torch.from_numpy(answer), expected)
         assert error <= tolerance, f"{method} at {grid}: ONNX Runtime differs by {error:.1e}"
         model = onnx.load(str(path), load_external_data=False)
         red = {"TopK", "GatherElements", "GatherND"} & exported_operators(model.graph, model.graph.output[0].name)
@@ -128,5 +128,5 @@ def check_onnx(method: TokenReduction, path: Path, grid: Resolution, tolerance: 
             written = path.with_stem(f"{path.stem}_written{i}")
             write_onnx(graph, written, np.random.default_rng(7))
             session = onnxruntime.InferenceSession(str(written), providers=["CPUExecutionProvider"])
-            (found,) = session.run(None, {session.get_inputs()[0].name: np.zeros(shape, np.float32)})
-            assert found.shape == tuple(expected.shape), f"{method} at {grid}: the written graph gives {found.shape}"
+            (answer,) = session.run(None, {session.get_inputs()[0].name: np.zeros(shape, np.float32)})
+            assert answer.shape == tuple(expected.shape), f"{method} at {grid}: the written graph gives {answer.shape}"

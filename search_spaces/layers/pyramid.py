@@ -93,8 +93,8 @@ def _last_convolution(body: nn.Module, shape: tuple[int, ...]) -> nn.Conv2d | No
     dtype = next((p.dtype for p in body.parameters()), torch.float32)
     with torch.no_grad():
         out = shadow(torch.zeros(shape, device="meta", dtype=dtype))
-    found = body.get_submodule(made[id(out)][0]) if id(out) in made else None
-    return found if isinstance(found, nn.Conv2d) else None
+    last = body.get_submodule(made[id(out)][0]) if id(out) in made else None
+    return last if isinstance(last, nn.Conv2d) else None
 
 
 def _replace(root: nn.Module, old: nn.Module, new: nn.Module) -> nn.Module:

@@ -86,8 +86,8 @@ class PatchEmbedding(nn.Module):
         if self.whole or not self.training:
             return whole
         drawn = torch.Generator().manual_seed(zlib.crc32(x[0].detach().cpu().contiguous().numpy().tobytes()))
-        kept = torch.randperm(tokens.shape[1], generator=drawn)[: max(1, int(KEPT * tokens.shape[1]))]
-        return whole[:, torch.cat([torch.zeros(1, dtype=torch.int64), 1 + kept]).to(x.device)]
+        chosen = torch.randperm(tokens.shape[1], generator=drawn)[: max(1, int(KEPT * tokens.shape[1]))]
+        return whole[:, torch.cat([torch.zeros(1, dtype=torch.int64), 1 + chosen]).to(x.device)]
 
 
 def positions(channels: int, grid: Resolution) -> Tensor:

@@ -44,9 +44,9 @@ class ViR(OperatorFamily):
         heads, positions = heads_of(c, self.head_dim), h * w
         tokens = builder.transpose(builder.reshape(x, (n, c, positions)), (0, 2, 1))
         q, k, v = lower_stacked_heads(builder, tokens, heads)
-        kept = builder.matmul(q, builder.transpose(k, (0, 1, 3, 2)))
-        kept = builder.add_operator("Mul", [kept], weights=[Weight((heads, positions, positions), parameter=False)])
-        y = lower_joined_heads(builder, builder.matmul(kept, v))
+        scores = builder.matmul(q, builder.transpose(k, (0, 1, 3, 2)))
+        scores = builder.add_operator("Mul", [scores], weights=[Weight((heads, positions, positions), parameter=False)])
+        y = lower_joined_heads(builder, builder.matmul(scores, v))
         y = builder.gemm(builder.norm("LayerNormalization", y, c, axis=-1, name="norm"), c, name="project")
         return builder.reshape(builder.transpose(y, (0, 2, 1)), (n, c, h, w))
 

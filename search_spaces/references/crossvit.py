@@ -84,11 +84,11 @@ class Round(nn.Module):
     def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
         branches = [self.blocks[0](first), self.blocks[1](second)]
         tokens = [there(branch[:, :1]) for there, branch in zip(self.there, branches, strict=True)]
-        found = []
+        outputs = []
         for i in (0, 1):
             mixed = self.fusion[i](torch.cat([tokens[i], branches[1 - i][:, 1:]], dim=1))
-            found.append(torch.cat([self.back[i](mixed), branches[i][:, 1:]], dim=1))
-        return found[0], found[1]
+            outputs.append(torch.cat([self.back[i](mixed), branches[i][:, 1:]], dim=1))
+        return outputs[0], outputs[1]
 
 
 class CrossViTNet(nn.Module):

@@ -91,6 +91,12 @@ def generated() -> dict[str, Callable[[], str]]:
     return pages
 
 
+def written(page: Path) -> str:
+    """Return a page as the site has it."""
+    text: str = runpy.run_path(str(DOCS / "generate.py"))["on_page_markdown"](page.read_text(encoding="utf-8"))
+    return text
+
+
 def gallery() -> dict[str, str]:
     reports: dict[str, str] = runpy.run_path(str(DOCS / "generate.py"))["reports"]()
     return reports
@@ -125,6 +131,13 @@ def test_no_link_is_broken(page: Path) -> None:
             assert anchor in anchors(file.read_text(encoding="utf-8")), f"{page}: {target}"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(DOCS).as_posix())
+def test_no_link_leaves_the_site(page: Path) -> None:
+    text = re.sub(r"`[^`\n]*`", "", FENCE.sub("", written(page)))
+    targets = [target for target in LINK.findall(text) if "://" not in target and not target.startswith("#")]
+    assert [target for target in targets if not (page.parent / target.partition("#")[0]).resolve().is_relative_to(DOCS)] == []
+
+
 def test_every_page_is_in_the_navigation() -> None:
     named = set(re.findall(r"[\w/-]+\.md", (ROOT / "mkdocs.yml").read_text(encoding="utf-8")))
     assert named == {page.relative_to(DOCS).as_posix() for page in PAGES} | set(generated())
@@ -141,6 +154,34 @@ def test_generated_pages_hold_everything() -> None:
     assert {row.system for row in product.list_systems()} <= {
         unescape(cell.strip()) for line in pages["reference/systems.md"].splitlines() for cell in line.split("|")
     }
+
+
+def test_the_help_names_every_choice() -> None:
+    from nas.devices.runner import runners
+    from nas.exporting.exporter import exporters
+    from nas.quantisation.method import quantisers
+    from nas.searching.searcher import searchers
+    from nas.training.dataset import datasets
+    from nas.training.evaluator import evaluators
+    from nas.training.recipe import recipes
+
+    by_precision = {"onnx-fp16", "onnx-quantised"}
+    choices = {
+        "nas search --searcher": searchers.names(),
+        "nas search --evaluator": evaluators.names(),
+        "nas search --exporter": set(exporters.names()) - by_precision,
+        "nas search --quantisation": quantisers.names(),
+        "nas search --data": datasets.names(),
+        "nas train --recipe": recipes.names(),
+        "nas measure --runner": runners.names(),
+        "nas systems --kind": {row.kind for row in product.list_systems()},
+    }
+    reference = generated()["reference/command-line.md"]()
+    for place, names in choices.items():
+        command, _, option = place.partition(" --")
+        section = reference.partition(f"\n## {command}\n")[2].partition("\n## ")[0]
+        (row,) = [line for line in section.splitlines() if line.startswith(f"| <code>--{option}")]
+        assert [name for name in names if not re.search(rf"(?<![\w-]){name}(?![\w-])", row)] == [], place
 
 
 def test_every_included_file_exists() -> None:

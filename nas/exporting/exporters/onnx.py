@@ -289,5 +289,5 @@ def scores_of(path: Path, probe: np.ndarray) -> np.ndarray:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    found: np.ndarray = session.run(None, {session.get_inputs()[0].name: probe})[0]
-    return found
+    scores: np.ndarray = session.run(None, {session.get_inputs()[0].name: probe})[0]
+    return scores

@@ -48,9 +48,11 @@ class HalfOnnxExporter(OnnxExporter):
         model.topological_sort()  # the converter appends the casts of inputs and outputs
 
         def compare(file: Path) -> float:
-            found = float(np.abs(scores_of(file, probe) - expected).max())
-            if not found <= TOLERANCE * float(np.abs(expected).max()):
-                raise ArtifactError(f"export {path}: fp16 disagrees with fp32, got a difference of {found:.2g}. Expected {TOLERANCE:.0%}.")
-            return found
+            difference = float(np.abs(scores_of(file, probe) - expected).max())
+            if not difference <= TOLERANCE * float(np.abs(expected).max()):
+                raise ArtifactError(
+                    f"export {path}: fp16 disagrees with fp32, got a difference of {difference:.2g}. Expected {TOLERANCE:.0%}."
+                )
+            return difference
 
         return publish(model.model, path, "onnx-fp16", "fp16", dict(full.metadata) | {"precision": "fp16"}, compare)

@@ -121,10 +121,10 @@ class QuantisedOnnxExporter(OnnxExporter):
             expected = deployed(probe).numpy()
 
         def compare(file: Path) -> float:
-            found = scores_of(file, probe.numpy())
-            if found.shape != expected.shape or not np.isfinite(found).all():
+            scores = scores_of(file, probe.numpy())
+            if scores.shape != expected.shape or not np.isfinite(scores).all():
                 raise ArtifactError(f"export {path}: the reloaded model gives no finite scores of shape {expected.shape}.")
-            return float(np.abs(found - expected).max())
+            return float(np.abs(scores - expected).max())
 
         return publish(model, path, "onnx-quantised", precision, props, compare)
 

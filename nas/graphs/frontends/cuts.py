@@ -245,7 +245,7 @@ def _observe(traced: fx.GraphModule, shape: Shape, name: str) -> dict[str, tuple
     """Return what every node gives at two sizes of batch."""
     from torch._subclasses.fake_tensor import FakeTensorMode
 
-    found = []
+    results = []
     for batch in _BATCHES:
         observer = _Observer(traced)
         try:
@@ -256,8 +256,8 @@ def _observe(traced: fx.GraphModule, shape: Shape, name: str) -> dict[str, tuple
             raise GraphError(
                 f"network {name}: does not run on an input of {shape}, got: {reason}. Do this: give another resolution."
             ) from error
-        found.append(observer.results)
-    return {key: (found[0][key], found[1][key]) for key in found[0]}
+        results.append(observer.results)
+    return {key: (results[0][key], results[1][key]) for key in results[0]}
 
 
 def _dependent(traced: fx.GraphModule) -> list[fx.Node]:

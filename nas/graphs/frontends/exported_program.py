@@ -177,8 +177,8 @@ class _Reader:
         if name not in self.values:
             source = self.sources[name]
             tensor = self.tensors[source]
-            held: Tensor = nn.Parameter(tensor) if source in self.trained else tensor
-            _set(self.root, source, held)
+            weight: Tensor = nn.Parameter(tensor) if source in self.trained else tensor
+            _set(self.root, source, weight)
             self.values[name] = self.graph.get_attr(source)
         return self.values[name]
 
@@ -195,10 +195,10 @@ def _operator(target: str) -> Any:
         return getattr(operator, target.removeprefix("_operator."))
     if not target.startswith("torch.ops.aten."):  # an archive names functions: none but those of PyTorch's tensors are called
         raise ValueError(f"a call of {target}")
-    found: Any = torch
+    item: Any = torch
     for name in target.removeprefix("torch.").split("."):
-        found = getattr(found, name)
-    return found
+        item = getattr(item, name)
+    return item
 
 
 def _set(root: nn.Module, path: str, item: nn.Module | Tensor) -> None:

@@ -38,19 +38,19 @@ class Sizes:
             UsageError: A name that the file does not have, or a shape of another rank.
             GraphError: A size stays open; the message names it and says what to add.
         """
-        given = dict(self.shapes)
-        if "" in given:
+        shapes = dict(self.shapes)
+        if "" in shapes:
             if len(declared) != 1:
                 raise UsageError(f"input shape: {where} has several inputs, got no name. Expected one of {', '.join(declared)}.")
-            given[next(iter(declared))] = given.pop("")
-        if foreign := sorted(set(given) - set(declared)):
+            shapes[next(iter(declared))] = shapes.pop("")
+        if foreign := sorted(set(shapes) - set(declared)):
             raise UsageError(f"input shape: {where} has no such input, got {foreign[0]!r}.{did_you_mean(foreign[0], declared)}")
         names = {size for sizes in declared.values() for size in sizes or () if isinstance(size, str) and size}
         if foreign := sorted(set(self.dims) - names):
             hint = did_you_mean(foreign[0], names) or " Its sizes are all fixed or have no name."
             raise UsageError(f"dim: no input of {where} has such a size, got {foreign[0]!r}.{hint}")
         dims = dict(self.dims)
-        for name, shape in given.items():
+        for name, shape in shapes.items():
             sizes = declared[name]
             if sizes is not None and len(sizes) != len(shape):
                 raise UsageError(
@@ -61,9 +61,9 @@ class Sizes:
                     raise UsageError(f"input shape: {size} of {where} has two sizes, got {dims[size]} and {number}.")
         settled = {}
         for name, sizes in declared.items():
-            known = given.get(name) or _resolved(sizes, dims)
+            known = shapes.get(name) or _resolved(sizes, dims)
             if known is None:
-                raise GraphError(_open(where, declared, given, dims))
+                raise GraphError(_open(where, declared, shapes, dims))
             settled[name] = known
         return settled
 
@@ -71,17 +71,17 @@ class Sizes:
 def _resolved(sizes: Sequence[Size] | None, dims: Mapping[str, int]) -> Shape | None:
     if sizes is None:
         return None
-    found = [dims.get(size, -1) if isinstance(size, str) else size for size in sizes]
-    return tuple(found) if all(size >= 0 for size in found) else None
+    shape = [dims.get(size, -1) if isinstance(size, str) else size for size in sizes]
+    return tuple(shape) if all(size >= 0 for size in shape) else None
 
 
 def _shown(sizes: Sequence[Size] | None) -> str:
     return "without a shape" if sizes is None else "(" + ", ".join(str(size) if size != "" else "?" for size in sizes) + ")"
 
 
-def _open(where: str, declared: Mapping[str, Sequence[Size] | None], given: Mapping[str, Shape], dims: Mapping[str, int]) -> str:
+def _open(where: str, declared: Mapping[str, Sequence[Size] | None], shapes: Mapping[str, Shape], dims: Mapping[str, int]) -> str:
     """Return the line for inputs that stay open: what the file says of them, and the options that would settle them."""
-    lacking = {name: sizes for name, sizes in declared.items() if name not in given and _resolved(sizes, dims) is None}
+    lacking = {name: sizes for name, sizes in declared.items() if name not in shapes and _resolved(sizes, dims) is None}
     listed = ", ".join(f"{name} {_shown(sizes)}" for name, sizes in lacking.items())
     unnamed = {
         name

@@ -32,8 +32,8 @@ def read_tflite(path: str | Path, sizes: Sizes | None = None) -> Graph:
         with path.open("rb") as file:
             if file.read(8)[4:] != b"TFL3":
                 raise GraphError(f"{path}: not a TensorFlow Lite file, or a truncated one. Do this: convert or copy the model again.")
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as held:
-                return Reader(held, path, sizes or Sizes()).read()
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                return Reader(data, path, sizes or Sizes()).read()
     except FileNotFoundError:
         raise GraphError(f"{path}: no such file.") from None
     except (OSError, BufferError, *MALFORMED) as error:

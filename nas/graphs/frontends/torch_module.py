@@ -638,8 +638,8 @@ def _transform(recorder: _Recorder, call: _Call) -> None:
     x, kind = recorder.pairs(call["self"]), call.name.removeprefix("fft_")
     real, inverse = kind.startswith(("r", "ir")), kind.startswith("i")
     rank = call["self"].ndim
-    given = call["dim"] if call["dim"] is not None else ((-2, -1) if kind.endswith("2") else -1)
-    axes = [axis % rank for axis in _list(given, 1)]
+    dims = call["dim"] if call["dim"] is not None else ((-2, -1) if kind.endswith("2") else -1)
+    axes = [axis % rank for axis in _list(dims, 1)]
     result = tuple(call.result.shape)
     if not real and not call["self"].is_complex():
         raise GraphError(f"trace: {call.name} of real numbers is not known. Do this: use the real transform.")
@@ -775,9 +775,9 @@ def _moments(recorder: _Recorder, call: _Call) -> None:
     x = recorder.ref(call["self"])
     made = list(_tensors(call.result))
     axes = _reduced_axes(call, len(x.shape))
-    kept = tuple(1 if i in axes else size for i, size in enumerate(x.shape))
+    reduced = tuple(1 if i in axes else size for i, size in enumerate(x.shape))
     keep = int(bool(call["keepdim"]))
-    mean = recorder.emit("ReduceMean", [x], kept, {"axes": axes, "keepdims": 1})
+    mean = recorder.emit("ReduceMean", [x], reduced, {"axes": axes, "keepdims": 1})
     centred = recorder.emit("Sub", [x, mean], x.shape)
     square = recorder.emit("Pow", [centred], x.shape, {"scalar": 2.0})
     spread = recorder.emit("ReduceMean", [square], tuple(made[0].shape), {"axes": axes, "keepdims": keep})
@@ -786,7 +786,7 @@ def _moments(recorder: _Recorder, call: _Call) -> None:
     recorder.bind(made[0], spread)
     if len(made) > 1:
         shape = tuple(made[1].shape)
-        recorder.bind(made[1], mean if shape == kept else recorder.emit("Reshape", [mean], shape, {"shape": shape}))
+        recorder.bind(made[1], mean if shape == reduced else recorder.emit("Reshape", [mean], shape, {"shape": shape}))
 
 
 def _pool(op: str) -> _Handler:

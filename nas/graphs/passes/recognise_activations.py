@@ -39,10 +39,10 @@ def _gelu(draft: Draft, core: Node, inner: Node | None) -> None:
             return
         source = inner.inputs[0] if inner else ""
     else:
-        found = _tanh_argument(draft, core)
-        if found is None:
+        argument = _tanh_argument(draft, core)
+        if argument is None:
             return
-        source = found
+        source = argument
     plus = draft.only_user(core.out)
     if not _scalar(plus, "Add", 1.0) or plus is None:
         return

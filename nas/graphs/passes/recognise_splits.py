@@ -33,18 +33,18 @@ def _split(draft: Draft, first: Node) -> None:
     value = first.inputs[0]
     users = list(draft.users(value))
     parts = [_part(user) for user in users]
-    found = [part for part in parts if part is not None]
-    if len(users) < 2 or len(found) < len(users) or value in draft.outputs or len({axis for axis, _, _ in found}) > 1:
+    present = [part for part in parts if part is not None]
+    if len(users) < 2 or len(present) < len(users) or value in draft.outputs or len({axis for axis, _, _ in present}) > 1:
         return
-    whole, axis, at = draft.shape(value), found[0][0], 0
-    order = sorted(range(len(users)), key=lambda i: found[i][1])
+    whole, axis, at = draft.shape(value), present[0][0], 0
+    order = sorted(range(len(users)), key=lambda i: present[i][1])
     for i in order:
-        if found[i][1] != at:
+        if present[i][1] != at:
             return
-        at += found[i][2]
+        at += present[i][2]
     if at != whole[axis]:
         return
-    sizes = tuple(found[i][2] for i in order)
+    sizes = tuple(present[i][2] for i in order)
     shapes = [(*whole[:axis], size, *whole[axis + 1 :]) for size in sizes]
     split = draft.insert_before(first, "Split", [value], shapes[0], axis=axis, sizes=sizes)
     outputs = draft.add_outputs(split, shapes[1:])

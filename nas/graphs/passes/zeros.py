@@ -13,12 +13,12 @@ _KEEPS_ZERO = {"Relu", "Gelu", "Swish", "HardSwish", "Tanh", "LeakyRelu", "PRelu
 def remove_unread(graph: Graph) -> Graph:
     """Return the graph without operators whose results reach no output."""
     needed = set(graph.outputs)
-    kept: list[Operator] = []
+    operators: list[Operator] = []
     for op in reversed(graph.operators):
         if any(value.name in needed for value in op.outputs):
-            kept.append(op)
+            operators.append(op)
             needed.update(op.inputs)
-    return graph if len(kept) == len(graph.operators) else replace(graph, operators=tuple(reversed(kept)))
+    return graph if len(operators) == len(graph.operators) else replace(graph, operators=tuple(reversed(operators)))
 
 
 def fold_zeros(graph: Graph) -> Graph:
@@ -48,7 +48,7 @@ def _without(graph: Graph, is_zero: Callable[[Operator, list[bool]], bool]) -> G
     """Return the graph without operators that are zero, given which of their inputs are; a term that is zero leaves its sum."""
     zero: set[str] = set()
     same: dict[str, str] = {}
-    kept: list[Operator] = []
+    operators: list[Operator] = []
     for op in graph.operators:
         inputs = tuple(same.get(name, name) for name in op.inputs)
         dead = [name in zero for name in inputs]
@@ -57,8 +57,8 @@ def _without(graph: Graph, is_zero: Callable[[Operator, list[bool]], bool]) -> G
         elif any(dead) and _is_sum(op):
             same[op.outputs[0].name] = next(name for name, gone in zip(inputs, dead, strict=True) if not gone)
         else:
-            kept.append(replace(op, inputs=inputs) if inputs != op.inputs else op)
-    return _with_constants(graph, kept, same, zero)
+            operators.append(replace(op, inputs=inputs) if inputs != op.inputs else op)
+    return _with_constants(graph, operators, same, zero)
 
 
 def _is_zeroed(op: Operator) -> bool:
@@ -69,13 +69,13 @@ def _is_sum(op: Operator) -> bool:
     return op.op == "Add" and not op.weights
 
 
-def _with_constants(graph: Graph, kept: list[Operator], same: dict[str, str], zero: set[str]) -> Graph:
+def _with_constants(graph: Graph, operators: list[Operator], same: dict[str, str], zero: set[str]) -> Graph:
     outputs = tuple(same.get(name, name) for name in graph.outputs)
-    for name in sorted({*outputs, *(name for op in kept for name in op.inputs)} & zero):
+    for name in sorted({*outputs, *(name for op in operators for name in op.inputs)} & zero):
         value = graph.values[name]
         constant = Operator(f"{name}.constant", "Expand", (), (value,), (Weight(value.shape, value.dtype, False),), freeze({"constant": 0}))
-        kept.insert(0, constant)
-    return remove_unread(Graph(graph.inputs, tuple(kept), outputs, graph.name, graph.notices))
+        operators.insert(0, constant)
+    return remove_unread(Graph(graph.inputs, tuple(operators), outputs, graph.name, graph.notices))
 
 
 def _linear(op: Operator) -> bool:

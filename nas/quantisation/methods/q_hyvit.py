@@ -56,7 +56,7 @@ def _clipped(weight: Tensor, rows: Tensor, gradients: Tensor) -> Tensor:
 
 def _rows_and_gradients(module: nn.Module, batches: Sequence[Tensor]) -> dict[str, list[tuple[Tensor, Tensor]]]:
     """Return for each dense layer some rows of its input and the gradients of its output at the same places."""
-    found: dict[str, list[tuple[Tensor, Tensor]]] = {}
+    layers: dict[str, list[tuple[Tensor, Tensor]]] = {}
     handles = []
     for name, part in linear_layers(module):
         if not multiplies_rows(part):
@@ -68,7 +68,7 @@ def _rows_and_gradients(module: nn.Module, batches: Sequence[Tensor]) -> dict[st
 
             def keep(gradient: Tensor) -> None:
                 flat = (gradient.movedim(1, -1) if isinstance(layer, nn.Conv2d) else gradient).reshape(len(rows), -1)
-                found.setdefault(key, []).append((rows[::every], flat[::every]))
+                layers.setdefault(key, []).append((rows[::every], flat[::every]))
 
             out.register_hook(keep)
 
@@ -82,4 +82,4 @@ def _rows_and_gradients(module: nn.Module, batches: Sequence[Tensor]) -> dict[st
     finally:
         for handle in handles:
             handle.remove()
-    return found
+    return layers

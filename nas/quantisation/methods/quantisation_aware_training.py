@@ -50,7 +50,7 @@ def _learned(student: nn.Module, batches: Sequence[Tensor], recipe: Sequence[Qua
     groups = [{"params": [p], "lr": RATE * max(1e-3, float(p.detach().square().mean().sqrt()))} for p in parameters]
     optimiser = torch.optim.Adam(groups)
     lessons = list(zip(batches, targets, strict=True))
-    held, lessons = lessons[-1], lessons[:-1] or lessons
+    validation, lessons = lessons[-1], lessons[:-1] or lessons
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, EPOCHS * len(lessons))
     simulated = Simulated(student, "w8a8")
     networks = {x.shape: Learning(simulated, x) for x in {x.shape: x for x in batches}.values()}
@@ -60,7 +60,7 @@ def _learned(student: nn.Module, batches: Sequence[Tensor], recipe: Sequence[Qua
 
     def state() -> tuple[float, dict[str, Tensor]]:
         simulated.calibrate(batches, recipe)
-        return float(loss(*held).detach()), {name: tensor.detach().clone() for name, tensor in student.state_dict().items()}
+        return float(loss(*validation).detach()), {name: tensor.detach().clone() for name, tensor in student.state_dict().items()}
 
     before = state()
     for _ in range(EPOCHS):

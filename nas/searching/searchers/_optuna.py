@@ -82,10 +82,10 @@ class OptunaSearcher(RememberingSearcher):
         attributes: dict[str, float] = {**self.attributes(trial)}
         if self._learns_violations:
             attributes |= {f"constraints:{key}": float(v) for key, v in trial.violations.items()}
-        kept = create_trial(
+        stored = create_trial(
             state=TrialState.COMPLETE, values=values, params=params, distributions=self._distributions, system_attrs=attributes
         )
-        self._study._storage.create_new_trial(self._study._study_id, kept)  # add_trial would copy and check it once more
+        self._study._storage.create_new_trial(self._study._study_id, stored)  # add_trial would copy and check it once more
 
     @property
     def _learns_violations(self) -> bool:
@@ -195,11 +195,11 @@ class OptunaGenerations(OptunaSearcher):
 
     def attributes(self, trial: Trial) -> dict[str, int]:
         """Return the generation that a trial was proposed in."""
-        found = super().attributes(trial) | self.stub_attributes()
-        if found[self._key] > self._generation:
-            self._generation, self._members = found[self._key], 0
+        stored = super().attributes(trial) | self.stub_attributes()
+        if stored[self._key] > self._generation:
+            self._generation, self._members = stored[self._key], 0
         self._members += 1
-        return found
+        return stored
 
     def prepare(self) -> None:
         """Select the parents of each generation once, by chance that follows from its number, in the order of theirs."""

@@ -22,9 +22,10 @@ GROUPS = ("patterns", "genes", "costs", "modes")
 PRIOR_LOG_WEIGHTS = (0.0, -2.0, -2.0, -4.0)
 """Patterns explain best what a network is; genes and costs must prove that they add something, and most of all how it runs: what was seen
 of a network at one precision holds at others until trials say otherwise."""
-PRIOR_SPREAD = 1.5
-PRIOR_LOG_NOISE = np.log(0.05)
-JITTER = 1e-5
+# Source of these: set by hand; accuracies are scaled to unit spread before the fit.
+PRIOR_SPREAD = 1.5  # standard deviation of the logarithms of weights
+PRIOR_LOG_NOISE = np.log(0.05)  # variance of an accuracy's noise
+JITTER = 1e-5  # added to the diagonal so that the factorisation stays positive
 SPARSE_FROM = 1024
 """Rows from which products with a feature matrix skip its zeros."""
 
@@ -105,7 +106,7 @@ def squared_distances(a: Features, b: Features) -> list[Floats]:
 
     What has no column counts as different in every two networks that are not the same row.
     """
-    found = []
+    distances = []
     for g, (x, y) in enumerate(zip(a.matrices, b.matrices, strict=True)):
         columns = min(x.shape[1], y.shape[1])
         if len(b) >= SPARSE_FROM and x.shape[1] == y.shape[1]:
@@ -114,8 +115,8 @@ def squared_distances(a: Features, b: Features) -> list[Floats]:
             distance = x[:, :columns] @ (-2.0 * y[:, :columns].T)
         distance += a.norms[g][:, None]
         distance += b.norms[g]
-        found.append(np.maximum(distance, 0.0, out=distance))
-    return found
+        distances.append(np.maximum(distance, 0.0, out=distance))
+    return distances
 
 
 @dataclass(frozen=True)

@@ -40,8 +40,9 @@ MOST = 1000
 GREEDY = 2
 """Of so many proposals one seeks the best accuracy alone, where other objectives are known beforehand: that is the network that a run chooses."""
 
-POOL = 192
-ROUNDS = 3
+# Source of these two: set by hand; experiments/008_search has the regrets that they lead to.
+POOL = 192  # children that are drawn in each round, in spaces larger than `WHOLE`
+ROUNDS = 3  # rounds before one is proposed; the best children of one are the parents of the next
 
 
 @dataclass(frozen=True)
@@ -354,6 +355,6 @@ def hypervolume_improvement(
     for start, stop, height in zip([-np.inf, *edges], [*edges, end], [float(gains.min()), *levels], strict=True):
         n = int(np.searchsorted(ranked, stop))
         total[:n] += (stop - np.maximum(start, ranked[:n])) * expected_improvement(mean[:n], deviation[:n], height)
-    found = np.empty_like(total)
-    found[order] = total
-    return found
+    gain_by_point = np.empty_like(total)
+    gain_by_point[order] = total
+    return gain_by_point

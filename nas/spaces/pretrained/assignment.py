@@ -47,34 +47,34 @@ def assign(module: nn.Module, tensors: Mapping[str, Tensor], where: str = "weigh
     import torch
 
     own = {name: value for name, value in module.state_dict().items() if not _counts(name)}
-    given = {name: value for name, value in tensors.items() if not _counts(name)}
-    by: Literal["name", "order"] = "name" if own.keys() == given.keys() else "order"
-    pairs = [(name, name) for name in own] if by == "name" else list(zip(own, given, strict=False))
-    _check(own, given, pairs, by, where)
+    weights = {name: value for name, value in tensors.items() if not _counts(name)}
+    by: Literal["name", "order"] = "name" if own.keys() == weights.keys() else "order"
+    pairs = [(name, name) for name in own] if by == "name" else list(zip(own, weights, strict=False))
+    _check(own, weights, pairs, by, where)
     with torch.no_grad():
         for name, source in pairs:
-            own[name].copy_(given[source])
+            own[name].copy_(weights[source])
     return Assignment(by, tuple(pairs))
 
 
-def _check(own: Mapping[str, Tensor], given: Mapping[str, Tensor], pairs: Sequence[tuple[str, str]], by: str, where: str) -> None:
+def _check(own: Mapping[str, Tensor], weights: Mapping[str, Tensor], pairs: Sequence[tuple[str, str]], by: str, where: str) -> None:
     for name, source in pairs:
-        mine, theirs = own[name], given[source]
+        mine, theirs = own[name], weights[source]
         if mine.shape != theirs.shape or _kind(name) != _kind(source):
-            found, expected = f"{_kind(source)} {tuple(theirs.shape)}", f"{_kind(name)} {tuple(mine.shape)}"
-            raise ArtifactError(f"{where}: {source} does not fit {name}, got {found}. Expected {expected}.{_hint(own, given, by)}")
+            actual, expected = f"{_kind(source)} {tuple(theirs.shape)}", f"{_kind(name)} {tuple(mine.shape)}"
+            raise ArtifactError(f"{where}: {source} does not fit {name}, got {actual}. Expected {expected}.{_hint(own, weights, by)}")
         if mine.is_floating_point() and not bool(theirs.isfinite().all()):
             raise ArtifactError(f"{where}: {source} holds numbers that are not finite.")
-    if len(own) != len(given):
-        raise ArtifactError(f"{where}: another number of tensors, got {len(given)}. Expected {len(own)}.{_hint(own, given, by)}")
+    if len(own) != len(weights):
+        raise ArtifactError(f"{where}: another number of tensors, got {len(weights)}. Expected {len(own)}.{_hint(own, weights, by)}")
 
 
-def _hint(own: Mapping[str, Tensor], given: Mapping[str, Tensor], by: str) -> str:
+def _hint(own: Mapping[str, Tensor], weights: Mapping[str, Tensor], by: str) -> str:
     """Return what the names say, where they almost agree."""
-    common = own.keys() & given.keys()
+    common = own.keys() & weights.keys()
     if by == "name" or 2 * len(common) < len(own):
         return ""
-    lacking, more = sorted(own.keys() - common), sorted(given.keys() - common)
+    lacking, more = sorted(own.keys() - common), sorted(weights.keys() - common)
     return f" By name, the file lacks {lacking[0]!r}." if lacking else f" By name, the file has {more[0]!r} beside." if more else ""
 
 
@@ -123,7 +123,7 @@ def load_weights(module: nn.Module, path: Path, input_shape: Sequence[int] | Non
     Raises:
         ArtifactError: See `read_tensors`, `assign` and `verify`.
     """
-    found = assign(module, read_tensors(path), f"weights {path}")
+    pairs = assign(module, read_tensors(path), f"weights {path}")
     if input_shape is not None:
         verify(module, input_shape, f"weights {path}")
-    return found
+    return pairs

@@ -24,12 +24,12 @@ def networks_at_hand(names: Iterable[str] = (), folder: Path | None = None) -> d
     if folder is not None and not folder.is_dir():
         raise UsageError(f"--weights-dir: no such folder, got {str(folder)!r}.")
     own = sorted(path.stem for path in folder.iterdir() if path.suffix in SUFFIXES) if folder is not None else []
-    found: dict[str, Origin] = {}
+    origins: dict[str, Origin] = {}
     for name in dict.fromkeys([*filter(_is_known, own), *filter(_is_known, PACKAGES), *names]):
         origin = find_weights(name, folder)
-        if origin is not None and origin.path not in {other.path for other in found.values()}:
-            found[name] = origin
-    return found
+        if origin is not None and origin.path not in {other.path for other in origins.values()}:
+            origins[name] = origin
+    return origins
 
 
 def _is_known(name: str) -> bool:

@@ -70,13 +70,13 @@ def _candidates(name: str, folder: Path | None) -> Iterator[Origin]:
 
 def _packaged(package: str) -> Iterator[Origin]:
     try:
-        held = distribution(package)
+        package_files = distribution(package)
     except PackageNotFoundError:
         return
-    for file in held.files or ():
-        path = Path(str(held.locate_file(file)))
+    for file in package_files.files or ():
+        path = Path(str(package_files.locate_file(file)))
         if path.suffix in SUFFIXES and path.is_file():
-            yield Origin(path, f"package {package} {held.version}")
+            yield Origin(path, f"package {package} {package_files.version}")
 
 
 def _cached(name: str) -> Iterator[Origin]:
@@ -98,9 +98,9 @@ def _cached(name: str) -> Iterator[Origin]:
         files = [facts.hf_hub_filename] if facts.hf_hub_filename else ["model.safetensors", "pytorch_model.bin"]
         repository, _, revision = facts.hf_hub_id.partition("@")
         for file in files:
-            found = try_to_load_from_cache(repository, file, revision=revision or None)
-            if isinstance(found, str):
-                yield Origin(Path(found), "timm cache")
+            cached = try_to_load_from_cache(repository, file, revision=revision or None)
+            if isinstance(cached, str):
+                yield Origin(Path(cached), "timm cache")
     if facts.url:
         from torch.hub import get_dir
 

@@ -146,15 +146,15 @@ class ConvolutionRun(nn.Module):
             UsageError: The module is in training mode.
         """
         refuse_training(self.training)
-        found: tuple[Kernel, Window] | None = None
+        product: tuple[Kernel, Window] | None = None
         for conv, norm in zip(self.convs, self.norms, strict=True):
             assert isinstance(conv, nn.Conv2d)
             sh, sw = conv.stride
             kernel = kernel_of(conv, norm if isinstance(norm, nn.BatchNorm2d) else None)
             next_one = kernel, Window((sh, sw), (0, 0), conv.groups)
-            found = next_one if found is None else merge(found, next_one)
-        assert found is not None
-        (weight, bias), window = found
+            product = next_one if product is None else merge(product, next_one)
+        assert product is not None
+        (weight, bias), window = product
         like = next(self.parameters())
         c_in = weight.shape[1] * window.groups
         height, width = weight.shape[2:]
@@ -195,7 +195,7 @@ def runs_of(segment: fx.GraphModule) -> tuple[Run, ...]:
 
     Something that is read twice (a skip, a gate) ends a run.
     """
-    found: list[Run] = []
+    runs: list[Run] = []
     used: set[fx.Node] = set()
     for node in segment.graph.nodes:
         if node in used or not _is_conv(segment, node):
@@ -223,8 +223,8 @@ def runs_of(segment: fx.GraphModule) -> tuple[Run, ...]:
         if len(layers) > 1:
             used |= set(nodes)
             last = layers[-1][1]
-            found.append(Run(tuple(layers), tuple(nodes), last if last and _holds_activation(segment.get_submodule(last)) else None))
-    return tuple(found)
+            runs.append(Run(tuple(layers), tuple(nodes), last if last and _holds_activation(segment.get_submodule(last)) else None))
+    return tuple(runs)
 
 
 def _is_conv(segment: fx.GraphModule, node: fx.Node) -> bool:

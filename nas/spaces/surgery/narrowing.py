@@ -66,7 +66,7 @@ def coupled_channels(segment: fx.GraphModule) -> tuple[Channels, ...]:
         Dependency of channels as in DepGraph (Fang et al., arXiv 2301.12900), over the traced graph. Differs: layers outside a list of those
         that work on each channel alone fix the widths around them, so nothing is narrowed whose meaning is not known.
     """
-    return tuple(found for found in _Walk(segment).channels() if not found.fixed and found.size >= _LEAST and len(found.axes) > 1)
+    return tuple(group for group in _Walk(segment).channels() if not group.fixed and group.size >= _LEAST and len(group.axes) > 1)
 
 
 class _Walk:
@@ -92,9 +92,9 @@ class _Walk:
     def _visit(self, node: fx.Node, calls: Mapping[str, int]) -> tuple[int, int] | None:
         if node.op == "call_module":
             module = self.segment.get_submodule(str(node.target))
-            kept = isinstance(module, _KEEP) or type(module).__name__ in _KEEP_NAMES
-            if len(node.all_input_nodes) == 1 and (kept or calls[str(node.target)] == 1):
-                return self.at.get(node.all_input_nodes[0]) if kept else self._module(node, module)
+            passes = isinstance(module, _KEEP) or type(module).__name__ in _KEEP_NAMES
+            if len(node.all_input_nodes) == 1 and (passes or calls[str(node.target)] == 1):
+                return self.at.get(node.all_input_nodes[0]) if passes else self._module(node, module)
         elif node.op in ("call_function", "call_method"):
             if node.target in _JOINS and len([a for a in node.all_input_nodes if self.at.get(a)]) == 2:
                 return self._join(node)
@@ -111,31 +111,31 @@ class _Walk:
         """Return whether a mean leaves the axis of the channels, and every axis before it, in place."""
         if node.target != "mean":
             return True
-        found = self.at.get(node.all_input_nodes[0])
+        channels = self.at.get(node.all_input_nodes[0])
         dims: Any = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim")
         keep = node.args[2] if len(node.args) > 2 else node.kwargs.get("keepdim", False)
-        if found is None or dims is None:
-            return found is None
+        if channels is None or dims is None:
+            return channels is None
         listed: list[Any] = [dims] if isinstance(dims, int) else list(dims)
-        axis = found[1]
+        axis = channels[1]
         if axis == 1:
             return all(d in (2, 3, -1, -2) for d in listed)
         return bool(keep) and axis > 0 and all(0 < d < axis for d in listed)
 
     def _permute(self, node: fx.Node) -> tuple[int, int] | None:
-        found = self.at.get(node.all_input_nodes[0])
+        channels = self.at.get(node.all_input_nodes[0])
         arguments: Any = node.args
         dims = arguments[1] if len(arguments) == 2 and not isinstance(arguments[1], int) else arguments[1:]
-        if found is None:
+        if channels is None:
             return None
         order = [int(d) % len(dims) for d in dims]
-        return found[0], order.index(found[1] % len(order))
+        return channels[0], order.index(channels[1] % len(order))
 
     def _fix(self, node: fx.Node) -> tuple[int, int] | None:
         """Note that a node's inputs are seen by something that is not understood; nothing is known of what it makes."""
         for source in node.all_input_nodes:
-            if (found := self.at.get(source)) is not None:
-                self.sets[self._root(found[0])].fixed = True
+            if (channels := self.at.get(source)) is not None:
+                self.sets[self._root(channels[0])].fixed = True
         return None
 
     def _join(self, node: fx.Node) -> tuple[int, int] | None:

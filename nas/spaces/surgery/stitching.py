@@ -208,8 +208,8 @@ class _Moments:
         self.sums: list[Tensor] = []
 
     def add(self, x: Tensor, y: Tensor) -> None:
-        found = [x.sum(0), y.sum(0), x.T @ x, x.T @ y, y.square().sum(0)]
-        self.sums = found if not self.sums else [a + b for a, b in zip(self.sums, found, strict=True)]
+        moments = [x.sum(0), y.sum(0), x.T @ x, x.T @ y, y.square().sum(0)]
+        self.sums = moments if not self.sums else [a + b for a, b in zip(self.sums, moments, strict=True)]
         self.count += len(x)
 
     def solve(self, ridge: float, match_variance: bool) -> tuple[Tensor, Tensor, float]:

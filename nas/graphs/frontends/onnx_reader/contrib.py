@@ -263,8 +263,8 @@ def _heads_of(call: Call, q: Tensor, k: Tensor, v: Tensor, extra: Sequence[Tenso
     heads = call.attributes["num_heads"]
     if past is not None and 0 not in past.shape:  # (2, b, heads, earlier, d)
         parts = [as_value(call, split_heads(call, x, heads)) for x in (q, k, v)]
-        held = (*past.shape[1:3], past.shape[3], past.shape[4])
-        old = [call.step("Gather", [past], held, {"axis": 0, "index": i}) for i in (0, 1)]
+        past_shape = (*past.shape[1:3], past.shape[3], past.shape[4])
+        old = [call.step("Gather", [past], past_shape, {"axis": 0, "index": i}) for i in (0, 1)]
         keys, values = cached(call, parts[1:], old, ())
         made = call.step("Attention", [parts[0], keys, values, *extra], (*parts[0].shape[:-1], values.shape[-1]))
         merge_heads(call, made, call.outputs[:1])

@@ -91,12 +91,12 @@ def _loop(call: Call) -> None:
         results = call.reader.body(body, [number, flag, *state], f"{call.label}.{step}")
         if any(isinstance(ref, Cut) for ref in results):
             raise OpenSizeError
-        told, state = _truth(results[0]), results[1 : 1 + len(state)]
-        for held, ref in zip(stacked, results[1 + len(state) :], strict=True):
-            held.append(ref)
-        if told is None and going is not None:
+        goes_on, state = _truth(results[0]), results[1 : 1 + len(state)]
+        for column, ref in zip(stacked, results[1 + len(state) :], strict=True):
+            column.append(ref)
+        if goes_on is None and going is not None:
             call.reader.notices.append(f"of the loop {call.label!r} all {steps} steps are counted; it may end earlier")
-        going = False if told is False else None if told is None else going
+        going = False if goes_on is False else None if goes_on is None else going
     for i, ref in enumerate(state):
         if i < len(call.outputs) and call.outputs[i]:
             call.alias(ref, i)
@@ -142,7 +142,7 @@ def _scan(call: Call) -> None:
     steps = lengths.pop()
     if steps > MOST_STEPS:
         raise OpenSizeError
-    held: list[list[Ref]] = [[] for _ in body.output[len(states) :]]
+    stacked: list[list[Ref]] = [[] for _ in body.output[len(states) :]]
     for step in range(steps):
         parts = [
             call.step("Gather", [x], (*x.shape[:axis], *x.shape[axis + 1 :]), {"axis": axis, "index": step})
@@ -152,13 +152,13 @@ def _scan(call: Call) -> None:
         if any(isinstance(ref, Cut) for ref in results):
             raise OpenSizeError
         states = results[: len(states)]
-        for made, ref in zip(held, results[len(states) :], strict=True):
+        for made, ref in zip(stacked, results[len(states) :], strict=True):
             made.append(ref)
     for i, ref in enumerate(states):
         if i < len(call.outputs) and call.outputs[i]:
             call.alias(ref, i)
-    leaving = call.attributes.get("scan_output_axes", (0,) * len(held))
-    for i, (items, axis) in enumerate(zip(held, leaving, strict=False), len(states)):
+    leaving = call.attributes.get("scan_output_axes", (0,) * len(stacked))
+    for i, (items, axis) in enumerate(zip(stacked, leaving, strict=False), len(states)):
         if i < len(call.outputs) and call.outputs[i]:
             _stack(call, items, i, axis)
 
@@ -197,22 +197,22 @@ def _sequence(call: Call) -> None:
 
 @handles("SequenceAt")
 def _item(call: Call) -> None:
-    held = _items(call).refs
-    call.alias(held[_place(call, 1, len(held), 0)])
+    items = _items(call).refs
+    call.alias(items[_place(call, 1, len(items), 0)])
 
 
 @handles("SequenceInsert")
 def _insert(call: Call) -> None:
-    held = list(_items(call).refs)
-    held.insert(_place(call, 2, len(held), len(held)), call.tensor(1))
-    call.alias(Items(tuple(held)))
+    items = list(_items(call).refs)
+    items.insert(_place(call, 2, len(items), len(items)), call.tensor(1))
+    call.alias(Items(tuple(items)))
 
 
 @handles("SequenceErase")
 def _erase(call: Call) -> None:
-    held = list(_items(call).refs)
-    del held[_place(call, 1, len(held), len(held) - 1)]
-    call.alias(Items(tuple(held)))
+    items = list(_items(call).refs)
+    del items[_place(call, 1, len(items), len(items) - 1)]
+    call.alias(Items(tuple(items)))
 
 
 @handles("SequenceLength")
@@ -222,11 +222,11 @@ def _length(call: Call) -> None:
 
 @handles("ConcatFromSequence")
 def _join(call: Call) -> None:
-    held = list(_items(call).refs)
+    items = list(_items(call).refs)
     if call.attributes.get("new_axis"):
-        _stack(call, held, 0, call.attributes["axis"])
+        _stack(call, items, 0, call.attributes["axis"])
         return
-    tensors = [ref for ref in held if isinstance(ref, Value | Constant)]
+    tensors = [ref for ref in items if isinstance(ref, Value | Constant)]
     if len(tensors) == 1:
         call.alias(tensors[0])
     else:

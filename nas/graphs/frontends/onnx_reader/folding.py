@@ -127,11 +127,11 @@ _BINARY: dict[str, Callable[[Array, Array], Array]] = {
 
 def _chained(function: Callable[[Array, Array], Array]) -> _Fold:
     def work(arrays: Sequence[Array | None], _: _Attributes) -> Array | None:
-        given = [array for array in arrays if array is not None]
-        if not _fits(*(array.shape for array in given)):
+        present = [array for array in arrays if array is not None]
+        if not _fits(*(array.shape for array in present)):
             return None
-        result = given[0]
-        for array in given[1:]:
+        result = present[0]
+        for array in present[1:]:
             result = np.asarray(function(result, array))
         return result
 
@@ -151,8 +151,8 @@ def _mod(arrays: Sequence[Array | None], attributes: _Attributes) -> Array | Non
 
 @_folds("Where")
 def _where(arrays: Sequence[Array | None], _: _Attributes) -> Array | None:
-    given = [_first(arrays, i) for i in range(3)]
-    return np.where(*given) if _fits(*(array.shape for array in given)) else None
+    operands = [_first(arrays, i) for i in range(3)]
+    return np.where(*operands) if _fits(*(array.shape for array in operands)) else None
 
 
 @_folds("Clip")
@@ -202,8 +202,8 @@ def _squeeze(arrays: Sequence[Array | None], attributes: _Attributes) -> Array:
 
 @_folds("Concat")
 def _concat(arrays: Sequence[Array | None], attributes: _Attributes) -> Array | None:
-    given = [array for array in arrays if array is not None]
-    return np.concatenate(given, axis=attributes["axis"]) if sum(array.size for array in given) <= LIMIT else None
+    present = [array for array in arrays if array is not None]
+    return np.concatenate(present, axis=attributes["axis"]) if sum(array.size for array in present) <= LIMIT else None
 
 
 @_folds("Slice")

@@ -34,8 +34,8 @@ def prepare(path: Path, sizes: Sizes) -> tuple[onnx.ModelProto, Types]:
     if nodes is not None:
         del model.graph.node[:]
         model.graph.node.extend(nodes)
-    kept = _settle_inputs(model, path, sizes)
-    stated = {info.name: type_of(info) for info in [*model.graph.value_info, *model.graph.output]} if kept else {}
+    inputs = _settle_inputs(model, path, sizes)
+    stated = {info.name: type_of(info) for info in [*model.graph.value_info, *model.graph.output]} if inputs else {}
     return model, stated | {info.name: type_of(info) for info in model.graph.input}
 
 
@@ -144,9 +144,9 @@ def _settle_inputs(model: onnx.ModelProto, path: Path, sizes: Sizes) -> bool:
         for size in shape:
             tensor.shape.dim.add().dim_value = size
     return not any(
-        isinstance(size, int) and size != given
+        isinstance(size, int) and size != wanted
         for name, shape in settled.items()
-        for size, given in zip(declared[name] or (), shape, strict=False)
+        for size, wanted in zip(declared[name] or (), shape, strict=False)
     )
 
 

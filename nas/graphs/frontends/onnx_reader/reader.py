@@ -284,7 +284,7 @@ class Reader:
         floats = [name for name in names if isinstance(ref := self.refs.get(name), Value) and ref.dtype in FLOATS]
         return max((self._bits.get(name, 0) for name in floats), default=0) if all(name in self._bits for name in floats) else 0
 
-    def body(self, graph: onnx.GraphProto, given: Sequence[Ref], label: str) -> list[Ref]:
+    def body(self, graph: onnx.GraphProto, inputs: Sequence[Ref], label: str) -> list[Ref]:
         """Read a body with its inputs bound and return what its outputs are.
 
         Raises:
@@ -297,7 +297,7 @@ class Reader:
         self.scope, self.prefix = dict(self.scope), f"{self.prefix}{label}."
         try:
             self._add_initialisers(graph)
-            for info, ref in zip(graph.input, given, strict=False):
+            for info, ref in zip(graph.input, inputs, strict=False):
                 self.refs[self._define(info.name)] = ref
             for node in in_order(list(graph.node), str(self.path)) or graph.node:
                 self.read_node(node)

@@ -123,7 +123,7 @@ class Context(Protocol):
     def known(self, call: Call, name: str) -> tuple[Shape | None, str]:
         """Return (shape, dtype) of what a node makes; None and "" where open."""
 
-    def body(self, graph: onnx.GraphProto, given: Sequence[Ref], label: str) -> list[Ref]:
+    def body(self, graph: onnx.GraphProto, inputs: Sequence[Ref], label: str) -> list[Ref]:
         """Read a body with its inputs bound and return what its outputs are."""
 
     def emit(
@@ -206,10 +206,10 @@ class Call:
         if name in self.attributes:
             value = self.attributes[name]
             return tuple(value) if isinstance(value, tuple) else (int(value),)
-        found = self.array(index)
-        if found is None and index < len(self.operands) and self.operands[index] is not None:
+        numbers = self.array(index)
+        if numbers is None and index < len(self.operands) and self.operands[index] is not None:
             self.shape()
-        return None if found is None else tuple(int(i) for i in found.reshape(-1))
+        return None if numbers is None else tuple(int(i) for i in numbers.reshape(-1))
 
     def axis(self, default: int, rank: int, name: str = "axis") -> int:
         """An axis from 0."""

@@ -25,12 +25,12 @@ from nas.graphs.operators import OPS, Shape
 def _generic(call: Call) -> None:
     """An operator as it is; one of another domain keeps the domain in its name."""
     main = call.node.domain in ("", "ai.onnx")
-    kept = {key: value for key, value in call.attributes.items() if isinstance(value, int | float | str)}
+    attributes = {key: value for key, value in call.attributes.items() if isinstance(value, int | float | str)}
     name = plain(call.op if main else f"{call.node.domain}.{call.op}")
     if name in OPS and OPS[name].infer is not None and call.given and not isinstance(call.given[0], Value):
-        call.emit(name, [as_value(call, call.given[0]), *call.given[1:]], kept)
+        call.emit(name, [as_value(call, call.given[0]), *call.given[1:]], attributes)
         return
-    call.emit(name, call.given, kept)
+    call.emit(name, call.given, attributes)
 
 
 @handles("Constant")
@@ -239,9 +239,9 @@ def _prelu(call: Call) -> None:
 # --- reductions and pools ------------------------------------------------------------------------------------------------
 
 
-def _axes_between(before: Shape, after: Shape, kept: bool) -> Shape:
+def _axes_between(before: Shape, after: Shape, keeps_dims: bool) -> Shape:
     """Return the axes along which a tensor of one shape is reduced to another, where the file does not fix them."""
-    if kept:
+    if keeps_dims:
         return tuple(i for i, size in enumerate(before) if after[i] != size)
     axes, left = [], list(after)
     for i, size in enumerate(before):

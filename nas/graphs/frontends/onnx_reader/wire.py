@@ -192,12 +192,12 @@ def _tensor(data: _Bytes, at: int, end: int) -> list[bytes]:
     """Return a tensor; of a large one without numbers, once these are known to fill its shape."""
     parts: list[bytes] = []
     dims: list[int] = []
-    begin, kind, held, elements = at, 0, 0, 0
+    begin, kind, length, elements = at, 0, 0, 0
     while at < end:
         number, wire, start, stop = _field(data, at, end)
         if number in _NUMBERS:
             size = stop - start
-            held, elements = (held + size, elements) if number == 9 else (held, elements + _elements(number, wire, size))
+            length, elements = (length + size, elements) if number == 9 else (length, elements + _elements(number, wire, size))
         else:
             parts.append(data.read(at, stop))
             if number == 1:
@@ -209,9 +209,9 @@ def _tensor(data: _Bytes, at: int, end: int) -> list[bytes]:
     if count <= (KEPT_FLOATS if kind in _FLOATS else KEPT_INTEGERS) and end - begin <= 16 * KEPT_INTEGERS:
         return [data.read(begin, end)]
     bits = BITS.get(kind)
-    if bits and held and held != -(-count * bits // 8):
-        raise _DamagedError(f"a tensor of shape {tuple(dims)} that holds {held} bytes and needs {-(-count * bits // 8)}")
-    if elements and not held and elements < count and bits and bits >= 8 and kind not in (TensorProto.INT64, TensorProto.INT32):
+    if bits and length and length != -(-count * bits // 8):
+        raise _DamagedError(f"a tensor of shape {tuple(dims)} that holds {length} bytes and needs {-(-count * bits // 8)}")
+    if elements and not length and elements < count and bits and bits >= 8 and kind not in (TensorProto.INT64, TensorProto.INT32):
         raise _DamagedError(f"a tensor of shape {tuple(dims)} that holds {elements} numbers")
     return parts
 
@@ -225,11 +225,11 @@ def _elements(number: int, wire: int, size: int) -> int:
 def _integers(data: _Bytes, wire: int, at: int, end: int) -> list[int]:
     if wire == 0:
         return [_signed(_varint(data, at, end)[0])]
-    found: list[int] = []
-    while at < end and len(found) < 64:
+    numbers: list[int] = []
+    while at < end and len(numbers) < 64:
         number, at = _varint(data, at, end)
-        found.append(_signed(number))
-    return found
+        numbers.append(_signed(number))
+    return numbers
 
 
 def _signed(number: int) -> int:
