@@ -16,6 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from latency_predictors.additive import Prices, conformal_quantile, left_out_together, load_prices, priced, priced_batch, save_prices
 from nas.devices.artifact import reading
@@ -33,7 +34,7 @@ _MOVES = (
     *("hardswish", "swish", "gelu", "sigmoid", "hardsigmoid", "activation", "rest"),
 )  # fmt: skip
 _PADDED = tuple(f"{kind}/{width}" for kind in ("pointwise", "conv3") for width in (32, 64, 128))
-_COUNTS = ("operators", "n/conv", "n/depthwise", "n/grouped", "n/mul", "depthwise>3", "weights")
+_COUNTS = ("operators", "n/conv", "n/depthwise", "n/grouped", "n/mul", "depthwise>3", "weights", "n/host", "n/stem")
 KINDS = (*(f"{name}/macs" for name in _MACS), *_MOVES, *_PADDED, *_COUNTS)
 """Kinds of work: 10⁶ multiply-adds (``…/macs``; ``…/32`` as if no side had fewer channels), 10⁶ elements, or counts."""
 
@@ -51,6 +52,11 @@ _ACTIVATION = {"HardSwish": "hardswish", "Swish": "swish", "Gelu": "gelu", "Sigm
 _PLAIN = {"Relu", "Clip", "LeakyRelu", "PRelu", "Identity"}
 _LAYOUT = {"Concat": "concat", "Split": "split", "Slice": "split", "Transpose": "transpose", "Pad": "pad"}
 _FREE = {"Reshape", "Flatten", "Identity", "Squeeze", "Unsqueeze"}
+_OF_FEW = ("n/host", "n/stem")
+_FEW = ("scale", "mul", "n/mul", "grouped/macs", "n/grouped", "operators", *_OF_FEW)
+_FEW_STRENGTH = 0.2
+"""Kinds that have a price of their own where a table's few prices tell more than many, and how firmly all are drawn to nothing.
+Source: chosen for RZ/V2H while its errors were watched (experiments/007_public_profiles, which says so)."""
 _STRENGTHS = ((60, 20, 0.01, 0.05, 0.01), (60, 0, 0.002, 30.0, 0.15), (25, 0, 0.03, 10.0, 0.3), (0, 0, 0.01, 30.0, 10.0))
 """(Fewest networks and families; how firmly the prices of sorts, the extras of kinds, and counts and padded multiply-adds are drawn to nothing).
 Source: chosen while the errors of experiments/007_public_profiles were watched, which says so."""
@@ -104,7 +110,7 @@ def _convolution(graph: Graph, op: Operator, n_in: float, n_out: float) -> dict[
         row = {f"{kind}/macs": macs, f"{kind}/in": n_in, f"{kind}/out": n_out, f"n/{kind}": 1.0}
         return row | ({"depthwise>3": macs} if kind == "depthwise" and kernel > 3 else {})
     kind = "stem" if c_in <= 4 else {1: "pointwise", 3: "conv3"}.get(kernel, "conv")
-    row = {f"{kind}/macs": macs, "conv/in": n_in, "conv/out": n_out, "n/conv": 1.0}
+    row = {f"{kind}/macs": macs, "conv/in": n_in, "conv/out": n_out, "n/conv": 1.0, "n/stem": float(kind == "stem")}
     if kind in ("pointwise", "conv3"):
         row |= {f"{kind}/{width}": macs * max(1.0, width / c_in) * max(1.0, width / c_out) for width in (32, 64, 128)}
     return row
@@ -118,10 +124,15 @@ def _rows(graph: Graph, host: frozenset[str]) -> tuple[tuple[str, ...], tuple[st
         if op.category != "unknown":
             for name, value in _row(compiled, op).items():
                 kinds[at, _AT[name]] += value
+    on_host = np.isin(KINDS, tuple(host))
+    kinds[:, _AT["n/host"]] = (kinds[:, on_host] > 0).any(axis=1)
     macs = kinds[:, : len(_MACS)].sum(axis=1)
-    moves = np.array([name in host for name in _MOVES])
+    moves = on_host[len(_MACS) : len(_MACS) + len(_MOVES)]
     elements = kinds[:, len(_MACS) : len(_MACS) + len(_MOVES)]
-    sorts = np.stack([macs, elements[:, ~moves].sum(axis=1), elements[:, moves].sum(axis=1)], axis=1)
+    handed = elements[:, moves].sum(axis=1)
+    if "product/macs" in host:  # a host multiplies activations as slowly as it moves them
+        handed = handed + kinds[:, _AT["product/macs"]]
+    sorts = np.stack([macs, elements[:, ~moves].sum(axis=1), handed], axis=1)
     return tuple(op.name for op in compiled.operators), tuple(op.op for op in compiled.operators), np.concatenate([sorts, kinds], axis=1)
 
 
@@ -138,10 +149,18 @@ class Table:
     Attributes:
         grain_ms: Half a step of the table: a timing is anywhere within it of what is stated.
         host: Kinds of work that the accelerator leaves to its host.
+        few: Whether sorts, gates, grouped convolutions and counts of what is handed over alone have prices: where a network waits for its host most of the
+            time, many prices are fitted to the families at hand.
     """
 
     grain_ms: float = 0.0
     host: frozenset[str] = frozenset()
+    few: bool = False
+
+    @property
+    def priced(self) -> npt.NDArray[np.bool_]:
+        """Which of `COLUMNS` may have a price, shape (columns,)."""
+        return np.isin(COLUMNS, (*COLUMNS[:3], *_FEW)) if self.few else ~np.isin(COLUMNS, _OF_FEW)
 
 
 def fit_prices(x: Floats, latency_ms: Floats, families: Sequence[str], table: Table, known: tuple[int, int] | None = None) -> Floats:
@@ -157,6 +176,7 @@ def fit_prices(x: Floats, latency_ms: Floats, families: Sequence[str], table: Ta
     Source:
         Lawson & Hanson's non-negative least squares; a timing stated in whole steps is an interval, and errors count from its nearer end.
     """
+    x = np.where(table.priced, x, 0.0)
     on_host = np.array([name == "host elements" or name in table.host for name in COLUMNS])
     networks, kinds = known or (len(x), len(set(families)))
     sort, extra, counts = next(firmness for least, fewest, *firmness in _STRENGTHS if networks >= least and kinds >= fewest)
@@ -167,7 +187,9 @@ def fit_prices(x: Floats, latency_ms: Floats, families: Sequence[str], table: Ta
     weight /= math.sqrt(float((weight**2).mean()))
     first = np.zeros(len(COLUMNS))
     clean = np.asarray((x[:, on_host] <= 0).all(axis=1))
-    apart = bool(table.host) and int(clean.sum()) >= _CLEAN
+    apart = bool(table.host) and int(clean.sum()) >= _CLEAN and not table.few
+    if table.few:
+        strength = np.full(len(COLUMNS), _FEW_STRENGTH)
     if apart:
         first = _robust(x[clean], latency_ms[clean], weight[clean], strength, first, table.grain_ms)
     firm = ~on_host if apart else np.zeros(len(COLUMNS), dtype=bool)
@@ -328,7 +350,7 @@ class Boards(Predictor):
 
     def save(self, path: Path) -> None:
         """See `Predictor.save`."""
-        tables = {device: [table.grain_ms, sorted(table.host)] for device, table in sorted(self.tables.items())}
+        tables = {device: [table.grain_ms, sorted(table.host), table.few] for device, table in sorted(self.tables.items())}
         save_prices(
             path, "boards", self.devices, COLUMNS, FORMAT_VERSION, {"families": dict(sorted(self.families.items())), "tables": tables}
         )
@@ -338,5 +360,8 @@ class Boards(Predictor):
         """Read what `save` wrote."""
         devices, facts = load_prices(path, "boards", COLUMNS, FORMAT_VERSION)
         with reading(path, "boards"):
-            tables = {str(device): Table(float(grain), frozenset(map(str, host))) for device, (grain, host) in facts["tables"].items()}
+            tables = {
+                str(device): Table(float(grain), frozenset(map(str, host)), any(few))
+                for device, (grain, host, *few) in facts["tables"].items()
+            }
             return cls(devices, {str(name): str(family) for name, family in facts["families"].items()}, tables)

@@ -52,7 +52,7 @@ BOARDS: dict[str, tuple[str, str, str]] = {
 }
 _DRPAI = frozenset(HOST)
 TABLES = {
-    "rz-v2h": Table(0.5, _DRPAI - {"swish"}),
+    "rz-v2h": Table(0.5, _DRPAI - {"swish"}, few=True),
     **{f"rz-v2{letter}": Table(0.5, _DRPAI | {"depthwise>3"}) for letter in ("l", "m", "ma")},
     "iphone-12": Table(0.05),
 }

@@ -89,6 +89,22 @@ def test_host_work_is_a_sort_of_its_own_and_a_coarse_timing_an_interval() -> Non
     assert (x @ fit_prices(x, stated, NETWORKS, Table(grain_ms=9.9))).sum() < (x @ fit_prices(x, stated, NETWORKS, Table())).sum()
 
 
+def test_few_prices_are_learnt_and_kept_in_a_file(tmp_path: Path) -> None:
+    table = Table(0.5, frozenset(HOST), few=True)
+    graphs = {n: workloads.load(n) for n in NETWORKS}
+    counted = {n: dict(zip(COLUMNS, quantities(g, table.host), strict=True)) for n, g in graphs.items()}
+    assert counted["resnet18"]["n/host"] == 0
+    assert counted["regnetx_002"]["n/host"] == counted["regnetx_002"]["n/grouped"] > 0
+    assert {row["n/stem"] for row in counted.values()} == {1.0}
+    ms = {n: 1.0 + 0.002 * row["macs"] + 0.5 * row["n/host"] for n, row in counted.items()}
+    model = Boards(tables={"board": table}).fit([Sample(graphs[n], "w8a8", ms[n], n, "board", n[:6]) for n in NETWORKS])
+    prices = model.devices["board", "w8a8"].prices_ms
+    assert not prices[~table.priced].any()
+    assert prices[COLUMNS.index("n/host")] + prices[COLUMNS.index("n/grouped")] == pytest.approx(0.5, rel=0.4)
+    model.save(tmp_path / "fit.npz")
+    assert Boards.load(tmp_path / "fit.npz").tables == {"board": table}
+
+
 def test_a_whole_millisecond_is_half_a_millisecond_to_either_side() -> None:
     """RZ/V2H states 1 ms for MobileNetV2: another timing may be anything from .5 to 1.5 ms, and a little more by repeats."""
     found = measured(load_profile("rz-v2h"), None, "mobilenet_v2")
