@@ -26,7 +26,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import NormalDist
@@ -226,7 +226,7 @@ def fitted_key(predictor: str, fitted: Collection[tuple[str, str]], profile: Pro
     raise UsageError(f"{predictor}: nothing is fitted for {profile.name!r} at {precision!r}.{did_you_mean(profile.name, known)}")
 
 
-@lru_cache(maxsize=256)
+@cache  # as `workloads.load` is: what is counted of a graph is kept by its identity, and a search walks through over a thousand
 def _normalising(network: str) -> Graph:
     return with_normalisation(workloads.load(network))
 

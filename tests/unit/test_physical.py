@@ -179,3 +179,14 @@ def test_bad_samples_are_refused() -> None:
         timings_of([Sample(first, "fp16", 1.0, "a", "d"), Sample(second, "fp16", 1.0, "a", "d")], minimum=1)
     with pytest.raises(UsageError, match="too few networks"):
         timings_of([Sample(first, "fp16", 1.0, "a", "d")])
+
+
+def test_a_second_walk_through_many_networks_meets_the_same_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is counted of a graph is kept by its identity; the published networks are over a thousand."""
+    b = GraphBuilder("one")
+    graph = b.build(b.conv(b.input((1, 3, 8, 8)), 4, 3))
+    names = [f"made-up-{i}" for i in range(1500)]
+    monkeypatch.setattr(workloads, "names", lambda: frozenset(names))
+    monkeypatch.setattr(workloads, "load", lambda _name: graph)
+    first, second = ([Physical().form_timed(name) for name in names] for _ in range(2))
+    assert all(a is b is not None for a, b in zip(first, second, strict=True))
