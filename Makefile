@@ -26,13 +26,13 @@ check: $(VENV)/.dev  ## the gate: format, lint, types, fast tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/pytest -n 2 -m "not slow"
+	$(BIN)/pytest -n 2 --dist worksteal -m "not slow"
 
 test: $(VENV)/.extras  ## what CI runs: the gate and the slow tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 --dist worksteal
 
 docs: $(VENV)/.installed  ## the site, to site/
 	$(BIN)/pip install --quiet --editable '.[search,docs]'

@@ -1,7 +1,15 @@
-"""Lets timm import beside a CPU build of PyTorch, and PyTorch read its table of ONNX operators once a process instead of once an export."""
+"""What every test process needs before it imports anything: one thread, compiled modules, timm beside a CPU build of PyTorch, one table of operators.
+
+PyTorch reads its table of ONNX operators once a process instead of once an export.
+"""
 
 import functools
+import os
 import sys
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # several processes share the cores: more threads each only wait for one another
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # tests start hundreds of processes: each would compile the packages again
+sys.dont_write_bytecode = False
 
 
 def pytest_configure() -> None:
