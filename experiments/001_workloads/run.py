@@ -4,7 +4,7 @@ Run it beside a CPU build of PyTorch with timm 1.0.31 and torchvision 0.28:
 
     python experiments/001_workloads/run.py --data ../shared/data
 
-With ``--only`` and ``--references`` the other networks stay as they are; the references need neither timm nor torchvision:
+With ``--only``, ``--missing`` and ``--references`` the other networks stay as they are; the references need neither timm nor torchvision:
 
     python experiments/001_workloads/run.py --references
 
@@ -37,6 +37,9 @@ from nas.spaces.operator_family import fuse
 from nas.spaces.pretrained.libraries import declare_torchvision_operators
 
 MAX_PARAMS = 105e6
+"""Of a network that is timed."""
+MAX_RATED_PARAMS = 250e6
+"""Of a network whose accuracy is published."""
 TORCHVISION_ONLY = (  # timed by ncnn and Hailo, and not in timm
     *("alexnet", "squeezenet1_0", "shufflenet_v2_x1_0", "shufflenet_v2_x1_5", "shufflenet_v2_x2_0"),
     *("regnet_y_400mf", "regnet_x_400mf", "mobilenet_v3_large", "mnasnet1_0"),
@@ -88,7 +91,7 @@ def references() -> Wanted:
     return {
         name: (name, "timm" if variant.timm_name else "references", (1, 3, *variant.resolution))
         for name, variant in reference.variants().items()
-        if variant.top1_pct is not None and variant.params <= MAX_PARAMS
+        if variant.top1_pct is not None and variant.params <= MAX_RATED_PARAMS
     }
 
 
@@ -126,7 +129,8 @@ def wanted(data: Path) -> Wanted:
     for path in sorted((data / "timm").glob("*.csv"), reverse=True):  # published accuracies, then the timings
         for row in csv.DictReader(path.open()):
             model, size = row["model"].partition(".")[0], int(row.get("img_size") or row["infer_img_size"])
-            if model in known and float(row["param_count"].replace(",", "")) * 1e6 <= MAX_PARAMS:
+            most = MAX_RATED_PARAMS if "img_size" in row else MAX_PARAMS
+            if model in known and float(row["param_count"].replace(",", "")) * 1e6 <= most:
                 add(model, (3, size, size))
     return references() | found
 
@@ -162,12 +166,14 @@ def write(lines: Mapping[str, Mapping[str, str]], out: Path) -> None:
         (out / f"{family}.xz").write_bytes(lzma.compress(text.encode(), preset=9 | lzma.PRESET_EXTREME))
 
 
-def as_written(out: Path, cache: Path | None, only: Collection[str] | None) -> None:
+def as_written(out: Path, cache: Path | None, only: Collection[str] | None, missing: bool) -> None:
     """Trace every network of the index, or some, as its library builds it; those of `aihub.py` stay as they are."""
     lines = stored(out)
     for i, name in enumerate(names()):
         workload = describe(name)
         if workload.library not in {"timm", "torchvision", "references"} or (only and name not in only):
+            continue
+        if missing and name in lines.get(workload.family, {}):
             continue
         path = cache / f"{name}.written.txt" if cache else None
         if path is not None and path.is_file():
@@ -190,6 +196,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--only", nargs="*", help="names to trace, the others stay as they are; default all")
+    parser.add_argument("--missing", action="store_true", help="trace what no earlier run has traced, the others stay as they are")
     parser.add_argument("--references", action="store_true", help="trace search_spaces/references alone, the others stay as they are")
     parser.add_argument(
         "--as-written", action="store_true", help="trace the index's networks as their libraries build them, and nothing else"
@@ -199,16 +206,16 @@ def main() -> None:
     declare_torchvision_operators()
     out = folder()
     if args.as_written:
-        as_written(out / "as_written", args.traces, args.only)
+        as_written(out / "as_written", args.traces, args.only, args.missing)
         return
     out.mkdir(exist_ok=True)
-    partly = args.references or args.only
+    partly = args.references or args.missing or args.only
     lines, index = kept(out) if partly else ({}, {})
     failures: dict[str, str] = {}
     start = time.perf_counter()
     todo = {n: w for n, w in references().items() if n not in index} if args.references else wanted(args.data)
     for i, (name, (model, library, shape)) in enumerate(todo.items()):
-        if args.only and name not in args.only:
+        if (args.only and name not in args.only) or (args.missing and name in index):
             continue
         try:
             family, graph = traced(name, model, "references" if args.references else library, shape, args.traces)

@@ -67,7 +67,7 @@ def timm_rows(path: Path) -> list[dict[str, str]]:
 def authors_rows(path: Path, taken: set[str]) -> list[dict[str, str]]:
     """Return the weights of references that are not `taken`, as their authors state them.
 
-    Which network a row of the counted table describes was settled by its integers in study 010.
+    Which network a row of the counted table describes was settled by its integers in study 010; what the table lacks stands with the reference.
     """
     stated = {(row["system"], row["variant"]): row for row in csv.DictReader(path.open())}
     variants, known = reference.variants(), set(workloads.names())
@@ -84,6 +84,16 @@ def authors_rows(path: Path, taken: set[str]) -> list[dict[str, str]]:
             source = "timm results-imagenet"
         facts = [network, network, tag, str(variants[network].resolution[0]), f"{float(row['top1']):.3f}", pretraining(tag)]
         rows[network, tag] = dict(zip(COLUMNS, [*facts, str(int(distilled(tag))), source], strict=True))
+    described = {network for network, _ in rows}
+    for network, variant in variants.items():
+        if network not in known or network in taken | described or variant.top1_pct is None:
+            continue
+        facts = [network, network, "in1k", str(variant.resolution[0]), f"{variant.top1_pct:.3f}", pretraining("in1k"), "0"]
+        rows[network, "in1k"] = dict(zip(COLUMNS, [*facts, f"its authors: {variant.source}"], strict=True))
+    for network in sorted({network for network, _ in rows}):
+        if unknown := workloads.load(network).unknown:
+            sys.stdout.write(f"left out: {network} has operators outside the vocabulary: {', '.join(unknown)}\n")
+            rows = {key: row for key, row in rows.items() if key[0] != network}
     return list(rows.values())
 
 

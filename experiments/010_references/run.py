@@ -63,6 +63,7 @@ def main() -> None:
         "rows": len(found),
         "rows_equal": sum(row["equal"] for row in found),
         "rows_as_printed": sum(bool(row.get("as_printed")) for row in found),
+        "networks_as_printed": {name: variant.printed for name, variant in variants.items() if variant.printed},
         "rows_equal_up_to_30M": sum(row["equal"] and row["published_params_M"] <= 30 for row in found),
         "systems_without_a_row": WITHOUT_ROWS,
         "table": found,
@@ -70,6 +71,7 @@ def main() -> None:
     OUT.write_text(json.dumps(data, indent=1) + "\n")
     print(f"{data['rows_equal']} of {data['rows']} rows equal, {data['rows_equal_up_to_30M']} of them up to 30 M parameters")
     print(f"{data['networks_equal_to_a_row']} networks equal a row; {data['rows_as_printed']} rows agree with what is printed alone")
+    print(f"{len(data['networks_as_printed'])} networks round to the figures that a README prints")
     for system, reason in WITHOUT_ROWS.items():
         print(f"  {system}: {reason}")
     for row in found:

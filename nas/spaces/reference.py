@@ -34,7 +34,9 @@ class Variant:
         timm_name: timm's name, empty where timm lacks it.
         train_params: Parameters of the training form of a reparameterised system; None elsewhere.
         top1_pct: Published ImageNet-1k top-1 accuracy; None where none is known.
-        source: Where the accuracy comes from and under what recipe.
+        source: Where the accuracy and `printed` come from and under what recipe.
+        printed: Parameters in 10⁶ and multiply-adds in 10⁹ as the source prints them, to which the counts round; None where they do not,
+            and where a count to the last digit is published instead.
     """
 
     system: str
@@ -46,6 +48,7 @@ class Variant:
     train_params: int | None = None
     top1_pct: float | None = None
     source: str = ""
+    printed: tuple[str, str] | None = None
 
 
 class ReferenceSystem(ABC):

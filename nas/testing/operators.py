@@ -134,13 +134,18 @@ def lower(operator: OperatorFamily, channels: int, resolution: Resolution) -> Gr
 
 def count(module: nn.Module, shape: Sequence[int]) -> tuple[int, int]:
     """Return parameters, and MACs of convolutions and matrix products as PyTorch's own counter sees them."""
+    return _run(module, shape)[:2]
+
+
+def _run(module: nn.Module, shape: Sequence[int]) -> tuple[int, int, tuple[int, ...]]:
+    """Return parameters, MACs and the shape of the output."""
     import torch
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
 
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
-        module(torch.zeros(*shape, device=next((p.device for p in module.parameters()), None)))
-    return sum(p.numel() for p in module.parameters()), counter.get_total_flops() // 2
+        y: Tensor = module(torch.zeros(*shape, device=next((p.device for p in module.parameters()), None)))
+    return sum(p.numel() for p in module.parameters()), counter.get_total_flops() // 2, tuple(y.shape)
 
 
 def check_shape_and_counts(
@@ -164,11 +169,8 @@ def check_shape_and_counts(
         shape = (1, channels, *resolution)
         assert graph.values[graph.outputs[0]].shape == shape, f"{operator} at {resolution}: the graph's output has another shape"
         assert not graph.unknown, f"{operator}: operators outside the vocabulary, {graph.unknown}"
-        with torch.no_grad():
-            assert tuple(module(torch.zeros(2, *shape[1:], device="meta")).shape) == (2, *shape[1:]), (
-                f"{operator} at {resolution}: the module's output has another shape"
-            )
-        params, macs = count(module, shape)
+        params, macs, output = _run(module, shape)
+        assert output == shape, f"{operator} at {resolution}: the module's output has another shape"
         assert (graph.cost.params, graph.cost.macs) == (params, macs), (
             f"{operator} at {resolution}: graph {graph.cost.params} parameters, {graph.cost.macs} MACs; module {params}, {macs}"
         )
@@ -207,6 +209,7 @@ def check_fuse(operator: OperatorFamily, channels: int, resolution: Resolution, 
     assert all(torch.equal(before[name], value) for name, value in module.state_dict().items()), f"{operator}: fusing changed the module"
     with torch.no_grad():
         expected, got = module.eval()(x), fused(x)
+    assert got.shape == expected.shape == x.shape, f"{operator}: the output of a batch of two has another shape"
     error = relative_error(got, expected)
     assert error <= tolerance, f"{operator}: the deploy form differs by {error:.1e}"
 

@@ -35,6 +35,14 @@ def check_counts(variant: Variant) -> None:
     assert macs == variant.macs, f"{variant.name}: the deploy form has {macs} MACs"
 
 
+def check_printed(variant: Variant) -> None:
+    """The integers of the entry round to the figures that its source prints, where it has any."""
+    if variant.printed is not None:
+        places = [len(text.partition(".")[2]) for text in variant.printed]
+        rounded = (f"{variant.params / 1e6:.{places[0]}f}", f"{variant.macs / 1e9:.{places[1]}f}")
+        assert rounded == variant.printed, f"{variant.name}: {rounded} where {variant.printed} is printed"
+
+
 def check_fuse(variant: Variant, tolerance: float = 1e-10) -> None:
     """The deploy form equals the training form in float64, with random weights and running statistics."""
     import torch

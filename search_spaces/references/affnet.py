@@ -102,6 +102,7 @@ class AFFNet(ReferenceSystem):
             1_436_264,
             73.0,
             "repo README (microsoft/TokenMixers); MACs include an FFT estimate",
+            ("1.4", "0.4"),
         ),
         Variant(
             "AFFNet",
@@ -113,6 +114,7 @@ class AFFNet(ReferenceSystem):
             2_654_232,
             77.0,
             "repo README (microsoft/TokenMixers); MACs include an FFT estimate",
+            ("2.6", "0.8"),
         ),
         Variant(
             "AFFNet",
@@ -124,6 +126,7 @@ class AFFNet(ReferenceSystem):
             5_568_696,
             79.8,
             "repo README (microsoft/TokenMixers); MACs include an FFT estimate",
+            ("5.5", "1.5"),
         ),
     )
 

@@ -17,6 +17,7 @@ from search_spaces.layers.tokens import to_map, to_tokens
 from search_spaces.references.convnext import Block as ConvNeXtBlock
 
 HEAD_DIM, SIDE, REMEMBERED = 32, 224, 12
+README = "official repository's README"
 """Width of a head, side of a picture, of how many blocks tokens are seen."""
 
 # name: widths, depths
@@ -130,8 +131,8 @@ class FcaFormer(ReferenceSystem):
         "FcaFormer: Forward Cross Attention in Hybrid Vision Transformer", "arXiv 2211.07198, github.com/hkzhang-git/FcaFormer"
     )
     table: ClassVar[tuple[Variant, ...]] = (
-        Variant("FcaFormer", "fcaformer_l1", 6_187_560, 1_374_297_280, (224, 224)),
-        Variant("FcaFormer", "fcaformer_l2", 16_275_870, 3_602_233_760, (224, 224)),
+        Variant("FcaFormer", "fcaformer_l1", 6_187_560, 1_374_297_280, (224, 224), "", None, None, README, ("6.2", "1.4")),
+        Variant("FcaFormer", "fcaformer_l2", 16_275_870, 3_602_233_760, (224, 224), "", None, None, README, ("16.3", "3.6")),
         Variant("FcaFormer", "fcaformer_l3", 27_894_484, 6_650_569_984, (224, 224)),
         Variant("FcaFormer", "fcaformer_l4", 65_638_204, 14_491_790_848, (224, 224)),
     )

@@ -16,11 +16,18 @@ from search_spaces.layers.tokens import to_map, to_tokens
 DEPTHS = (4, 10, 6)
 """Blocks by stage, each weight counted as often as it runs."""
 LOOPS = 2
-GROUPS = ((8, 2), (4, 1), (1, 1))
+SLICED, WHOLE = ((8, 2), (4, 1), (1, 1)), ((1, 1), (1, 1), (1, 1))
 """By stage, the groups inside which the first and the second run of a block attend."""
 SIDE = 224
-# name: width of a head, heads by stage, expansion of the perceptrons, of those between runs
-CONFIGURATIONS = {"sret_t": (32, (2, 4, 8), 3.6, 1), "sret_lt": (32, (2, 4, 8), 4.0, 1), "sret_s": (42, (3, 6, 12), 3.0, 2)}
+# name: width of a head, heads by stage, expansion of the perceptrons, of those between runs, groups
+CONFIGURATIONS = {
+    "sret_t": (32, (2, 4, 8), 3.6, 1, SLICED),
+    "sret_lt": (32, (2, 4, 8), 4.0, 1, SLICED),
+    "sret_s": (42, (3, 6, 12), 3.0, 2, SLICED),
+    "sret_t_whole": (32, (2, 4, 8), 3.6, 1, WHOLE),
+    "sret_lt_whole": (32, (2, 4, 8), 4.0, 1, WHOLE),
+    "sret_s_whole": (42, (3, 6, 12), 3.0, 2, WHOLE),
+}
 
 
 class Perceptron(nn.Module):
@@ -107,7 +114,9 @@ class Recursion(nn.Module):
 class SReTNet(nn.Module):
     """Three strided convolutions, learned positions, three stages, norm of the mean, head. (n, 3, 224, 224) -> (n, num_classes)."""
 
-    def __init__(self, head_dim: int, heads: tuple[int, ...], expansion: float, between: int, num_classes: int) -> None:
+    def __init__(
+        self, head_dim: int, heads: tuple[int, ...], expansion: float, between: int, groups: tuple[tuple[int, int], ...], num_classes: int
+    ) -> None:
         super().__init__()
         width, side = head_dim * heads[0], SIDE // 8
         self.positions = nn.Parameter(torch.randn(1, width, side, side) * 0.02)
@@ -121,7 +130,7 @@ class SReTNet(nn.Module):
             if stage:
                 stages.append(nn.Conv2d(width, channels, 3, 2, 1, groups=width))
                 side //= 2
-            stages.append(Recursion(channels, count, side, DEPTHS[stage], GROUPS[stage], int(expansion * channels), between))
+            stages.append(Recursion(channels, count, side, DEPTHS[stage], groups[stage], int(expansion * channels), between))
             width = channels
         self.stages = nn.Sequential(*stages)
         self.norm = nn.LayerNorm(width, eps=1e-6)
@@ -131,9 +140,13 @@ class SReTNet(nn.Module):
         return self.head(self.norm(self.stages(self.stem(x) + self.positions).mean((2, 3))))
 
 
+def _variant(name: str, params: int, macs: int, top1_pct: float | None, printed: tuple[str, str] | None = None) -> Variant:
+    return Variant("SReT", name, params, macs, (SIDE, SIDE), "", None, top1_pct, "official repository's README", printed)
+
+
 @references.register("sret")
 class SReT(ReferenceSystem):
-    """SReT T, LT and S."""
+    """SReT T, LT and S, and the same without slices (``whole``)."""
 
     source: ClassVar[Source] = Source(
         "Sliced Recursive Transformer",
@@ -141,9 +154,12 @@ class SReT(ReferenceSystem):
         "the order of tokens in the second run's groups is drawn once, not at every call",
     )
     table: ClassVar[tuple[Variant, ...]] = (
-        Variant("SReT", "sret_t", 4_755_979, 1_112_444_672, (SIDE, SIDE)),
-        Variant("SReT", "sret_lt", 4_988_024, 1_164_477_184, (SIDE, SIDE)),
-        Variant("SReT", "sret_s", 20_899_692, 4_172_819_112, (SIDE, SIDE)),
+        _variant("sret_t", 4_755_979, 1_112_444_672, None),
+        _variant("sret_lt", 4_988_024, 1_164_477_184, None),
+        _variant("sret_s", 20_899_692, 4_172_819_112, None),
+        _variant("sret_t_whole", 4_755_979, 1_365_682_944, None, ("4.8", "1.4")),
+        _variant("sret_lt_whole", 4_988_024, 1_417_715_456, None, ("5.0", "1.4")),
+        _variant("sret_s_whole", 20_899_692, 4_671_381_960, None, ("20.9", "4.7")),
     )
 
     @classmethod

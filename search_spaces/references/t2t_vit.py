@@ -24,12 +24,17 @@ EPSILON = 1e-8
 SPLITS = ((7, 4, 2), (3, 2, 1), (3, 2, 1))
 """Kernel, stride and padding of each soft split."""
 SIDE = 14
-# name: (width, depth, heads, what stands between the splits)
-CONFIGURATIONS: dict[str, tuple[int, int, int, Kind]] = {
-    "t2t_vit_14": (384, 14, 6, "performer"),
-    "t2t_vit_19": (448, 19, 7, "performer"),
-    "t2t_vit_24": (512, 24, 8, "performer"),
-    "t2t_vit_t_14": (384, 14, 6, "transformer"),
+# name: (width, depth, heads, what stands between the splits, expansion of the perceptrons)
+CONFIGURATIONS: dict[str, tuple[int, int, int, Kind, int]] = {
+    "t2t_vit_7": (256, 7, 4, "performer", 2),
+    "t2t_vit_10": (256, 10, 4, "performer", 2),
+    "t2t_vit_12": (256, 12, 4, "performer", 2),
+    "t2t_vit_14": (384, 14, 6, "performer", 3),
+    "t2t_vit_19": (448, 19, 7, "performer", 3),
+    "t2t_vit_24": (512, 24, 8, "performer", 3),
+    "t2t_vit_t_14": (384, 14, 6, "transformer", 3),
+    "t2t_vit_t_19": (448, 19, 7, "transformer", 3),
+    "t2t_vit_t_24": (512, 24, 8, "transformer", 3),
 }
 
 
@@ -105,7 +110,7 @@ class T2TNet(nn.Module):
 
     positions: Tensor
 
-    def __init__(self, channels: int, depth: int, heads: int, kind: Kind, num_classes: int) -> None:
+    def __init__(self, channels: int, depth: int, heads: int, kind: Kind, expansion: int, num_classes: int) -> None:
         super().__init__()
         self.class_token = nn.Parameter(torch.randn(1, 1, channels) * 0.02)
         self.positions = nn.Parameter(sinusoids(1 + SIDE * SIDE, channels), requires_grad=False)
@@ -114,7 +119,7 @@ class T2TNet(nn.Module):
             *(
                 nn.Sequential(
                     PreNorm(TokenAttention(channels, heads, bias=False), channels),
-                    PreNorm(TokenPerceptron(channels, 3 * channels, "gelu"), channels),
+                    PreNorm(TokenPerceptron(channels, expansion * channels, "gelu"), channels),
                 )
                 for _ in range(depth)
             )
@@ -141,16 +146,25 @@ def sinusoids(count: int, channels: int) -> Tensor:
     return torch.where(torch.arange(channels) % 2 == 0, angle.sin(), angle.cos())[None]
 
 
+def _variant(name: str, params: int, macs: int, top1_pct: float | None, printed: tuple[str, str] | None) -> Variant:
+    return Variant("T2T-ViT", name, params, macs, (224, 224), "", None, top1_pct, "official repository's README", printed)
+
+
 @references.register("t2t-vit")
 class T2TViT(ReferenceSystem):
-    """T2T-ViT-14, -19 and -24 with performers, and T2T-ViTt-14; counts within the README's rounding, but for the 13.8 billion of -24 (here 13.7)."""
+    """T2T-ViT with performers, T2T-ViTt with transformers; counts within the README's rounding, but for the 13.8 billion of -24 (here 13.7)."""
 
     source: ClassVar[Source] = Source("Tokens-to-Token ViT: Training Vision Transformers from Scratch on ImageNet", "arXiv 2101.11986")
     table: ClassVar[tuple[Variant, ...]] = (
-        Variant("T2T-ViT", "t2t_vit_14", 21_545_550, 4_783_468_544, (224, 224), "", None, 81.5, "official repository's README"),
-        Variant("T2T-ViT", "t2t_vit_19", 39_177_422, 8_479_682_176, (224, 224), "", None, 81.9, "official repository's README"),
-        Variant("T2T-ViT", "t2t_vit_24", 64_105_934, 13_661_874_688, (224, 224), "", None, 82.3, "official repository's README"),
-        Variant("T2T-ViT", "t2t_vit_t_14", 21_541_070, 6_088_721_920, (224, 224), "", None, 81.7, "official repository's README"),
+        _variant("t2t_vit_7", 4_310_222, 1_146_863_616, None, ("4.3", "1.1")),
+        _variant("t2t_vit_10", 5_889_230, 1_516_328_448, None, ("5.9", "1.5")),
+        _variant("t2t_vit_12", 6_941_902, 1_762_638_336, None, ("6.9", "1.8")),
+        _variant("t2t_vit_14", 21_545_550, 4_783_468_544, 81.5, ("21.5", "4.8")),
+        _variant("t2t_vit_19", 39_177_422, 8_479_682_176, 81.9, ("39.2", "8.5")),
+        _variant("t2t_vit_24", 64_105_934, 13_661_874_688, 82.3, None),
+        _variant("t2t_vit_t_14", 21_541_070, 6_088_721_920, 81.7, ("21.5", "6.1")),
+        _variant("t2t_vit_t_19", 39_172_942, 9_784_935_552, None, ("39.2", "9.8")),
+        _variant("t2t_vit_t_24", 64_101_454, 14_967_128_064, None, ("64.1", "15.0")),
     )
 
     @classmethod

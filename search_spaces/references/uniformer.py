@@ -93,7 +93,18 @@ class UniFormer(ReferenceSystem):
     source: ClassVar[Source] = Mixer.source
     table: ClassVar[tuple[Variant, ...]] = (
         Variant("UniFormer", "uniformer_small", 21_545_256, 3_631_774_208, (224, 224), "", None, 82.9, "official repository's README"),
-        Variant("UniFormer", "uniformer_small_plus", 24_032_552, 4_201_033_472, (224, 224), "", None, 83.4, "official repository's README"),
+        Variant(
+            "UniFormer",
+            "uniformer_small_plus",
+            24_032_552,
+            4_201_033_472,
+            (224, 224),
+            "",
+            None,
+            83.4,
+            "official repository's README",
+            ("24", "4.2"),
+        ),
         Variant("UniFormer", "uniformer_base", 49_776_552, 8_249_019_904, (224, 224), "", None, 83.9, "official repository's README"),
     )
 

@@ -41,6 +41,7 @@ def test_entries_are_well_formed() -> None:
         assert name == variant.name
         assert variant.timm_name in ("", name)
         assert variant.train_params is None or variant.train_params > variant.params
+        contract.check_printed(variant)
     assert len({v.timm_name for v in VARIANTS.values() if v.timm_name}) == sum(bool(v.timm_name) for v in VARIANTS.values())
 
 
