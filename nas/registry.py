@@ -85,7 +85,12 @@ class Registry(Generic[T]):
             UnknownNameError: There is none; the message says which name is near and where to create one.
         """
         if name not in self.names():
-            raise UnknownNameError(self.kind, name, self.names(), f"A new one is one file in {self.room.replace('.', '/')}/.")
+            raise UnknownNameError(
+                self.kind,
+                name,
+                self.names(),
+                f"A new one is one file in {self.room.replace('.', '/')}/, or an entry point nas.{self.kind}.",
+            )
 
     def get(self, name: str) -> T:
         """Return the plug-in filed under `name`, importing its file if need be.

@@ -194,7 +194,9 @@ def check_asked(where: str, asked: Sequence[str]) -> tuple[str, ...]:
     """
     known = (*mixers.names(), *channel_mixers.names())
     if unknown := [name for name in asked if name != GREEN and name not in known]:
-        raise UnknownNameError(f"{where}: mixer", unknown[0], known, "A new mixer is one file in search_spaces/mixers/.")
+        raise UnknownNameError(
+            f"{where}: mixer", unknown[0], known, "A new mixer is one file in search_spaces/mixers/, or an entry point nas.mixers."
+        )
     green = (
         {name for registry in (mixers, channel_mixers) for name, kind in registry.items() if kind().grade == GREEN}
         if GREEN in asked

@@ -231,5 +231,10 @@ def exporter_for(path: Path) -> str:
     known = {name: kind.suffix for name, kind in exporters.items()}
     fits = sorted(name for name, suffix in known.items() if suffix == path.suffix)
     if not fits:
-        raise UnknownNameError("format", path.suffix, set(known.values()), "A new exporter is one file in nas/exporting/exporters/.")
+        raise UnknownNameError(
+            "format",
+            path.suffix,
+            set(known.values()),
+            "A new exporter is one file in nas/exporting/exporters/, or an entry point nas.exporters.",
+        )
     return fits[0]

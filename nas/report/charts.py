@@ -89,7 +89,7 @@ def _rows(points: Sequence[Point], group: str) -> Iterator[dict[str, object]]:
                 "upper": upper,
                 "accuracy": accuracy if accuracy == accuracy else None,
                 "top-1 %": p.accuracy_pct,
-                "known as": known_as(at),
+                "basis": known_as(at),
                 "precision": at.precision,
                 "input": p.resolution,
                 "trial": p.trial,
@@ -99,7 +99,7 @@ def _rows(points: Sequence[Point], group: str) -> Iterator[dict[str, object]]:
 
 
 _NUMBERS = ("value", "lower", "upper", "accuracy", "top-1 %", "Mparams", "MMACs")
-_TOLD = ("network", "what", "top-1 %", "known as", "precision", "input", "trial", "Mparams", "MMACs")
+_TOLD = ("network", "what", "top-1 %", "basis", "precision", "input", "trial", "Mparams", "MMACs")
 
 
 def _data(rows: Sequence[Mapping[str, object]]) -> Spec:
@@ -250,7 +250,7 @@ def fronts_spec(results: Mapping[str, Result]) -> Spec:
         for point in result.front:
             rows += [row | {"choice": "yes" if point.key == key else ""} for row in _rows([point], run)]
     devices = list(dict.fromkeys(str(row["device"]) for row in rows))
-    tooltip = [{"field": name} for name in ("network", "what", "top-1 %", "known as", "precision", "input", "value", "lower", "upper")]
+    tooltip = [{"field": name} for name in ("network", "what", "top-1 %", "basis", "precision", "input", "value", "lower", "upper")]
     x: Spec = {"field": "value", "type": "quantitative", "title": "latency in ms, or frames a second (log)"}
     return {
         "width": "container",

@@ -220,7 +220,7 @@ def _front_table(result: Result) -> str:
     devices = list(points[0].devices)
     columns = ["network", "top-1 %", *([f"{result.scored} %"] if scored else []), *(["probe %"] if probed else [])]
     for device in devices:
-        columns += [f"{device} {points[0].devices[device].unit}", "interval", "known as"]
+        columns += [f"{device} {points[0].devices[device].unit}", "interval", "basis"]
     columns += ["precision", "MMACs", "Mparams", "px"]
     rows = []
     for p in points:

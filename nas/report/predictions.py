@@ -138,7 +138,7 @@ def _print_one(result: Estimate) -> None:
     print_lines(f"  {_check_line(check)}" for check in result.budgets)
     if (model := result.estimated) and result.basis in ("measured", "proxy"):
         if not result.repeats_within_pct:
-            print_lines(["repeats on this device are not known: the interval takes those that are usual on others"])
+            print_lines(["how well timings repeat on this device is unknown: the interval is as wide as is usual on others"])
         alone, ends, unit = _in_unit(model, result.quantity)
         print_lines([f"the model alone would say {alone} {unit}, {ends} {unit}{grade}"])
         if model.extrapolated_why:
@@ -146,12 +146,12 @@ def _print_one(result: Estimate) -> None:
     print_lines([f"{result.macs / 1e6:,.0f} MMACs, {result.params / 1e6:.2f} M parameters; profile {result.profile_hash}"])
     if result.ram_bytes is not None and result.flash_bytes is not None:
         planned = f"{result.ram_bytes / 1e6:.2f} MB of RAM for activations, {result.flash_bytes / 1e6:.2f} MB of flash for weights"
-        print_lines([f"{planned}, as planned here"])
+        print_lines([f"{planned}, counted from the graph"])
     if result.peak_memory_mb is not None:
         span = f"{result.peak_memory_lower_mb:.0f}–{result.peak_memory_upper_mb:.0f}"
         print_lines([f"{result.peak_memory_mb:.0f} MB of memory at the peak, estimated, {span} MB at 90 % (process, runtime included)"])
     if (place := result.placement) is not None and not place.wholly_on_npu:
-        cost = f"; networks that fell back took {place.slower:g} times as long in the middle" if place.slower else ""
+        cost = f"; networks that fell back took {place.slower:g} times as long (median)" if place.slower else ""
         print_lines([f"may not run wholly on the NPU: {place.why}{cost}"])
     print_lines(_remarks(result))
 
@@ -172,17 +172,15 @@ def _remarks(result: Estimate) -> list[str]:
     if len(result.precisions) > 1:
         lines.append("operators " + ", ".join(f"at {precision}: {count}" for precision, count in result.precisions.items()))
     if added := result.input_normalisation_ms:
-        place = (
-            "is in these figures" if result.input_normalised else "is not in these figures, which are those of the network as it is given"
-        )
-        lines.append(f"the device's tables time networks that normalise their image: {added:.3g} ms, which {place}")
+        share = f"{added:.3g} ms for normalising the picture, which the device's timings include"
+        lines.append(f"of this, {share}" if result.input_normalised else f"not in these figures: {share}")
     if result.unsupported:
         lines.append(f"NOT in these figures, as the device or its model lacks them: {', '.join(result.unsupported)}")
     if result.unchecked:
-        lines.append(f"unknown on this device, priced all the same: {', '.join(result.unchecked)}")
+        lines.append(f"priced, but not known to run on this device: {', '.join(result.unchecked)}")
     if (drop := result.int8_drop_pct) is not None:
         lines.append(
-            f"int8 is likely to cost {drop:.1f} points of accuracy, up to {result.int8_drop_upper_pct:.1f} at 90 %, by the graph alone"
+            f"int8 is likely to cost {drop:.1f} points of accuracy, up to {result.int8_drop_upper_pct:.1f} at 90 %, predicted from the graph alone"
         )
     if result.grade == "D" and result.basis == "estimated":
         remedy = f"nas devices calibrate NAME --from timings.csv --base {result.device}"

@@ -69,7 +69,13 @@ def print_result(result: Result, console: Console | None = None) -> None:
     if result.ledger:
         print_lines(_ledger(result.ledger), console)
     spent = "".join(f", {phase} {seconds:.1f} s" for phase, seconds in result.seconds.items() if seconds)
-    print_lines([f"{result.evaluations} evaluations, {result.proposals} proposals{spent}. Run directory: {result.run_dir}"], console)
+    print_lines(
+        [
+            f"{result.evaluations} evaluations, {result.proposals} proposals{spent}."
+            + (f" Run directory: {result.run_dir}" if result.run_dir else "")
+        ],
+        console,
+    )
 
 
 def _print_contenders(result: Result, console: Console) -> None:
@@ -241,7 +247,7 @@ def _choice(result: Result) -> list[str]:
             )
     if chosen.int8_drop_pct is not None:
         lines.append(
-            f"  int8 is likely to cost {chosen.int8_drop_pct:.1f} points of accuracy, by the graph alone: what was quantised and tested says it better."
+            f"  int8 is likely to cost {chosen.int8_drop_pct:.1f} points of accuracy, predicted from the graph alone; the test of the quantised file counts."
         )
     return lines
 

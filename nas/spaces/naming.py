@@ -52,7 +52,7 @@ def get_space(name: str, **options: Any) -> SearchSpace:
         return PrecisionSpace.make(parsed.precisions, plain=get_space(str(replace(parsed, precisions="")), **options))
     family = family_of(parsed.plain)
     if family is None:
-        raise UnknownNameError("space", name, spaces.names(), "A new space is one file in search_spaces/.")
+        raise UnknownNameError("space", name, spaces.names(), "A new space is one file in search_spaces/, or an entry point nas.spaces.")
     kind, preset = spaces.get(family), parsed.plain[len(family) + 1 :]
     if not kind.has_preset(preset):
         raise UnknownNameError("space", name, [f"{family}-{p}" if p else family for p in kind.presets])

@@ -94,7 +94,9 @@ def build(name: str, num_classes: int = 1000) -> nn.Module:
     for system in dict(references.items()).values():
         if name in system.variants():
             return system.build(name, num_classes)
-    raise UnknownNameError("reference", name, variants(), "A new reference is one file in search_spaces/references/.")
+    raise UnknownNameError(
+        "reference", name, variants(), "A new reference is one file in search_spaces/references/, or an entry point nas.references."
+    )
 
 
 def lower(name: str, resolution: Resolution | None = None) -> Graph:

@@ -51,7 +51,7 @@ def test_a_timing_of_the_device_goes_first(nas: Callable[..., Result], device: P
     assert found["repeats_within_pct"] is None
     out = nas("predict", "resnet18", "--device", device).out
     assert "1.25 ms measured" in out
-    assert "repeats on this device are not known" in out
+    assert "how well timings repeat on this device is unknown" in out
     device.write_text(device.read_text().replace("[precisions.fp16]\n", "[precisions.fp16]\nrepeats_within_pct = 0.1\n"))
     again = predict(nas, "resnet18", "--device", device)
     assert again["repeats_within_pct"] == 0.1
