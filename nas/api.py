@@ -79,7 +79,7 @@ def search(
         max_drop: Points of accuracy that a network may be likely to lose in 8 bits (`nas.quantisation.risk`): the budget ``1pct-drop``.
         minimize: Beside accuracy: ``latency`` (of every device; the default), ``macs``, ``params``, ``size``, ``memory``.
         precision: ``fp32``, ``fp16``, ``w8a16``, ``w8a8``, or ``any``: chosen for each part. None for each device's own.
-        space: Search space; None takes published networks where `data` are given and weights are at hand, else ``hybrid``.
+        space: Search space; None takes what is worth trying where `data` are given (published networks, ``chain``, ``hybrid``, ``vit-t``), else ``hybrid``.
         anchor: Trained networks to start from: names of timm or torchvision, ``FILE.py:FUNCTION``, ``NET.pt2``.
         weights_dir: Folder of files of weights, named like networks.
         mixers: Operator families to choose from, or ``green``; none for the preset's.

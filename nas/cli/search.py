@@ -45,7 +45,7 @@ def command(
         str | None,
         typer.Option(
             "--space",
-            help="Search space; nas spaces list names them. Default: zoo where --data is given and published weights are installed, else hybrid.",
+            help="Search space; nas spaces list names them. Default: with --data what is worth trying (zoo, chain, hybrid, vit-t), else hybrid.",
             metavar="S",
         ),
     ] = None,

@@ -126,7 +126,7 @@ def _contenders(result: Result, device: str) -> list[dict[str, object]]:
             "input": c.resolution,
         }
         for c in result.contenders
-        if c.key not in front
+        if c.key not in front and c.probe_accuracy_pct is not None
     ]
 
 

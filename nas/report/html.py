@@ -28,7 +28,7 @@ from nas.report.charts import (
     stages_spec,
     timings_spec,
 )
-from nas.report.results import result_text
+from nas.report.results import result_text, with_interval
 from nas.results import Point, Result, decimals_of
 from nas.results.listings import RunSummary
 from nas.units import write_duration
@@ -112,7 +112,7 @@ def _sections(page: Page) -> Iterator[tuple[str, str]]:
     result = page.result
     yield "Accuracy and latency", _chart("front", front_spec(result, page.candidates), _POINT) if result.front else ""
     yield "The front", _front_table(result)
-    yield "Published networks compared on these pictures", _contenders_table(result)
+    yield "Networks compared on these pictures", _contenders_table(result)
     timed = any(page.operators.values())
     yield "Where the milliseconds go", _chart("operators", operators_spec(page.operators), _by_kind(page.operators)) if timed else ""
     yield (
@@ -240,19 +240,20 @@ def _name(point: Point) -> str:
 def _contenders_table(result: Result) -> str:
     if not result.contenders:
         return ""
-    columns = ["network", "px", "ms", "upper ms", "probe %", "fine-tuned, validation %", "test %", "outcome"]
-    rows = [
-        [
-            c.network,
-            str(c.resolution),
-            f"{c.latency_ms:.3g}",
-            f"{c.upper_ms:.3g}",
-            *(_number(value, 1) for value in (c.probe_accuracy_pct, c.validation_accuracy_pct, c.accuracy_pct)),
-            c.outcome,
-        ]
-        for c in result.contenders
-    ]
-    return _table(columns, rows, [result.chosen is not None and c.key == result.chosen.key for c in result.contenders])
+    several = any(c.kind for c in result.contenders)
+    tested = sum(result.by_class.pictures) if result.by_class else result.blind.pictures if result.blind else 0
+    columns = [*(["kind"] if several else []), "network", "px", "ms", "upper ms", "probe, validation %"]
+    columns += [*(["shared weights, validation %"] if several else []), "while compared, validation %", "fine-tuned, validation %"]
+    rows = []
+    for c in result.contenders:
+        row = [*([c.kind] if several else []), c.network, str(c.resolution), f"{c.latency_ms:.3g}", f"{c.upper_ms:.3g}"]
+        row.append(with_interval(c.probe_accuracy_pct, c.pictures))
+        row += [with_interval(c.supernet_accuracy_pct, c.scored_pictures)] if several else []
+        row.append(with_interval(c.raced_accuracy_pct[-1] if c.raced_accuracy_pct else None, c.pictures))
+        row += [with_interval(c.validation_accuracy_pct, c.pictures), with_interval(c.accuracy_pct, tested), c.outcome]
+        rows.append(row)
+    chosen = [result.chosen is not None and c.key == result.chosen.key for c in result.contenders]
+    return _table([*columns, "test %", "outcome"], rows, chosen)
 
 
 def _number(value: float | None, digits: int) -> str:

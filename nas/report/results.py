@@ -79,48 +79,44 @@ def print_result(result: Result, console: Console | None = None) -> None:
 
 
 def _print_contenders(result: Result, console: Console) -> None:
+    several = any(c.kind for c in result.contenders)
     columns = [
-        "",
-        "network",
-        "px",
-        "ms",
-        "upper ms",
-        "probe, val. %",
-        "while compared, val. %",
-        "fine-tuned, val. %",
-        "test %",
-        "epochs",
-        "outcome",
+        Column(""),
+        *([Column("kind")] if several else []),
+        Column("network"),
+        Column("px", 5),
+        Column("ms", 3),
+        Column("upper ms"),
+        Column("probe, val. %", 4),
+        *([Column("shared weights, val. %", 4)] if several else []),
+        Column("while compared, val. %", 2),
+        Column("fine-tuned, val. %", 1),
+        Column("test %"),
+        Column("epochs", 7),
+        Column("outcome", 6, text=True),
     ]
+    tested = sum(result.by_class.pictures) if result.by_class else result.blind.pictures if result.blind else 0
     rows = []
-    tested = sum(result.by_class.pictures) if result.by_class else 0
     for c in result.contenders:
         mark = "→" if result.chosen and c.key == result.chosen.key else ""
-        raced = " ".join(_interval(value, c.pictures) for value in c.raced_accuracy_pct[-1:])
-        row = [
-            mark,
-            c.network,
-            str(c.resolution),
-            f"{c.latency_ms:.3g}",
-            f"{c.upper_ms:.3g}",
-            _interval(c.probe_accuracy_pct, c.pictures),
-            raced,
-        ]
-        row += [
-            _interval(c.validation_accuracy_pct, c.pictures),
-            _interval(c.accuracy_pct, tested),
-            f"{c.epochs:.1f}" if c.epochs else "",
-            c.outcome,
-        ]
+        row = [mark, *([c.kind] if several else []), c.network, str(c.resolution), f"{c.latency_ms:.3g}", f"{c.upper_ms:.3g}"]
+        row.append(with_interval(c.probe_accuracy_pct, c.pictures))
+        row += [with_interval(c.supernet_accuracy_pct, c.scored_pictures)] if several else []
+        row.append(" ".join(with_interval(value, c.pictures) for value in c.raced_accuracy_pct[-1:]))
+        row += [with_interval(c.validation_accuracy_pct, c.pictures), with_interval(c.accuracy_pct, tested)]
+        row += [f"{c.epochs:.1f}" if c.epochs else "", c.outcome]
         rows.append(row)
-    print_table("Published networks on these pictures (with 95 % intervals)", columns, rows, console)
+    what = "Networks of every kind that was tried" if several else "Published networks"
+    print_table(f"{what} on these pictures (with 95 % intervals)", columns, rows, console)
 
 
-def _interval(value: float | None, pictures: int) -> str:
-    """Return an accuracy with half the width of its 95 % interval, and no more digits than that leaves."""
+def with_interval(value: float | None, pictures: int) -> str:
+    """Return an accuracy with half the width of its 95 % interval, and no more digits than that leaves: ``81.3 ± 2.4``."""
     if value is None or not pictures:
         return ""
-    return f"{value:.1f} ± {wilson(value, pictures)[1]:.1f}"
+    half = wilson(value, pictures)[1]
+    digits = 1 if half < 10 else 0
+    return f"{value:.{digits}f} ± {half:.{digits}f}"
 
 
 def wilson(accuracy_pct: float, pictures: int) -> tuple[float, float]:
@@ -142,7 +138,9 @@ def _by_class(classes: ByClass) -> list[str]:
     for i in order[:_SHOWN_CLASSES]:
         wrong = [(count, classes.classes[j]) for j, count in enumerate(classes.confusion[i]) if j != i and count]
         taken = f", most often taken for {max(wrong)[1]} ({max(wrong)[0]})" if wrong else ""
-        lines.append(f"  {classes.classes[i]}: {_interval(classes.accuracy_pct[i], classes.pictures[i])} % of {classes.pictures[i]}{taken}")
+        lines.append(
+            f"  {classes.classes[i]}: {with_interval(classes.accuracy_pct[i], classes.pictures[i])} % of {classes.pictures[i]}{taken}"
+        )
     more = [f"  … {len(order) - _SHOWN_CLASSES} more classes in results.json"] if len(order) > _SHOWN_CLASSES else []
     return ["on the test pictures of each class:", *lines, *more]
 

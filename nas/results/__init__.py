@@ -409,16 +409,19 @@ class Blind(Record):
 
 
 class Contender(Record):
-    """A published network at one size of picture, as it did on the user's pictures.
+    """A network at one size of picture, as it did on the user's pictures.
 
     Attributes:
         key: Of its architecture.
-        network: Its name.
+        kind: The space that it is from, where several shared a run.
+        network: Its name, or its key where it has none.
         resolution: Of the pictures.
         latency_ms: On the first device, estimated or measured as `Point` says.
         upper_ms: Upper end there.
-        probe_accuracy_pct: Of a linear classifier on its frozen features, on `pictures` of validation.
-        raced_accuracy_pct: On the same pictures when it was compared while fine-tuned, in order.
+        probe_accuracy_pct: Of a linear classifier on the frozen features of a published network, on `pictures` of validation.
+        supernet_accuracy_pct: With shared weights, at the proxy resolution, on `scored_pictures` of validation.
+        scored_pictures: See there.
+        raced_accuracy_pct: On `pictures` of validation when it was compared while fine-tuned, in order.
         validation_accuracy_pct: On the same pictures when its fine-tuning had ended; None where that was given up before.
         accuracy_pct: On the test pictures; None where it was not exported.
         pictures: Of validation that were compared.
@@ -427,11 +430,14 @@ class Contender(Record):
     """
 
     key: str
+    kind: str = ""
     network: str
     resolution: int | str
     latency_ms: float
     upper_ms: float
-    probe_accuracy_pct: float
+    probe_accuracy_pct: float | None = None
+    supernet_accuracy_pct: float | None = None
+    scored_pictures: int = 0
     raced_accuracy_pct: tuple[float, ...] = ()
     validation_accuracy_pct: float | None = None
     accuracy_pct: float | None = None
@@ -522,7 +528,7 @@ class Result(Record):
         open: Steps that wait for the user's word, each with what to do.
         blind: What naming classes blindly scores on the same test pictures; None where no network was tested.
         by_class: How the exported file did by class; None where it was not tested.
-        contenders: Published networks that were compared on the user's pictures.
+        contenders: Networks that were compared on the user's pictures, of every kind that shared the time.
         ledger: What the run cost; None where nothing was fine-tuned by the clock.
         phase: Of an unfinished run.
         done: Steps of that phase.
@@ -652,7 +658,9 @@ class Result(Record):
             return {}
         front = {point.key for point in self.front}
         marks = [
-            Mark(c.network, c.latency_ms, c.latency_ms, c.upper_ms, c.probe_accuracy_pct) for c in self.contenders if c.key not in front
+            Mark(c.network, c.latency_ms, c.latency_ms, c.upper_ms, c.probe_accuracy_pct)
+            for c in self.contenders
+            if c.key not in front and c.probe_accuracy_pct is not None
         ]
         return {"probed on these pictures": marks} if marks else {}
 

@@ -17,6 +17,9 @@ from nas.training.evaluator import Evaluator
 
 Correct = npt.NDArray[np.bool_]
 
+LEADER = "best of its kind"
+"""How the network by which a kind of search stands is called, where several kinds share a run."""
+
 LEVEL = 0.10
 """Two candidates that a test at this level cannot tell apart count as equally accurate."""
 

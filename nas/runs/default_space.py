@@ -1,17 +1,63 @@
-"""Which space a search takes where the user names none: what data, weights at hand and the other options make worth trying."""
+"""Which space a search takes where the user names none, and which others share its time: what data, time limit and weights at hand make worth trying."""
 
 from __future__ import annotations
 
-from nas.errors import ArtifactError, UsageError
+from collections.abc import Iterator, Mapping
+from typing import Literal
+
+from nas.errors import ArtifactError, GraphError, UsageError
+from nas.results import Record
 from nas.runs.options import check_options
+from nas.runs.problem import Problem
 from nas.runs.request import Request
+from nas.spaces.naming import family_of
 from nas.spaces.space import spaces
 from nas.training.evaluator import evaluators
+from nas.units import parse_duration, write_duration
 
-FROM_NOTHING, PUBLISHED = "hybrid", "zoo"
+Space = Literal["zoo", "chain", "hybrid", "vit-t"]
+PUBLISHED: Space = "zoo"
+STITCHED: Space = "chain"
+FROM_NOTHING: Space = "hybrid"
+TRANSFORMER: Space = "vit-t"
+
+SHARE = 0.25
+"""Of a time limit that a kind has, at most, before it is compared with another; see `nas.runs.contest.TRIED`."""
+
+SEEN_PER_S = {False: 160_000 / 900, True: 8_000_000 / 900}
+"""Training pictures a second that shared weights see at 32 pixels, without and with a GPU: `nas.training.supernet.train.default_recipe` counts on them."""
+
+WORTH: Mapping[Space, tuple[int, int]] = {FROM_NOTHING: (50_000, 10), TRANSFORMER: (100_000, 30)}
+"""Training pictures, and how often each is seen in a trial, from which training from nothing is tried beside what comes first. On 10,000 pictures it ends some
+20 points below published weights (``experiments/011_cifar10``, ``experiments/021_own_pictures``); transformers are known to need more pictures than convolutions
+(Dosovitskiy et al., arXiv 2010.11929, section 4.3). The limits themselves are set by hand."""
+
+_LEAST_STITCHED_S = 300.0
+"""A trial in which stitches are fitted, members scored and one fine-tuned takes so long at least."""
 
 
-def decide_space(request: Request) -> tuple[str, str]:
+class Kind(Record):
+    """A space that a run may take.
+
+    Attributes:
+        space: Its name.
+        tried: Whether it is worth the time.
+        why: In a line.
+        anchors: Trained networks that it starts from, where it takes any.
+    """
+
+    space: Space
+    tried: bool
+    why: str
+    anchors: tuple[str, ...] = ()
+
+    @property
+    def line(self) -> str:
+        """What a person is told of it."""
+        return f"kind {self.space}: {'tried' if self.tried else 'not tried'}, since {self.why}."
+
+
+def decide_space(request: Request) -> tuple[Space, str]:
     """Return the name of a space and why, in one line; without the user's pictures nothing has to be said.
 
     Networks with published weights come first, which ``experiments/021_own_pictures`` is to check against what is trained from nothing in the same time.
@@ -45,3 +91,85 @@ def decide_space(request: Request) -> tuple[str, str]:
     names = [str(name) for name in space.choices[0].values]
     shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
     return PUBLISHED, f"space: {PUBLISHED}, since published weights of {shown} are here. To train from nothing: --from-scratch."
+
+
+def kinds_beside(problem: Problem) -> list[Kind]:
+    """Return the spaces that may share the time of a search whose user named none, each with why it is tried or not.
+
+    Args:
+        problem: As `decide_space` has it; its own space is not among them.
+    """
+    request = problem.request
+    if not request.data or problem.dataset is None:
+        return []
+    first: Space = PUBLISHED if problem.evaluator.transfers else FROM_NOTHING
+    others: list[Space] = [*([STITCHED] if first == PUBLISHED else []), *(name for name in WORTH if name != first)]
+    others = [name for name in others if _family(name) in spaces.names()]
+    if request.time_limit is None:
+        return [Kind(space=name, tried=False, why="there is no --time-limit to share") for name in others]
+    share_s = SHARE * parse_duration(request.time_limit)
+    return [_stitched(problem, share_s) if name == STITCHED else _from_nothing(problem, name, share_s) for name in others]
+
+
+def _family(space: str) -> str:
+    return family_of(space) or space
+
+
+def _from_nothing(problem: Problem, space: Space, share_s: float) -> Kind:
+    import torch
+
+    if fault := _useless_options(problem.request, space):
+        return Kind(space=space, tried=False, why=fault)
+    assert problem.dataset is not None
+    pictures, (least, often) = problem.dataset.count("train"), WORTH[space]
+    seen = SEEN_PER_S[torch.cuda.is_available()] * share_s / pictures
+    tried = pictures >= least and seen >= often
+    bar = f"it is worth trying from {least:,} that are seen {often} times each"
+    return Kind(
+        space=space,
+        tried=tried,
+        why=f"a trial of {write_duration(share_s)} shows it {pictures:,} training pictures about {seen:.2g} times; {bar}",
+    )
+
+
+def _stitched(problem: Problem, share_s: float) -> Kind:
+    """Say whether networks between two published ones are worth trying: where the budget lies between what they take."""
+    networks = [str(name) for name in problem.space.choices[0].values]
+    no = Kind(space=STITCHED, tried=False, why="")
+    if fault := _useless_options(problem.request, STITCHED):
+        return no.model_copy(update={"why": fault})
+    if len(networks) < 2:
+        return no.model_copy(update={"why": f"it takes weights of two networks, and those of {len(networks)} are here"})
+    if share_s < _LEAST_STITCHED_S:
+        return no.model_copy(update={"why": f"a trial of {write_duration(share_s)} is too short to fit stitches and score members"})
+    priced = sorted(_whole(problem, networks))
+    inside, outside = ([name for _, fits, name in priced if fits is wanted] for wanted in (True, False))
+    if not outside:
+        return no.model_copy(update={"why": "every network with weights here is within the budgets whole, at its own size"})
+    pair = (inside[-1], outside[0]) if inside else tuple(outside[:2])
+    if len(pair) < 2:
+        return no.model_copy(update={"why": "fewer than two networks with weights here can be priced"})
+    why = f"the budget lies between {pair[0]} and {pair[1]}" if inside else f"neither {pair[0]} nor {pair[1]} is within the budget whole"
+    return Kind(space=STITCHED, tried=True, why=why, anchors=pair)
+
+
+def _whole(problem: Problem, networks: list[str]) -> Iterator[tuple[float, bool, str]]:
+    """Yield (multiply-adds, whether it is within the budgets, name) of each network at its own size, as far as it can be priced."""
+    for name in networks:
+        member = problem.space.member(name, problem.space.own_size(name))  # type: ignore[attr-defined]
+        try:
+            verdict = problem.judge.verdicts([member])[0]
+        except GraphError:
+            continue
+        yield verdict.values["macs"], verdict.feasible, name
+
+
+def _useless_options(request: Request, space: str) -> str:
+    """Return why a space is no answer to the options that were given; empty where it is."""
+    family = spaces.get(_family(space))
+    kind = evaluators.get(request.evaluator or family.evaluator_with_data or family.evaluator)
+    try:
+        check_options(request.model_copy(update={"space": space}), kind, family)
+    except UsageError as error:
+        return str(error).removeprefix("search: ").partition(". Do this")[0]
+    return ""

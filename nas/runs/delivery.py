@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import Field
 
 from nas.devices.slower import slower_than_float
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from nas.devices.measure import Measurement
+    from nas.spaces.space import Resolution
     from nas.training.dataset import Dataset, Labels
     from nas.training.supernet.train import Recipe
 
@@ -205,7 +207,9 @@ def deliver(run: RunDirectory, problem: Problem, evaluator: Evaluator, architect
         return Delivery(model=None, model_reason=f"{known}." + (f" Do this: {do}" if do else ""))
     if problem.dataset is None or not isinstance(problem.space, ElasticSpace):
         return export_as_scored(run, problem, module, architecture, bus)
-    return finish(run, problem, problem.dataset, module, architecture, bus, pace)
+    device = next(module.parameters()).device
+    module = _tuned_before(run, problem, architecture, _MOST_TRIALS) or module
+    return finish(run, problem, problem.dataset, module.to(device), architecture, bus, pace)
 
 
 def export_as_scored(run: RunDirectory, problem: Problem, module: nn.Module, architecture: Architecture, bus: EventBus) -> Delivery:
@@ -252,6 +256,55 @@ def finish(
     return _export_tested(run, problem, dataset, architecture, (tuned.module, tuned.validation_accuracy_pct), given, bus)
 
 
+def tune_for_a_while(
+    run: RunDirectory, problem: Problem, evaluator: Evaluator, architecture: Architecture, rung: int, pace: Pace, bus: EventBus
+) -> npt.NDArray[np.bool_]:
+    """Fine-tune a network for the time that is left, from its shared weights or where the trial before ended; `deliver` goes on from there.
+
+    Args:
+        run: Where the weights are kept.
+        problem: Of the run.
+        evaluator: Has the shared weights.
+        architecture: Which.
+        rung: Number of the trial.
+        pace: Of the run.
+        bus: Told of the progress.
+
+    Returns:
+        Which of the validation pictures it names rightly, of as many as published networks are compared on.
+    """
+    from nas.training.evaluators.probe import PROBED_PICTURES
+    from nas.training.supernet.finetune import finetune
+    from nas.training.supernet.statistics import CALIBRATION_PICTURES
+
+    dataset = problem.dataset
+    assert dataset is not None
+    if dataset.count("validation") > PROBED_PICTURES:
+        dataset = dataset.thinned("validation", PROBED_PICTURES)
+    size = problem.judge.verdicts([architecture])[0].resolution
+    module = _tuned_before(run, problem, architecture, rung) or evaluator.module(architecture, size)
+    device = str(next(module.parameters()).device)
+    seen = CALIBRATION_PICTURES + 2 * dataset.count("validation")
+    reserve_s = seen * _picture_s(dataset, module, size)
+    path, recipe = run.path / _TRIED_FILE.format(rung), _recipe(problem, dataset, architecture, pace)
+    seed, left_s = problem.request.seed, pace.but(reserve_s)
+    return finetune(module, architecture, dataset, path, recipe, resolution=size, seed=seed, bus=bus, device=device, left_s=left_s).right
+
+
+def _tuned_before(run: RunDirectory, problem: Problem, architecture: Architecture, rung: int) -> nn.Module | None:
+    """Return a network as the last trial before `rung` left it; None where there was none, or of another network."""
+    from nas.training.supernet.finetune import load_member
+
+    files = [path for i in range(rung) if (path := run.path / _TRIED_FILE.format(i)).is_file()]
+    if not files:
+        return None
+    tuned, module, _ = load_member(files[-1], problem.space)
+    return module if tuned == architecture else None
+
+
+_TRIED_FILE, _MOST_TRIALS = "tried-{}.safetensors", 8
+
+
 def deliver_tuned(run: RunDirectory, problem: Problem, dataset: Dataset, architecture: Architecture, bus: EventBus) -> Delivery:
     """Export the network that `MEMBER_FILE` holds, reload the file, and test it.
 
@@ -291,18 +344,24 @@ def quantises(problem: Problem, architecture: Architecture) -> bool:
 
 def _reserve_s(problem: Problem, dataset: Dataset, module: nn.Module, architecture: Architecture) -> float:
     """Return the seconds that are kept for the last statistics, the export and the test, by the time of a forward run."""
-    from nas.training.supernet.batches import Batches
-    from nas.training.supernet.statistics import CALIBRATION_PICTURES, predictions
+    from nas.training.supernet.statistics import CALIBRATION_PICTURES
 
-    size, device = problem.judge.verdicts([architecture])[0].resolution, next(module.parameters()).device
-    few = Batches(dataset, "validation", size, device)
+    files = 2 if quantises(problem, architecture) else 1
+    pictures = CALIBRATION_PICTURES + 2 * dataset.count("validation") + (1 + files) * dataset.count("test")
+    return EXPORT_S + pictures * _picture_s(dataset, module, problem.judge.verdicts([architecture])[0].resolution)
+
+
+def _picture_s(dataset: Dataset, module: nn.Module, size: Resolution) -> float:
+    """Return the seconds of a picture's forward run."""
+    from nas.training.supernet.batches import Batches
+    from nas.training.supernet.statistics import predictions
+
+    few = Batches(dataset, "validation", size, next(module.parameters()).device)
     few.labels = few.labels[:_TIMED_PICTURES]
     predictions(module.eval(), few)  # compiles its kernels
     began_s = time.monotonic()
     predictions(module, few)
-    picture_s = (time.monotonic() - began_s) / len(few)
-    files = 2 if quantises(problem, architecture) else 1
-    return EXPORT_S + picture_s * (CALIBRATION_PICTURES + 2 * dataset.count("validation") + (1 + files) * dataset.count("test"))
+    return (time.monotonic() - began_s) / len(few)
 
 
 def _recipe(problem: Problem, dataset: Dataset, architecture: Architecture, pace: Pace) -> Recipe:

@@ -6,6 +6,7 @@
 ``lock``                  held (by the system) while a process works on the run
 ``owner``                 the process that worked on it last
 ``study.journal``         the search
+``contest.json``          where kinds of search share the time: how they stand, and which the run has become
 ``results.json``          the result, as ``--format json`` prints it; written when the run ends
 ========================  =====================================================================================
 
@@ -43,6 +44,9 @@ LOOK_S, WAIT_S = 0.2, 2.0
 """How long a lock is tried for: by who only looks, and by who is to work and may meet one that looks, or one that is just ending."""
 
 JOURNAL = "study.journal"
+
+CONTEST_FILE = "contest.json"
+"""In a run that shares its time among kinds of search: how they stand, and which it has become; see `nas.runs.contest`."""
 
 FORMAT = 1
 """Version of the directory's layout; raised when an older run cannot be continued."""

@@ -10,7 +10,8 @@ from nas.errors import ArtifactError, InfeasibleError, NasError
 from nas.events import EventBus, Notice
 from nas.results import Fronts, Point, Result
 from nas.runs.cluster import check_workers
-from nas.runs.default_space import decide_space
+from nas.runs.contest import open_contest, settled, with_all_kinds
+from nas.runs.default_space import Kind, decide_space, kinds_beside
 from nas.runs.directory import RunDirectory, Status, StatusFile, eta_s
 from nas.runs.problem import Problem, check_request, pose
 from nas.runs.request import Request
@@ -39,17 +40,20 @@ def start(request: Request, out: Path | None, bus: EventBus) -> Result:
         raise RunDirectory.taken(out)
     why = ""
     if "space" not in request.model_fields_set:
-        name, why = decide_space(request)
-        decided = {"space": name} | ({"from_scratch": False} if request.data else {})
+        space, why = decide_space(request)
+        decided: dict[str, object] = {"space": space} | ({"from_scratch": False} if request.data else {})
         request = request.model_copy(update=decided)
     check_request(request)
     check_workers(request)
     request = request.located()
     problem = pose(request)
-    problem = replace(problem, notices=(*([why] if why else []), *problem.notices))
+    beside = kinds_beside(problem) if why else []
+    problem = replace(problem, notices=(*([why] if why else []), *(kind.line for kind in beside), *problem.notices))
     plain = SpaceName.parse(problem.space.name).plain
     name = (family_of(plain) or plain) if "%" in plain else plain[:_LABEL]  # anchors that are files make no good folder
     run = RunDirectory.create(out, f"{name}-{problem.device}", request.model_dump(), facts_of(problem))
+    if tried := [kind for kind in beside if kind.tried]:
+        open_contest(run, [Kind(space=space, tried=True, why=why), *tried])
     try:
         return _work(run, problem, bus)
     except InfeasibleError:
@@ -170,7 +174,9 @@ def _work(run: RunDirectory, problem: Problem, bus: EventBus, *, measuring: bool
         try:
             for text in (*problem.notices, *_without_picture()):
                 bus.emit(Notice(text))
+            problem = settled(run, problem, bus)
             result, others = _answered(run, problem, bus, measuring)
+            result = with_all_kinds(run, result)
         except (NasError, OSError) as error:
             status.fail(str(error))
             raise

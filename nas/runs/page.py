@@ -13,7 +13,7 @@ from nas.graphs.graph import Graph, Operator
 from nas.report.charts import OperatorTime, Stage
 from nas.report.html import Page, page_html
 from nas.results import Point, Result
-from nas.runs.directory import RunDirectory
+from nas.runs.directory import CONTEST_FILE, RunDirectory
 from nas.runs.explain import stage_of
 from nas.runs.options import CHECKS
 from nas.runs.problem import Problem
@@ -31,7 +31,10 @@ def write_page(run: RunDirectory, problem: Problem, result: Result, candidates: 
     """Write ``report.html`` into the run."""
     pictures = {title: path.read_bytes() for title, path in (("the chain", run.path / "chain.png"),) if path.is_file()}
     operators, stages = _operators(problem, result), _stages(problem, result)
-    page = Page(result, candidates, operators, stages, command_of(problem.request), _facts(run, problem), pictures)
+    request = problem.request
+    if (run.path / CONTEST_FILE).is_file():  # the run chose the space
+        request = request.model_copy(update={name: Request.model_fields[name].default for name in ("space", "anchors")})
+    page = Page(result, candidates, operators, stages, command_of(request), _facts(run, problem), pictures)
     run.write_text(PAGE, page_html(page))
 
 

@@ -12,11 +12,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nas.events import Event, EventBus, Notice, PhaseAdvanced
-from nas.results import Fronts, Point, Result, Verification
-from nas.runs.choice import Decision, blocks, decide
+from nas.results import Contender, Fronts, Point, Result, Verification
+from nas.runs.choice import LEADER, Correct, Decision, blocks, decide
 from nas.runs.clock import Clock
 from nas.runs.cluster import OneAtATime, search_on_cluster
-from nas.runs.delivery import MEMBER_FILE, Delivery, Finalists, Verifications, deliver, handed_over, revision_of, verify
+from nas.runs.delivery import (
+    MEMBER_FILE,
+    Delivery,
+    Finalists,
+    Verifications,
+    deliver,
+    handed_over,
+    revision_of,
+    tune_for_a_while,
+    verify,
+)
 from nas.runs.directory import JOURNAL, RunDirectory, remembered
 from nas.runs.explain import Scored
 from nas.runs.forecast import TrainingForecast
@@ -80,10 +90,7 @@ def _by_study(
     zoo = remembered(run, "zoo.json", Fronts, lambda: published_front(problem)).front
     evaluator, facts = prepared(run, problem, bus, pace)
     study = searched(run, problem, evaluator, facts, bus, pace)
-    front = study.front()
-    if not front:
-        seen = [trial.architecture for trial in study.trials()]
-        raise nearest_miss(problem, list(zip(seen, problem.judge.verdicts(seen), strict=True)))
+    front = front_of(problem, study)
     changed: dict[str, object] = {}
     if timed is not None:
         problem, front, changed = _revised(run, problem, evaluator, study, timed)
@@ -124,7 +131,76 @@ def _by_study(
     return found, scored
 
 
-_DECISION = ("decision.json", "decision-timed.json")
+def try_study(run: RunDirectory, problem: Problem, bus: EventBus, rung: int, until_s: float) -> tuple[Correct, tuple[Contender, ...]]:
+    """Train what scores candidates, search, choose, and fine-tune the choice until the run has taken so many seconds.
+
+    `search_by_study` goes on from there.
+
+    Args:
+        run: Where it is kept.
+        problem: What is searched.
+        bus: Told of the progress.
+        rung: Number of the trial: later ones fine-tune the same choice further.
+        until_s: Those of earlier trials included.
+
+    Returns:
+        Which of the compared validation pictures the choice names by then, and a row for the front's best.
+
+    Raises:
+        InfeasibleError: Nothing is within the budgets.
+    """
+    clock = Clock(run, until_s)
+    bus.listeners.append(clock)
+    try:
+        pace, dataset = Pace(problem.request, clock), problem.dataset
+        assert dataset is not None
+        evaluator, facts = prepared(run, problem, bus, pace)
+        study = searched(run, problem, evaluator, facts, bus, pace)
+        front = front_of(problem, study)
+        decision = remembered(run, DECISION, Decision, lambda: decide(problem, evaluator, front, study.trials()))
+        architecture = Architecture(problem.space.name, problem.space.version, decision.genes)
+        right = tune_for_a_while(run, problem, evaluator, architecture, rung, pace, bus)
+    finally:
+        clock.save()
+        bus.listeners.remove(clock)
+    rows = []
+    for point in (point_of(problem, trial) for trial in front[:_SHOWN]):
+        chosen = point.key == architecture.key
+        rows.append(
+            Contender(
+                key=point.key,
+                network=point.label,
+                resolution=point.resolution,
+                latency_ms=point.latency_ms,
+                upper_ms=point.upper_ms,
+                supernet_accuracy_pct=point.supernet_accuracy_pct,
+                scored_pictures=dataset.count("validation"),
+                raced_accuracy_pct=(100 * float(right.mean()),) if chosen else (),
+                pictures=len(right),
+                outcome=LEADER if chosen else "scored",
+            )
+        )
+    return right, tuple(rows)
+
+
+_SHOWN = 8
+"""Networks of a front that are shown where several kinds share a run: those among which the choice is made."""
+
+
+def front_of(problem: Problem, study: Study) -> list[Trial]:
+    """Return a study's front, the most accurate first.
+
+    Raises:
+        InfeasibleError: Nothing is within the budgets.
+    """
+    if front := study.front():
+        return front
+    seen = [trial.architecture for trial in study.trials()]
+    raise nearest_miss(problem, list(zip(seen, problem.judge.verdicts(seen), strict=True)))
+
+
+DECISION = "decision.json"
+_DECISION = (DECISION, "decision-timed.json")
 """The choice by estimates alone, and that by what timings say about them."""
 
 
@@ -193,7 +269,7 @@ def prepared(run: RunDirectory, problem: Problem, bus: EventBus, pace: Pace) -> 
 
 
 def searched(run: RunDirectory, problem: Problem, evaluator: Evaluator, facts: Mapping[str, str], bus: EventBus, pace: Pace) -> Study:
-    """Return the run's study, searched until it has enough accuracies."""
+    """Return the run's study, searched until it has enough accuracies, or a network has been chosen from it."""
     request = problem.request
     study = open_study(run, problem, attributes={name: fact for name, fact in facts.items() if name != "request"})
     study.note({"request": facts["request"], "status": "searching", "report": str(run.path.resolve() / PAGE)})
@@ -213,7 +289,9 @@ def searched(run: RunDirectory, problem: Problem, evaluator: Evaluator, facts: M
             left_s=pace.until(SEARCHED),
         )
 
-    if request.workers:
+    if run.read(DECISION) is not None:
+        study.refresh()
+    elif request.workers:
         weights = Path(request.supernet or run.path / SUPERNET_FILE) if "weights" in facts else None
         search_on_cluster(request, facts, weights, evaluator.key, study, lambda: open_study(run, problem), search, bus)
         study.refresh()

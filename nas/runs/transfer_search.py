@@ -21,7 +21,7 @@ import numpy.typing as npt
 from nas.errors import TrainingError
 from nas.events import EventBus, Notice, PhaseAdvanced, PhaseFinished, PhaseStarted
 from nas.results import Contender, Point, Result
-from nas.runs.choice import LEVEL, choose
+from nas.runs.choice import LEADER, LEVEL, choose
 from nas.runs.clock import Clock
 from nas.runs.delivery import MEMBER_FILE, Delivery, deliver_tuned, quantises
 from nas.runs.directory import RunDirectory, remembered
@@ -41,6 +41,7 @@ Right = npt.NDArray[np.bool_]
 Report = Callable[[int, Mapping[str, float]], None]
 
 CONTESTANTS = 4
+_CONTESTANTS, _RACE = "contestants.json", "race.json"
 _STEP_BY_FORWARD = 4.3
 """A training step takes as many times the forward run of its pictures (EfficientNet-Lite0 on two cores: 4.0 to 4.9)."""
 
@@ -73,6 +74,37 @@ def search_published(run: RunDirectory, problem: Problem, result: Result, bus: E
     bus.listeners.append(clock)
     try:
         return _Search(run, problem, bus, clock).result(result)
+    finally:
+        clock.save()
+        bus.listeners.remove(clock)
+
+
+TRIED_BY_LIMIT = 0.44
+"""Share of its limit after which a search has compared its contestants: the probes' 15 %, and of the rest four times the first rung of a schedule and twice the second."""
+
+
+def try_published(run: RunDirectory, problem: Problem, bus: EventBus, rung: int, until_s: float) -> tuple[Right, tuple[Contender, ...]]:
+    """Probe, fine-tune the best one against the other, and go on with the winner until the run has taken so many seconds.
+
+    `search_published` goes on from there.
+
+    Args:
+        run: Where it is kept.
+        problem: What is searched.
+        bus: Told of the progress.
+        rung: Number of the trial: in the first contestants are compared.
+        until_s: Those of earlier trials included.
+
+    Returns:
+        Which of the compared validation pictures the winner names by then, and a row for every candidate.
+
+    Raises:
+        InfeasibleError: No network at any size is within the budgets.
+    """
+    clock = Clock(run, until_s / TRIED_BY_LIMIT if rung == 0 else None)
+    bus.listeners.append(clock)
+    try:
+        return _Search(run, problem, bus, clock).tried(until_s)
     finally:
         clock.save()
         bus.listeners.remove(clock)
@@ -111,7 +143,7 @@ class _Search:
         The best by their probes that can see every picture often enough in the time that is left; the fewer, the less time there is.
         """
         by_key = {candidate.key: candidate for candidate in candidates}
-        kept = self.run.read("contestants.json")
+        kept = self.run.read(_CONTESTANTS)
         if kept is None:
             fields = (self._field(candidates, many) for many in range(CONTESTANTS, 0, -1))
             chosen = next((field for field in fields if field), [])
@@ -120,7 +152,7 @@ class _Search:
                 chosen = [quickest]
             frozen = [one.key for one in chosen if self._keeps_norms(one)]
             kept = {"epochs": {one.key: self._epochs(one, len(chosen)) for one in chosen}, "frozen_norms": frozen}
-            self.run.write("contestants.json", kept)
+            self.run.write(_CONTESTANTS, kept)
         self._frozen = frozenset(kept["frozen_norms"])
         return {by_key[key]: float(epochs) for key, epochs in kept["epochs"].items()}
 
@@ -197,10 +229,10 @@ class _Search:
 
         def train(candidate: Candidate, rung: int) -> Right:
             nonlocal done
-            marks = self.run.read("race.json") or {}
+            marks = self.run.read(_RACE) or {}
             if (mark := f"{candidate.key}/{rung}") not in marks:
                 marks[mark] = _written(self._to_rung(candidate, contestants[candidate], RUNGS[rung], done))
-                self.run.write("race.json", marks)
+                self.run.write(_RACE, marks)
             done += 1
             right = _read(str(marks[mark]))
             row = self._rows[candidate.key]
@@ -302,6 +334,32 @@ class _Search:
         changes = {"validation_accuracy_pct": winner.accuracy_pct, "outcome": "chosen, with its probe"}
         self._rows[winner.key] = self._rows[winner.key].model_copy(update=changes)
 
+    def tried(self, until_s: float) -> tuple[Right, tuple[Contender, ...]]:
+        """See `try_published`."""
+        from nas.training.transfer.tuning import right_on_validation
+
+        candidates = self.found.probed()
+        contestants = self.contestants(candidates)
+        if not contestants:
+            (self.run.path / _CONTESTANTS).unlink()  # whoever has all the time looks again
+            winner, right = candidates[0], candidates[0].right
+        else:
+            winner, _ = self.race(contestants)
+            tuning, began_s = self.tuning(winner, contestants[winner]), time.monotonic()
+            self.bus.emit(PhaseStarted("race", detail=f"{_named(winner)} until the kinds are compared"))
+            while tuning.step < tuning.steps - 1 and self.clock.spent_s < until_s:
+                each = max(tuning.seconds.values(), default=5.0)
+                ahead = max(1, round(min(until_s - self.clock.spent_s, 10.0) / each))
+                tuning.advance(min(tuning.steps - 1, tuning.step + ahead))
+                self.bus.emit(PhaseAdvanced("race", 0))
+            right = right_on_validation(tuning.averaged(), tuning.dataset, tuning.size, tuning.device)
+            self.bus.emit(PhaseFinished("race", time.monotonic() - began_s))
+            self.dataset.release()
+        row = self._rows[winner.key]
+        raced = (*row.raced_accuracy_pct, 100 * float(right.mean())) if contestants else ()
+        self._rows[winner.key] = row.model_copy(update={"raced_accuracy_pct": raced, "outcome": LEADER})
+        return right, tuple(self._rows[c.key] for c in candidates)
+
     # --- the whole -----------------------------------------------------------------------------------------------------
 
     def result(self, empty: Result) -> Result:
@@ -309,7 +367,8 @@ class _Search:
         candidates = self.found.probed()
         contestants = self.contestants(candidates)
         if contestants:
-            self.forecast(contestants)
+            if self.run.read(_RACE) is None:
+                self.forecast(contestants)
             winner, why = self.race(contestants)
             better = self._finished(winner, contestants[winner])
             if not better:
