@@ -10,13 +10,15 @@ import pytest
 
 HERE = Path(__file__).parent
 COUNT = 150
+LONG = ("artifact", "caches", "folders", "pictures", "pt2", "table")
+"""Kinds that take five seconds or more."""
 
 
 def _kinds() -> list[str]:
     return sorted(path.stem for path in (HERE / "kinds").glob("*.py") if not path.stem.startswith("_"))
 
 
-@pytest.mark.parametrize("kind", _kinds())
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=pytest.mark.slow if kind in LONG else ()) for kind in _kinds()])
 def test_malformed_inputs_get_one_line(kind: str) -> None:
     if importlib.util.find_spec("hypothesis") is None:
         pytest.skip("hypothesis is not installed: pip install -e '.[dev]'")

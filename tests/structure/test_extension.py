@@ -120,6 +120,7 @@ def test_nine_plug_ins_one_file_each() -> None:
     assert len(kinds) == 9
 
 
+@pytest.mark.slow
 def test_one_search_uses_them_all(foreign: Path) -> None:
     done = run(SEARCH, foreign, str(foreign / "run"))
     assert done.returncode == 0, done.stderr[-2000:]

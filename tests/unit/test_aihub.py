@@ -355,6 +355,7 @@ def test_score_counts_networks_and_coverage() -> None:
     assert grouped.mean_error_interval_pct == pytest.approx([0, 30])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not (DATA / "aihub_perf.csv.gz").is_file(), reason="the shared data are not here")
 def test_the_real_table_names_its_duplicates() -> None:
     models = read_models(DATA / "aihub_models.csv")

@@ -20,7 +20,9 @@ from search_spaces._operator_settings import INTEGER
 from search_spaces.hybrid import DEFAULT_MIXERS, SIZES, Hybrid
 
 
-@pytest.mark.parametrize("preset", Hybrid.presets)
+@pytest.mark.parametrize(
+    "preset", [pytest.param(preset, marks=pytest.mark.slow if preset in ("gpu-m", "gpu-l") else ()) for preset in Hybrid.presets]
+)
 def test_largest_member_keeps_the_preset_and_the_space_is_large(preset: str) -> None:
     space = get_elastic_space(f"hybrid-{preset}", resolution=(224, 224))
     largest, smallest = space.extreme(True), space.extreme(False)

@@ -69,7 +69,9 @@ def test_the_whole_space_has_no_regret(task: Task) -> None:
     assert max(task.table.accuracy_pct[a] for a in task.able) == task.best_accuracy_pct
 
 
-@pytest.mark.parametrize("name", ["random", "guided", "nsga2", "optuna:nsga2", "optuna:tpe", "pymoo:nsga2"])
+@pytest.mark.parametrize(
+    "name", ["random", "guided", "nsga2", "optuna:nsga2", pytest.param("optuna:tpe", marks=pytest.mark.slow), "pymoo:nsga2"]
+)
 def test_figures_of_searchers_and_peers(task: Task, name: str) -> None:
     if name.startswith("pymoo"):
         pytest.importorskip("pymoo")

@@ -116,6 +116,7 @@ def test_resize_interpolates() -> None:
     assert torch.allclose(resize(table, (8, 3))[:, 0], torch.tensor([0, 0.25, 0.75, 1.25, 1.75, 2.25, 2.75, 3]))
 
 
+@pytest.mark.slow
 def test_every_family_runs_on_shared_weights_at_every_width() -> None:
     space = get_space("hybrid-gpu-s", num_classes=5)
     assert isinstance(space, ElasticSpace)

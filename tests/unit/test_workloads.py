@@ -9,6 +9,7 @@ from nas.errors import ArtifactError, UnknownNameError
 from nas.graphs import workloads
 
 
+@pytest.mark.slow
 def test_graphs_are_what_the_index_says() -> None:
     for name in workloads.names():
         graph, facts = workloads.load(name), workloads.describe(name)
@@ -17,6 +18,7 @@ def test_graphs_are_what_the_index_says() -> None:
         assert graph.cost.params <= facts.params + folded, name
 
 
+@pytest.mark.slow
 def test_the_same_networks_are_there_as_their_libraries_build_them() -> None:
     for name in workloads.names():
         written, deployed = workloads.load_as_written(name), workloads.load(name)
