@@ -88,7 +88,7 @@ def test_three_lines(tmp_path: Path) -> None:
     assert "sa8295p" in product.list_devices("sa82*")
     assert "hybrid-s" in product.list_spaces("hybrid-*")
     assert {row.system for row in product.list_references("*lsnet*")} == {"LSNet"}
-    found = product.survey("sa8295p", "3ms", out=tmp_path / "run")
+    found = product.survey("sa8295p", "3ms", resolution="160", out=tmp_path / "run")  # of ten networks; `test_zoo.py` surveys all
     assert product.load_run(tmp_path / "run") == found
     assert found.chosen is not None
     assert "<table>" in found._repr_html_()
@@ -138,7 +138,7 @@ def test_json_is_what_the_schema_says(nas: Callable[..., Result], tmp_path: Path
     published = perf_folder(tmp_path / "published")
     asked = {
         "predict": ("predict", "resnet50", "--device", "sa8295p"),
-        "search": ("search", "--device", "sa8295p", "--budget", "3ms", "--space", "zoo", "--out", run),
+        "search": ("search", "--device", "sa8295p", "--budget", "3ms", "--space", "zoo", "--resolution", "160", "--out", run),
         "show": ("show", run),
         "resume": ("resume", run),
         "spaces-references": ("spaces", "references"),
