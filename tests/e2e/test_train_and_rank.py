@@ -4,18 +4,20 @@ import json
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
 from nas.training.supernet.checkpoint import read_checkpoint
+from tests.e2e.conftest import Result
 
 ROOT = Path(__file__).parents[2]
 FEW = ["--data", "digits", "--images", "80", "--batch", "32"]
 
 
-def nas(*words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+def process(*words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
     done = subprocess.run([sys.executable, str(ROOT / "cli.py"), *words], capture_output=True, text=True, check=False)
     assert not check or done.returncode == 0, done.stderr[-2000:]
     return done
@@ -24,17 +26,17 @@ def nas(*words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
 @pytest.mark.slow
 def test_train_then_rank(tmp_path: Path) -> None:
     weights = tmp_path / "w.safetensors"
-    told = json.loads(nas("train", *FEW, "--epochs", "1", "--out", str(weights), "--format", "json").stdout)
+    told = json.loads(process("train", *FEW, "--epochs", "1", "--out", str(weights), "--format", "json").stdout)
     assert (told["kind"], told["space"], told["resolution"]) == ("supernet", "hybrid-s", [32, 32])
     assert set(told["validation_accuracy_pct"]) == {"smallest", "largest"}
     words = ["rank", "--supernet", str(weights), *FEW[:4], "--n", "3", "--epochs", "1", "--out", str(tmp_path / "rank"), "--format", "json"]
-    found = json.loads(nas(*words).stdout)
+    found = json.loads(process(*words).stdout)
     assert found["n"] == len(found["networks"]) == 3
     assert set(found["scores"]) == {"supernet"}
     assert set(found["baselines"]) == {"params", "macs", "vote"}
     assert json.loads((tmp_path / "rank" / "ranking.json").read_text()) == found
-    assert json.loads(nas(*words).stdout) == found
-    again = json.loads(nas(*words[:-2], "--ceiling", "3", "--device", "sa8295p", "--format", "json").stdout)
+    assert json.loads(process(*words).stdout) == found
+    again = json.loads(process(*words[:-2], "--ceiling", "3", "--device", "sa8295p", "--format", "json").stdout)
     assert [n["accuracy_pct"] for n in again["networks"]] == [n["accuracy_pct"] for n in found["networks"]]
     assert again["ceiling"]["n"] == 3
     assert set(again["baselines"]) == {"params", "macs", "vote", "latency_ms/sa8295p"}
@@ -42,14 +44,14 @@ def test_train_then_rank(tmp_path: Path) -> None:
     architecture.write_text(found["networks"][0]["architecture"])
     member = tmp_path / "m.safetensors"
     alone = json.loads(
-        nas("train", str(architecture), *FEW, "--resolution", "32", "--epochs", "1", "--out", str(member), "--format", "json").stdout
+        process("train", str(architecture), *FEW, "--resolution", "32", "--epochs", "1", "--out", str(member), "--format", "json").stdout
     )
     assert alone["kind"] == "member"
     assert member.is_file()
-    refused = nas("rank", "--supernet", str(member), *FEW[:4], check=False)
+    refused = process("rank", "--supernet", str(member), *FEW[:4], check=False)
     assert refused.returncode == 1
     assert "foreign, got format 'nas-member'" in refused.stderr
-    assert nas("rank", "--supernet", str(weights), *FEW[:4], "--n", "2", check=False).returncode == 2
+    assert process("rank", "--supernet", str(weights), *FEW[:4], "--n", "2", check=False).returncode == 2
 
 
 KILLED = """
@@ -70,15 +72,15 @@ main(sys.argv[2:])
 
 
 @pytest.mark.slow
-def test_killed_training_resumes_to_the_same_weights(tmp_path: Path) -> None:
+def test_killed_training_resumes_to_the_same_weights(nas: Callable[..., Result], tmp_path: Path) -> None:
     whole, torn = tmp_path / "whole.safetensors", tmp_path / "torn.safetensors"
-    words = ["train", *FEW, "--epochs", "3", "--out"]
-    nas(*words, str(whole))
+    words = ["train", *FEW, "--space", "hybrid-xs", "--epochs", "3", "--out"]
+    assert nas(*words, whole).code == 0
     for epoch in (1, 2):
         done = subprocess.run([sys.executable, "-c", KILLED, str(epoch), *words, str(torn)], cwd=ROOT, capture_output=True, check=False)
         assert done.returncode == -signal.SIGKILL, done.stderr
         assert read_checkpoint(torn, "supernet").progress["epoch"] == epoch
-    nas(*words, str(torn))
+    assert nas(*words, torn).code == 0
     a, b = (read_checkpoint(path, "supernet") for path in (whole, torn))
     assert a.progress == b.progress
     assert all(torch.equal(a.tensors[name], b.tensors[name]) for name in a.tensors)

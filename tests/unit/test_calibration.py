@@ -36,18 +36,20 @@ def write(path: Path, factor: float = 1.5, *, extra: str = "", count: int = 7, b
 
 
 def test_a_scaled_device_is_learned_and_its_file_can_be_read(tmp_path: Path) -> None:
-    base = load_profile(BASE)
-    made = calibrate("mine", read_timings(write(tmp_path / "t.csv"), "fp16"), base, load_predictor(base), "t.csv", tmp_path)
+    """On a small pool; the large one is that of `tests/e2e/test_examples.py` and of the page own-device."""
+    base = load_profile(SMALL)
+    timings = read_timings(write(tmp_path / "t.csv", base=SMALL, timed=SMALL_TIMED), "w8a8")
+    made = calibrate("mine", timings, base, load_predictor(base), "t.csv", tmp_path)
     assert not made.broken
     made.predictor.save(tmp_path / "mine.npz")
     (tmp_path / "mine.toml").write_text(profile_toml(made.profile))
     profile = read_profile(tmp_path / "mine.toml")
     assert profile == made.profile
-    predictor = load_predictor(profile, "fp16", tmp_path)
+    predictor = load_predictor(profile, "w8a8", tmp_path)
     from nas.graphs import workloads
 
-    truth = 1.5 * base.at("fp16").timings_ms["resnet101"]
-    estimate = predictor.estimate(workloads.load("resnet101"), profile, "fp16")
+    truth = 1.5 * base.at("w8a8").timings_ms["resnet34"]
+    estimate = predictor.estimate(workloads.load("resnet34"), profile, "w8a8")
     assert estimate.latency_ms == pytest.approx(truth, rel=0.25)
     assert estimate.lower_ms < truth < estimate.upper_ms
 
