@@ -5,9 +5,10 @@ The command line prints the message as one line and exits with `exit_code`; a tr
 """
 
 import struct
+import sys
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 
 DISTRIBUTION = "hardware-aware-nas"
@@ -105,6 +106,37 @@ MALFORMED: tuple[type[Exception], ...] = (
     *(SyntaxError, zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, struct.error),
 )
 """What readers of archives, arrays and JSON raise for a file that was cut, mixed up or made up."""
+
+
+def run_script(main: Callable[[], None]) -> None:
+    """Run the main function of a script: a stated failure, and a file that is not there, are one line and an exit code instead of a traceback.
+
+    Args:
+        main: Reads its options from `sys.argv`.
+
+    Raises:
+        SystemExit: With 1, or 2 where the request itself is wrong.
+    """
+    from pathlib import Path
+    from subprocess import CalledProcessError
+
+    try:
+        main()
+    except NasError as error:
+        code, message = error.exit_code, str(error)
+    except CalledProcessError as error:  # a command that has said what is wrong
+        raise SystemExit(error.returncode) from None
+    except OSError as error:
+        if error.filename is None:
+            raise
+        code, message = (
+            1,
+            f"{error.filename}: {error.strerror}. Do this: give its place; --help and the README beside the script name the data.",
+        )
+    else:
+        return
+    sys.stderr.write(f"{Path(sys.argv[0]).as_posix()}: {message}\n")
+    raise SystemExit(code)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

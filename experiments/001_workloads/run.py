@@ -253,4 +253,6 @@ def versions() -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    main()
+    from nas.errors import run_script
+
+    run_script(main)

@@ -448,4 +448,6 @@ def unseen_results(samples: Sequence[Sample], tested: Sequence[str], options: ar
 
 
 if __name__ == "__main__":
-    main()
+    from nas.errors import run_script
+
+    run_script(main)

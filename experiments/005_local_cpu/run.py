@@ -229,4 +229,6 @@ def report(timings: Mapping[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    from nas.errors import run_script
+
+    run_script(main)

@@ -136,4 +136,6 @@ def compare(row: dict[str, str], counts: dict[str, dict[str, tuple[int, int]]]) 
 
 
 if __name__ == "__main__":
-    main()
+    from nas.errors import run_script
+
+    run_script(main)

@@ -46,7 +46,7 @@ from nas.runs.delivery import MEMBER_FILE
 from nas.runs.problem import Problem
 from nas.runs.request import Request
 from nas.runs.targets import choose_by_part, load_targets, make_goal
-from nas.runs.trained_search import SUPERNET_FILE, evaluator_of
+from nas.runs.trained_search import SUPERNET_FILE
 from nas.searching.judge import Judge
 from nas.searching.pareto import front, hypervolume
 from nas.searching.study import Study
@@ -55,7 +55,8 @@ from nas.spaces.naming import get_space
 from nas.spaces.operator_family import fuse
 from nas.spaces.precision import PrecisionSpace
 from nas.training.dataset import Dataset, Split, load_dataset
-from nas.training.rank import bootstrap, kendall
+from nas.training.evaluator import evaluators
+from nas.training.rank import RESAMPLES, kendall
 from nas.training.supernet.batches import Batches
 from nas.training.supernet.finetune import finetune, load_member
 from nas.training.supernet.statistics import calibration_indices, pictures, predictions, recalibrate
@@ -417,6 +418,13 @@ def unpacked(row: dict[str, Any]) -> npt.NDArray[np.bool_]:
     return np.unpackbits(np.frombuffer(bytes.fromhex(row["right"]), dtype=np.uint8), count=row["images"]).astype(bool)
 
 
+def bootstrap(statistic: Callable[[Any], float | None], n: int, seed: int) -> tuple[float, float] | None:
+    """Return the 5th and the 95th percentile of a statistic over resampled rows; None where it is never defined."""
+    rng = np.random.default_rng([seed, 32])
+    values = [value for _ in range(RESAMPLES) if (value := statistic(rng.integers(n, size=n))) is not None]
+    return (float(np.quantile(values, 0.05)), float(np.quantile(values, 0.95))) if values else None
+
+
 def fronts(
     report: Report, run: Path, dataset: Dataset, evals: int, seed: int, stop: float, folder: Path, pictures: int, resolution: str | None
 ) -> None:
@@ -430,8 +438,8 @@ def fronts(
         plain = get_space(report.data["space"], num_classes=dataset.num_classes, **fixed)
         space, targets = choose_by_part(plain, targets) if precision == "any" else (plain, targets)  # type: ignore[arg-type]
         request = Request(devices=(DEVICE,), budgets=(BUDGET,), precision=precision, space=plain.name)
-        problem = Problem(request, targets, goal, space, Judge(space, goal, targets), few)
-        evaluator = evaluator_of(problem, load_supernet(run / SUPERNET_FILE, plain), few)  # type: ignore[arg-type]
+        problem = Problem(request, targets, goal, space, Judge(space, goal, targets), evaluators.get("supernet"), few)
+        evaluator = problem.evaluator.make(problem.assignment(load_supernet(run / SUPERNET_FILE, plain)))  # type: ignore[arg-type]
         study = Study.open(str(folder / f"{precision}-{seed}.journal"), name="nas", space=problem.space, goal=problem.goal)
         searches[precision] = problem, evaluator, study
     for upto in range(5, evals + 1, 5):  # in turn, so that what is compared has had the same number of evaluations
@@ -531,4 +539,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    from nas.errors import run_script
+
+    run_script(main)

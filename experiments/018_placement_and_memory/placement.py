@@ -157,4 +157,6 @@ def slower(jobs: list[Job], runtime: str) -> dict[str, float | None]:
 
 
 if __name__ == "__main__":
-    main()
+    from nas.errors import run_script
+
+    run_script(main)

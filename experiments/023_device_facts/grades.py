@@ -49,4 +49,6 @@ def _table(name: str, artifact: str) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    from nas.errors import run_script
+
+    run_script(main)

@@ -107,4 +107,6 @@ def table(rows: list[dict[str, object]]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    from nas.errors import run_script
+
+    run_script(main)

@@ -105,4 +105,6 @@ def make(names: list[str], folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    from nas.errors import run_script
+
+    run_script(main)
