@@ -35,9 +35,9 @@ def missing(script: Path) -> Iterator[str]:
         file = folder.with_suffix(".py") if folder.with_suffix(".py").is_file() else folder / "__init__.py"
         names = defined(file) if file.is_file() else set()
         for alias in node.names:
-            if alias.name not in names and "__getattr__" not in names and not (folder / f"{alias.name}.py").is_file():
-                if not (folder / alias.name).is_dir():
-                    yield f"{script.relative_to(ROOT).as_posix()}: {node.module}.{alias.name}"
+            known = {alias.name, "__getattr__"} & names
+            if not known and not (folder / f"{alias.name}.py").is_file() and not (folder / alias.name).is_dir():
+                yield f"{script.relative_to(ROOT).as_posix()}: {node.module}.{alias.name}"
 
 
 def test_scripts_import_what_is_there() -> None:
