@@ -20,7 +20,7 @@ GRID = (3, 4)
 BLOCK = BlockSize(GRID, heads=2, head_dim=4, hidden=16)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name == "lookupvit" else ()) for name in NAMES])
 def test_contract(name: str, tmp_path: Path) -> None:
     for keep in KEEPS:
         contract.check_shapes_and_counts(token_reductions.get(name)(keep=keep))

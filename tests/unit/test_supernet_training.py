@@ -230,6 +230,7 @@ if accelerator.is_main_process:
 """
 
 
+@pytest.mark.slow
 def test_two_gloo_processes_give_the_loss_of_one(tmp_path: Path) -> None:
     script = tmp_path / "worker.py"
     script.write_text(WORKER)
