@@ -64,7 +64,7 @@ def search(
     workers: str = "",
     quantisation: Sequence[str] = (),
     exporter: str = "onnx",
-    takes: str = "normalised",
+    input_range: str = "normalised",
     verify: int = 0,
     runner: str = "",
     batch: int | None = None,
@@ -105,7 +105,7 @@ def search(
         workers: ``ray://ADDRESS`` of a cluster that evaluates.
         quantisation: Methods by which candidates are scored and the choice is written at 8 bits, in order; none for the usual ones.
         exporter: Format of the model file.
-        takes: What it takes: ``normalised``, ``unit`` or ``bytes``.
+        input_range: Pictures that it expects: ``normalised``, ``unit`` or ``bytes``.
         verify: How many of the front's best are measured at the end.
         runner: Command that times ``{onnx}`` on the device, for `verify`.
         batch: Pictures a run, for devices that state throughput.
@@ -155,7 +155,7 @@ def search(
         "workers": workers,
         "quantisation": tuple(quantisation),
         "exporter": exporter,
-        "takes": takes,
+        "takes": input_range,
         "verify": verify,
         "runner": runner,
         "batch": batch,
@@ -432,7 +432,7 @@ def export(
     precision: str | None = None,
     quantisation: str | None = None,
     data: str | None = None,
-    takes: str = "normalised",
+    input_range: str = "normalised",
     exporter: str | None = None,
     task: Literal["classes", "features"] = "classes",
 ) -> Export | Exports:
@@ -446,7 +446,7 @@ def export(
         precision: ``fp32``, ``fp16``, ``w8a16``, ``w8a8``, ``mixed``, or ``all`` for one file each; None for the network's own.
         quantisation: Other methods for a quantised file than the usual ones, in order, with commas between.
         data: For an architecture file: what calibrates and tests a quantised file, and normalises.
-        takes: What the file takes: ``normalised``, ``unit`` or ``bytes``.
+        input_range: Pictures that the file expects: ``normalised``, ``unit`` or ``bytes``.
         exporter: Name of the format, where the ending does not say it.
         task: ``classes`` for the classifier, ``features`` for its maps at strides 4 to 32, as outputs ``stride4`` to ``stride32``.
 
@@ -464,7 +464,7 @@ def export(
         precision=canonical_precision(precision),
         quantisation=quantisation,
         data=data,
-        takes=takes,
+        input_range=input_range,
         exporter=exporter,
         task=task,
     )

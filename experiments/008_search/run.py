@@ -256,7 +256,7 @@ def _prepare(arguments: argparse.Namespace) -> None:
 
     from nas.devices.predictor import load_predictor
     from nas.devices.profile import load_profile
-    from nas.runs.problem import pose
+    from nas.runs.problem import make_problem
     from nas.runs.request import Request
     from nas.spaces.naming import get_space
     from nas.training.evaluators.supernet import SupernetEvaluator
@@ -269,7 +269,7 @@ def _prepare(arguments: argparse.Namespace) -> None:
     upper_ms = load_predictor(profile).estimate_batch(members, profile, profile.default_precision).upper_ms
     budget_ms = round(float(np.median(upper_ms)), 3)
     request = Request(devices=(DEVICE,), budgets=(f"{budget_ms}ms",), space=SPACE, data=str(arguments.data), proxy_resolution=32)
-    problem = pose(request)
+    problem = make_problem(request)
     weights = load_supernet(arguments.supernet, problem.space)  # type: ignore[arg-type]
     assert problem.dataset is not None
     evaluator = SupernetEvaluator(weights, problem.dataset.thinned("validation", arguments.pictures))

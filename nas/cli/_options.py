@@ -83,7 +83,7 @@ Precision = Annotated[
     ),
 ]
 Confidence = Annotated[float, typer.Option("--confidence", help="Share of timings that the interval should hold, between 0.5 and 0.99.")]
-Takes = Annotated[
+InputRange = Annotated[
     Literal["normalised", "unit", "bytes"],
     typer.Option(
         "--input",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from nas.cli._options import Format, Takes, write
+from nas.cli._options import Format, InputRange, write
 
 if TYPE_CHECKING:
     from nas.results import Export, Exports
@@ -45,7 +45,7 @@ def command(
     exporter: Annotated[
         str | None, typer.Option("--exporter", help="Format: onnx, pt2, openvino or tflite; default: by the file's ending.", metavar="NAME")
     ] = None,
-    takes: Takes = "normalised",
+    input_range: InputRange = "normalised",
     task: Annotated[
         Literal["classes", "features"],
         typer.Option(
@@ -66,7 +66,7 @@ def command(
         precision=precision,
         quantisation=quantisation,
         data=data,
-        takes=takes,
+        input_range=input_range,
         exporter=exporter,
         task=task,
     )

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nas.cli._options import Confidence, Devices, Format, Seed, StorageTimeout, StudyName, Takes, known_devices, progress, write
+from nas.cli._options import Confidence, Devices, Format, InputRange, Seed, StorageTimeout, StudyName, known_devices, progress, write
 
 
 def command(
@@ -175,7 +175,7 @@ def command(
     exporter: Annotated[
         str, typer.Option("--exporter", help="Format of the model file: onnx, pt2, openvino or tflite.", metavar="NAME")
     ] = "onnx",
-    takes: Takes = "normalised",
+    input_range: InputRange = "normalised",
     verify: Annotated[
         int,
         typer.Option(

@@ -85,12 +85,12 @@ class Exporter(ABC):
 
     Attributes:
         suffix: Of its files, with the dot.
-        takes: Keys of `PEAKS`: what a file of this format can be made to take.
+        input_ranges: Keys of `PEAKS`: the pictures that a file of this format can be made to expect.
         concurrent: Whether threads may ask what `reload` returns at the same time; each then has one core.
     """
 
     suffix: ClassVar[str] = ".onnx"
-    takes: ClassVar[frozenset[str]] = frozenset({"normalised"})
+    input_ranges: ClassVar[frozenset[str]] = frozenset({"normalised"})
     concurrent: ClassVar[bool] = False
 
     @classmethod

@@ -46,7 +46,7 @@ class Trained:
     recipe: tuple[str, ...] = DEFAULT_RECIPE
 
     def export(
-        self, precision: str, path: Path, metadata: Mapping[str, str], takes: str = "normalised", exporter: str = "onnx"
+        self, precision: str, path: Path, metadata: Mapping[str, str], input_range: str = "normalised", exporter: str = "onnx"
     ) -> Artifact:
         """Write the network at ``fp32``, ``fp16``, a quantised precision, or ``mixed``: at those that the architecture says.
 
@@ -54,7 +54,7 @@ class Trained:
             precision: As said.
             path: Must not exist.
             metadata: Written into the file.
-            takes: A key of `nas.exporting.exporter.PEAKS`.
+            input_range: A key of `nas.exporting.exporter.PEAKS`.
             exporter: Name of the format.
 
         Raises:
@@ -64,7 +64,7 @@ class Trained:
         parts = children(self.space, self.architecture) if precision == "mixed" and isinstance(self.space, ElasticSpace) else {}
         order = ExportOrder(precision, self.calibration, self.recipe, parts)
         artifact = exporters.get(exporter).make(order).export(self.module, graph, path, metadata=metadata)
-        return normalising(artifact, takes, self.dataset)
+        return normalising(artifact, input_range, self.dataset)
 
     def calibration(self, count: int = CALIBRATION_PICTURES) -> list[Tensor]:
         """Return training pictures in batches (n, 3, h, w)."""
@@ -98,19 +98,19 @@ def _block_of(label: str, labels: Sequence[str]) -> str:
     return parent if parent and all(other.rpartition(".")[0] == parent for other in beside) else label
 
 
-def normalising(artifact: Artifact, takes: str, dataset: Dataset) -> Artifact:
+def normalising(artifact: Artifact, input_range: str, dataset: Dataset) -> Artifact:
     """Return an exported file, rewritten to take pictures as asked for.
 
     Args:
         artifact: Takes pictures normalised by the statistics of `dataset`.
-        takes: A key of `nas.exporting.exporter.PEAKS`.
+        input_range: A key of `nas.exporting.exporter.PEAKS`.
         dataset: That the network was trained on.
 
     Raises:
         UsageError: Files of its format take normalised pictures only.
         ArtifactError: The rewritten file does not say what the first one said; the first one stays.
     """
-    peak = PEAKS[takes]
+    peak = PEAKS[input_range]
     return artifact if peak is None else exporters.get(artifact.format).normalising(artifact, peak, *dataset.statistics)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from nas.errors import ArtifactError, NasError, UsageError
 from nas.events import EventBus, Notice
 from nas.runs.elsewhere import evaluator_elsewhere
-from nas.runs.problem import pose
+from nas.runs.problem import make_problem
 from nas.runs.request import Request
 from nas.searching.backend import one_line
 from nas.searching.searcher import Prescreen
@@ -55,7 +55,7 @@ class Member:
                     path = Path(folder) / "supernet.safetensors"
                     path.write_bytes(weights)
                     asked = asked.model_copy(update={"supernet": str(path)})
-                self._evaluator = evaluator_elsewhere(pose(asked), facts)
+                self._evaluator = evaluator_elsewhere(make_problem(asked), facts)
         except (NasError, OSError) as error:
             return str(error)
         return ""

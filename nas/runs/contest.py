@@ -33,7 +33,7 @@ from nas.runs.clock import CLOCK_FILE, Clock
 from nas.runs.default_space import Kind, Space
 from nas.runs.directory import CONTEST_FILE, RunDirectory
 from nas.runs.pace import EXPORT_S
-from nas.runs.problem import Problem, pose
+from nas.runs.problem import Problem, make_problem
 from nas.runs.trained_search import try_study
 from nas.runs.transfer_search import try_published
 from nas.units import parse_duration, write_duration
@@ -218,7 +218,7 @@ def _tried(run: RunDirectory, problem: Problem, contest: Contest, bus: EventBus)
 
 def _of_kind(problem: Problem, kind: Kind) -> Problem:
     request = problem.request.model_copy(update={"space": kind.space, "anchors": kind.anchors})
-    return problem if request == problem.request else pose(request, decoder=problem.dataset.decoder if problem.dataset else None)
+    return problem if request == problem.request else make_problem(request, decoder=problem.dataset.decoder if problem.dataset else None)
 
 
 class _Tried:

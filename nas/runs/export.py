@@ -52,7 +52,7 @@ class Subject:
         dataset: Calibrates and tests; None where there is none.
         precision: At which a run chose it.
         target: The run's first device.
-        takes: What the file is to take, a key of `nas.exporting.exporter.PEAKS`.
+        input_range: Pictures that the file is to expect, a key of `nas.exporting.exporter.PEAKS`.
         recipe: Of a quantised file, see `nas.quantisation.method`.
         known: What a run says of the network; see `nas.runs.facts`.
     """
@@ -65,7 +65,7 @@ class Subject:
     dataset: Dataset | None = None
     precision: str = "fp32"
     target: Target | None = None
-    takes: str = "normalised"
+    input_range: str = "normalised"
     recipe: tuple[str, ...] = DEFAULT_RECIPE
     known: Mapping[str, str] = field(default_factory=dict)
 
@@ -95,7 +95,7 @@ def export(
     precision: str | None = None,
     quantisation: str | None = None,
     data: str | None = None,
-    takes: str = "normalised",
+    input_range: str = "normalised",
     exporter: str | None = None,
     task: Literal["classes", "features"] = "classes",
 ) -> Export | Exports:
@@ -109,7 +109,7 @@ def export(
         precision: ``fp32``, ``fp16``, ``w8a16``, ``w8a8``, ``mixed``, or ``all`` for one file each; None for the network's own.
         quantisation: Other methods for a quantised file than the usual ones, in order, with commas between.
         data: For an architecture file: what calibrates and tests a quantised file, and normalises.
-        takes: What the file takes, a key of `nas.exporting.exporter.PEAKS`.
+        input_range: Pictures that the file expects, a key of `nas.exporting.exporter.PEAKS`.
         exporter: Name of the format, where the suffix does not say it.
         task: ``classes`` for the classifier, ``features`` for its maps at strides 4 to 32 as outputs ``stride4`` to ``stride32``.
 
@@ -118,8 +118,10 @@ def export(
         ArtifactError: The run or the weights cannot be read, or the written file disagrees with the network.
     """
     form = exporter or exporter_for(to)
-    if takes not in (kind := exporters.get(form)).takes:
-        raise UsageError(f"--input {takes}: a file of {form} takes {' or '.join(sorted(kind.takes))} pictures. Do this: leave --input out.")
+    if input_range not in (kind := exporters.get(form)).input_ranges:
+        raise UsageError(
+            f"--input {input_range}: a file of {form} takes {' or '.join(sorted(kind.input_ranges))} pictures. Do this: leave --input out."
+        )
     if precision not in (None, *Precision, "mixed", "all"):
         raise UsageError(f"--precision: unknown, got {precision!r}. Expected one of {', '.join(Precision)}, mixed or all.")
     if to.exists():
@@ -127,9 +129,9 @@ def export(
     recipe = tuple(quantisation.split(",")) if quantisation else DEFAULT_RECIPE
     methods(recipe)
     found = _subject(Path(subject), trial, weights, data)
-    if takes != "normalised" and found.dataset is None:
-        raise UsageError(f"--input {takes}: mean and deviation are those of the data. Do this: --data NAME|DIR, or export a run.")
-    found = replace(found, takes=takes, recipe=recipe)
+    if input_range != "normalised" and found.dataset is None:
+        raise UsageError(f"--input {input_range}: mean and deviation are those of the data. Do this: --data NAME|DIR, or export a run.")
+    found = replace(found, input_range=input_range, recipe=recipe)
     chosen = precision or found.precision
     if quantisation and chosen not in (*QUANTISED, "mixed", "all"):
         raise UsageError(f"--quantisation: has no effect on a file in {chosen}. Do this: --precision w8a8, or leave it out.")
@@ -176,16 +178,18 @@ def _written(subject: Subject, precision: str, to: Path, form: str) -> tuple[Art
     kind, graph = exporters.get(form), subject.space.lower(subject.architecture, subject.resolution)
     if subject.dataset is None or not (isinstance(subject.space, ElasticSpace) or subject.origin == "trained"):
         artifact = kind.make(ExportOrder(precision)).export(subject.module, graph, to, metadata=subject.facts)
-        return (normalising(artifact, subject.takes, subject.dataset) if subject.dataset else artifact), None
+        return (normalising(artifact, subject.input_range, subject.dataset) if subject.dataset else artifact), None
     height, width = graph.inputs[0].shape[-2:]
     trained = Trained(subject.space, subject.architecture, subject.module, (height, width), subject.dataset, subject.recipe)
     if precision == "mixed" and len(set(subject.part_precisions.values())) < 2:
         raise UsageError("--precision mixed: this network runs at one precision. Do this: nas search --precision any, or --precision all.")
-    artifact = trained.export(precision, to, subject.facts, subject.takes, form)
+    artifact = trained.export(precision, to, subject.facts, subject.input_range, form)
     scores = kind.reload(to)
     if scores is None:
         return artifact, None
-    accuracy_pct = accuracy_in_runtime_pct(scores, subject.dataset, trained.resolution, PEAKS[subject.takes], concurrent=kind.concurrent)
+    accuracy_pct = accuracy_in_runtime_pct(
+        scores, subject.dataset, trained.resolution, PEAKS[subject.input_range], concurrent=kind.concurrent
+    )
     return kind.annotate(artifact, {"test_accuracy_pct": f"{accuracy_pct:.4f}"}), accuracy_pct
 
 

@@ -13,7 +13,7 @@ from nas.runs.cluster import check_workers
 from nas.runs.contest import open_contest, settled, with_all_kinds
 from nas.runs.default_space import Kind, decide_space, kinds_beside
 from nas.runs.directory import RunDirectory, Status, StatusFile, eta_s
-from nas.runs.problem import Problem, check_request, pose
+from nas.runs.problem import Problem, check_request, make_problem
 from nas.runs.request import Request
 from nas.searching.address import keep_password
 from nas.searching.judge import Target
@@ -46,7 +46,7 @@ def start(request: Request, out: Path | None, bus: EventBus) -> Result:
     check_request(request)
     check_workers(request)
     request = request.located()
-    problem = pose(request)
+    problem = make_problem(request)
     beside = kinds_beside(problem) if why else []
     problem = replace(problem, notices=(*([why] if why else []), *(kind.line for kind in beside), *problem.notices))
     plain = SpaceName.parse(problem.space.name).plain
@@ -100,9 +100,9 @@ def problem_of(run: RunDirectory, request: Request) -> Problem:
 
     Raises:
         DataError: They are no longer there.
-        NasError: See `nas.runs.problem.pose`.
+        NasError: See `nas.runs.problem.make_problem`.
     """
-    return pose(request, decoder=run.manifest.facts.get(_DECODER, ""))
+    return make_problem(request, decoder=run.manifest.facts.get(_DECODER, ""))
 
 
 def show(path: Path) -> Result:

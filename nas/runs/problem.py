@@ -171,7 +171,7 @@ class Problem:
         ).model_copy(update=limits)
 
 
-def pose(request: Request, *, decoder: str | None = None) -> Problem:
+def make_problem(request: Request, *, decoder: str | None = None) -> Problem:
     """Look up everything that a request names, and check that something can meet the budgets.
 
     Args:

@@ -13,7 +13,7 @@ from nas.events import EventBus, Notice
 from nas.results import Contribution
 from nas.runs.elsewhere import evaluator_elsewhere
 from nas.runs.pace import evaluations
-from nas.runs.problem import pose
+from nas.runs.problem import make_problem
 from nas.runs.request import Request
 from nas.runs.trained_search import SEARCHER
 from nas.searching.address import keep_password
@@ -55,7 +55,7 @@ def work(
     name, facts = await_search(storage, study, wait_s, timeout_s, bus)
     written = request_in(facts, name)
     here = {key: str(value) for key, value in (("supernet", supernet), ("data", data)) if value}
-    problem = pose(written.model_copy(update=here))
+    problem = make_problem(written.model_copy(update=here))
     evaluator = evaluator_elsewhere(problem, facts)
     shared = Study.open(storage, name=name, space=problem.space, goal=problem.goal, create=False, timeout_s=timeout_s)
     shared.run(

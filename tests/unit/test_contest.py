@@ -95,7 +95,9 @@ def test_the_winners_files_move_up_once_its_manifest_last(tmp_path: Path, monkey
     run.write("contest.json", Contest(kinds=kinds, winner="chain").dump())
     first = SimpleNamespace(request=Request(devices=("sa8295p",), space="zoo"), dataset=None)
     posed = SimpleNamespace(request=Request(devices=("sa8295p",), space="chain", anchors=("a", "b")), dataset=None)
-    monkeypatch.setattr("nas.runs.contest.pose", lambda request, decoder: posed if request == posed.request and decoder is None else None)
+    monkeypatch.setattr(
+        "nas.runs.contest.make_problem", lambda request, decoder: posed if request == posed.request and decoder is None else None
+    )
     for problem in (first, posed):  # the second time nothing is left to do
         assert settled(run, problem, EventBus()) is posed
         assert run.manifest.request == {"space": "chain"}

@@ -10,7 +10,7 @@ import torch
 
 from nas.errors import UsageError
 from nas.graphs.graph import GraphBuilder
-from nas.runs.problem import pose
+from nas.runs.problem import make_problem
 from nas.runs.request import Request
 from nas.spaces.naming import SpaceName, get_elastic_space, get_space
 from nas.spaces.network import read_architecture
@@ -139,7 +139,7 @@ def test_a_problem_carries_the_choice(tmp_path: Path) -> None:
     request = Request(
         devices=("sa8295p",), budgets=("5ms",), space="hybrid", mixers=("pool", "depthwise"), knobs=("pool.kernel",), resolution="32"
     )
-    space = pose(request).space
+    space = make_problem(request).space
     assert space.name == "hybrid-s:mixers=depthwise,pool:knobs=pool.kernel"
     path = tmp_path / "arch.json"
     path.write_text(space.sample(np.random.default_rng(0)).to_json())

@@ -37,7 +37,7 @@ _COARSE = 0.05
 class OnnxExporter(Exporter):
     """Writes fp32 ONNX at batch 1, with static shapes, in one file; other precisions are written by its siblings."""
 
-    takes = frozenset(PEAKS)
+    input_ranges = frozenset(PEAKS)
     concurrent = True
 
     @classmethod
