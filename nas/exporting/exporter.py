@@ -147,7 +147,7 @@ class Exporter(ABC):
         """Return a file, rewritten to take RGB in 0…`peak` and to normalise by itself.
 
         Raises:
-            UsageError: The format has no such form; see `takes`.
+            UsageError: The format has no such form; see `input_ranges`.
         """
         raise UsageError(f"--input: a file of {artifact.format} takes normalised pictures. Do this: leave --input out, or --exporter onnx.")
 
