@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from nas.spaces import reference
 from nas.spaces.operator_family import fuse
 from nas.spaces.reference import Variant
+from nas.spaces.space import Resolution
 
 if TYPE_CHECKING:
     from torch import nn
@@ -43,14 +44,14 @@ def check_printed(variant: Variant) -> None:
         assert rounded == variant.printed, f"{variant.name}: {rounded} where {variant.printed} is printed"
 
 
-def check_fuse(variant: Variant, tolerance: float = 1e-10) -> None:
-    """The deploy form equals the training form in float64, with random weights and running statistics."""
+def check_fuse(variant: Variant, tolerance: float = 1e-10, resolution: Resolution | None = None) -> None:
+    """The deploy form equals the training form in float64, with random weights and running statistics; by default at the published resolution."""
     import torch
 
     from nas.testing.operators import randomise, relative_error
 
     module = randomise(reference.build(variant.name), 1).double().eval()
-    x = torch.randn(1, 3, *variant.resolution, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    x = torch.randn(1, 3, *(resolution or variant.resolution), generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     with torch.no_grad():
         error = relative_error(fuse(module)(x), module(x))
     assert error <= tolerance, f"{variant.name}: the deploy form differs by {error:.1e}"
