@@ -34,7 +34,7 @@ class Registry(Generic[T]):
 
     def __init__(self, kind: str, room: str) -> None:
         self.kind, self.room = kind, room
-        self._found: dict[str, T] = {}
+        self._registered: dict[str, T] = {}
 
     @cached_property
     def _files(self) -> dict[str, Path]:
@@ -60,7 +60,7 @@ class Registry(Generic[T]):
         if clash := self._files.keys() & self._foreign.keys():
             owner = self._foreign[min(clash)].value
             raise NasError(f"{self.kind}: a name is taken twice, got {min(clash)!r} from {self.room} and from {owner}.")
-        return tuple(sorted({*self._files, *self._foreign, *self._found}))
+        return tuple(sorted({*self._files, *self._foreign, *self._registered}))
 
     def register(self, name: str) -> Callable[[T], T]:
         """Return a decorator that files an object under `name`; a module of the room must use its own file's name.
@@ -70,10 +70,10 @@ class Registry(Generic[T]):
         """
 
         def file(plugin: T) -> T:
-            holder = self._found.setdefault(name, plugin)
+            holder = self._registered.setdefault(name, plugin)
             if holder is not plugin and _origin(holder) != _origin(plugin):
                 raise NasError(f"{self.kind}: a name is taken twice, got {name!r} from {_origin(holder)} and {_origin(plugin)}.")
-            self._found[name] = plugin
+            self._registered[name] = plugin
             return plugin
 
         return file
@@ -99,18 +99,18 @@ class Registry(Generic[T]):
             UnknownNameError: There is none; the message says which name is near and where to create one.
             NasError: The file exists and does not register its own name.
         """
-        if name in self._found:
-            return self._found[name]
+        if name in self._registered:
+            return self._registered[name]
         self.check(name)
         if name in self._foreign:
-            return self._found.setdefault(name, cast(T, self._foreign[name].load()))
+            return self._registered.setdefault(name, cast(T, self._foreign[name].load()))
         module = f"{self.room}.{self._files[name].stem}"
         import_module(module)
-        if name not in self._found:
+        if name not in self._registered:
             raise NasError(
                 f"{self.kind}: {module} does not register its own name. Do this: write @{self.kind}.register({name!r}) above its class."
             )
-        return self._found[name]
+        return self._registered[name]
 
     def file(self, name: str) -> Path | None:
         """Return the file of a plug-in of the room, without importing it; None for one of another distribution."""

@@ -382,7 +382,7 @@ class Runs:
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
-        self._found: dict[str, dict[str, float]] = {}
+        self._figures: dict[str, dict[str, float]] = {}
         if path is None or not path.exists():
             return
         lines = path.read_text().splitlines(keepends=True)
@@ -392,21 +392,21 @@ class Runs:
             if line.endswith("\n"):
                 try:
                     row = json.loads(line)
-                    self._found[_written(row["run"])] = row["figures"]
+                    self._figures[_written(row["run"])] = row["figures"]
                 except (ValueError, KeyError, TypeError) as error:
                     raise DataError(f"{path}: line {number} is not a run ({type(error).__name__}: {error}).") from None
 
     def figures(self, job: Job) -> dict[str, float] | None:
         """Return the figures of a job; None where it is still to be done."""
-        return self._found.get(_written(job.key))
+        return self._figures.get(_written(job.key))
 
     def finished(self, job: Job) -> dict[str, float]:
         """Return the figures of a job that is done; it must be."""
-        return self._found[_written(job.key)]
+        return self._figures[_written(job.key)]
 
     def add(self, job: Job, figures: dict[str, float]) -> None:
         """Keep the figures of a job."""
-        self._found[_written(job.key)] = figures
+        self._figures[_written(job.key)] = figures
         if self._path is not None:
             with self._path.open("a") as file:
                 file.write(json.dumps({"run": job.key, "figures": figures}) + "\n")

@@ -24,7 +24,7 @@ def backbone(graph: Graph) -> Graph:
     Raises:
         UsageError: It has several inputs or no picture as input, or lacks a stride.
     """
-    return _kept(graph, stage_maps(graph))
+    return _ancestors(graph, stage_maps(graph))
 
 
 def stage_maps(graph: Graph) -> dict[str, str]:
@@ -84,7 +84,7 @@ def _before_widening(graph: Graph, value: Value) -> str:
     return before.name if widens else value.name
 
 
-def _kept(graph: Graph, names: dict[str, str]) -> Graph:
+def _ancestors(graph: Graph, names: dict[str, str]) -> Graph:
     """Return what makes the values that `names` lists, under their new names."""
     needed, operators = set(names), list[Operator]()
     for op in reversed(graph.operators):

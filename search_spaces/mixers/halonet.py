@@ -37,7 +37,7 @@ class Blocks:
         return cls((-(-resolution[0] // high), -(-resolution[1] // wide)), (high, wide), halo)
 
     @property
-    def seen(self) -> Resolution:
+    def window(self) -> Resolution:
         """Height and width of a block with its halo."""
         return self.size[0] + 2 * self.halo, self.size[1] + 2 * self.halo
 
@@ -114,7 +114,7 @@ class HaloAttention(nn.Module):
         self.heads, self.head_dim, self.blocks, self.stride = heads, head_dim, blocks, stride
         self.query = nn.Conv2d(channels, heads * head_dim, 1, stride=stride, bias=False)
         self.key_value = nn.Conv2d(channels, heads * head_dim + out, 1, bias=False)
-        self.places = Displacements(blocks.seen, head_dim)
+        self.places = Displacements(blocks.window, head_dim)
 
     def forward(self, x: Tensor) -> Tensor:
         n, _, h, w = x.shape
@@ -135,7 +135,7 @@ class HaloAttention(nn.Module):
     def _positions(self, q: Tensor, high: int, wide: int) -> Tensor:
         """Return what positions add to the logits, (n·heads, blocks, positions, seen)."""
         b, count, positions, d = q.shape
-        seen_high, seen_wide = self.blocks.seen
+        seen_high, seen_wide = self.blocks.window
         across = by_place(q.reshape(b * count * high, wide, d) @ self.places.columns.T, seen_wide)
         turned = q.reshape(b * count, high, wide, d).transpose(1, 2).reshape(b * count * wide, high, d)
         down = by_place(turned @ self.places.rows.T, seen_high).reshape(b * count, wide, high, seen_high).transpose(1, 2)
@@ -159,15 +159,15 @@ def surroundings(x: Tensor, blocks: Blocks, heads: int) -> Tensor:
     (down, across), (high, wide), halo = blocks.counts, blocks.size, blocks.halo
     below, right = (cover - side for cover, side in zip(blocks.covered, (h, w), strict=True))
     x = F.pad(x, (halo, halo + right, halo, halo + below))
-    x = torch.stack([x.narrow(2, i * high, blocks.seen[0]) for i in range(down)], dim=2)
-    x = torch.stack([x.narrow(4, i * wide, blocks.seen[1]) for i in range(across)], dim=3)  # (n, c, down, across, seen, seen)
+    x = torch.stack([x.narrow(2, i * high, blocks.window[0]) for i in range(down)], dim=2)
+    x = torch.stack([x.narrow(4, i * wide, blocks.window[1]) for i in range(across)], dim=3)  # (n, c, down, across, seen, seen)
     return x.reshape(n * heads, c // heads, down * across, -1).permute(0, 2, 3, 1)
 
 
 def _lower_attend(builder: GraphBuilder, q: str, kv: str, blocks: Blocks, heads: int) -> str:
     """Write `HaloAttention` after its projections, with stride 1."""
     n, c, h, w = builder.shape(q)
-    d, (down, across), (high, wide), (seen_high, seen_wide) = c // heads, blocks.counts, blocks.size, blocks.seen
+    d, (down, across), (high, wide), (seen_high, seen_wide) = c // heads, blocks.counts, blocks.size, blocks.window
     count, positions, b = down * across, high * wide, n * heads
     below, right = blocks.covered[0] - h, blocks.covered[1] - w
     if below or right:

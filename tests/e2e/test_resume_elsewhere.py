@@ -121,8 +121,8 @@ def trials(run: Path) -> list[object]:
 def test_resume_after_kills_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moments: int) -> None:
     from nas import api
 
-    monkeypatch.setitem(spaces._found, "tiny-searched", TinySearched)
-    monkeypatch.setitem(predictors._found, "tiny-macs", MacsOnly)
+    monkeypatch.setitem(spaces._registered, "tiny-searched", TinySearched)
+    monkeypatch.setitem(predictors._registered, "tiny-macs", MacsOnly)
     monkeypatch.setattr("nas.runs.trained_search.published_front", lambda _problem: Fronts(front=()))
     home = tmp_path / "home"
     home.mkdir()

@@ -74,8 +74,8 @@ class MacsOnly(Predictor):
 
 @pytest.fixture
 def tiny_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(spaces._found, "tiny-published", TinyPublished)
-    monkeypatch.setitem(predictors._found, "tiny-macs", MacsOnly)
+    monkeypatch.setitem(spaces._registered, "tiny-published", TinyPublished)
+    monkeypatch.setitem(predictors._registered, "tiny-macs", MacsOnly)
 
 
 def write_device(folder: Path, name: str = "tiny", extra: str = "", **changes: str) -> Path:

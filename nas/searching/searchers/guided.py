@@ -114,7 +114,7 @@ class GuidedSearch(RememberingSearcher):
             count = FIRST
             while (due := next_fit(count)) <= len(trials):
                 count = due
-            rows = kept(self.losses[:count, 0])
+            rows = trials_to_fit(self.losses[:count, 0])
             features = self._features_of([trials[i] for i in rows])
             process = GaussianProcess.fit(features, winsorised(-self.losses[rows, self._unknown()[0]]))
             candidates = self._whole.features if self._whole is not None else None
@@ -312,7 +312,7 @@ def next_fit(count: int) -> int:
     return count + max(10, min(count // 3, 100))
 
 
-def kept(losses: Floats) -> npt.NDArray[np.int64]:
+def trials_to_fit(losses: Floats) -> npt.NDArray[np.int64]:
     """Return which trials a model keeps, at most `MOST`, in their order: the best fifth, and the youngest.
 
     Args:

@@ -127,7 +127,7 @@ def _stack(call: Call, items: list[Ref], index: int, axis: int) -> None:
 def _scan(call: Call) -> None:
     """One step an element of the scanned axis."""
     body, scanned = _body(call, "body"), call.attributes["num_scan_inputs"]
-    operands = call.given[1:] if call.reader.opset < 9 and len(call.node.input) == len(body.input) + 1 else call.given
+    operands = call.tensors[1:] if call.reader.opset < 9 and len(call.node.input) == len(body.input) + 1 else call.tensors
     if not 0 < scanned <= len(operands):
         raise ValueError(f"{scanned} scanned inputs of {len(operands)}")
     states: list[Ref] = list(operands[: len(operands) - scanned])
@@ -192,7 +192,7 @@ def _no_items(call: Call) -> None:
 
 @handles("SequenceConstruct")
 def _sequence(call: Call) -> None:
-    call.alias(Items(tuple(call.given)))
+    call.alias(Items(tuple(call.tensors)))
 
 
 @handles("SequenceAt")

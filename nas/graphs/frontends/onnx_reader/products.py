@@ -103,7 +103,7 @@ def as_value(call: Call, ref: Tensor) -> Value:
 @handles("DeformConv")
 def _deformable(call: Call) -> None:
     kernel = tuple(call.tensor(1).shape[2:])
-    call.emit("DeformConv", call.given, {"kernel": kernel, "groups": call.attributes.get("group", 1)})
+    call.emit("DeformConv", call.tensors, {"kernel": kernel, "groups": call.attributes.get("group", 1)})
 
 
 @handles("CausalConvWithState")
@@ -195,7 +195,7 @@ def write_gemm(call: Call, a: Tensor, b: Tensor, bias: Tensor | None, outputs: S
 @handles("Einsum")
 def _einsum(call: Call) -> None:
     equation = str(call.attributes["equation"]).replace(" ", "")
-    call.emit("Einsum", call.given, {"equation": equation})
+    call.emit("Einsum", call.tensors, {"equation": equation})
 
 
 @handles("LSTM", "GRU", "RNN")

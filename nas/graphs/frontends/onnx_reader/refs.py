@@ -171,7 +171,7 @@ class Call:
         return plain(self.node.name or (self.node.output[0] if self.node.output else "") or self.node.op_type)
 
     @property
-    def given(self) -> list[Tensor]:
+    def tensors(self) -> list[Tensor]:
         """Operands that are there; a sequence among them does not fit."""
         for ref in self.operands:
             if isinstance(ref, Items):

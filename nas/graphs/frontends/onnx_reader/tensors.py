@@ -27,10 +27,10 @@ def _generic(call: Call) -> None:
     main = call.node.domain in ("", "ai.onnx")
     attributes = {key: value for key, value in call.attributes.items() if isinstance(value, int | float | str)}
     name = plain(call.op if main else f"{call.node.domain}.{call.op}")
-    if name in OPS and OPS[name].infer is not None and call.given and not isinstance(call.given[0], Value):
-        call.emit(name, [as_value(call, call.given[0]), *call.given[1:]], attributes)
+    if name in OPS and OPS[name].infer is not None and call.tensors and not isinstance(call.tensors[0], Value):
+        call.emit(name, [as_value(call, call.tensors[0]), *call.tensors[1:]], attributes)
         return
-    call.emit(name, call.given, attributes)
+    call.emit(name, call.tensors, attributes)
 
 
 @handles("Constant")
@@ -75,7 +75,7 @@ def _dropout(call: Call) -> None:
     """Nothing at run time; in training mode, which a constant operand sets, it draws numbers."""
     training = call.array(2) if call.op == "Dropout" else None
     if training is not None and bool(training.reshape(-1)[0]):
-        call.emit("Dropout", call.given[:1])
+        call.emit("Dropout", call.tensors[:1])
         return
     call.alias(call.tensor(0), bits=call.reader.bits_of(call.inputs[0]))
     if len(call.outputs) > 1 and call.outputs[1]:
@@ -110,7 +110,7 @@ def _dynamic(call: Call) -> None:
         if name:
             call.reader.types[name] = ((), dtype)
     call.bits = 0
-    call.emit("DynamicQuantizeLinear", call.given[:1])
+    call.emit("DynamicQuantizeLinear", call.tensors[:1])
 
 
 # --- norms and activations ----------------------------------------------------------------------------------------------
@@ -135,7 +135,7 @@ def _layer_norm(call: Call) -> None:
     rank = len(x.shape)
     axis = call.axis(-1, rank)
     op = "LayerNormalization" if call.op == "LayerNormalization" else "RMSNormalization"
-    operands = [x, *call.given[1:]]
+    operands = [x, *call.tensors[1:]]
     names = [name for i, name in enumerate(call.outputs) if name or i == 0]
     for name in names[1:]:  # mean and spread of training mode
         call.reader.types[name] = ((*x.shape[:axis], *(1 for _ in x.shape[axis:])), "fp32")
@@ -144,7 +144,7 @@ def _layer_norm(call: Call) -> None:
 
 @handles("GroupNormalization")
 def _group_norm(call: Call) -> None:
-    call.emit("GroupNormalization", [as_value(call, call.tensor(0)), *call.given[1:]], {"groups": call.attributes["num_groups"]})
+    call.emit("GroupNormalization", [as_value(call, call.tensor(0)), *call.tensors[1:]], {"groups": call.attributes["num_groups"]})
 
 
 @handles("Clip")
@@ -169,7 +169,7 @@ def _gated(call: Call) -> None:
 @handles("RotaryEmbedding", "com.microsoft.RotaryEmbedding")
 def _rotary(call: Call) -> None:
     x = as_value(call, call.tensor(0))
-    call.emit("RotaryEmbedding", [x, *(ref for ref in call.given[1:] if isinstance(ref, Value))], shape=x.shape)
+    call.emit("RotaryEmbedding", [x, *(ref for ref in call.tensors[1:] if isinstance(ref, Value))], shape=x.shape)
 
 
 # --- elementwise ---------------------------------------------------------------------------------------------------------
@@ -186,7 +186,7 @@ def _binary(call: Call) -> None:
 
 def _at_axis(call: Call) -> list[Tensor]:
     """Operands; the second one of operator sets before 7 stands at an axis of the first."""
-    operands = call.given
+    operands = call.tensors
     if call.reader.opset < 7 and "axis" in call.attributes and len(operands) == 2:
         rank, narrow = len(operands[0].shape), operands[1]
         behind = rank - call.axis(0, rank) - len(narrow.shape)
@@ -213,7 +213,7 @@ def write_binary(call: Call, op: str, operands: list[Tensor], outputs: tuple[str
 @handles("Sum", "Mean", "Max", "Min")
 def _variadic(call: Call) -> None:
     """A chain of operators of two operands, as a runtime adds up; a mean ends with a scale."""
-    op, operands = ("Add" if call.op in ("Sum", "Mean") else call.op), call.given
+    op, operands = ("Add" if call.op in ("Sum", "Mean") else call.op), call.tensors
     if len(operands) == 1:
         call.alias(operands[0], bits=call.reader.bits_of(call.inputs[0]))
         return
@@ -228,12 +228,12 @@ def _variadic(call: Call) -> None:
 
 @handles("Where")
 def _where(call: Call) -> None:
-    call.emit("Where", call.given)
+    call.emit("Where", call.tensors)
 
 
 @handles("PRelu")
 def _prelu(call: Call) -> None:
-    call.emit("PRelu", [as_value(call, call.tensor(0)), *call.given[1:]])
+    call.emit("PRelu", [as_value(call, call.tensor(0)), *call.tensors[1:]])
 
 
 # --- reductions and pools ------------------------------------------------------------------------------------------------
@@ -313,12 +313,12 @@ def _reshape(call: Call) -> None:
 @handles("Transpose")
 def _transpose(call: Call) -> None:
     rank = len(call.tensor(0).shape)
-    call.emit("Transpose", call.given, {"perm": tuple(call.attributes.get("perm", range(rank)[::-1]))})
+    call.emit("Transpose", call.tensors, {"perm": tuple(call.attributes.get("perm", range(rank)[::-1]))})
 
 
 @handles("Concat")
 def _concat(call: Call) -> None:
-    parts = [ref for ref in call.given if 0 not in ref.shape or len(call.given) == 1]
+    parts = [ref for ref in call.tensors if 0 not in ref.shape or len(call.tensors) == 1]
     axis = call.axis(1 if call.reader.opset < 4 else call.attributes["axis"], len(parts[0].shape))
     if len(parts) == 1:
         call.alias(parts[0])
@@ -453,7 +453,7 @@ def _cast(call: Call) -> None:
 
 @handles("Scatter")
 def _scatter(call: Call) -> None:
-    call.emit("ScatterElements", call.given, {"axis": call.attributes.get("axis", 0)}, shape=call.tensor(0).shape)
+    call.emit("ScatterElements", call.tensors, {"axis": call.attributes.get("axis", 0)}, shape=call.tensor(0).shape)
 
 
 @handles("TopK")
@@ -476,4 +476,4 @@ def _worked_out(call: Call) -> None:
     if call.op == "EyeLike":
         call.alias(Constant(shape, call.tensor(0).dtype))
     else:
-        call.emit(call.op, call.given, shape=shape)
+        call.emit(call.op, call.tensors, shape=shape)

@@ -72,7 +72,7 @@ def generic(call: Call) -> None:
 @handles("QUANTIZE", "DEQUANTIZE", "CAST")
 def _convert(call: Call) -> None:
     """Between floats and the integers that stand for them: part of what reads or makes them. Other casts are operators."""
-    ref = call.given(0)
+    ref = call.optional(0)
     assert isinstance(ref, Tensor)
     dtype = call.dtype()
     if call.name != "CAST" and ref.value.dtype == dtype == "fp32":
@@ -96,7 +96,7 @@ def _window(call: Call, options: Any, x: Shape, kernel: Shape, dilated: bool = T
 
 
 def _matrix(call: Call, index: int) -> Constant:
-    ref = call.given(index)
+    ref = call.optional(index)
     if not isinstance(ref, Constant):
         raise GraphError("weights that are computed. Do this: convert the model with constant weights")
     return ref
@@ -137,7 +137,7 @@ def _transposed(call: Call) -> None:
 
 @handles("FULLY_CONNECTED")
 def _dense(call: Call) -> None:
-    options, w = call.options("FullyConnectedOptions"), call.given(1)
+    options, w = call.options("FullyConnectedOptions"), call.optional(1)
     x, reader = call.flat(0), call.reader
     inner, shape = w.shape[1], call.shape()
     rows = (prod(x.shape) // inner, inner) if not options.KeepNumDims() else (*x.shape[:-1], inner)
@@ -160,7 +160,7 @@ def _dense(call: Call) -> None:
 @handles("BATCH_MATMUL")
 def _product(call: Call) -> None:
     options, reader = call.options("BatchMatMulOptions"), call.reader
-    a, b = call.flat(0), call.given(1)
+    a, b = call.flat(0), call.optional(1)
     if options.AdjX():
         a = _swapped(call, a)
     if isinstance(b, Constant) and len(b.shape) == 2:
@@ -190,7 +190,7 @@ def _pool(call: Call) -> None:
 @handles(*_UNARY, "PRELU")
 def _unary(call: Call) -> None:
     op, attributes = _UNARY.get(call.name, ("PRelu", {}))
-    ref = call.given(0)
+    ref = call.optional(0)
     assert isinstance(ref, Tensor)
     slopes = [_channels_first(s, ref) for s in call.bias(1)] if call.name == "PRELU" else []
     call.make(op, [ref.value, *slopes], attributes, picture=ref.picture)
@@ -210,7 +210,7 @@ def _binary(call: Call) -> None:
     operands: list[Value | Constant] = []
     attributes: Attributes = {}
     for i in (0, 1):
-        ref = call.given(i)
+        ref = call.optional(i)
         if isinstance(ref, Tensor):
             operands.append(ref.value if picture else call.flat(i))
         elif prod(ref.shape) == 1 and len(ref.shape) <= len(call.shape()):
@@ -235,7 +235,7 @@ def _binary(call: Call) -> None:
 
 @handles("SOFTMAX", "LOG_SOFTMAX")
 def _softmax(call: Call) -> None:
-    ref = call.given(0)
+    ref = call.optional(0)
     assert isinstance(ref, Tensor)
     axis = 1 if ref.picture else -1
     call.make("Softmax" if call.name == "SOFTMAX" else "LogSoftmax", [ref.value], {"axis": axis}, picture=ref.picture)
@@ -243,7 +243,7 @@ def _softmax(call: Call) -> None:
 
 @handles(*_REDUCTIONS)
 def _reduction(call: Call) -> None:
-    ref, axes, keep = call.given(0), call.numbers(1), bool(call.options("ReducerOptions").KeepDims())
+    ref, axes, keep = call.optional(0), call.numbers(1), bool(call.options("ReducerOptions").KeepDims())
     assert isinstance(ref, Tensor)
     rank = len(ref.shape)
     axes = tuple(sorted({axis % rank for axis in axes}))
@@ -293,7 +293,7 @@ def _pack(call: Call) -> None:
 @handles("UNPACK", "SPLIT", "SPLIT_V")
 def _split(call: Call) -> None:
     reader, place = call.reader, 1 if call.name == "SPLIT" else 0
-    ref = call.given(place)
+    ref = call.optional(place)
     assert isinstance(ref, Tensor)
     axis = call.options("UnpackOptions").Axis() if call.name == "UNPACK" else call.numbers({"SPLIT": 0, "SPLIT_V": 2}[call.name])[0]
     axis %= len(ref.shape)
@@ -315,7 +315,7 @@ def _split(call: Call) -> None:
 @handles("SLICE", "STRIDED_SLICE", "PAD", "PADV2", "MIRROR_PAD", "TILE", "BROADCAST_TO")
 def _move(call: Call) -> None:
     """What takes a part of a tensor, or puts it into a larger one; its cost follows from the sizes."""
-    ref, shape = call.given(0), call.shape()
+    ref, shape = call.optional(0), call.shape()
     assert isinstance(ref, Tensor)
     picture = ref.picture and len(shape) == 4
     x = ref.value if picture else call.flat(0)
@@ -345,7 +345,7 @@ def _gather(call: Call) -> None:
     table, index = (1, 0) if call.name == "EMBEDDING_LOOKUP" else (0, 1)
     operands: list[Value | Constant] = []
     for i in (table, index):
-        ref = call.given(i)
+        ref = call.optional(i)
         operands.append(call.flat(i) if isinstance(ref, Tensor) else ref)
     axis = call.options("GatherOptions").Axis() if call.name == "GATHER" else 0
     call.make("GatherND" if call.name == "GATHER_ND" else "Gather", operands, {"axis": axis}, picture=False)
@@ -380,6 +380,6 @@ def _top(call: Call) -> None:
 
 @handles("SHAPE", "RANK", "ZEROS_LIKE")
 def _known(call: Call) -> None:
-    ref, shape = call.given(0), call.shape()
+    ref, shape = call.optional(0), call.shape()
     array = np.array(ref.shape if call.name == "SHAPE" else len(ref.shape), dtype=np.int64) if call.name != "ZEROS_LIKE" else None
     call.reader.refs[call.outputs[0]] = Constant(shape, call.dtype(), -1, array)

@@ -353,7 +353,7 @@ class Call:
         """Type of an output."""
         return self.reader.dtype(self.outputs[index])
 
-    def given(self, index: int) -> Tensor | Constant:
+    def optional(self, index: int) -> Tensor | Constant:
         """An operand that must be there."""
         ref = self.inputs[index]
         if ref is None or isinstance(ref, Cut):
@@ -362,7 +362,7 @@ class Call:
 
     def numbers(self, index: int) -> tuple[int, ...]:
         """Integers of a constant operand."""
-        ref = self.given(index)
+        ref = self.optional(index)
         if not isinstance(ref, Constant) or ref.array is None:
             raise GraphError("sizes that are computed")
         return tuple(int(i) for i in ref.array.reshape(-1))
@@ -374,7 +374,7 @@ class Call:
 
     def picture(self, index: int) -> Value:
         """An operand channels-first."""
-        ref = self.given(index)
+        ref = self.optional(index)
         if isinstance(ref, Tensor) and ref.picture:
             return ref.value
         if len(ref.shape) != 4:
@@ -383,7 +383,7 @@ class Call:
 
     def flat(self, index: int) -> Value:
         """An operand in the file's order of axes."""
-        ref = self.given(index)
+        ref = self.optional(index)
         if isinstance(ref, Tensor) and not ref.picture:
             return ref.value
         return self._relabelled(ref, ref.shape)
