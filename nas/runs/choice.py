@@ -41,21 +41,31 @@ def mcnemar_p(a: Correct, b: Correct) -> float:
     return 1.0 if only_a + only_b == 0 else float(binomtest(only_a, only_a + only_b, 0.5).pvalue)
 
 
-def choose(latency_ms: Sequence[float], correct: Sequence[Correct]) -> tuple[int, int, float]:
-    """Return (choice, most accurate, p-value between them).
+def choose(latency_ms: Sequence[float], correct: Sequence[Correct], *, budgeted: bool) -> tuple[int, int, float]:
+    """Return (choice, the candidate it is told apart from, p-value between them).
 
-    The most accurate wins, unless a faster one cannot be told apart from it; then the fastest such one does.
+    Where a budget says what time may cost, the most accurate is taken, and the fastest that cannot be told apart from it is the other. Without one the
+    fastest such candidate is taken, and the most accurate is the other. Where there is no such candidate, both are the most accurate.
 
     Args:
         latency_ms: Of each candidate.
         correct: Which of the same images each gets right.
+        budgeted: Whether a budget bounds the latency.
+
+    Source:
+        What taking the faster costs within a budget, and how much of the budget it leaves: ``experiments/032_choice_among_equals``.
     """
     accuracy = [float(np.mean(c)) for c in correct]
     best = min(range(len(correct)), key=lambda i: (-accuracy[i], latency_ms[i]))
     p_values = [mcnemar_p(correct[best], c) for c in correct]
     alike = [i for i in range(len(correct)) if i == best or (latency_ms[i] < latency_ms[best] and p_values[i] >= LEVEL)]
-    choice = min(alike, key=lambda i: (latency_ms[i], -accuracy[i]))
-    return choice, best, p_values[choice]
+    fastest = min(alike, key=lambda i: (latency_ms[i], -accuracy[i]))
+    return (best, fastest, p_values[fastest]) if budgeted else (fastest, best, p_values[fastest])
+
+
+def bounds_latency(problem: Problem) -> bool:
+    """Return whether a budget says what time may cost."""
+    return any(budget.limit.quantity in ("latency", "throughput") for budget in problem.goal.budgets)
 
 
 _COMPARED = 8
@@ -85,7 +95,7 @@ class Decision(Record):
     Attributes:
         genes: Of the choice.
         why: In words.
-        compared: The choice, and the most accurate where that is another.
+        compared: The choice, and the candidate that it was told apart from (see `choose`), where that is another.
         p_value: That the two are equally accurate.
         why_not_more: What more or less budget would have changed.
     """
@@ -111,17 +121,20 @@ def decide(problem: Problem, evaluator: Evaluator, front: Sequence[Trial], trial
     speeds = [problem.judge.verdicts([trial.architecture])[0].values[latency] for trial in best]
     right = [evaluator.right(trial.architecture) for trial in best]
     pictures = [found for found in right if found is not None]
-    chosen, top, p_value = choose(speeds, pictures) if len(pictures) == len(best) else (0, 0, 1.0)
-    compared = [_compared(best[i], right[i]) for i in sorted({chosen, top})]
+    budgeted = bounds_latency(problem)
+    chosen, other, p_value = choose(speeds, pictures, budgeted=budgeted) if len(pictures) == len(best) else (0, 0, 1.0)
+    shown = sorted({chosen, other})
+    compared = [_compared(best[i], right[i]) for i in shown]
     scored = "on validation" if pictures else "by the scores of the search"
     why = f"the most accurate {scored}" + (" within every budget" if problem.goal.budgets else "; no budget was given")
-    if chosen != top:
-        first, other = compared[sorted({chosen, top}).index(chosen)], compared[sorted({chosen, top}).index(top)]
-        why = (
-            f"faster than {other.key} ({speeds[chosen]:.3g} against {speeds[top]:.3g} ms), and a McNemar test on "
-            f"{len(pictures[0])} validation images cannot tell them apart at {LEVEL:.0%} (p = {p_value:.2f}; "
-            f"{first.supernet_accuracy_pct:.2f} against {other.supernet_accuracy_pct:.2f} %)"
+    if chosen != other:
+        fast, slow = (other, chosen) if budgeted else (chosen, other)
+        first, second = (compared[shown.index(i)] for i in (fast, slow))
+        alike = (
+            f"({speeds[fast]:.3g} against {speeds[slow]:.3g} ms), and a McNemar test on {len(pictures[0])} validation images cannot tell them apart "
+            f"at {LEVEL:.0%} (p = {p_value:.2f}; {first.supernet_accuracy_pct:.2f} against {second.supernet_accuracy_pct:.2f} %)"
         )
+        why = f"{why}; {first.key} is faster {alike}" if budgeted else f"faster than {second.key} {alike}"
     winner = best[chosen].architecture
     explained = explain(problem, evaluator, trials, winner)
     return Decision(genes=winner.genes, why=why, compared=tuple(compared), p_value=p_value, why_not_more=explained)

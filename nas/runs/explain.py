@@ -30,7 +30,7 @@ def why_not_more(judge: Judge, scored: Sequence[Scored], chosen: Architecture) -
     """
     accuracy_pct = {architecture.key: accuracy for architecture, _, accuracy in scored}
     usable = [(a, v, accuracy) for a, v, accuracy in scored if not any(e.unsupported for e in v.estimates.values())]
-    # the choice may be a faster network that the pictures cannot tell from the most accurate: what a budget buys is told from the latter
+    # without a budget of time the choice may be a faster network that the pictures cannot tell from the most accurate: what a budget buys is told from the latter
     reached_pct = max([accuracy_pct[chosen.key], *(accuracy for _, v, accuracy in usable if v.feasible)])
     changes = [_best_within(usable, factor, judge, reached_pct) for factor in CHANGES]
     lines = [change.line for change in changes]

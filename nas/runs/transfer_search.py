@@ -21,7 +21,7 @@ import numpy.typing as npt
 from nas.errors import TrainingError
 from nas.events import EventBus, Notice, PhaseAdvanced, PhaseFinished, PhaseStarted
 from nas.results import Contender, Point, Result
-from nas.runs.choice import LEADER, LEVEL, choose
+from nas.runs.choice import LEADER, LEVEL, bounds_latency, choose
 from nas.runs.clock import Clock
 from nas.runs.delivery import MEMBER_FILE, Delivery, deliver_tuned, quantises
 from nas.runs.directory import RunDirectory, remembered
@@ -252,13 +252,16 @@ class _Search:
             only = "the only published network that was fine-tuned" if len(contestants) == 1 else "the others could not be fine-tuned"
             return left[0], only
         speeds = [c.verdict.values[device] for c in left]
-        chosen, best, p_value = choose(speeds, [worth[c] for c in left])
+        budgeted = bounds_latency(self.problem)
+        chosen, other, p_value = choose(speeds, [worth[c] for c in left], budgeted=budgeted)
         why = "the most accurate on validation while fine-tuned against the others"
-        if chosen != best:
-            why = (
-                f"faster than {_named(left[best])} ({speeds[chosen]:.3g} against {speeds[best]:.3g} ms), "
-                f"and a McNemar test on {len(worth[left[best]])} validation images cannot tell them apart at {LEVEL:.0%} (p = {p_value:.2f})"
+        if chosen != other:
+            fast, slow = (other, chosen) if budgeted else (chosen, other)
+            alike = (
+                f"({speeds[fast]:.3g} against {speeds[slow]:.3g} ms), and a McNemar test on {len(worth[left[0]])} validation images "
+                f"cannot tell them apart at {LEVEL:.0%} (p = {p_value:.2f})"
             )
+            why = f"{why}; {_named(left[fast])} is faster {alike}" if budgeted else f"faster than {_named(left[slow])} {alike}"
         return left[chosen], why
 
     def _to_rung(self, candidate: Candidate, epochs: float, share: float, done: int) -> Right:
