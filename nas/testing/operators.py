@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -74,6 +75,22 @@ def pairs(family: type[OperatorFamily]) -> Iterator[OperatorFamily]:
             if setting not in seen:
                 seen.add(setting)
                 yield setting
+
+
+def unfilled() -> AbstractContextManager[object]:
+    """Return a context in which networks are built with parameters as they come from memory: nothing is drawn that a check never reads, or fills itself."""
+    from torch import nn
+    from torch.overrides import TorchFunctionMode
+
+    class Unfilled(TorchFunctionMode):
+        def __torch_function__(
+            self, function: Any, _types: object, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+        ) -> Any:
+            name = getattr(function, "__name__", "")
+            in_place = name.endswith("_") and not name.endswith("__") and name != "requires_grad_"
+            return args[0] if in_place and args and isinstance(args[0], nn.Parameter) else function(*args, **(kwargs or {}))
+
+    return Unfilled()
 
 
 def randomise(module: nn.Module, seed: int) -> nn.Module:
