@@ -111,8 +111,8 @@ def build_published(name: str, num_classes: int = 1000) -> nn.Module:
         if library == "timm":
             module = timm_library().create_model(plain, pretrained=False, num_classes=num_classes)  # type: ignore[union-attr]
         elif library == "torchvision":
-            plainly = {"aux_logits": False, "init_weights": True} if plain in ("googlenet", "inception_v3") else {}
-            module = torchvision_library().models.get_model(plain, weights=None, num_classes=num_classes, **plainly)  # type: ignore[union-attr]
+            options = {"aux_logits": False, "init_weights": True} if plain in ("googlenet", "inception_v3") else {}
+            module = torchvision_library().models.get_model(plain, weights=None, num_classes=num_classes, **options)  # type: ignore[union-attr]
         else:
             module = build(plain, num_classes)
     return module  # type: ignore[no-any-return]
