@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,43 +16,42 @@ from tests.e2e.conftest import Result
 
 ROOT = Path(__file__).parents[2]
 FEW = ["--data", "digits", "--images", "80", "--batch", "32"]
-
-
-def process(*words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run([sys.executable, str(ROOT / "cli.py"), *words], capture_output=True, text=True, check=False)
-    assert not check or done.returncode == 0, done.stderr[-2000:]
-    return done
+SMALL = ["--space", "hybrid-xs"]
+"""What is trained; the default is a space four times as large."""
 
 
 @pytest.mark.slow
-def test_train_then_rank(tmp_path: Path) -> None:
+def test_train_then_rank(nas: Callable[..., Result], tmp_path: Path) -> None:
+    def answer(*words: object) -> Any:
+        result = nas(*words, "--format", "json")
+        assert result.code == 0, result.err
+        return json.loads(result.out)
+
     weights = tmp_path / "w.safetensors"
-    told = json.loads(process("train", *FEW, "--epochs", "1", "--out", str(weights), "--format", "json").stdout)
-    assert (told["kind"], told["space"], told["resolution"]) == ("supernet", "hybrid-s", [32, 32])
+    told = answer("train", *FEW, *SMALL, "--epochs", "1", "--out", weights)
+    assert (told["kind"], told["space"], told["resolution"]) == ("supernet", "hybrid-xs", [32, 32])
     assert set(told["validation_accuracy_pct"]) == {"smallest", "largest"}
-    words = ["rank", "--supernet", str(weights), *FEW[:4], "--n", "3", "--epochs", "1", "--out", str(tmp_path / "rank"), "--format", "json"]
-    found = json.loads(process(*words).stdout)
+    words = ["rank", "--supernet", weights, *SMALL, *FEW[:4], "--n", "3", "--epochs", "1", "--out", tmp_path / "rank"]
+    found = answer(*words)
     assert found["n"] == len(found["networks"]) == 3
     assert set(found["scores"]) == {"supernet"}
     assert set(found["baselines"]) == {"params", "macs", "vote"}
     assert json.loads((tmp_path / "rank" / "ranking.json").read_text()) == found
-    assert json.loads(process(*words).stdout) == found
-    again = json.loads(process(*words[:-2], "--ceiling", "3", "--device", "sa8295p", "--format", "json").stdout)
+    assert answer(*words) == found
+    again = answer(*words, "--ceiling", "3", "--device", "sa8295p")
     assert [n["accuracy_pct"] for n in again["networks"]] == [n["accuracy_pct"] for n in found["networks"]]
     assert again["ceiling"]["n"] == 3
     assert set(again["baselines"]) == {"params", "macs", "vote", "latency_ms/sa8295p"}
     architecture = tmp_path / "a.json"
     architecture.write_text(found["networks"][0]["architecture"])
     member = tmp_path / "m.safetensors"
-    alone = json.loads(
-        process("train", str(architecture), *FEW, "--resolution", "32", "--epochs", "1", "--out", str(member), "--format", "json").stdout
-    )
+    alone = answer("train", architecture, *FEW, "--resolution", "32", "--epochs", "1", "--out", member)
     assert alone["kind"] == "member"
     assert member.is_file()
-    refused = process("rank", "--supernet", str(member), *FEW[:4], check=False)
-    assert refused.returncode == 1
-    assert "foreign, got format 'nas-member'" in refused.stderr
-    assert process("rank", "--supernet", str(weights), *FEW[:4], "--n", "2", check=False).returncode == 2
+    refused = nas("rank", "--supernet", member, *SMALL, *FEW[:4])
+    assert refused.code == 1
+    assert "foreign, got format 'nas-member'" in refused.err
+    assert nas("rank", "--supernet", weights, *SMALL, *FEW[:4], "--n", "2").code == 2
 
 
 KILLED = """
@@ -74,7 +74,7 @@ main(sys.argv[2:])
 @pytest.mark.slow
 def test_killed_training_resumes_to_the_same_weights(nas: Callable[..., Result], tmp_path: Path) -> None:
     whole, torn = tmp_path / "whole.safetensors", tmp_path / "torn.safetensors"
-    words = ["train", *FEW, "--space", "hybrid-xs", "--epochs", "3", "--out"]
+    words = ["train", *FEW, *SMALL, "--epochs", "3", "--out"]
     assert nas(*words, whole).code == 0
     for epoch in (1, 2):
         done = subprocess.run([sys.executable, "-c", KILLED, str(epoch), *words, str(torn)], cwd=ROOT, capture_output=True, check=False)
