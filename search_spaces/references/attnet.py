@@ -113,7 +113,7 @@ class AttNet(ReferenceSystem):
         Variant("ATConv/AttNet", "attnet_xs", 5_554_902, 1_004_372_930, (224, 224)),
         Variant("ATConv/AttNet", "attnet_s", 7_681_316, 1_327_412_471, (224, 224)),
         Variant("ATConv/AttNet", "attnet_t1", 13_714_900, 2_421_491_568, (224, 224)),
-        Variant("ATConv/AttNet", "attnet_t2", 27_010_782, 5_089_462_055, (224, 224)),
+        Variant("ATConv/AttNet", "attnet_t2", 27_010_782, 5_089_462_055, (224, 224), "", None, 84.4, "its paper's abstract"),
         Variant("ATConv/AttNet", "attnet_t3", 49_175_682, 9_382_208_040, (224, 224)),
         Variant("ATConv/AttNet", "attnet_t4", 87_320_214, 16_725_463_968, (224, 224)),
     )

@@ -131,8 +131,8 @@ class FcaFormer(ReferenceSystem):
         "FcaFormer: Forward Cross Attention in Hybrid Vision Transformer", "arXiv 2211.07198, github.com/hkzhang-git/FcaFormer"
     )
     table: ClassVar[tuple[Variant, ...]] = (
-        Variant("FcaFormer", "fcaformer_l1", 6_187_560, 1_374_297_280, (224, 224), "", None, None, README, ("6.2", "1.4")),
-        Variant("FcaFormer", "fcaformer_l2", 16_275_870, 3_602_233_760, (224, 224), "", None, None, README, ("16.3", "3.6")),
+        Variant("FcaFormer", "fcaformer_l1", 6_187_560, 1_374_297_280, (224, 224), "", None, 80.3, README, ("6.2", "1.4")),
+        Variant("FcaFormer", "fcaformer_l2", 16_275_870, 3_602_233_760, (224, 224), "", None, 83.1, README, ("16.3", "3.6")),
         Variant("FcaFormer", "fcaformer_l3", 27_894_484, 6_650_569_984, (224, 224)),
         Variant("FcaFormer", "fcaformer_l4", 65_638_204, 14_491_790_848, (224, 224)),
     )

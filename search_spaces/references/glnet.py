@@ -177,12 +177,12 @@ class GLNet(ReferenceSystem):
 
     source: ClassVar[Source] = Source(GlobalLocal.source.title, GlobalLocal.source.reference)
     table: ClassVar[tuple[Variant, ...]] = (
-        Variant("GLMix/GLNet", "glnet_stl", 30_296_786, 4_347_432_960, (224, 224), "", None, None, "official repository's README"),
+        Variant("GLMix/GLNet", "glnet_stl", 30_296_786, 4_347_432_960, (224, 224), "", None, 82.5, "official repository's README"),
         Variant(
-            "GLMix/GLNet", "glnet_4g", 27_001_593, 4_482_122_752, (224, 224), "", None, None, "official repository's README", ("27", "4.5")
+            "GLMix/GLNet", "glnet_4g", 27_001_593, 4_482_122_752, (224, 224), "", None, 83.7, "official repository's README", ("27", "4.5")
         ),
-        Variant("GLMix/GLNet", "glnet_9g", 60_010_617, 9_588_155_904, (224, 224), "", None, None, "official repository's README"),
-        Variant("GLMix/GLNet", "glnet_16g", 106_055_161, 16_604_170_240, (224, 224), "", None, None, "official repository's README"),
+        Variant("GLMix/GLNet", "glnet_9g", 60_010_617, 9_588_155_904, (224, 224), "", None, 84.5, "official repository's README"),
+        Variant("GLMix/GLNet", "glnet_16g", 106_055_161, 16_604_170_240, (224, 224), "", None, 85.0, "official repository's README"),
     )
 
     @classmethod

@@ -61,9 +61,9 @@ class MSMLPs(ReferenceSystem):
 
     source: ClassVar[Source] = MSMLP.source
     table: ClassVar[tuple[Variant, ...]] = (
-        Variant("MS-MLP", "ms_mlp_t", 28_656_232, 4_437_768_960, (224, 224)),
-        Variant("MS-MLP", "ms_mlp_s", 50_303_752, 8_667_135_360, (224, 224)),
-        Variant("MS-MLP", "ms_mlp_b", 88_696_792, 15_334_215_328, (224, 224)),
+        Variant("MS-MLP", "ms_mlp_t", 28_656_232, 4_437_768_960, (224, 224), "", None, 82.1, "official repository's README"),
+        Variant("MS-MLP", "ms_mlp_s", 50_303_752, 8_667_135_360, (224, 224), "", None, 83.4, "official repository's README"),
+        Variant("MS-MLP", "ms_mlp_b", 88_696_792, 15_334_215_328, (224, 224), "", None, 83.8, "official repository's README"),
     )
 
     @classmethod

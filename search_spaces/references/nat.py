@@ -116,7 +116,7 @@ class SwinLayoutNet(nn.Module):
         return self.head(self.norm(self.stages(x)).mean((2, 3)))
 
 
-def _variant(name: str, params: int, macs: int, top1_pct: float | None, *printed: str) -> Variant:
+def _variant(name: str, params: int, macs: int, top1_pct: float, *printed: str) -> Variant:
     system = "NAT" if name.startswith("nat") else "DiNAT"
     return Variant(system, name, params, macs, (SIDE, SIDE), "", None, top1_pct, README, (printed[0], printed[1]))
 
@@ -127,17 +127,17 @@ class NATs(ReferenceSystem):
 
     source: ClassVar[Source] = NAT.source
     table: ClassVar[tuple[Variant, ...]] = (
-        _variant("nat_mini", 19_984_174, 2_694_812_672, None, "20", "2.7"),
-        _variant("nat_tiny", 27_901_582, 4_295_226_368, None, "28", "4.3"),
-        _variant("nat_small", 50_743_297, 7_772_302_848, None, "51", "7.8"),
-        _variant("nat_base", 89_769_652, 13_677_094_912, None, "90", "13.7"),
-        _variant("dinat_mini", 19_984_174, 2_694_812_672, None, "20", "2.7"),
-        _variant("dinat_tiny", 27_901_582, 4_295_226_368, None, "28", "4.3"),
-        _variant("dinat_small", 50_743_297, 7_772_302_848, None, "51", "7.8"),
-        _variant("dinat_base", 89_769_652, 13_677_094_912, None, "90", "13.7"),
-        _variant("dinat_s_tiny", 28_288_354, 4_490_566_656, None, "28", "4.5"),
-        _variant("dinat_s_small", 49_606_258, 8_740_875_264, None, "50", "8.7"),
-        _variant("dinat_s_base", 87_768_224, 15_430_946_816, None, "88", "15.4"),
+        _variant("nat_mini", 19_984_174, 2_694_812_672, 81.8, "20", "2.7"),
+        _variant("nat_tiny", 27_901_582, 4_295_226_368, 83.2, "28", "4.3"),
+        _variant("nat_small", 50_743_297, 7_772_302_848, 83.7, "51", "7.8"),
+        _variant("nat_base", 89_769_652, 13_677_094_912, 84.3, "90", "13.7"),
+        _variant("dinat_mini", 19_984_174, 2_694_812_672, 81.8, "20", "2.7"),
+        _variant("dinat_tiny", 27_901_582, 4_295_226_368, 82.7, "28", "4.3"),
+        _variant("dinat_small", 50_743_297, 7_772_302_848, 83.8, "51", "7.8"),
+        _variant("dinat_base", 89_769_652, 13_677_094_912, 84.4, "90", "13.7"),
+        _variant("dinat_s_tiny", 28_288_354, 4_490_566_656, 81.8, "28", "4.5"),
+        _variant("dinat_s_small", 49_606_258, 8_740_875_264, 83.5, "50", "8.7"),
+        _variant("dinat_s_base", 87_768_224, 15_430_946_816, 83.8, "88", "15.4"),
     )
 
     @classmethod

@@ -259,10 +259,10 @@ class OverLoCK(ReferenceSystem):
         "windows are gathered where the original has a kernel of its own; the classifier of the overview, which only trains, is left out",
     )
     table: ClassVar[tuple[Variant, ...]] = (
-        Variant("OverLoCK", "overlock_xt", 16_434_596, 2_699_959_912, (224, 224), "", 16_969_600),
-        Variant("OverLoCK", "overlock_t", 33_432_032, 5_642_758_464, (224, 224), "", 34_476_448),
-        Variant("OverLoCK", "overlock_s", 56_102_180, 9_889_641_280, (224, 224), "", 57_795_748),
-        Variant("OverLoCK", "overlock_b", 94_862_624, 17_089_982_864, (224, 224), "", 97_434_816),
+        Variant("OverLoCK", "overlock_xt", 16_434_596, 2_699_959_912, (224, 224), "", 16_969_600, 82.7, "official repository's README"),
+        Variant("OverLoCK", "overlock_t", 33_432_032, 5_642_758_464, (224, 224), "", 34_476_448, 84.2, "official repository's README"),
+        Variant("OverLoCK", "overlock_s", 56_102_180, 9_889_641_280, (224, 224), "", 57_795_748, 84.8, "official repository's README"),
+        Variant("OverLoCK", "overlock_b", 94_862_624, 17_089_982_864, (224, 224), "", 97_434_816, 85.1, "official repository's README"),
     )
 
     @classmethod

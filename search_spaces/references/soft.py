@@ -161,10 +161,10 @@ class SOFTs(ReferenceSystem):
         SOFT.source.title, "arXiv 2110.11945, github.com/fudan-zvg/SOFT", "the start of the iteration is not halved where it diverges"
     )
     table: ClassVar[tuple[Variant, ...]] = (
-        Variant("SOFT", "soft_tiny", 13_069_056, 2_157_019_192, (224, 224)),
-        Variant("SOFT", "soft_medium", 45_812_707, 8_820_116_332, (224, 224)),
-        Variant("SOFT", "soft_large", 64_700_646, 13_373_673_200, (224, 224)),
-        Variant("SOFT", "soft_huge", 87_108_273, 18_917_839_156, (224, 224)),
+        Variant("SOFT", "soft_tiny", 13_069_056, 2_157_019_192, (224, 224), "", None, 79.3, "official repository's README"),
+        Variant("SOFT", "soft_medium", 45_812_707, 8_820_116_332, (224, 224), "", None, 82.9, "official repository's README"),
+        Variant("SOFT", "soft_large", 64_700_646, 13_373_673_200, (224, 224), "", None, 83.1, "official repository's README"),
+        Variant("SOFT", "soft_huge", 87_108_273, 18_917_839_156, (224, 224), "", None, 83.3, "official repository's README"),
     )
 
     @classmethod

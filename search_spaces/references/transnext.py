@@ -137,10 +137,10 @@ class TransNeXts(ReferenceSystem):
 
     source: ClassVar[Source] = Family.source
     table: ClassVar[tuple[Variant, ...]] = (
-        Variant("TransNeXt", "transnext_micro", 12_809_304, 2_532_603_648, (SIDE, SIDE)),
-        Variant("TransNeXt", "transnext_tiny", 28_258_960, 5_556_357_504, (SIDE, SIDE)),
-        Variant("TransNeXt", "transnext_small", 49_741_564, 9_978_888_960, (SIDE, SIDE)),
-        Variant("TransNeXt", "transnext_base", 89_721_496, 17_906_525_184, (SIDE, SIDE)),
+        Variant("TransNeXt", "transnext_micro", 12_809_304, 2_532_603_648, (SIDE, SIDE), "", None, 82.5, "official repository's README"),
+        Variant("TransNeXt", "transnext_tiny", 28_258_960, 5_556_357_504, (SIDE, SIDE), "", None, 84.0, "official repository's README"),
+        Variant("TransNeXt", "transnext_small", 49_741_564, 9_978_888_960, (SIDE, SIDE), "", None, 84.7, "official repository's README"),
+        Variant("TransNeXt", "transnext_base", 89_721_496, 17_906_525_184, (SIDE, SIDE), "", None, 84.8, "official repository's README"),
     )
 
     @classmethod
