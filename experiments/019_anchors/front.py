@@ -19,8 +19,9 @@ import torch
 from scipy.stats import kendalltau
 from study import Scorer
 
+from nas.devices.names import find_profile
 from nas.devices.predictor import load_predictor
-from nas.devices.profile import find_profile, load_profile
+from nas.devices.profile import load_profile
 from nas.errors import UsageError
 from nas.spaces.architecture import Architecture
 from nas.spaces.chain import ChainSpace
@@ -88,7 +89,7 @@ class Scores:
     def latency_ms(self, member: Architecture) -> float:
         """Return the price at 224 pixels."""
         parts = self.space.segments(member, (224, 224))
-        return float(self.predictor.estimate_batch([parts], self.profile, self.profile.default_precision)[0].latency_ms)
+        return float(self.predictor.estimate_batch([parts], self.profile, self.profile.default_precision).latency_ms[0])
 
     def accuracy_pct(self, member: Architecture) -> float:
         """Return the score on validation pictures, from the file where it holds it."""
@@ -104,7 +105,14 @@ class Scores:
 
 def front(args: argparse.Namespace) -> dict[str, object]:
     """Return members by latency with their accuracies."""
-    space = get_space("chain", anchors=[args.anchor], weights_dir=args.weights_dir, num_classes=10, resolution=(args.side, args.side))
+    space = get_space(
+        "chain",
+        anchors=[args.anchor],
+        weights_dir=args.weights_dir,
+        num_classes=10,
+        resolution=(args.side, args.side),
+        edits=tuple(args.edits.split(",")),
+    )
     assert isinstance(space, ChainSpace)
     scores, whole = Scores(args, space), space.member(args.anchor)
     base_ms, base_pct = scores.latency_ms(whole), scores.accuracy_pct(whole)
@@ -139,6 +147,7 @@ def front(args: argparse.Namespace) -> dict[str, object]:
     return {
         "anchor": args.anchor,
         "device": args.device,
+        "edits": args.edits,
         "precision": scores.profile.default_precision,
         "images": args.images,
         "side": args.side,
@@ -157,6 +166,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--anchor", default="mobilenetv2_100")
     parser.add_argument("--device", default="sa8295p")
+    parser.add_argument("--edits", default="out,width,merge", help="names joined by commas")
     parser.add_argument("--data", default="digits")
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--side", type=int, default=64)
@@ -167,7 +177,8 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     found = front(args)
     (HERE / "results").mkdir(exist_ok=True)
-    (HERE / "results" / f"front-{args.anchor}-{args.device}.json").write_text(json.dumps(found, indent=1) + "\n")
+    of = "" if args.edits == parser.get_default("edits") else "-" + args.edits.replace(",", "-")
+    (HERE / "results" / f"front-{args.anchor}-{args.device}{of}.json").write_text(json.dumps(found, indent=1) + "\n")
     print(json.dumps({key: value for key, value in found.items() if key not in ("front", "singles")}, indent=1))
 
 

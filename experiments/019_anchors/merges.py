@@ -19,8 +19,9 @@ from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 from torch import nn
 
+from nas.devices.names import find_profile
 from nas.devices.predictor import load_predictor
-from nas.devices.profile import find_profile, load_profile
+from nas.devices.profile import load_profile
 from nas.spaces.chain import open_chain
 from nas.spaces.pretrained import open_pretrained
 from nas.spaces.surgery.merging import ConvolutionRun, runs_of
@@ -115,7 +116,7 @@ def prices(network: str, device: str) -> dict[str, Any]:
     whole = list(chain.blocks())
 
     def cost(parts: list[Any]) -> float:
-        return float(predictor.estimate_batch([[(p.label, p.graph()) for p in parts]], profile, precision)[0].latency_ms)
+        return float(predictor.estimate_batch([[(p.label, p.graph()) for p in parts]], profile, precision).latency_ms[0])
 
     alone, rows, cheapest = cost(whole), [], list(whole)
     for i, segment in enumerate(whole[1:-1], start=1):

@@ -23,8 +23,9 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
+from nas.devices.names import find_profile
 from nas.devices.predictor import load_predictor
-from nas.devices.profile import find_profile, load_profile
+from nas.devices.profile import load_profile
 from nas.spaces.chain import ChainSpace, Stitch
 from nas.spaces.naming import get_space
 from nas.training.dataset import Dataset, load_dataset

@@ -1,0 +1,242 @@
+"""A trained network to a share of its latency on a device: what `chain` makes of it beside its peers, each fine-tuned for the same processor minutes.
+
+    pip install 'hardware-aware-nas[anchors]' torch-pruning nvidia-modelopt torchprofile==0.0.4
+    python experiments/019_anchors/shrink.py --data ../shared/data/cifar10_jpeg.tar.xz --weights-dir /tmp/anchors/weights \\
+        --front experiments/019_anchors/results/front-mobilenetv2_100-sa8295p.json --out /tmp/shrink
+
+Peers: the network as it is (what the minutes alone are worth); its widths times .75 and .5, leading channels of the trained weights; torch-pruning's loop
+(groups of coupled channels by their norm, over the whole network, until the latency is reached); FastNAS of nvidia-modelopt (scores of a thousand validation
+pictures, multiply-adds lowered until the latency is reached; it knows torchvision's modules, not timm's, so the weights move there by order); the network itself and EfficientNet-Lite0 at the largest
+input that is as fast. Latencies are predicted at 224 pixels; a network whose input is smaller by a share is trained at `--side` times that share. Validation
+chooses, beside FastNAS's forms and the front's member, each training's epoch; the test pictures are read once, at the end of each. Goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from study import Lines
+from torch import nn
+
+from nas.devices.names import find_profile
+from nas.devices.predictor import load_predictor
+from nas.devices.profile import load_profile
+from nas.errors import UsageError
+from nas.graphs.frontends.torch_module import trace_module
+from nas.graphs.passes import normalise
+from nas.spaces.architecture import Architecture
+from nas.spaces.chain import ChainSpace
+from nas.spaces.naming import get_space
+from nas.spaces.operator_family import fuse
+from nas.spaces.pretrained import open_pretrained
+from nas.training.dataset import Dataset, load_dataset
+from nas.training.supernet.batches import Batches
+from nas.training.supernet.finetune import FINETUNING, finetune
+from nas.training.supernet.fitting import fit
+from nas.training.supernet.statistics import predictions
+from nas.training.supernet.weights import Supernet
+
+HERE = Path(__file__).parent
+OTHER = "tf_efficientnet_lite0"
+SIZES = range(96, 224, 16)
+
+
+class Prices:
+    """Latencies of modules on a device.
+
+    Args:
+        device: Its name.
+    """
+
+    def __init__(self, device: str) -> None:
+        self.profile = load_profile(device)
+        self.predictor = load_predictor(self.profile, self.profile.default_precision, find_profile(device).parent)
+
+    def latency_ms(self, module: nn.Module, side: int = 224) -> float:
+        """Return what a network takes at a size of picture."""
+        graph = normalise(trace_module(fuse(module), (1, 3, side, side), "network"))
+        return float(self.predictor.estimate(graph, self.profile, self.profile.default_precision).latency_ms)
+
+
+def trained(name: str, folder: Path) -> nn.Module:
+    """Return an anchor with its fine-tuned weights."""
+    return open_pretrained(name, folder=folder, num_classes=10).module
+
+
+def sliced(folder: Path, name: str, share: str) -> nn.Module:
+    """Return a narrower MobileNetV2 whose weights are the leading channels of the trained one's."""
+    whole, narrow = trained(name, folder).state_dict(), open_pretrained(f"mobilenetv2_{share}", weights="random", num_classes=10).module
+    narrow.load_state_dict({key: whole[key][tuple(slice(side) for side in own.shape)] for key, own in narrow.state_dict().items()})
+    return narrow
+
+
+def pruned(folder: Path, name: str, prices: Prices, target_ms: float) -> nn.Module:
+    """Return what torch-pruning's loop leaves of a network when it is fast enough."""
+    import torch_pruning
+
+    module = trained(name, folder).eval()
+    pruner = torch_pruning.pruner.MetaPruner(
+        module,
+        torch.randn(1, 3, 224, 224),
+        importance=torch_pruning.importance.GroupMagnitudeImportance(p=2),
+        global_pruning=True,
+        pruning_ratio=0.9,
+        iterative_steps=60,
+        ignored_layers=[module.get_submodule("classifier")],
+        round_to=8,
+    )
+    for _ in range(60):
+        if prices.latency_ms(module) <= target_ms:
+            return module
+        pruner.step()
+    raise UsageError(
+        f"torch-pruning: is not fast enough after its last step, got {prices.latency_ms(module):.3f} ms. Expected {target_ms:.3f}."
+    )
+
+
+def fastnas(args: argparse.Namespace, dataset: Dataset, prices: Prices, target_ms: float) -> nn.Module:
+    """Return what FastNAS makes of a network at the largest share of its multiply-adds that is fast enough."""
+    import modelopt.torch.prune
+    from torchvision.models import mobilenet_v2
+
+    size = (args.side, args.side)
+    loader = list(Batches(dataset, "train", size, torch.device("cpu")).plain(256, torch.arange(1024)))
+    x, y = next(iter(Batches(dataset, "validation", size, torch.device("cpu")).plain(1000)))
+
+    def score(module: nn.Module) -> float:
+        with torch.no_grad():
+            return float((module.eval()(x).argmax(1) == y).float().mean())
+
+    for percent in range(95, 20, -5):
+        module = mobilenet_v2(num_classes=10)
+        weights = trained(args.anchor, args.weights_dir).state_dict().values()
+        module.load_state_dict(dict(zip(module.state_dict(), weights, strict=True)))
+        settings = {"data_loader": loader, "score_func": score, "checkpoint": str(args.out / "fastnas.pth"), "verbose": False}
+        module, _ = modelopt.torch.prune.prune(
+            module, mode="fastnas", constraints={"flops": f"{percent}%"}, dummy_input=x[:1], config=settings
+        )
+        if prices.latency_ms(module) <= target_ms:
+            return module
+    raise UsageError(f"fastnas: is not fast enough at a fifth of its multiply-adds, got {prices.latency_ms(module):.3f} ms.")
+
+
+def fitting_side(module: nn.Module, prices: Prices, target_ms: float) -> int:
+    """Return the largest input at which a network is fast enough."""
+    return max(side for side in SIZES if prices.latency_ms(module, side) <= target_ms)
+
+
+class Trainings:
+    """Trainings of equal processor minutes, one row each.
+
+    Args:
+        args: Of the command line.
+        prices: Of the device.
+        dataset: Whose pictures are learned, validated and tested.
+    """
+
+    def __init__(self, args: argparse.Namespace, prices: Prices, dataset: Dataset) -> None:
+        self.args, self.prices, self.dataset = args, prices, dataset
+        self.lines = Lines(args.out / f"shrink-{args.device}-{args.share:g}.jsonl")
+
+    def run(self, name: str, make: Callable[[], tuple[nn.Module, Architecture, int]]) -> None:
+        """Train a network for the minutes and add its row, unless it is there."""
+        args = self.args
+        if self.lines.has(network=name, seed=args.seed):
+            return
+        module, member, side = make()
+        size = max(32, round(args.side * side / 224))
+        began_s, wall_s = time.process_time(), time.monotonic()
+
+        def left_s() -> float:
+            """Return the processor seconds that are left as seconds of the clock."""
+            used_s = time.process_time() - began_s
+            return (60 * args.minutes - used_s) * (time.monotonic() - wall_s) / max(used_s, 1e-3)
+
+        recipe = replace(FINETUNING, epochs=60, batch=64, learning_rate=args.learning_rate, warmup=0.1, weight_decay=0.02)
+        path = args.out / f"{args.device}-{args.share:g}-{name}-{args.seed}.safetensors"
+        done = finetune(module, member, self.dataset, path, recipe, resolution=(size, size), seed=args.seed, left_s=left_s)
+        minutes = (time.process_time() - began_s) / 60
+        test = Batches(self.dataset, "test", (size, size), torch.device("cpu"))
+        test_pct = 100 * float(np.mean(predictions(done.module, test) == test.labels.numpy()))
+        row = {
+            "network": name,
+            "seed": args.seed,
+            "latency_ms": self.prices.latency_ms(done.module, side),
+            "input": side,
+            "trained_at": size,
+        }
+        row |= {"epochs": len(done.history), "validation_pct": done.validation_accuracy_pct, "test_pct": test_pct}
+        self.lines.add(row | {"processor_minutes": minutes})
+
+
+def peer(name: str) -> Architecture:
+    """Return what a training calls a network that is no member of a space."""
+    return Architecture("peer", 1, (name,))
+
+
+def from_front(args: argparse.Namespace, front: Path, dataset: Dataset, limit_ms: float) -> tuple[nn.Module, Architecture, int]:
+    """Return the member that validation likes best untrained, among those of the front that are fast enough, with fitted weights."""
+    rows = [row for row in json.loads(front.read_text())["front"] if row["latency_ms"] <= limit_ms]
+    if not rows:
+        raise UsageError(f"{front}: has no member within {limit_ms:.3f} ms.")
+    forms = max(rows, key=lambda row: row["validation_pct"])["forms"]
+    size = (args.side, args.side)
+    space = get_space("chain", anchors=[args.anchor], weights_dir=args.weights_dir, num_classes=10, resolution=size)
+    assert isinstance(space, ChainSpace)
+    whole = space.member(args.anchor)
+    member = space.architecture([forms.get(c.name, gene) for c, gene in zip(space.choices, whole.genes, strict=True)])
+    supernet = Supernet(space, 10, size)
+    fit(supernet, lambda size: Batches(dataset, "train", size, torch.device("cpu")))
+    return supernet.extract(member), member, 224
+
+
+def main() -> None:
+    """Run all networks."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--anchor", default="mobilenetv2_100")
+    parser.add_argument("--device", default="sa8295p")
+    parser.add_argument("--share", type=float, default=0.7, help="of the anchor's latency")
+    parser.add_argument("--data", default="digits")
+    parser.add_argument("--images", type=int, default=10_000)
+    parser.add_argument("--side", type=int, default=64)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--minutes", type=float, default=4.0, help="of processor time, each")
+    parser.add_argument("--learning-rate", type=float, default=5e-4)
+    parser.add_argument("--weights-dir", type=Path, required=True)
+    parser.add_argument("--front", type=Path, required=True, help="results of front.py for the same anchor and device")
+    parser.add_argument("--merged-front", type=Path, help="likewise, with --edits merge: a member that is 1.3 times as fast is trained too")
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    prices, dataset = Prices(args.device), load_dataset(args.data, seed=args.seed, images=args.images)
+    anchor_ms = prices.latency_ms(trained(args.anchor, args.weights_dir))
+    target_ms = args.share * anchor_ms
+    trainings = Trainings(args, prices, dataset)
+
+    def at(name: str, module: nn.Module) -> tuple[nn.Module, Architecture, int]:
+        return module, peer(name), fitting_side(module, prices, target_ms)
+
+    trainings.run("chain", lambda: from_front(args, args.front, dataset, target_ms))
+    if args.merged_front:
+        trainings.run("merged", lambda: from_front(args, args.merged_front, dataset, anchor_ms / 1.3))
+    trainings.run("as it is", lambda: (trained(args.anchor, args.weights_dir), peer("as it is"), 224))
+    trainings.run("torch-pruning", lambda: (pruned(args.weights_dir, args.anchor, prices, target_ms), peer("torch-pruning"), 224))
+    trainings.run("fastnas", lambda: (fastnas(args, dataset, prices, target_ms), peer("fastnas"), 224))
+    for name, share in (("times .75", "075"), ("times .5", "050")):
+        trainings.run(name, lambda share=share, name=name: (sliced(args.weights_dir, args.anchor, share), peer(name), 224))  # type: ignore[misc]
+    trainings.run("smaller input", lambda: at("smaller input", trained(args.anchor, args.weights_dir)))
+    trainings.run("Lite0, smaller input", lambda: at("Lite0", trained(OTHER, args.weights_dir)))
+    facts = {"anchor": args.anchor, "device": args.device, "precision": prices.profile.default_precision, "images": args.images}
+    facts |= {"side": args.side, "minutes": args.minutes, "anchor_ms": anchor_ms, "target_ms": target_ms, "torch": torch.__version__}
+    (HERE / "results" / f"shrink-{args.device}.json").write_text(json.dumps(facts | {"networks": trainings.lines.rows}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
