@@ -56,7 +56,7 @@ def test_a_timing_of_the_device_goes_first(nas: Callable[..., Result], device: P
     again = predict(nas, "resnet18", "--device", device)
     assert again["repeats_within_pct"] == 0.1
     assert found["lower_ms"] < again["lower_ms"] < 1.25 < again["upper_ms"] < found["upper_ms"]
-    assert "not known" not in nas("predict", "resnet18", "--device", device).out
+    assert "on this device is unknown" not in nas("predict", "resnet18", "--device", device).out
 
 
 def test_published_networks_are_priced_in_the_form_that_was_timed(nas: Callable[..., Result]) -> None:

@@ -10,7 +10,7 @@ from torch import nn
 
 from nas.errors import ArtifactError, TrainingError, UsageError
 from nas.events import EventBus, Notice, PhaseAdvanced, PhaseFinished, PhaseStarted
-from nas.report.results import _interval
+from nas.report.results import with_interval
 from nas.runs.clock import Clock
 from nas.runs.directory import RunDirectory
 from nas.runs.forecast import TrainingForecast
@@ -202,8 +202,8 @@ def test_other_durations_are_refused(text: str) -> None:
 
 def test_durations_and_intervals_are_written_for_people() -> None:
     assert [write_duration(s) for s in (45, 1500, 7500)] == ["45 s", "25 min", "2.1 h"]
-    assert _interval(67.4, 408) == "67.4 ± 4.5"
-    assert _interval(None, 408) == ""
+    assert with_interval(67.4, 408) == "67.4 ± 4.5"
+    assert with_interval(None, 408) == ""
 
 
 def test_a_training_from_nothing_is_forecast_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

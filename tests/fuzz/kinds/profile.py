@@ -38,4 +38,4 @@ def seeds() -> list[bytes]:
     more = b"peak_gmacs = 13000.0\nbandwidth_gb_s = 40.0\nlaunch_us = 20.0\nunsupported_ops = ['LSTM']\n"
     short = files["hailo-8"].read_bytes().partition(b"[precisions.w8a8.timings_ms]")[0]
     whole = facts + short.replace(b"[precisions.w8a8]\n", b"[precisions.w8a8]\n" + more)
-    return [whole, *(files[name].read_bytes()[:4000].rpartition(b"\n")[0] for name in names)]
+    return [whole, *(files[name].read_bytes()[:4000].rpartition(b"\n\n")[0] for name in names)]
