@@ -242,7 +242,7 @@ def test_mistakes_name_the_remedy(networks: Path) -> None:
         get_space("chain")
     with pytest.raises(UsageError, match="given twice"):
         chain(networks, "small", "small")
-    space = get_space("chain-pvt_v2_b0", resolution=(64, 64))
+    space = get_space("chain-resnet18", resolution=(64, 64))
     member = space.sample(np.random.default_rng(0))
     with pytest.raises(UsageError, match="no weights on this machine"):
         space.build(member)
