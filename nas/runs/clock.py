@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from nas.events import Event, PhaseAdvanced, PhaseFinished, PhaseStarted
+from nas.events import Event, EventBus, PhaseAdvanced, PhaseFinished, PhaseStarted
 from nas.results import Ledger, PhaseCost
 from nas.runs.directory import RunDirectory
 
@@ -90,6 +92,18 @@ class Clock:
         """Write the file."""
         self._saved_s = time.monotonic()
         self.run.write(CLOCK_FILE, self.ledger.dump())
+
+
+@contextmanager
+def clocked(run: RunDirectory, limit_s: float | None, bus: EventBus) -> Iterator[Clock]:
+    """Give a clock that hears of everything within, and write down at the end what it cost, however that ends."""
+    clock = Clock(run, limit_s)
+    bus.listeners.append(clock)
+    try:
+        yield clock
+    finally:
+        clock.save()
+        bus.listeners.remove(clock)
 
 
 def _energy_j() -> float | None:

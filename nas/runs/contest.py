@@ -29,7 +29,7 @@ from nas.events import Event, EventBus, Notice
 from nas.report.results import with_interval
 from nas.results import Contender, Record, Result
 from nas.runs.choice import LEADER, mcnemar_p
-from nas.runs.clock import CLOCK_FILE, Clock
+from nas.runs.clock import CLOCK_FILE, clocked
 from nas.runs.default_space import Kind, Space
 from nas.runs.directory import CONTEST_FILE, RunDirectory
 from nas.runs.pace import EXPORT_S
@@ -195,25 +195,21 @@ def settled(run: RunDirectory, problem: Problem, bus: EventBus) -> Problem:
 def _tried(run: RunDirectory, problem: Problem, contest: Contest, bus: EventBus) -> Contest:
     limit_s = parse_duration(problem.request.time_limit or "")
     names = ", ".join(kind.space for kind in contest.kinds)
-    clock = Clock(run, limit_s)
-    bus.listeners.append(clock)
-    clock.say({"race": TRIED * limit_s, "finetune": max((1 - TRIED) * limit_s - EXPORT_S, 0.0), "export": EXPORT_S})
-    bus.emit(
-        Notice(
-            f"forecast: {write_duration(limit_s)} by the time limit: {write_duration(TRIED * limit_s)} to try {names} for equal minutes, "
-            "the rest for the winner, its export and its test."
+    with clocked(run, limit_s, bus) as clock:
+        clock.say({"race": TRIED * limit_s, "finetune": max((1 - TRIED) * limit_s - EXPORT_S, 0.0), "export": EXPORT_S})
+        bus.emit(
+            Notice(
+                f"forecast: {write_duration(limit_s)} by the time limit: {write_duration(TRIED * limit_s)} to try {names} for equal minutes, "
+                "the rest for the winner, its export and its test."
+            )
         )
-    )
-    try:
         arms = [_Tried(run, problem, kind, bus) for kind in contest.kinds]
-        return share(arms, limit_s, contest, lambda now: run.write(CONTEST_FILE, now.dump()), bus)
-    except InfeasibleError:
-        shutil.rmtree(run.path / KINDS, ignore_errors=True)  # nothing was found out
-        (run.path / CONTEST_FILE).unlink(missing_ok=True)
-        raise
-    finally:
-        clock.save()
-        bus.listeners.remove(clock)
+        try:
+            return share(arms, limit_s, contest, lambda now: run.write(CONTEST_FILE, now.dump()), bus)
+        except InfeasibleError:
+            shutil.rmtree(run.path / KINDS, ignore_errors=True)  # nothing was found out
+            (run.path / CONTEST_FILE).unlink(missing_ok=True)
+            raise
 
 
 def _of_kind(problem: Problem, kind: Kind) -> Problem:

@@ -302,7 +302,11 @@ def _tuned_before(run: RunDirectory, problem: Problem, architecture: Architectur
     return module if tuned == architecture else None
 
 
-_TRIED_FILE, _MOST_TRIALS = "tried-{}.safetensors", 8
+_TRIED_FILE = "tried-{}.safetensors"
+"""Of a network as the trial of that number left it."""
+
+_MOST_TRIALS = 8
+"""More than any run has: with four kinds there are two."""
 
 
 def deliver_tuned(run: RunDirectory, problem: Problem, dataset: Dataset, architecture: Architecture, bus: EventBus) -> Delivery:

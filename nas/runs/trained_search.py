@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from nas.events import Event, EventBus, Notice, PhaseAdvanced
 from nas.results import Contender, Fronts, Point, Result, Verification
 from nas.runs.choice import LEADER, Correct, Decision, blocks, decide
-from nas.runs.clock import Clock
+from nas.runs.clock import clocked
 from nas.runs.cluster import OneAtATime, search_on_cluster
 from nas.runs.delivery import (
     MEMBER_FILE,
@@ -72,13 +72,8 @@ def search_by_study(
         NasError: What went wrong; `nas resume` goes on from there.
     """
     limit = problem.request.time_limit
-    clock = Clock(run, parse_duration(limit) if limit else None)
-    bus.listeners.append(clock)
-    try:
+    with clocked(run, parse_duration(limit) if limit else None, bus) as clock:
         found, scored = _by_study(run, problem, result, bus, timed, Pace(problem.request, clock))
-    finally:
-        clock.save()
-        bus.listeners.remove(clock)
     return found.model_copy(update={"ledger": clock.ledger}), scored
 
 
@@ -149,9 +144,7 @@ def try_study(run: RunDirectory, problem: Problem, bus: EventBus, rung: int, unt
     Raises:
         InfeasibleError: Nothing is within the budgets.
     """
-    clock = Clock(run, until_s)
-    bus.listeners.append(clock)
-    try:
+    with clocked(run, until_s, bus) as clock:
         pace, dataset = Pace(problem.request, clock), problem.dataset
         assert dataset is not None
         evaluator, facts = prepared(run, problem, bus, pace)
@@ -160,9 +153,6 @@ def try_study(run: RunDirectory, problem: Problem, bus: EventBus, rung: int, unt
         decision = remembered(run, DECISION, Decision, lambda: decide(problem, evaluator, front, study.trials()))
         architecture = Architecture(problem.space.name, problem.space.version, decision.genes)
         right = tune_for_a_while(run, problem, evaluator, architecture, rung, pace, bus)
-    finally:
-        clock.save()
-        bus.listeners.remove(clock)
     rows = []
     for point in (point_of(problem, trial) for trial in front[:_SHOWN]):
         chosen = point.key == architecture.key

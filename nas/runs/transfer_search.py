@@ -22,7 +22,7 @@ from nas.errors import TrainingError
 from nas.events import EventBus, Notice, PhaseAdvanced, PhaseFinished, PhaseStarted
 from nas.results import Contender, Point, Result
 from nas.runs.choice import LEADER, LEVEL, bounds_latency, choose
-from nas.runs.clock import Clock
+from nas.runs.clock import Clock, clocked
 from nas.runs.delivery import MEMBER_FILE, Delivery, deliver_tuned, quantises
 from nas.runs.directory import RunDirectory, remembered
 from nas.runs.facts import as_expected
@@ -70,13 +70,8 @@ def search_published(run: RunDirectory, problem: Problem, result: Result, bus: E
         NasError: What went wrong; `nas resume` goes on from there.
     """
     limit = problem.request.time_limit
-    clock = Clock(run, parse_duration(limit) if limit else None)
-    bus.listeners.append(clock)
-    try:
+    with clocked(run, parse_duration(limit) if limit else None, bus) as clock:
         return _Search(run, problem, bus, clock).result(result)
-    finally:
-        clock.save()
-        bus.listeners.remove(clock)
 
 
 TRIED_BY_LIMIT = 0.44
@@ -101,13 +96,8 @@ def try_published(run: RunDirectory, problem: Problem, bus: EventBus, rung: int,
     Raises:
         InfeasibleError: No network at any size is within the budgets.
     """
-    clock = Clock(run, until_s / TRIED_BY_LIMIT if rung == 0 else None)
-    bus.listeners.append(clock)
-    try:
+    with clocked(run, until_s / TRIED_BY_LIMIT if rung == 0 else None, bus) as clock:
         return _Search(run, problem, bus, clock).tried(until_s)
-    finally:
-        clock.save()
-        bus.listeners.remove(clock)
 
 
 class _Search:
