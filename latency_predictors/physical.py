@@ -48,7 +48,7 @@ _SCALE_TRUST = 25.0  # residuals of the pool that a device's own interval scale 
 _SEEN_SHARE = 0.01  # of a network's latency, for a kind of work to count as seen in it
 _UNSEEN_SHARE = 0.05  # of a candidate's latency in unseen kinds, to call it extrapolated
 _CHUNK = 4096
-_MANY_SUMS = 64
+_MANY_SUMS = 64  # from which one sparse product is taken: set by hand; scipy.sparse takes a fifth of a second to import
 _OTHER_FORM = "/other form"
 
 
