@@ -14,7 +14,7 @@ from nas.training.dataset import Dataset, load_dataset
 from nas.training.supernet.batches import Batches
 from nas.training.supernet.checkpoint import Checkpoint, write_checkpoint
 from nas.training.supernet.finetune import Finetuned, finetune, finetuning_recipe, fresh, load_member
-from nas.training.supernet.statistics import predictions
+from nas.training.supernet.statistics import predictions, recalibrated
 from nas.training.supernet.train import Recipe
 
 SIDE = (32, 32)
@@ -94,6 +94,21 @@ def test_what_is_loaded_is_what_was_scored(space: ElasticSpace, data: Dataset, u
     batches = Batches(data, "validation", SIDE, torch.device("cpu"))
     assert np.array_equal(np.equal(predictions(module, batches), data.labels("validation")), unbroken[0].right)
     assert unbroken[0].validation_accuracy_pct == pytest.approx(100 * unbroken[0].right.mean())
+
+
+def test_an_epoch_is_scored_with_statistics_of_training_pictures_as_the_result_is(unbroken: tuple[Finetuned, Path]) -> None:
+    best = max(entry["validation_accuracy_pct"] for entry in unbroken[0].history)
+    assert unbroken[0].validation_accuracy_pct == best  # these data have fewer training pictures than either takes
+
+
+def test_scoring_leaves_the_training_as_it_was(space: ElasticSpace, data: Dataset) -> None:
+    module = fresh(space, space.extreme(False), num_classes=10, resolution=SIDE, seed=1).train()
+    before, generator = {name: value.clone() for name, value in module.state_dict().items()}, torch.get_rng_state()
+    with recalibrated(module, [x for x, _ in Batches(data, "train", SIDE, torch.device("cpu")).plain(64)]):
+        assert not module.training
+        assert any(not torch.equal(value, before[name]) for name, value in module.named_buffers() if "running" in name)
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), generator)
 
 
 def test_refusals(space: ElasticSpace, data: Dataset, unbroken: tuple[Finetuned, Path], tmp_path: Path) -> None:

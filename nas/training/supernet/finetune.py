@@ -1,7 +1,7 @@
 """Training of one network: a member taken out of the supernet, at its deployment resolution, or a fresh one.
 
-Resumable to the bit, as the supernet's. The epoch that validation likes best is kept, and batch-norm statistics are
-taken anew at the end.
+Resumable to the bit, as the supernet's. The epoch that validation likes best is kept. Batch-norm statistics are taken anew from a few training pictures
+before each epoch is scored, and from more of them at the end; those that the training gathers lag behind its weights.
 """
 
 from __future__ import annotations
@@ -35,7 +35,15 @@ from nas.training.supernet.checkpoint import (
     write_checkpoint,
 )
 from nas.training.supernet.epoch import CHECKPOINT_S, REPORT_S, Length, Shown
-from nas.training.supernet.statistics import calibration_indices, pictures, predictions, recalibrate
+from nas.training.supernet.statistics import (
+    CALIBRATION_PICTURES,
+    SCORING_PICTURES,
+    calibration_indices,
+    pictures,
+    predictions,
+    recalibrate,
+    recalibrated,
+)
 from nas.training.supernet.train import Recipe, learning_rate_at, optimizer_of
 
 FINETUNING = Recipe(epochs=6, batch=64, learning_rate=1e-3, warmup=0.1, weight_decay=0.02)
@@ -156,14 +164,15 @@ def finetune(
     shown.start(epoch, f"{architecture.key} at {resolution[0]}x{resolution[1]} on {dataset.name}")
     while epoch < recipe.epochs and epoch != stop_after:
         loss = tuning.epoch(epoch, shown, save)
-        accuracy_pct = 100 * float(np.mean(_right(module.eval(), validation)))
         epoch = recipe.epochs if tuning.length.over else epoch + 1
-        history.append({"loss": loss, "validation_accuracy_pct": accuracy_pct})
-        if accuracy_pct >= max(entry["validation_accuracy_pct"] for entry in history):
-            best = _state(module)
+        with recalibrated(module, _calibration(train, SCORING_PICTURES)):
+            accuracy_pct = 100 * float(np.mean(_right(module, validation)))
+            history.append({"loss": loss, "validation_accuracy_pct": accuracy_pct})
+            if accuracy_pct >= max(entry["validation_accuracy_pct"] for entry in history):
+                best = _state(module)
         if epoch == recipe.epochs:
             module.load_state_dict(best)
-            recalibrate(module, _calibration(train))
+            recalibrate(module, _calibration(train, CALIBRATION_PICTURES))
             best = _state(module)
         save()
         shown.advance(epoch, history[-1])
@@ -252,10 +261,12 @@ class _Finetuning:
     def _one(self, step: int, indices: Tensor) -> float:
         recipe, rng = self.recipe, np.random.default_rng([self.seed, 21, step])
         (x,), target, _ = self.train.augmented(indices, recipe.augmentation, recipe.smoothing, rng)
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=recipe.mixed_precision == "bf16"):
-            loss = F.cross_entropy(self.module(x).float(), target)
-        self.optimizer.zero_grad()
-        loss.backward()
+        with torch.random.fork_rng(devices=[]):  # dropout and stochastic depth of a published network
+            torch.manual_seed(int(rng.integers(2**62)))
+            with torch.autocast(x.device.type, torch.bfloat16, enabled=recipe.mixed_precision == "bf16"):
+                loss = F.cross_entropy(self.module(x).float(), target)
+            self.optimizer.zero_grad()
+            loss.backward()
         nn.utils.clip_grad_norm_(self.module.parameters(), recipe.clip)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate_at(step, self.length.steps, recipe)
@@ -274,8 +285,8 @@ def _right(module: nn.Module, batches: Batches) -> npt.NDArray[np.bool_]:
     return np.equal(predictions(module, batches), batches.labels.numpy())
 
 
-def _calibration(train: Batches) -> Iterable[Tensor]:
-    return pictures(train.plain(128, calibration_indices(train)))
+def _calibration(train: Batches, count: int) -> Iterable[Tensor]:
+    return pictures(train.plain(128, calibration_indices(train, count)))
 
 
 def _state(module: nn.Module) -> dict[str, Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,10 @@ from nas.training.supernet.weights import Path
 
 CALIBRATION_PICTURES = 1024
 """Training pictures from which batch-norm statistics are taken."""
+
+SCORING_PICTURES = 256
+"""Training pictures from which statistics are taken for one score during a training: about as good as all of them, for a twentieth of an epoch
+(``experiments/021_own_pictures/epoch_statistics.py``)."""
 
 _BATCH = 256
 
@@ -48,6 +53,21 @@ def recalibrate(network: Path | nn.Module, batches: Iterable[Tensor]) -> None:
     for norm, momentum in zip(norms, before, strict=True):
         norm.momentum = momentum
     network.train(False)
+
+
+@contextmanager
+def recalibrated(network: nn.Module, batches: Iterable[Tensor]) -> Iterator[nn.Module]:
+    """Give a network in evaluation mode with the statistics of `batches`; afterwards they are what they were, as is the generator of random numbers."""
+    norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
+    before = [[(buffer, buffer.clone()) for buffer in norm.buffers()] for norm in norms]
+    with torch.random.fork_rng(devices=[]):
+        recalibrate(network, batches)
+    try:
+        yield network
+    finally:
+        with torch.no_grad():
+            for buffer, value in (pair for pairs in before for pair in pairs):
+                buffer.copy_(value)
 
 
 def pictures(batches: Iterator[tuple[Tensor, Tensor]]) -> Iterator[Tensor]:
