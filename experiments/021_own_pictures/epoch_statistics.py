@@ -60,11 +60,17 @@ def main() -> None:
             return scored(network, batches)
 
         module_of_finetune.recalibrated = watched
-        recipe = replace(FINETUNING, epochs=given.epochs) if given.supernet_epochs else replace(default_recipe(dataset), epochs=given.epochs)
+        recipe = (
+            replace(FINETUNING, epochs=given.epochs) if given.supernet_epochs else replace(default_recipe(dataset), epochs=given.epochs)
+        )
         finetune(start, member, dataset, Path(folder) / "member.safetensors", recipe, resolution=size)
     name = dataset.name.replace("/", "-")
     found = {"data": f"{dataset.name} {dataset.key}", "validation_pictures": len(validation), "side": given.side}
-    found |= {"start": "supernet" if given.supernet_epochs else "nothing", "rows": rows, "processor_s": round(time.process_time() - began_s, 1)}
+    found |= {
+        "start": "supernet" if given.supernet_epochs else "nothing",
+        "rows": rows,
+        "processor_s": round(time.process_time() - began_s, 1),
+    }
     (HERE / "results" / f"epoch_statistics-{name}.json").write_text(json.dumps(found, indent=1) + "\n")
 
 
