@@ -52,22 +52,22 @@ def calibrated(devices: Sequence[tuple[str, str]], networks: Sequence[str], resi
         networks: Names.
         residual: Log residuals of networks left out, (devices, networks), NaN where not measured.
     """
-    seen = np.isfinite(residual)
+    measured = np.isfinite(residual)
     without = np.full_like(residual, np.nan)
     for j in range(len(networks)):
-        kept = seen.copy()
-        kept[:, j] = len(networks) == 1
-        without[:, j] = _scales(residual, kept)
+        others = measured.copy()
+        others[:, j] = len(networks) == 1
+        without[:, j] = _scales(residual, others)
     return Calibration(
-        dict(zip(devices, _scales(residual, seen).tolist(), strict=True)),
+        dict(zip(devices, _scales(residual, measured).tolist(), strict=True)),
         {device: dict(zip(networks, row, strict=True)) for device, row in zip(devices, without.tolist(), strict=True)},
-        np.sort((np.abs(residual) / without)[seen]),
+        np.sort((np.abs(residual) / without)[measured]),
     )
 
 
-def _scales(residual: Floats, seen: npt.NDArray[np.bool_]) -> Floats:
+def _scales(residual: Floats, measured: npt.NDArray[np.bool_]) -> Floats:
     """Return each device's scale (log), (devices,)."""
-    base = float(1.4826 * np.median(np.abs(residual[seen])))
-    squared = np.where(seen, np.minimum(np.abs(residual) / base, _CLIPPED) ** 2, 0.0)
-    usual = float(squared.sum() / seen.sum())
-    return np.asarray(base * np.sqrt((squared.sum(axis=1) + _SCALE_TRUST * usual) / (seen.sum(axis=1) + _SCALE_TRUST) / usual))
+    base = float(1.4826 * np.median(np.abs(residual[measured])))
+    squared = np.where(measured, np.minimum(np.abs(residual) / base, _CLIPPED) ** 2, 0.0)
+    usual = float(squared.sum() / measured.sum())
+    return np.asarray(base * np.sqrt((squared.sum(axis=1) + _SCALE_TRUST * usual) / (measured.sum(axis=1) + _SCALE_TRUST) / usual))

@@ -67,35 +67,40 @@ def _columns() -> dict[str, Unit]:
         *("cast", "bias", "bn", "relu", "gelu", "silu", "hard", "mish", "add", "mul", "affine", "slow", "ln", "gn", "softmax", "copy"),
         *("concat", "pad", "gather", "roll", "move", "pool", "reduce", "resize", "exotic"),
     )
-    found = {name: Unit("MB", 1, _ON_A_PROCESSOR.get(name, 1)) for name in moved}
-    found |= {f"start/{kind}": Unit("start", 0, 0) for kind in _STARTED}
-    found |= {f"weights/{kind}": Unit("MB", 0, 0) for kind in ("wide", "point", "gemm", "grouped")}
-    found |= {"start": Unit("start", 1, 0.3), "weights": Unit("MB", 0, 1), "weight work": Unit("MB", 0, 1), "mixed order": Unit("MB", 0, 0)}
+    columns = {name: Unit("MB", 1, _ON_A_PROCESSOR.get(name, 1)) for name in moved}
+    columns |= {f"start/{kind}": Unit("start", 0, 0) for kind in _STARTED}
+    columns |= {f"weights/{kind}": Unit("MB", 0, 0) for kind in ("wide", "point", "gemm", "grouped")}
+    columns |= {
+        "start": Unit("start", 1, 0.3),
+        "weights": Unit("MB", 0, 1),
+        "weight work": Unit("MB", 0, 1),
+        "mixed order": Unit("MB", 0, 0),
+    }
     for kind in _DENSE:
-        found |= {f"{kind}/macs": Unit("MMAC", 0.5, 0.6), f"{kind}/bytes": Unit("MB", 0.5, 0.3)}
-        found |= {f"{kind}/{extra}": Unit("MMAC", 0, 0) for extra in ("unaligned", "strided")}
-    found |= {f"conv/{extra}": Unit("MMAC", 0, 0) for extra in ("dilated", "one way")}
-    found |= {f"padded/{n}": Unit("MMAC", 0, 0) for n in (64, 128)}
-    found |= {f"{shape}/macs<{edge}": Unit("MMAC", 0, 0) for shape in ("wide", "flat") for edge in _NARROW}
-    found |= {f"macs {side}<{edge}": Unit("MMAC", 0, 0) for side in ("in", "out") for edge in _CHANNELS}
-    found |= {f"roof/{kind}/{ridge}": Unit("20 MMAC", 0.2, 0) for kind in ("conv", "gemm") for ridge in _RIDGES}
-    found |= {f"{kind}/positions<{n}": Unit("MMAC", 0, 0) for kind in ("conv", "gemm") for n in _POSITIONS}
-    found["strided/in"] = Unit("M", 0, 0)
-    found |= {f"grouped/{name}": Unit("MMAC", target, target) for name, target in (("macs", 0.5), ("strided", 0))}
-    found |= {f"grouped/{n}": Unit("MMAC", 0, 0) for n in (8, 16, 32, 64)}
-    found["grouped/bytes"] = Unit("MB", 0.5, 0.3)
+        columns |= {f"{kind}/macs": Unit("MMAC", 0.5, 0.6), f"{kind}/bytes": Unit("MB", 0.5, 0.3)}
+        columns |= {f"{kind}/{extra}": Unit("MMAC", 0, 0) for extra in ("unaligned", "strided")}
+    columns |= {f"conv/{extra}": Unit("MMAC", 0, 0) for extra in ("dilated", "one way")}
+    columns |= {f"padded/{n}": Unit("MMAC", 0, 0) for n in (64, 128)}
+    columns |= {f"{shape}/macs<{edge}": Unit("MMAC", 0, 0) for shape in ("wide", "flat") for edge in _NARROW}
+    columns |= {f"macs {side}<{edge}": Unit("MMAC", 0, 0) for side in ("in", "out") for edge in _CHANNELS}
+    columns |= {f"roof/{kind}/{ridge}": Unit("20 MMAC", 0.2, 0) for kind in ("conv", "gemm") for ridge in _RIDGES}
+    columns |= {f"{kind}/positions<{n}": Unit("MMAC", 0, 0) for kind in ("conv", "gemm") for n in _POSITIONS}
+    columns["strided/in"] = Unit("M", 0, 0)
+    columns |= {f"grouped/{name}": Unit("MMAC", target, target) for name, target in (("macs", 0.5), ("strided", 0))}
+    columns |= {f"grouped/{n}": Unit("MMAC", 0, 0) for n in (8, 16, 32, 64)}
+    columns["grouped/bytes"] = Unit("MB", 0.5, 0.3)
     for band, *_ in _DEPTHWISE:
-        found |= {f"depthwise{band}/taps": Unit("M", 0.2, 0.1), f"depthwise{band}/out": Unit("M", 0.2, 0)}
-    found |= {f"depthwise/{name}": Unit("M", 0, 0) for name in ("row", "multiplied", "strided taps", "strided in")}
-    found["depthwise/bytes"] = Unit("MB", 0.5, 0.3)
-    found |= {f"{kind}/macs": Unit("MMAC", 0.5, 0.6) for kind in ("product", "attention", "masked")}
-    found |= {f"{kind}/bytes": Unit("MB", 0.5, 0.3) for kind in ("product", "attention")}
-    found |= {f"{kind}/padded": Unit("MMAC", 0, 0) for kind in ("product", "attention", "masked")}
-    found |= {"product/batch": Unit("M", 0, 0), "masked/scores": Unit("M", 0, 0), "recurrent/macs": Unit("MMAC", 3, 3)}
-    found |= {f"{name}/rows": Unit("M", 0, 0) for name in ("ln", "gn", "softmax")}
-    found |= {"pool/taps": Unit("M", 0, 0), "copies": Unit("M", 0, 0)}
-    found |= {f"at least {us} µs/{kind}": Unit("ms", 0, 0.15) for kind in _HINGED for us in _STARTS_US}
-    return found
+        columns |= {f"depthwise{band}/taps": Unit("M", 0.2, 0.1), f"depthwise{band}/out": Unit("M", 0.2, 0)}
+    columns |= {f"depthwise/{name}": Unit("M", 0, 0) for name in ("row", "multiplied", "strided taps", "strided in")}
+    columns["depthwise/bytes"] = Unit("MB", 0.5, 0.3)
+    columns |= {f"{kind}/macs": Unit("MMAC", 0.5, 0.6) for kind in ("product", "attention", "masked")}
+    columns |= {f"{kind}/bytes": Unit("MB", 0.5, 0.3) for kind in ("product", "attention")}
+    columns |= {f"{kind}/padded": Unit("MMAC", 0, 0) for kind in ("product", "attention", "masked")}
+    columns |= {"product/batch": Unit("M", 0, 0), "masked/scores": Unit("M", 0, 0), "recurrent/macs": Unit("MMAC", 3, 3)}
+    columns |= {f"{name}/rows": Unit("M", 0, 0) for name in ("ln", "gn", "softmax")}
+    columns |= {"pool/taps": Unit("M", 0, 0), "copies": Unit("M", 0, 0)}
+    columns |= {f"at least {us} µs/{kind}": Unit("ms", 0, 0.15) for kind in _HINGED for us in _STARTS_US}
+    return columns
 
 
 COLUMNS = _columns()
@@ -141,22 +146,22 @@ def kernels_of(graph: Graph, autocast: bool, entering: State | None = None) -> K
         entering: State of the first input; None: an image.
     """
     key = (id(graph), autocast, entering)
-    held = _cache.get(key)
-    if held is not None and held[0] is graph:
-        return held[1]
+    cached = _cache.get(key)
+    if cached is not None and cached[0] is graph:
+        return cached[1]
     walk = _Walk(graph, autocast, entering)
     rows = np.array([walk.row(op) for op in graph.operators]).reshape(-1, len(COLUMNS))
-    found = Kernels(
+    kernels = Kernels(
         tuple(op.name for op in graph.operators),
         tuple(op.op for op in graph.operators),
         rows,
         rows.sum(axis=0),
         walk.states[graph.outputs[0]],
     )
-    _cache[key] = (graph, found)
+    _cache[key] = (graph, kernels)
     while len(_cache) > _CACHED:
         _cache.popitem(last=False)
-    return found
+    return kernels
 
 
 def _contiguous(shape: Shape) -> Shape:
@@ -185,25 +190,25 @@ def _is_dense(shape: Shape, strides: Shape) -> bool:
 
 def _packed(shape: Shape, strides: Shape) -> Shape:
     """Return the strides of a dense tensor whose axes lie in the same order."""
-    found, need = [0] * len(shape), 1
+    packed, need = [0] * len(shape), 1
     for i in sorted(range(len(shape)), key=lambda i: (-strides[i], i))[::-1]:
-        found[i], need = need, need * shape[i]
-    return tuple(found)
+        packed[i], need = need, need * shape[i]
+    return tuple(packed)
 
 
 def _viewed(shape: Shape, strides: Shape, new: Shape) -> Shape | None:
     """Return the strides of a view of another shape, None where only a copy has that shape."""
     out, at = [0] * len(new), len(new) - 1
-    base, seen, made = (strides[-1] if shape else 1), 1, 1
+    base, old_size, new_size = (strides[-1] if shape else 1), 1, 1
     for d in range(len(shape) - 1, -1, -1):
-        seen *= shape[d]
-        if d == 0 or (shape[d - 1] != 1 and strides[d - 1] != seen * base):
-            while at >= 0 and (made < seen or new[at] == 1):
-                out[at], made, at = made * base, made * new[at], at - 1
-            if made != seen:
+        old_size *= shape[d]
+        if d == 0 or (shape[d - 1] != 1 and strides[d - 1] != old_size * base):
+            while at >= 0 and (new_size < old_size or new[at] == 1):
+                out[at], new_size, at = new_size * base, new_size * new[at], at - 1
+            if new_size != old_size:
                 return None
             if d > 0:
-                base, seen, made = strides[d - 1], 1, 1
+                base, old_size, new_size = strides[d - 1], 1, 1
     return None if at != -1 else tuple(out)
 
 
@@ -213,20 +218,20 @@ def _up(size: int, multiple: int) -> int:
 
 def _within_variances(graph: Graph) -> set[str]:
     """Return the operators that are steps of one kernel: mean((x − mean(x))²) as PyTorch's ``var`` is written down, x − mean(x) read but once."""
-    made, readers = graph.producer(), graph.consumers()
-    found: set[str] = set()
+    producers, readers = graph.producer(), graph.consumers()
+    names: set[str] = set()
     for op in graph.operators:
-        square = made.get(op.inputs[0]) if op.op == "ReduceMean" and op.inputs else None
+        square = producers.get(op.inputs[0]) if op.op == "ReduceMean" and op.inputs else None
         if square is None or square.op != "Pow" or square.attribute("scalar") != 2.0 or len(readers[square.outputs[0].name]) > 1:
             continue
-        centred = made.get(square.inputs[0])
+        centred = producers.get(square.inputs[0])
         if centred is None or centred.op != "Sub" or len(centred.inputs) != 2 or len(readers[centred.outputs[0].name]) > 1:
             continue
-        mean = made.get(centred.inputs[1])
+        mean = producers.get(centred.inputs[1])
         if mean is None or mean.op != "ReduceMean" or mean.inputs[0] != centred.inputs[0]:
             continue
-        found |= {square.name, centred.name} | ({mean.name} if len(readers[mean.outputs[0].name]) == 1 else set())
-    return found
+        names |= {square.name, centred.name} | ({mean.name} if len(readers[mean.outputs[0].name]) == 1 else set())
+    return names
 
 
 class _Walk:
@@ -371,15 +376,15 @@ class _Walk:
             return State(size, tuple(strides[i] for i in op.attribute("perm")))
         if op.op == "Expand":
             extra = len(out.shape) - len(x.shape)
-            kept = (0 if a == 1 and b > 1 else s for a, b, s in zip(x.shape, out.shape[extra:], strides, strict=True))
-            return State(size, (*(0,) * extra, *kept))
+            own = (0 if a == 1 and b > 1 else s for a, b, s in zip(x.shape, out.shape[extra:], strides, strict=True))
+            return State(size, (*(0,) * extra, *own))
         if op.op in ("Slice", "Split", "Cast"):
             return State(size, strides if len(out.shape) == len(x.shape) else _contiguous(out.shape))
-        found = _viewed(x.shape, strides, out.shape)
-        if found is None:
+        view = _viewed(x.shape, strides, out.shape)
+        if view is None:
             self._kernel("copy", 2 * size * out.elements)
             self._add("copies", out.elements / 1e6)
-        return State(size, found or _contiguous(out.shape))
+        return State(size, view or _contiguous(out.shape))
 
     def _norm(self, op: Operator, x: Value, out: Value) -> State:
         size, strides = self.states[x.name]

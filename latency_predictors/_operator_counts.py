@@ -68,15 +68,15 @@ class Catalogue:
 
 def catalogue(candidates: Sequence[Segments]) -> Catalogue:
     """Count the operators of candidates given as chained segments; a segment object is read once however often it stands."""
-    seen: dict[int, tuple[Graph, list[tuple[Counter[Kind], int]]]] = {}
+    cache: dict[int, tuple[Graph, list[tuple[Counter[Kind], int]]]] = {}
     rows: list[list[tuple[Counter[Kind], int]]] = []
     columns: dict[Kind, int] = {}
     for parts in candidates:
         total = [(Counter[Kind](), 0) for _ in RUNTIMES]
         for _, graph in parts:
-            if id(graph) not in seen:  # the graph is kept alive by its entry, so its id stays its own
-                seen[id(graph)] = (graph, [_read(change(graph)) for _, change in RUNTIMES])
-            for i, (counter, depth) in enumerate(seen[id(graph)][1]):
+            if id(graph) not in cache:  # the graph is kept alive by its entry, so its id stays its own
+                cache[id(graph)] = (graph, [_read(change(graph)) for _, change in RUNTIMES])
+            for i, (counter, depth) in enumerate(cache[id(graph)][1]):
                 total[i][0].update(counter)
                 total[i] = (total[i][0], total[i][1] + depth)
         rows.append(total)

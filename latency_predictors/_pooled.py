@@ -105,8 +105,8 @@ def _left_out(
     named = list(map(str, groups if groups is not None else range(networks)))
     for name in dict.fromkeys(named):
         block = np.array([i for i, other in enumerate(named) if other == name])
-        seen = np.isfinite(raw[0][:, block])
-        d, n = np.nonzero(seen)
+        measured = np.isfinite(raw[0][:, block])
+        d, n = np.nonzero(measured)
         own = own_part[:, :, block[:, None], block[None]]
         w = weight[:, d, block[n]]
         for m in range(members):
@@ -152,9 +152,9 @@ def fit_pooled(
     devices = log_ms.shape[0]
     units = priors.group_sd.shape[1]
     member_of_group = np.eye(units)[priors.group[picked]]  # (members, columns, groups)
-    seen = np.isfinite(log_ms)
-    target = np.where(seen, log_ms, 0.0)
-    base = np.where(seen, trust, 0.0)[None] / priors.noise_sd[:, None, None] ** 2  # (m, d, n)
+    measured = np.isfinite(log_ms)
+    target = np.where(measured, log_ms, 0.0)
+    base = np.where(measured, trust, 0.0)[None] / priors.noise_sd[:, None, None] ** 2  # (m, d, n)
 
     size_u = columns + units + 1  # a device's own: deviations, group shifts, scale
     variance_u = np.concatenate([deviation_sd**2, priors.group_sd**2, np.full((members, 1), priors.scale_sd**2)], axis=1)
@@ -168,7 +168,9 @@ def fit_pooled(
     theta = centre.copy()
     effect = np.zeros((members, networks))
     own = np.zeros((members, devices, size_u))
-    start = np.nanmedian(target[None] - np.log(np.einsum("mnk,mk->mn", features, np.exp(theta)))[:, None, :] + np.where(seen, 0, np.nan), 2)
+    start = np.nanmedian(
+        target[None] - np.log(np.einsum("mnk,mk->mn", features, np.exp(theta)))[:, None, :] + np.where(measured, 0, np.nan), 2
+    )
     own[:, :, -1] = np.nan_to_num(start)
 
     def log_prices() -> Floats:
@@ -223,7 +225,7 @@ def fit_pooled(
 
     device = log_prices()
     total = np.einsum("mnk,mdk->mdn", features, np.exp(np.clip(device, -40, 12)))
-    raw = np.where(seen[None], target[None] - np.log(total), np.nan)
+    raw = np.where(measured[None], target[None] - np.log(total), np.nan)
     left_out = np.full_like(raw, np.nan)
     if leave_out:
         explained = spread @ inverse  # by a device's own prices

@@ -204,9 +204,9 @@ def quantities_of(graph: Graph, normalise: Callable[[Graph], Graph] | None = Non
 
     Graphs are immutable and spaces hand out the same segment again and again, so a second call costs a look-up.
     """
-    held = _cache.get(id(graph))
-    if held is not None and held[0] is graph:
-        return held[1]
+    cached = _cache.get(id(graph))
+    if cached is not None and cached[0] is graph:
+        return cached[1]
     compiled = normalise(graph) if normalise else graph
     rows = np.zeros((len(compiled.operators), len(QUANTITIES)))
     near, images = _around_attention(compiled), _images_read(compiled)
@@ -215,7 +215,7 @@ def quantities_of(graph: Graph, normalise: Callable[[Graph], Graph] | None = Non
         if operator.category != "unknown" and not _count_image(row, compiled, operator):
             _count(row, compiled, operator, near)
             _deepen(row, compiled, operator)
-    found = Quantities(
+    quantities = Quantities(
         tuple(op.name for op in compiled.operators),
         tuple(op.op for op in compiled.operators),
         rows,
@@ -224,10 +224,10 @@ def quantities_of(graph: Graph, normalise: Callable[[Graph], Graph] | None = Non
         tuple(op.precision for op in compiled.operators),
         _borders(compiled) if len(compiled.precisions) > 1 else (),
     )
-    _cache[id(graph)] = (graph, found)
+    _cache[id(graph)] = (graph, quantities)
     while len(_cache) > _CACHED_GRAPHS:
         _cache.popitem(last=False)
-    return found
+    return quantities
 
 
 @cache
@@ -239,12 +239,12 @@ def requantisation(shape: Shape) -> Graph:
 
 def _borders(graph: Graph) -> tuple[tuple[int, int, Shape], ...]:
     makers = {value.name: i for i, op in enumerate(graph.operators) for value in op.outputs}
-    found: dict[tuple[str, str | None], tuple[int, int, Shape]] = {}
+    borders: dict[tuple[str, str | None], tuple[int, int, Shape]] = {}
     for i, op in enumerate(graph.operators):
         for name in op.inputs:
             if name in makers and graph.operators[makers[name]].precision != op.precision:
-                found.setdefault((name, op.precision), (makers[name], i, graph.values[name].shape))
-    return tuple(found.values())
+                borders.setdefault((name, op.precision), (makers[name], i, graph.values[name].shape))
+    return tuple(borders.values())
 
 
 def _count_image(row: Floats, graph: Graph, op: Operator) -> bool:
@@ -272,17 +272,17 @@ def _is_image(shape: Shape) -> bool:
 
 def _images_read(graph: Graph) -> dict[str, float]:
     """Return 10⁶ pixels by operator that takes up an image of few channels, each image once; what makes another such image passes it on."""
-    found: dict[str, float] = {}
-    seen: set[str] = set()
+    images: dict[str, float] = {}
+    counted: set[str] = set()
     for op in graph.operators:
         if any(_is_image(value.shape) for value in op.outputs):
             continue
         for name in op.inputs:
             shape = graph.values[name].shape
-            if name not in seen and _is_image(shape):
-                seen.add(name)
-                found[op.name] = found.get(op.name, 0.0) + shape[0] * prod(shape[2:]) / 1e6
-    return found
+            if name not in counted and _is_image(shape):
+                counted.add(name)
+                images[op.name] = images.get(op.name, 0.0) + shape[0] * prod(shape[2:]) / 1e6
+    return images
 
 
 def _is_scalar(op: Operator) -> bool:
@@ -312,21 +312,21 @@ def _dense(row: Floats, kind: str, c_in: int, c_out: int, taps: int, positions: 
 def _around_attention(graph: Graph) -> set[str]:
     """Return the layout operators between a projection and the products of its attention: a compiler lays these out once."""
     near: set[str] = set()
-    made, readers = graph.producer(), graph.consumers()
+    producers, readers = graph.producer(), graph.consumers()
     for op in graph.operators:
         if op.category != "attention" and not (op.op == "MatMul" and len(op.inputs) > 1):
             continue
         for following, step in ((False, _before), (True, _after)):
             edge, depth = [op], 0
             while edge and depth < 6:
-                edge = [found for each in edge for found in step(each, made, readers) if _is_passive(found, following)]
-                near |= {found.name for found in edge if found.op in ("Transpose", "Split")}
+                edge = [neighbour for each in edge for neighbour in step(each, producers, readers) if _is_passive(neighbour, following)]
+                near |= {neighbour.name for neighbour in edge if neighbour.op in ("Transpose", "Split")}
                 depth += 1
     return near
 
 
-def _before(op: Operator, made: Mapping[str, Operator], _: Mapping[str, list[Operator]]) -> list[Operator]:
-    return [made[name] for name in op.inputs if name in made]
+def _before(op: Operator, producers: Mapping[str, Operator], _: Mapping[str, list[Operator]]) -> list[Operator]:
+    return [producers[name] for name in op.inputs if name in producers]
 
 
 def _after(op: Operator, _: Mapping[str, Operator], readers: Mapping[str, list[Operator]]) -> list[Operator]:

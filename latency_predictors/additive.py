@@ -178,29 +178,29 @@ def fit_prices(x: Floats, latency_ms: Floats, prior: Floats | None = None, penal
         return np.asarray(np.mean([_shrunk_prices(x, latency_ms, view) for view in _VIEWS], axis=0))
     least = 0.01 * default_prices(x, latency_ms)
     centre = 100 * least if prior is None else prior
-    found, priced = np.zeros(len(COLUMNS)), centre > 0  # what has no price at the centre has none where networks are few
-    found[priced] = _robust_nnls((x / latency_ms[:, None] * centre)[:, priced], penalty or 0.1, 1.0) * centre[priced]
-    return _never_zero(x, found, least)
+    fitted, priced = np.zeros(len(COLUMNS)), centre > 0  # what has no price at the centre has none where networks are few
+    fitted[priced] = _robust_nnls((x / latency_ms[:, None] * centre)[:, priced], penalty or 0.1, 1.0) * centre[priced]
+    return _never_zero(x, fitted, least)
 
 
 def _shrunk_prices(x: Floats, latency_ms: Floats, view: slice) -> Floats:
     """Return prices from plenty of networks, of the columns in view; all are shrunk alike, to nothing."""
     rows = x[:, view] / latency_ms[:, None]
     centre = 1 / (rows.mean(0) + rows.std(0) + 1e-12)
-    found = np.zeros(len(COLUMNS))
-    found[view] = _robust_nnls(rows * centre, 0.05 * len(rows) ** 0.5, 0.0) * centre
-    return _never_zero(x, found, 0.01 * default_prices(x, latency_ms))
+    fitted = np.zeros(len(COLUMNS))
+    fitted[view] = _robust_nnls(rows * centre, 0.05 * len(rows) ** 0.5, 0.0) * centre
+    return _never_zero(x, fitted, 0.01 * default_prices(x, latency_ms))
 
 
 def _never_zero(x: Floats, prices: Floats, least: Floats) -> Floats:
     """Return prices that are positive, and under which a larger window never takes less than a smaller one on the same map."""
-    seen = np.asarray((x > 0).any(axis=0))
-    prices = np.where(seen, np.maximum(prices, least), 100 * least)
+    present = np.asarray((x > 0).any(axis=0))
+    prices = np.where(present, np.maximum(prices, least), 100 * least)
     for small, large in itertools.pairwise((3, 5, 7)):
         for unit, share in (("macs", small**2 / large**2), ("bytes", 1.0)):
             i, j = _AT[f"depthwise{small}/{unit}"], _AT[f"depthwise{large}/{unit}"]
             prices[j] = max(
-                prices[j], prices[i] * (share if seen[j] else 1.0)
+                prices[j], prices[i] * (share if present[j] else 1.0)
             )  # a window that nobody timed has the price of the next smaller one
     return np.asarray(prices, dtype=float)
 
@@ -211,12 +211,12 @@ def _robust_nnls(scaled: Floats, strength: float, target: float) -> Floats:
 
     pull = strength * np.eye(scaled.shape[1])
     trust = np.ones(len(scaled))
-    found: Floats = np.ones(len(pull))
+    solution: Floats = np.ones(len(pull))
     for _ in range(4):
         design = np.concatenate([scaled * trust[:, None], pull])
-        found = np.asarray(nnls(design, np.concatenate([trust, np.full(len(pull), strength * target)]), maxiter=60 * len(pull))[0])
-        trust = 1 / np.sqrt(np.maximum(np.abs(scaled @ found - 1), 0.05) / 0.05)
-    return found
+        solution = np.asarray(nnls(design, np.concatenate([trust, np.full(len(pull), strength * target)]), maxiter=60 * len(pull))[0])
+        trust = 1 / np.sqrt(np.maximum(np.abs(scaled @ solution - 1), 0.05) / 0.05)
+    return solution
 
 
 def default_prices(x: Floats, latency_ms: Floats) -> Floats:
@@ -271,13 +271,13 @@ class Additive(Predictor):
 
         With 60 networks or more, five folds over families give the interval; with fewer, each family is left out in turn, on all devices.
         """
-        found: dict[tuple[str, str], Prices] = {}
+        prices: dict[tuple[str, str], Prices] = {}
         for precision in sorted({s.precision for s in samples}):
             chosen = [s for s in samples if s.precision == precision]
-            found |= _fit_pool(chosen, precision, self.penalty)
-        if not found:
+            prices |= _fit_pool(chosen, precision, self.penalty)
+        if not prices:
             raise UsageError("additive: no timings, got 0.")
-        return Additive(found, self.penalty)
+        return Additive(prices, self.penalty)
 
     def held_out(self, device: str, precision: str) -> list[tuple[str, float, float, float, float]]:
         """See `Predictor.held_out`; families are left out together where networks are plenty."""
@@ -409,8 +409,8 @@ def load_prices(path: Path, name: str, columns: Sequence[str], version: int) -> 
         ArtifactError: Missing, damaged, or of another version.
     """
     at = {column: i for i, column in enumerate(columns)}
-    with read_artifact(path, name, version) as found:
-        head, data = found.header, found.arrays
+    with read_artifact(path, name, version) as artifact:
+        head, data = artifact.header, artifact.arrays
         if later := sorted(set(head["columns"]) - set(columns)):
             raise other_version(path, name, f"the column {later[0]}", version)
         place = [at[column] for column in head["columns"]]
@@ -425,10 +425,10 @@ def load_prices(path: Path, name: str, columns: Sequence[str], version: int) -> 
             check_log_errors(np.log(ms[1]) - np.log(ms[0]))
         prices, most = np.zeros((2, len(devices), len(columns)))
         prices[:, place], most[:, place] = data["prices"], data["most"]
-        made = {
+        by_device = {
             key: Prices(prices[i], tuple(map(str, networks[i])), timings[i][0], timings[i][1], most[i]) for i, key in enumerate(devices)
         }
-        return made, dict(head.get("facts", {}))
+        return by_device, dict(head.get("facts", {}))
 
 
 def _fit_pool(samples: Sequence[Sample], precision: str, penalty: float) -> dict[tuple[str, str], Prices]:
@@ -441,7 +441,7 @@ def _fit_pool(samples: Sequence[Sample], precision: str, penalty: float) -> dict
             raise UsageError(f"additive: a latency must be positive, got {s.latency_ms!r} ms for {s.name}.")
         timed.setdefault(s.device, {})[s.name] = s.latency_ms
     typical = _Typical(timed, rows, family, penalty) if len(timed) >= ALIKE and len(graphs) < MANY else None
-    found = {}
+    fitted = {}
     for device, latencies in sorted(timed.items()):
         if len(latencies) < FEWEST:
             raise UsageError(f"additive: too few networks of {device}, got {len(latencies)}. Expected at least {FEWEST}.")
@@ -450,14 +450,14 @@ def _fit_pool(samples: Sequence[Sample], precision: str, penalty: float) -> dict
         groups = folds_of([family[n] for n in names]) if len(names) >= MANY else left_out_together(names, family)
         guess = left_out(x, y, groups, typical.scaled if typical else None)
         prior = typical.scaled("", x, y) if typical else None
-        found[device, precision] = Prices(
+        fitted[device, precision] = Prices(
             fit_prices(x, y, prior),
             tuple(names),
             y,
             guess,
             np.sort(x, axis=0)[-2].astype(np.float32).astype(float),
         )
-    return found
+    return fitted
 
 
 class _Typical:
@@ -487,8 +487,8 @@ class _Typical:
 
     def scaled(self, without: str, x: Floats, latency_ms: Floats) -> Floats:
         """Return the prices at the scale of one device, by its networks that are not left out."""
-        found = self.prices(without)
-        return found * float(np.exp(np.median(np.log(latency_ms / (x @ found)))))
+        fitted = self.prices(without)
+        return fitted * float(np.exp(np.median(np.log(latency_ms / (x @ fitted)))))
 
 
 def left_out_together(names: Sequence[str], family: Mapping[str, str]) -> list[str]:

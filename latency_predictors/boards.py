@@ -207,14 +207,14 @@ def _robust(x: Floats, latency_ms: Floats, weight: Floats, strength: Floats, tar
     rows, pull = relative * scale, strength * math.sqrt(len(x))
     drawn = pull * (target > 0)
     wanted, trust = np.ones(len(x)), weight.copy()
-    found: Floats = np.zeros(len(scale))
+    solution: Floats = np.zeros(len(scale))
     for _ in range(8):
         design = np.concatenate([rows * trust[:, None], np.diag(pull)])
-        found = np.asarray(nnls(design, np.concatenate([wanted * trust, drawn]), maxiter=60 * len(scale))[0])
-        guess = rows @ found
+        solution = np.asarray(nnls(design, np.concatenate([wanted * trust, drawn]), maxiter=60 * len(scale))[0])
+        guess = rows @ solution
         wanted = np.clip(guess, 1 - grain_ms / latency_ms, 1 + grain_ms / latency_ms)
         trust = weight / np.sqrt(np.maximum(np.abs(guess - wanted) / np.maximum(wanted, 1e-3), 0.3) / 0.3)
-    return np.asarray(found * scale, dtype=float)
+    return np.asarray(solution * scale, dtype=float)
 
 
 def _never_zero(prices: Floats, x: Floats, latency_ms: Floats) -> Floats:
@@ -233,22 +233,22 @@ def _spills(graph: Graph, profile: Profile, precision: str) -> bool:
     return memory.ram_bytes(graph, precision) > 1e6 * memory.ram_mb
 
 
-def _spilled(found: Estimate, profile: Profile) -> Estimate:
+def _spilled(estimate: Estimate, profile: Profile) -> Estimate:
     """Return an estimate of a network whose activations leave the RAM."""
     memory = profile.memory
     if memory is None or memory.spill_factor is None:
-        return found
+        return estimate
     factor, spread = memory.spill_factor, memory.spill_spread
     return replace(
-        found,
-        latency_ms=found.latency_ms * factor,
-        lower_ms=found.lower_ms * factor / spread,
-        upper_ms=found.upper_ms * factor * spread,
+        estimate,
+        latency_ms=estimate.latency_ms * factor,
+        lower_ms=estimate.lower_ms * factor / spread,
+        upper_ms=estimate.upper_ms * factor * spread,
         extrapolated=(
-            *found.extrapolated,
+            *estimate.extrapolated,
             f"its activations leave the {memory.ram_mb:g} MB of RAM, and networks that do take {factor:.1f} times as long",
         ),
-        operators=tuple(replace(op, latency_ms=op.latency_ms * factor) for op in found.operators),
+        operators=tuple(replace(op, latency_ms=op.latency_ms * factor) for op in estimate.operators),
     )
 
 
@@ -283,8 +283,8 @@ class Boards(Predictor):
             timed.setdefault((sample.device, sample.precision), []).append(sample)
         if not timed:
             raise UsageError("boards: no timings, got 0.")
-        found = {key: self._device(key[0], chosen) for key, chosen in sorted(timed.items())}
-        return Boards(found, {s.name: s.family or s.name for s in samples}, self.tables)
+        prices = {key: self._device(key[0], chosen) for key, chosen in sorted(timed.items())}
+        return Boards(prices, {s.name: s.family or s.name for s in samples}, self.tables)
 
     def _device(self, device: str, samples: Sequence[Sample]) -> Prices:
         if len(samples) < FEWEST:
@@ -325,8 +325,8 @@ class Boards(Predictor):
         key = fitted_key("boards", self.devices, profile, precision)
         prices = self.devices[key]
         width = conformal_quantile(prices.scores, confidence)
-        found = priced(prices, graph, _rows(graph, self._host(key)), COLUMNS, width, profile.at(precision), confidence)
-        return _spilled(found, profile) if _spills(graph, profile, precision) else found
+        estimate = priced(prices, graph, _rows(graph, self._host(key)), COLUMNS, width, profile.at(precision), confidence)
+        return _spilled(estimate, profile) if _spills(graph, profile, precision) else estimate
 
     def estimate_batch(self, candidates: Sequence[Segments], profile: Profile, precision: str, confidence: float = 0.9) -> Estimates:
         """Estimate many candidates; a segment is priced once."""
@@ -334,18 +334,18 @@ class Boards(Predictor):
         prices, host, forbidden = self.devices[key], self._host(key), set(profile.at(precision).unsupported_ops)
         x = np.array([np.sum([quantities(graph, host) for _, graph in parts], axis=0) for parts in candidates]).reshape(-1, len(COLUMNS))
         usable = [not any(graph.unknown or forbidden & {op.op for op in graph.operators} for _, graph in parts) for parts in candidates]
-        found = priced_batch(prices, x, usable, COLUMNS, conformal_quantile(prices.scores, confidence))
+        estimates = priced_batch(prices, x, usable, COLUMNS, conformal_quantile(prices.scores, confidence))
         if (memory := profile.memory) is None or memory.spill_factor is None:
-            return found
+            return estimates
         whole = [parts[0][1] if len(parts) == 1 else join(parts) for parts in candidates]
         out = np.array([_spills(graph, profile, precision) for graph in whole], dtype=bool)
         factor, spread = np.where(out, memory.spill_factor, 1.0), np.where(out, memory.spill_spread, 1.0)
         return Estimates(
-            found.latency_ms * factor,
-            found.lower_ms * factor / spread,
-            found.upper_ms * factor * spread,
-            found.usable,
-            found.extrapolated | out,
+            estimates.latency_ms * factor,
+            estimates.lower_ms * factor / spread,
+            estimates.upper_ms * factor * spread,
+            estimates.usable,
+            estimates.extrapolated | out,
         )
 
     def save(self, path: Path) -> None:

@@ -80,10 +80,10 @@ def fit_prices(x: Floats, latency_ms: Floats, families: Sequence[str], autocast:
     rows = x / latency_ms[:, None] * common
     count = dict(zip(*np.unique(families, return_counts=True), strict=True))
     size = np.array([count[family] for family in families], dtype=float)
-    found = [
+    fits = [
         _factors(rows, expected, strength, size ** (-sharing / 2)) for strength in STRENGTHS[autocast] for sharing in SHARING[not autocast]
     ]
-    return np.asarray(np.maximum(np.mean(found, axis=0), _LEAST * expected) * common)
+    return np.asarray(np.maximum(np.mean(fits, axis=0), _LEAST * expected) * common)
 
 
 def _factors(rows: Floats, expected: Floats, strength: float, say: Floats) -> Floats:
@@ -107,8 +107,8 @@ def left_out(x: Floats, latency_ms: Floats, families: Sequence[str], autocast: b
     guess = np.empty(len(latency_ms))
     for fold in dict.fromkeys(folds.tolist()):
         out = folds == fold
-        kept = [family for family, left in zip(families, out.tolist(), strict=True) if not left]
-        guess[out] = x[out] @ fit(x[~out], latency_ms[~out], kept, autocast)
+        remaining = [family for family, left in zip(families, out.tolist(), strict=True) if not left]
+        guess[out] = x[out] @ fit(x[~out], latency_ms[~out], remaining, autocast)
     return guess
 
 
@@ -134,7 +134,7 @@ class KernelPrices(Predictor):
             timed.setdefault((s.device, s.precision), {})[s.name] = s
         if not timed:
             raise UsageError("kernels: no timings, got 0.")
-        return KernelPrices({key: _fit_device(key, list(found.values())) for key, found in sorted(timed.items())})
+        return KernelPrices({key: _fit_device(key, list(timings.values())) for key, timings in sorted(timed.items())})
 
     def _prices(self, profile: Profile, precision: str) -> Prices:
         return self.devices[fitted_key("kernels", self.devices, profile, precision)]
@@ -176,12 +176,12 @@ class KernelPrices(Predictor):
 
 
 def _chained(parts: Segments, autocast: bool) -> list[Kernels]:
-    found: list[Kernels] = []
+    chain: list[Kernels] = []
     entering: State | None = None
     for _, graph in parts:
-        found.append(kernels_of(graph, autocast, entering))
-        entering = found[-1].leaving
-    return found
+        chain.append(kernels_of(graph, autocast, entering))
+        entering = chain[-1].leaving
+    return chain
 
 
 def _fit_device(key: tuple[str, str], samples: Sequence[Sample]) -> Prices:

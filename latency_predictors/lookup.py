@@ -105,7 +105,7 @@ class Lookup(Predictor):
         parts = [OperatorLatency("start", "Start", table.start_ms)]
         parts += [
             OperatorLatency(kind.shape, kind.family, n * ms)
-            for kind, n, ms in zip(read.found.kinds, read.counts[0], read.prices, strict=True)
+            for kind, n, ms in zip(read.networks.kinds, read.counts[0], read.prices, strict=True)
             if n
         ]
         return Estimate(
@@ -149,8 +149,8 @@ class Lookup(Predictor):
     @classmethod
     def load(cls, path: Path) -> Lookup:
         """Read what `save` wrote."""
-        with read_artifact(path, "lookup", FORMAT_VERSION) as found:
-            return cls({(str(row["device"]), str(row["precision"])): _table_of(row) for row in found.header["tables"]})
+        with read_artifact(path, "lookup", FORMAT_VERSION) as artifact:
+            return cls({(str(row["device"]), str(row["precision"])): _table_of(row) for row in artifact.header["tables"]})
 
 
 def _table_of(row: Mapping[str, Any]) -> Table:
@@ -174,12 +174,14 @@ def _table_of(row: Mapping[str, Any]) -> Table:
 class _Priced:
     """Candidates under a table: sums, and what is doubtful about them."""
 
-    def __init__(self, table: Table, found: Catalogue, forbidden: frozenset[str]) -> None:
-        self.table, self.found, self.counts = table, found, found.counts[table.runtime]
-        priced = [table.price_ms(kind) for kind in found.kinds]
-        self.unknown = [kind.family if ms is None or kind.family in forbidden else "" for kind, ms in zip(found.kinds, priced, strict=True)]
+    def __init__(self, table: Table, networks: Catalogue, forbidden: frozenset[str]) -> None:
+        self.table, self.networks, self.counts = table, networks, networks.counts[table.runtime]
+        priced = [table.price_ms(kind) for kind in networks.kinds]
+        self.unknown = [
+            kind.family if ms is None or kind.family in forbidden else "" for kind, ms in zip(networks.kinds, priced, strict=True)
+        ]
         self.prices: Floats = np.array([0.0 if name else ms or 0.0 for name, ms in zip(self.unknown, priced, strict=True)])
-        self.entered = np.array([(kind.family, kind.shape) in table.entries_ms for kind in found.kinds], dtype=bool)
+        self.entered = np.array([(kind.family, kind.shape) in table.entries_ms for kind in networks.kinds], dtype=bool)
         self.sums: Floats = table.start_ms + self.counts @ self.prices
         low, high = table.range_ms
         outside = (self.sums < low / _ROOM) | (self.sums > high * _ROOM)
@@ -196,7 +198,7 @@ class _Priced:
 
     def reasons(self, row: int) -> list[str]:
         """Return in words what lies outside the table."""
-        open_ = sorted({k.family for k, n, e in zip(self.found.kinds, self.counts[row], self.entered, strict=True) if n and not e})
+        open_ = sorted({k.family for k, n, e in zip(self.networks.kinds, self.counts[row], self.entered, strict=True) if n and not e})
         words = [
             f"{family}: at shapes that the table lacks, priced like its family" for family in open_ if family in self.table.families_ms
         ]
@@ -206,20 +208,20 @@ class _Priced:
         return words or (["operators that the table lacks"] if self.doubtful[row] else [])
 
 
-def fit_table(found: Catalogue, latency_ms: Floats) -> Table:
+def fit_table(networks: Catalogue, latency_ms: Floats) -> Table:
     """Fit a table to timings of graphs that were counted."""
     y = np.asarray(latency_ms, dtype=float)
-    families = {name: i for i, name in enumerate(sorted({kind.family for kind in found.kinds}))}
-    sizes = np.zeros((len(found.kinds), 4 * len(families)))
-    for i, (kind, row) in enumerate(zip(found.kinds, found.quantities(), strict=True)):
+    families = {name: i for i, name in enumerate(sorted({kind.family for kind in networks.kinds}))}
+    sizes = np.zeros((len(networks.kinds), 4 * len(families)))
+    for i, (kind, row) in enumerate(zip(networks.kinds, networks.quantities(), strict=True)):
         sizes[i, 4 * families[kind.family] : 4 * families[kind.family] + 4] = row
     folds = np.arange(len(y)) % min(_FOLDS, len(y))
     best: tuple[float, int, float, Floats] | None = None
-    seen: list[Floats] = []
-    for runtime, counts in enumerate(found.counts):
-        if any(np.array_equal(counts, other) for other in seen):
+    distinct: list[Floats] = []
+    for runtime, counts in enumerate(networks.counts):
+        if any(np.array_equal(counts, other) for other in distinct):
             continue
-        seen.append(counts)
+        distinct.append(counts)
         for leaning in _LEANINGS:
             guess = np.empty(len(y))
             for fold in range(folds.max() + 1):
@@ -232,12 +234,12 @@ def fit_table(found: Catalogue, latency_ms: Floats) -> Table:
                 best = error, runtime, leaning, score
     assert best is not None
     _, runtime, leaning, score = best
-    start, prices, by_family = _prices(found.counts[runtime], sizes, y, leaning)
-    present = (found.counts[runtime] > 0).any(axis=0)
+    start, prices, by_family = _prices(networks.counts[runtime], sizes, y, leaning)
+    present = (networks.counts[runtime] > 0).any(axis=0)
     return Table(
         runtime,
         start,
-        {(kind.family, kind.shape): float(ms) for kind, ms, there in zip(found.kinds, prices, present, strict=True) if there},
+        {(kind.family, kind.shape): float(ms) for kind, ms, there in zip(networks.kinds, prices, present, strict=True) if there},
         {name: by_family[4 * i : 4 * i + 4] for name, i in families.items()},
         score[np.argsort(np.abs(score), kind="stable")],
         (float(y.min()), float(y.max())),
@@ -279,11 +281,11 @@ def _leaning_nnls(x: Floats, y: Floats, centre: Floats, leaning: float, start: f
     target = y / unit
     pull = leaning * np.eye(scaled.shape[1])
     trust: Floats = np.ones(len(y))
-    found: Floats = np.ones(scaled.shape[1])
+    solution: Floats = np.ones(scaled.shape[1])
     for _ in range(3):
         design = np.concatenate([scaled * trust[:, None], pull])
-        found = np.asarray(
+        solution = np.asarray(
             nnls(design, np.concatenate([target * trust, np.full(len(pull), leaning)]), maxiter=30 * len(pull))[0], dtype=float
         )
-        trust = 1 / np.sqrt(np.maximum(np.abs(scaled @ found - target), 0.05) / 0.05)
-    return float(found[0] * constant[0, 0]), found[1:] * centre
+        trust = 1 / np.sqrt(np.maximum(np.abs(scaled @ solution - target), 0.05) / 0.05)
+    return float(solution[0] * constant[0, 0]), solution[1:] * centre

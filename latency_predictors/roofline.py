@@ -95,7 +95,7 @@ def _errors(rows: Sequence[tuple[Work, PrecisionProfile, float, float]], grid: S
 
 def _best(errors: Mapping[str, Floats]) -> int:
     """Return which shares have the least mean over devices of the median size of the log error."""
-    return int(np.argmin(np.mean([np.median(np.abs(found), axis=1) for found in errors.values()], axis=0)))
+    return int(np.argmin(np.mean([np.median(np.abs(residuals), axis=1) for residuals in errors.values()], axis=0)))
 
 
 @predictors.register("roofline")
@@ -136,12 +136,12 @@ class Roofline(Predictor):
         for device, own in table.items():
             others = {name: known for name, known in table.items() if name != device} or table
             errors[device] = own[_best(others)]
-        sizes = np.concatenate([np.abs(found) for found in errors.values()])
-        weights = np.concatenate([np.full(len(found), 1 / len(found) / len(errors)) for found in errors.values()])
+        sizes = np.concatenate([np.abs(residuals) for residuals in errors.values()])
+        weights = np.concatenate([np.full(len(residuals), 1 / len(residuals) / len(errors)) for residuals in errors.values()])
         order = np.argsort(sizes, kind="stable")
-        made = Roofline(grid[_best(table)], sizes[order], weights[order])
-        made.left_out = errors
-        return made
+        fitted = Roofline(grid[_best(table)], sizes[order], weights[order])
+        fitted.left_out = errors
+        return fitted
 
     def _width(self, confidence: float) -> float:
         at = int(np.searchsorted(np.cumsum(self.weights), confidence))
@@ -181,8 +181,8 @@ class Roofline(Predictor):
         Raises:
             ArtifactError: Missing, damaged, or of another version.
         """
-        with read_artifact(path, "roofline", FORMAT_VERSION) as found:
-            head, data = found.header, found.arrays
+        with read_artifact(path, "roofline", FORMAT_VERSION) as artifact:
+            head, data = artifact.header, artifact.arrays
             check_shapes({"weights": (data["weights"], data["scores"].shape)})
             check_log_errors(data["scores"])
             return cls(Shares(*map(float, head["shares"])), data["scores"], data["weights"])

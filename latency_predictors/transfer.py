@@ -95,10 +95,10 @@ class Basis:
     source_centres: Floats = field(default_factory=lambda: np.zeros(0))
     source_scales: Floats = field(default_factory=lambda: np.zeros(0))
 
-    def groups(self, found: Catalogue) -> dict[tuple[int, str], Floats]:
+    def groups(self, networks: Catalogue) -> dict[tuple[int, str], Floats]:
         """Return the features of candidates by (runtime, group), each of shape (n, width)."""
         out: dict[tuple[int, str], Floats] = {}
-        raw = {r: _raw(found, r, self.families, self.kinds, self.per_network, self.knees) for r in range(len(RUNTIMES))}
+        raw = {r: _raw(networks, r, self.families, self.kinds, self.per_network, self.knees) for r in range(len(RUNTIMES))}
         for r in self.runtimes:
             for name, values in raw[r].items():
                 out[r, name] = (values - self.centres[r, name]) * self.scales[r, name]
@@ -108,13 +108,13 @@ class Basis:
             out |= {(r, _source(i)): smooth[:, None] for r in self.runtimes}
         return out
 
-    def prices(self, found: Catalogue) -> dict[tuple[int, str], Floats]:
+    def prices(self, networks: Catalogue) -> dict[tuple[int, str], Floats]:
         """Return what one more operator adds to the features, by (runtime, group), a row for each kind that varies in the pool."""
-        varying = [i for i, kind in enumerate(found.kinds) if (kind.family, kind.shape) in self.kinds]
+        varying = [i for i, kind in enumerate(networks.kinds) if (kind.family, kind.shape) in self.kinds]
         shape = len(RUNTIMES), len(varying) + 1
-        counts = np.broadcast_to(np.eye(len(found.kinds))[varying], (len(RUNTIMES), len(varying), len(found.kinds)))
-        nothing = np.zeros((len(RUNTIMES), 1, len(found.kinds)))
-        features = self.groups(Catalogue(found.kinds, np.concatenate([nothing, counts], axis=1), np.zeros(shape)))
+        counts = np.broadcast_to(np.eye(len(networks.kinds))[varying], (len(RUNTIMES), len(varying), len(networks.kinds)))
+        nothing = np.zeros((len(RUNTIMES), 1, len(networks.kinds)))
+        features = self.groups(Catalogue(networks.kinds, np.concatenate([nothing, counts], axis=1), np.zeros(shape)))
         return {key: values[1:] - values[:1] for key, values in features.items()}
 
 
@@ -128,84 +128,86 @@ def _stack(groups: Mapping[tuple[int, str], Floats], runtime: int) -> Floats:
 
 
 def _raw(
-    found: Catalogue, runtime: int, families: Mapping[str, int], kinds: Mapping[tuple[str, str], int], per_network: Floats, knees: Floats
+    networks: Catalogue, runtime: int, families: Mapping[str, int], kinds: Mapping[tuple[str, str], int], per_network: Floats, knees: Floats
 ) -> dict[str, Floats]:
-    counts, quantities = found.counts[runtime], found.quantities()
+    counts, quantities = networks.counts[runtime], networks.quantities()
     relative = quantities / per_network
     share = relative[:, :3].mean(1)  # of a typical network's operators, MACs and bytes
-    by_family = np.zeros((len(found.kinds), len(families), len(QUANTITIES)))
-    by_kind = np.zeros((len(found.kinds), len(kinds)))
-    for i, kind in enumerate(found.kinds):
+    by_family = np.zeros((len(networks.kinds), len(families), len(QUANTITIES)))
+    by_kind = np.zeros((len(networks.kinds), len(kinds)))
+    for i, kind in enumerate(networks.kinds):
         if kind.family in families:
             by_family[i, families[kind.family]] = relative[i]
         if (position := kinds.get((kind.family, kind.shape))) is not None:
             by_kind[i, position] = share[i]
-    hidden = [np.maximum(sizes[:, None] - knees[i], 0) for i, sizes in enumerate(_sizes(found))]
-    member = np.array([[kind.family == name for name in families] for kind in found.kinds], dtype=float)
+    hidden = [np.maximum(sizes[:, None] - knees[i], 0) for i, sizes in enumerate(_sizes(networks))]
+    member = np.array([[kind.family == name for name in families] for kind in networks.kinds], dtype=float)
     return {
         "linear": counts @ quantities,
         "hidden": counts @ np.concatenate(hidden, axis=1),
-        "family": counts @ by_family.reshape(len(found.kinds), len(families) * len(QUANTITIES)),
+        "family": counts @ by_family.reshape(len(networks.kinds), len(families) * len(QUANTITIES)),
         "kind": counts @ by_kind,
-        "depth": found.depths[runtime][:, None],
-        "launches": counts @ member.reshape(len(found.kinds), len(families)),
+        "depth": networks.depths[runtime][:, None],
+        "launches": counts @ member.reshape(len(networks.kinds), len(families)),
     }
 
 
-def _sizes(found: Catalogue) -> Floats:
+def _sizes(networks: Catalogue) -> Floats:
     """Return bytes of light operators (depthwise and without MACs), bytes and MACs of heavy ones, shape (3, kinds); zero elsewhere."""
-    light = np.array([kind.macs == 0 or kind.family.startswith("depthwise") for kind in found.kinds], dtype=bool)
-    _, macs, activation_bytes, _ = found.quantities().T
+    light = np.array([kind.macs == 0 or kind.family.startswith("depthwise") for kind in networks.kinds], dtype=bool)
+    _, macs, activation_bytes, _ = networks.quantities().T
     return np.stack([np.where(light, activation_bytes, 0), np.where(light, 0, activation_bytes), np.where(light, 0, macs)])
 
 
 def make_basis(
-    found: Catalogue, pool: Sequence[int] | None = None, sources: Mapping[str, tuple[Sequence[int], Floats]] | None = None
+    networks: Catalogue, pool: Sequence[int] | None = None, sources: Mapping[str, tuple[Sequence[int], Floats]] | None = None
 ) -> Basis:
     """Return the basis of a pool of candidates.
 
     Args:
-        found: Candidates.
+        networks: Candidates.
         pool: Rows that may be timed; all by default.
         sources: By device, rows and their measured latencies in ms. Each is smoothed by a robust ridge regression on the same features,
             so that it can be asked about any graph.
     """
-    rows = np.arange(len(found)) if pool is None else np.asarray(pool)
-    plain = found.counts[0][rows]
-    per_network = np.maximum(plain.mean(0) @ found.quantities(), 1e-9)
-    varying = np.flatnonzero(found.counts[:, rows].std(axis=1).max(axis=0) > 0)
-    families = {name: i for i, name in enumerate(sorted({kind.family for kind in found.kinds}))}
-    spelt = dict.fromkeys((found.kinds[i].family, found.kinds[i].shape) for i in varying)
+    rows = np.arange(len(networks)) if pool is None else np.asarray(pool)
+    plain = networks.counts[0][rows]
+    per_network = np.maximum(plain.mean(0) @ networks.quantities(), 1e-9)
+    varying = np.flatnonzero(networks.counts[:, rows].std(axis=1).max(axis=0) > 0)
+    families = {name: i for i, name in enumerate(sorted({kind.family for kind in networks.kinds}))}
+    spelt = dict.fromkeys((networks.kinds[i].family, networks.kinds[i].shape) for i in varying)
     kinds = {key: n for n, key in enumerate(spelt)}
     runtimes = tuple(
         r
         for r in range(len(RUNTIMES))
-        if not any(np.array_equal(found.counts[r][rows], found.counts[earlier][rows]) for earlier in range(r))
+        if not any(np.array_equal(networks.counts[r][rows], networks.counts[earlier][rows]) for earlier in range(r))
     )
-    sizes = _sizes(found)[:, varying]
+    sizes = _sizes(networks)[:, varying]
     knees = np.array([np.quantile(row[row > 0], _KNEES) if (row > 0).any() else np.zeros(len(_KNEES)) for row in sizes])
     centres: dict[tuple[int, str], Floats] = {}
     scales: dict[tuple[int, str], Floats] = {}
     for r in runtimes:
-        for name, values in _raw(found, r, families, kinds, per_network, knees).items():
-            seen = values[rows]
-            spread = seen.std(0)
-            moves = spread > 1e-9 * np.abs(seen.mean(0)) + 1e-12
+        for name, values in _raw(networks, r, families, kinds, per_network, knees).items():
+            own = values[rows]
+            spread = own.std(0)
+            moves = spread > 1e-9 * np.abs(own.mean(0)) + 1e-12
             factor: Floats
             if name in ("linear", "hidden", "depth"):  # each column counts alike
                 factor = np.where(moves, 1 / np.where(moves, spread, 1), 0) / math.sqrt(max(1, int(moves.sum())))
             else:
                 factor = np.asarray(moves, dtype=float) / math.sqrt(max(float((spread[moves] ** 2).sum()), 1e-24))
-            centres[r, name] = np.asarray(seen.mean(0))
+            centres[r, name] = np.asarray(own.mean(0))
             scales[r, name] = factor
-        total = ((_raw(found, r, families, kinds, per_network, knees)["linear"][rows] - centres[r, "linear"]) * scales[r, "linear"]).sum(1)
+        total = ((_raw(networks, r, families, kinds, per_network, knees)["linear"][rows] - centres[r, "linear"]) * scales[r, "linear"]).sum(
+            1
+        )
         centres[r, "total"], scales[r, "total"] = np.array([total.mean()]), np.array([1 / max(float(total.std()), 1e-12)])
     basis = Basis(runtimes, families, kinds, centres, scales, per_network, knees)
-    return _with_sources(basis, found, rows, sources) if sources else basis
+    return _with_sources(basis, networks, rows, sources) if sources else basis
 
 
-def _with_sources(basis: Basis, found: Catalogue, pool: Any, sources: Mapping[str, tuple[Sequence[int], Floats]]) -> Basis:
-    groups = basis.groups(found)
+def _with_sources(basis: Basis, networks: Catalogue, pool: Any, sources: Mapping[str, tuple[Sequence[int], Floats]]) -> Basis:
+    groups = basis.groups(networks)
     smooth = []
     for _, (rows, latency_ms) in sorted(sources.items()):
         fits = [(*_robust_ridge(_stack(groups, r)[np.asarray(rows)], np.asarray(latency_ms, dtype=float)), r) for r in basis.runtimes]
@@ -237,12 +239,14 @@ def _robust_ridge(features: Floats, latency_ms: Floats, most: int = 3000, penalt
 # Which architectures to time ----------------------------------------------------------------------------------------
 
 
-def choose(basis: Basis, found: Catalogue, rows: Sequence[int], count: int, rng: np.random.Generator, considered: float = 0.5) -> list[int]:
+def choose(
+    basis: Basis, networks: Catalogue, rows: Sequence[int], count: int, rng: np.random.Generator, considered: float = 0.5
+) -> list[int]:
     """Return `count` of the given rows to be timed: the greedy design that leaves the least mean variance over all of them.
 
     Args:
         basis: Features.
-        found: Candidates.
+        networks: Candidates.
         rows: Which of them may be timed.
         count: How many timings there will be.
         rng: Draws which share of the rows is considered, so that repeats differ.
@@ -255,7 +259,7 @@ def choose(basis: Basis, found: Catalogue, rows: Sequence[int], count: int, rng:
     if count > len(pool):
         raise UsageError(f"transfer: more timings than candidates, got {count} of {len(pool)}.")
     drawn = np.sort(rng.choice(pool, min(len(pool), max(count, min(int(considered * len(pool)), 1000))), replace=False))
-    small = Catalogue(found.kinds, found.counts[:, drawn], found.depths[:, drawn])
+    small = Catalogue(networks.kinds, networks.counts[:, drawn], networks.depths[:, drawn])
     groups = basis.groups(small)
     x = np.concatenate([groups[r, name] * math.sqrt(w) for r in basis.runtimes for name, w in _DESIGN_WEIGHTS.items()], axis=1)
     x = np.concatenate([x / math.sqrt(len(basis.runtimes)), np.ones((len(x), 1))], axis=1)
@@ -364,24 +368,24 @@ def fit_rows(basis: Basis, groups: Mapping[tuple[int, str], Floats], prices: Map
             for noise in _NOISES
             for proportional in (False, True)
         ]
-        found = _posterior(settings, groups, t, centre / spread, slice(0, _MOST_COMPARED))
+        posterior = _posterior(settings, groups, t, centre / spread, slice(0, _MOST_COMPARED))
         if len(y) > _MOST_COMPARED:
-            settings = [settings[int(np.argmax(found["likelihood"]))]]
-            found = _posterior(settings, groups, t, centre / spread, slice(None))
+            settings = [settings[int(np.argmax(posterior["likelihood"]))]]
+            posterior = _posterior(settings, groups, t, centre / spread, slice(None))
         doubt = np.array([_RUNTIME_DOUBT[s.runtime] for s in settings])
-        evidence = _TEMPER * (found["likelihood"] - doubt)
+        evidence = _TEMPER * (posterior["likelihood"] - doubt)
         shares = np.exp(evidence - evidence.max())
         shares = shares / shares.sum()
-        doubted = shares @ found["trust"] < _DOUBTED
+        doubted = shares @ posterior["trust"] < _DOUBTED
         if not doubted.any() or doubted.sum() > len(y) / 2:
             break
         believed = ~doubted
-    kept = np.argsort(-shares, kind="stable")[:_MOST_KEPT]
-    kept = kept[shares[kept] > 1e-3]
+    heaviest = np.argsort(-shares, kind="stable")[:_MOST_KEPT]
+    heaviest = heaviest[shares[heaviest] > 1e-3]
     sources_share = float(sum(w for w, s in zip(shares, settings, strict=True) if s.source is not None))
-    shares = shares[kept] / shares[kept].sum()
-    settings = [settings[int(k)] for k in kept]
-    rows, alphas, inverses = _without_negative_prices(settings, groups, prices, t, found["inverse"][kept])
+    shares = shares[heaviest] / shares[heaviest].sum()
+    settings = [settings[int(k)] for k in heaviest]
+    rows, alphas, inverses = _without_negative_prices(settings, groups, prices, t, posterior["inverse"][heaviest])
     mean: dict[tuple[int, str], Any] = {}
     constant = 0.0
     for share, alpha, setting in zip(shares, alphas, settings, strict=True):
@@ -389,7 +393,7 @@ def fit_rows(basis: Basis, groups: Mapping[tuple[int, str], Floats], prices: Map
         for amount, name in setting.parts():
             key = setting.runtime, name
             mean[key] = mean.get(key, 0.0) + share * amount * (rows[key].T @ alpha)
-    left_out, variance = found["residual"][kept], found["variance"][kept]
+    left_out, variance = posterior["residual"][heaviest], posterior["variance"][heaviest]
     centre_of_left_out = shares @ left_out
     mixed = shares @ (variance + (left_out - centre_of_left_out) ** 2)
     return Fit(
@@ -551,7 +555,7 @@ class Transfer(Predictor):
     def fit(self, samples: Sequence[Sample], profiles: Sequence[Profile]) -> Transfer:
         """Return a predictor of the first profile's device; graphs of all samples are the pool that scales the prior."""
         target = profiles[0].name if profiles else ""
-        found = catalogue([[("graph", sample.graph)] for sample in samples])
+        networks = catalogue([[("graph", sample.graph)] for sample in samples])
         latency_ms = np.array([sample.latency_ms for sample in samples])
         by_device: dict[str, list[int]] = {}
         for i, sample in enumerate(samples):
@@ -560,15 +564,15 @@ class Transfer(Predictor):
         if len(own) < FEWEST:
             raise UsageError(f"transfer: too few timings of device {target!r}, got {len(own)}. Expected at least {FEWEST}.")
         sources = {name: (rows, latency_ms[rows]) for name, rows in by_device.items() if len(rows) >= 50}
-        basis = make_basis(found, None, sources)
-        groups = {key: values[own] for key, values in basis.groups(found).items()}
-        return Transfer(basis, fit_rows(basis, groups, basis.prices(found), latency_ms[own]), target)
+        basis = make_basis(networks, None, sources)
+        groups = {key: values[own] for key, values in basis.groups(networks).items()}
+        return Transfer(basis, fit_rows(basis, groups, basis.prices(networks), latency_ms[own]), target)
 
     def estimate(self, graph: Graph, profile: Profile, precision: str, confidence: float = 0.9) -> Estimate:
         """Estimate one graph; the breakdown shares the latency out by operators in proportion to their prices."""
         basis, fit = self._ready(profile, precision)
-        found = catalogue([[("graph", graph)]])
-        mean, half = predict_rows(fit, basis.groups(found), confidence)
+        networks = catalogue([[("graph", graph)]])
+        mean, half = predict_rows(fit, basis.groups(networks), confidence)
         latency = float(mean[0])
         return Estimate(
             latency,
@@ -576,22 +580,22 @@ class Transfer(Predictor):
             latency + float(half[0]),
             confidence,
             unsupported=graph.unknown,
-            extrapolated=(*_unseen(basis, found.kinds), *_far(fit, latency)),
+            extrapolated=(*_unseen(basis, networks.kinds), *_far(fit, latency)),
             operators=_shares(graph, latency),
         )
 
     def estimate_batch(self, candidates: Sequence[Segments], profile: Profile, precision: str, confidence: float = 0.9) -> Estimates:
         """Estimate many candidates at once; a segment is read once however often it stands."""
         basis, fit = self._ready(profile, precision)
-        found = catalogue(candidates)
-        mean, half = predict_rows(fit, basis.groups(found), confidence)
+        networks = catalogue(candidates)
+        mean, half = predict_rows(fit, basis.groups(networks), confidence)
         return Estimates(
             latency_ms=mean,
             lower_ms=np.maximum(mean - half, 0.0),
             upper_ms=mean + half,
             usable=np.array([not any(graph.unknown for _, graph in parts) for parts in candidates], dtype=bool),
             extrapolated=np.array(
-                [bool(_unseen(basis, _kinds(found, i)) or _far(fit, float(mean[i]))) for i in range(len(found))], dtype=bool
+                [bool(_unseen(basis, _kinds(networks, i)) or _far(fit, float(mean[i]))) for i in range(len(networks))], dtype=bool
             ),
         )
 
@@ -640,8 +644,8 @@ class Transfer(Predictor):
     @classmethod
     def load(cls, path: Path) -> Transfer:
         """Read what `save` wrote."""
-        with read_artifact(path, "transfer", FORMAT_VERSION) as found:
-            head, arrays = found.header, found.arrays
+        with read_artifact(path, "transfer", FORMAT_VERSION) as artifact:
+            head, arrays = artifact.header, artifact.arrays
             tables: dict[str, dict[Any, Floats]] = {"centre": {}, "scale": {}, "weight": {}, "rows": {}, "source": {}}
             for name, values in arrays.items():
                 label, *rest = name.split("/")
@@ -734,8 +738,8 @@ def _check_fit(fit: Fit, widths: Mapping[str, int], runtimes: Sequence[int]) -> 
         raise ValueError("timings, shares or scores are missing or out of range")
 
 
-def _kinds(found: Catalogue, row: int) -> list[Kind]:
-    return [found.kinds[i] for i in np.flatnonzero(found.counts[0, row])]
+def _kinds(networks: Catalogue, row: int) -> list[Kind]:
+    return [networks.kinds[i] for i in np.flatnonzero(networks.counts[0, row])]
 
 
 def _unseen(basis: Basis, kinds: Sequence[Kind]) -> list[str]:
@@ -751,8 +755,8 @@ def _far(fit: Fit, latency_ms: float) -> list[str]:
 
 def _shares(graph: Graph, latency_ms: float) -> tuple[OperatorLatency, ...]:
     """Return the latency by operators, in proportion to their share of the graph's operators, MACs and bytes."""
-    found = catalogue([[("graph", graph)]])
-    totals = np.maximum(found.counts[0] @ found.quantities(), 1e-9)[0, :3]
+    networks = catalogue([[("graph", graph)]])
+    totals = np.maximum(networks.counts[0] @ networks.quantities(), 1e-9)[0, :3]
     shares = []
     known = [op for op in graph.operators if op.category != "unknown"]
     for op in known:
@@ -767,13 +771,13 @@ class FewShotTransfer:
 
     def prepare(self, candidates: Sequence[Segments], pool: Sequence[int], sources: Mapping[str, tuple[Sequence[int], Floats]]) -> Prepared:
         """Count operators and make the basis of the pool."""
-        found = catalogue(candidates)
-        basis = make_basis(found, pool, sources)
-        return Prepared(found, basis, basis.groups(found), basis.prices(found))
+        networks = catalogue(candidates)
+        basis = make_basis(networks, pool, sources)
+        return Prepared(networks, basis, basis.groups(networks), basis.prices(networks))
 
     def choose(self, prepared: Prepared, rows: Sequence[int], count: int, rng: np.random.Generator) -> list[int]:
         """Return the rows to be timed."""
-        return choose(prepared.basis, prepared.found, rows, count, rng)
+        return choose(prepared.basis, prepared.networks, rows, count, rng)
 
     def predict(
         self, prepared: Prepared, timed: Sequence[int], latency_ms: Floats, query: Sequence[int], confidence: float
@@ -786,10 +790,10 @@ class FewShotTransfer:
 
     def columns(self, prepared: Prepared) -> tuple[Floats, Floats]:
         """Return MACs and counts of operators by family, of the graphs as written."""
-        families = sorted({kind.family for kind in prepared.found.kinds})
-        member = np.array([[kind.family == family for family in families] for kind in prepared.found.kinds], dtype=float)
-        plain = prepared.found.counts[0]
-        return plain @ prepared.found.quantities()[:, 1], plain @ member
+        families = sorted({kind.family for kind in prepared.networks.kinds})
+        member = np.array([[kind.family == family for family in families] for kind in prepared.networks.kinds], dtype=float)
+        plain = prepared.networks.counts[0]
+        return plain @ prepared.networks.quantities()[:, 1], plain @ member
 
     def ceiling(self, prepared: Prepared, rows: Sequence[int], latency_ms: Floats, query: Sequence[int]) -> Floats:
         """Return the predictions of a robust ridge on all `rows`, under the runtime that fits them best; query rows take part where shared."""
@@ -804,7 +808,7 @@ class FewShotTransfer:
 class Prepared:
     """Candidates, counted and turned into features."""
 
-    found: Catalogue
+    networks: Catalogue
     basis: Basis
     groups: Mapping[tuple[int, str], Floats]
     prices: Mapping[tuple[int, str], Floats]

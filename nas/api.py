@@ -161,9 +161,10 @@ def search(
         "batch": batch,
         "from_scratch": from_scratch,
     }
-    given = {name: value for name, value in fields.items() if value != Request.model_fields[name].default}
-    given = {name: value for name, value in (given | {"space": space}).items() if value is not None}  # a space that is named is not decided
-    return start(Request.model_validate(given), None if out is None else Path(out), bus or _silent())
+    options = {name: value for name, value in fields.items() if value != Request.model_fields[name].default}
+    options["space"] = space  # a space that is named is not decided
+    options = {name: value for name, value in options.items() if value is not None}
+    return start(Request.model_validate(options), None if out is None else Path(out), bus or _silent())
 
 
 def survey(device: str | Sequence[str], budget: str | Sequence[str] = (), *, space: str = "zoo", **options: Any) -> Result:

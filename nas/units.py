@@ -116,8 +116,8 @@ def parse_resolution(text: str) -> tuple[int, int]:
     """
     parts = re.split("[x×X]", text.strip())
     if len(parts) not in (1, 2) or not all(_is_size(part, 65_536) for part in parts):
-        got = one_line(repr(text), 60)
-        raise UsageError(f"resolution: cannot be read, got {got}. Expected 224 or 192x256 (height x width, up to 65,536).")
+        actual = one_line(repr(text), 60)
+        raise UsageError(f"resolution: cannot be read, got {actual}. Expected 224 or 192x256 (height x width, up to 65,536).")
     height = int(parts[0])
     return height, int(parts[-1])
 

@@ -148,28 +148,28 @@ def channel_settings(families: Families, stage: int, rule: Rule) -> Iterator[Set
                 yield Setting(family, knobs, by_expansion, rule.knobs.get(family, frozenset()))
 
 
-def token_families(default: tuple[str, ...], group: str, asked: Collection[str], without: Collection[str]) -> Families:
+def token_families(default: tuple[str, ...], group: str, requested: Collection[str], without: Collection[str]) -> Families:
     """Return token mixers by name, the default ones first.
 
     Args:
         default: Those of the presets without a group.
         group: ``npu`` for all that are graded green, ``int`` for those of `INTEGER` operators alone, ``gpu`` for all, else the default ones.
-        asked: Names of token mixers and channel mixers; token mixers among them are chosen in place of the group's.
+        requested: Names of token mixers and channel mixers; token mixers among them are chosen in place of the group's.
         without: Names to leave out.
     """
-    return _chosen(mixers, default, group, asked, without)
+    return _chosen(mixers, default, group, requested, without)
 
 
-def channel_families(default: tuple[str, ...], group: str, asked: Collection[str], without: Collection[str]) -> Families:
+def channel_families(default: tuple[str, ...], group: str, requested: Collection[str], without: Collection[str]) -> Families:
     """Return channel mixers by name; see `token_families`."""
-    return _chosen(channel_mixers, default, group, asked, without)
+    return _chosen(channel_mixers, default, group, requested, without)
 
 
 def _chosen(
-    registry: Registry[type[OperatorFamily]], default: tuple[str, ...], group: str, asked: Collection[str], without: Collection[str]
+    registry: Registry[type[OperatorFamily]], default: tuple[str, ...], group: str, requested: Collection[str], without: Collection[str]
 ) -> Families:
     every = registry.names()
-    own = [name for name in every if name in asked]
+    own = [name for name in every if name in requested]
     names = own or (every if group else default)
     if group or own:
         names = sorted(names, key=lambda name: (name != default[0], name not in default, name))
@@ -186,23 +186,23 @@ def is_integer_only(kind: type[OperatorFamily]) -> bool:
     return {op.op for op in graph.operators} <= INTEGER
 
 
-def check_asked(where: str, asked: Sequence[str]) -> tuple[str, ...]:
+def checked_families(where: str, requested: Sequence[str]) -> tuple[str, ...]:
     """Return the families that a user asked for by name, `GREEN` spelt out, in the order of their registries.
 
     Raises:
         UnknownNameError: One is none.
     """
     known = (*mixers.names(), *channel_mixers.names())
-    if unknown := [name for name in asked if name != GREEN and name not in known]:
+    if unknown := [name for name in requested if name != GREEN and name not in known]:
         raise UnknownNameError(
             f"{where}: mixer", unknown[0], known, "A new mixer is one file in search_spaces/mixers/, or an entry point nas.mixers."
         )
     green = (
         {name for registry in (mixers, channel_mixers) for name, kind in registry.items() if kind().grade == GREEN}
-        if GREEN in asked
+        if GREEN in requested
         else set()
     )
-    return tuple(name for name in known if name in green or name in asked)
+    return tuple(name for name in known if name in green or name in requested)
 
 
 def further_knobs(where: str, knobs: Sequence[str], families: Families) -> dict[str, frozenset[str]]:

@@ -42,7 +42,7 @@ from search_spaces._operator_settings import (
     Size,
     channel_families,
     channel_settings,
-    check_asked,
+    checked_families,
     further_knobs,
     is_small,
     macs_of,
@@ -203,7 +203,7 @@ class Hybrid(ElasticSpace):
         knobs: Sequence[str] = (),
     ) -> None:
         where = f"space hybrid-{preset}"
-        asked = check_asked(where, mixers)
+        requested = checked_families(where, mixers)
         self.num_classes = num_classes
         if resolution is not None and (min(resolution) < 32 or any(side % 4 for side in resolution)):
             raise UsageError(f"{where}: cannot take the resolution, got {resolution}. Expected multiples of 4 from 32 pixels a side.")
@@ -213,15 +213,15 @@ class Hybrid(ElasticSpace):
         self._size = SIZES[size]
         if group == "int":
             self._size = replace(self._size, widths=tuple(tuple(w for w in widths if w % ALIGNED == 0) for widths in self._size.widths))
-        self._every_width = bool(group or asked or knobs)
-        self._choose_settings(where, group, tuple(dict.fromkeys((*every, *resolutions))), asked, knobs, without)
+        self._every_width = bool(group or requested or knobs)
+        self._choose_settings(where, group, tuple(dict.fromkeys((*every, *resolutions))), requested, knobs, without)
         offered = {setting.family for stage in (*self._token, *self._channel) for setting in stage.values()}
         if useless := [name for name in mixers if name not in (GREEN, *offered, *without)]:
             raise UsageError(
                 f"{where}: fits no stage, or costs more there than the preset allows, got {', '.join(useless)}. Do this: leave it out."
             )
         named = {
-            "mixers": tuple(name for name in asked if name in offered),
+            "mixers": tuple(name for name in requested if name in offered),
             "knobs": tuple(sorted({text for text in knobs if text.partition(".")[0] in offered})),
         }
         self.name = str(SpaceName(f"hybrid-{preset}", named))
@@ -247,16 +247,16 @@ class Hybrid(ElasticSpace):
     options: ClassVar[frozenset[str]] = frozenset({"num_classes", "resolution", "without", "mixers", "knobs"})
 
     def _choose_settings(
-        self, where: str, group: str, resolutions: tuple[str, ...], asked: Sequence[str], knobs: Sequence[str], without: Collection[str]
+        self, where: str, group: str, resolutions: tuple[str, ...], requested: Sequence[str], knobs: Sequence[str], without: Collection[str]
     ) -> None:
         """Settle what each stage offers: as many settings as let the largest member keep the preset's promise.
 
         Raises:
             UsageError: An unknown family or knob, or a stage for which nothing is left.
         """
-        check_asked(where, tuple(without))
-        token = token_families(DEFAULT_MIXERS, group, asked, without)
-        channel = channel_families(DEFAULT_CHANNEL_MIXERS, group, asked, without)
+        checked_families(where, tuple(without))
+        token = token_families(DEFAULT_MIXERS, group, requested, without)
+        channel = channel_families(DEFAULT_CHANNEL_MIXERS, group, requested, without)
         further = further_knobs(where, [text for text in knobs if text.partition(".")[0] not in without], {**token, **channel})
         for slack in (1.0, 0.9, 0.8, 0.7, 0.6):
             rule = Rule(self._size, resolutions, bool(group), further, slack)

@@ -107,17 +107,17 @@ class Zoo(SearchSpace):
 
     def __init__(self, preset: str = "", resolution: Resolution | None = None, weights_dir: str | Path | None = None) -> None:
         self.name, self._weights_dir = f"zoo-{preset}" if preset else "zoo", Path(weights_dir) if weights_dir else None
-        kept = {
+        rows = {
             gene: row
             for gene, row in published().items()
             if (preset != "in1k" or row.pretraining == "ImageNet-1k") and (resolution is None or resolution == (row.resolution,) * 2)
         }
-        if not kept:
+        if not rows:
             raise UsageError(
                 f"space {self.name}: no published accuracy at this resolution, got {resolution}. Do this: leave --resolution out."
             )
-        self._rows = kept
-        self.choices = (Choice("network", tuple(kept)),)
+        self._rows = rows
+        self.choices = (Choice("network", tuple(rows)),)
 
     options: ClassVar[frozenset[str]] = frozenset({"resolution", "num_classes", "weights_dir"})
 

@@ -215,7 +215,7 @@ def _op_count_ridge(fitted: Sequence[Sample], tested: Sequence[Sample], device: 
     return _linear([row(s.graph) for s in own], own, {s.name: row(s.graph) for s in tested}, ridge=0.1)
 
 
-def _linear(rows: list[list[float]], own: Sequence[Sample], asked: Mapping[str, list[float]], ridge: float) -> dict[str, float]:
+def _linear(rows: list[list[float]], own: Sequence[Sample], targets: Mapping[str, list[float]], ridge: float) -> dict[str, float]:
     if len(own) < 3:
         return {}
     latency = np.array([s.latency_ms for s in own])
@@ -223,7 +223,7 @@ def _linear(rows: list[list[float]], own: Sequence[Sample], asked: Mapping[str, 
     gram = design.T @ design + ridge * np.eye(design.shape[1])
     weights = np.linalg.lstsq(gram, design.T @ np.ones(len(own)), rcond=None)[0]
     floor = latency.min() / 2
-    return {name: max(floor, float(np.array(row) @ weights)) for name, row in asked.items()}
+    return {name: max(floor, float(np.array(row) @ weights)) for name, row in targets.items()}
 
 
 def _classes(graph: Graph) -> list[float]:

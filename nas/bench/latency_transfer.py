@@ -142,20 +142,20 @@ def bench_latency_transfer(
         tell(device)
         y = table.ms[device]
         local = y[rows]
-        timeable, asked = ([place[row] for row in part] for part in split(y, protocol))
+        timeable, tested = ([place[row] for row in part] for part in split(y, protocol))
         if protocol.samples > len(timeable):
             raise UsageError(f"latency transfer: more timings than rows in the pool, got {protocol.samples} of {len(timeable)}.")
         score, plain = Score(), {name: Score() for name in baselines}
-        truth = local[asked]
+        truth = local[tested]
         for repeat in range(protocol.repeats):
             rng = np.random.default_rng([protocol.seed, repeat])
             timed = few_shot.choose(prepared, timeable, protocol.samples, rng)
-            mean, half, notes = few_shot.predict(prepared, timed, local[timed], asked, protocol.confidence)
+            mean, half, notes = few_shot.predict(prepared, timed, local[timed], tested, protocol.confidence)
             inside = np.abs(truth - mean) <= half
             score.add(**figures(mean, truth), coverage_pct=100 * inside.mean(), halfwidth_pct=100 * np.median(half / mean), **notes)
-            for name, guess in baseline_predictions(macs, counts, timed, local[timed], asked).items():
+            for name, guess in baseline_predictions(macs, counts, timed, local[timed], tested).items():
                 plain[name].add(spearman=rank_correlation(guess, truth) or 0.0)
-        top = figures(few_shot.ceiling(prepared, timeable, local[timeable], asked), truth)
+        top = figures(few_shot.ceiling(prepared, timeable, local[timeable], tested), truth)
         own = {
             "spearman_sd": float(np.std(score.rows["spearman"])),
             "ceiling": {"spearman": top["spearman"], "within_10_pct": top["within_10_pct"]},

@@ -59,8 +59,8 @@ def command(
     if text is not None:
         shown = [row for row in shown if _plain(text) in _plain(" ".join(str(getattr(row, key)) for key in _SEARCHED))]
     if not shown and rows:
-        asked = " ".join(word for word in (text, vendor and f"--vendor {vendor}", grade and f"--grade {grade}") if word)
-        raise UsageError(f"devices: none of {len(rows)} is like that, got {asked!r}. Do this: nas devices list, or nas devices add.")
+        query = " ".join(word for word in (text, vendor and f"--vendor {vendor}", grade and f"--grade {grade}") if word)
+        raise UsageError(f"devices: none of {len(rows)} is like that, got {query!r}. Do this: nas devices list, or nas devices add.")
     write(shown, form, _render)
 
 

@@ -207,11 +207,11 @@ def command(
     from nas import api
     from nas.report.results import print_result
 
-    given = {name: value for name, value in locals().items() if name not in ("form", "api", "print_result")}
-    given |= {name: _words(given[name]) for name in ("mixers", "knobs", "quantisation")}
-    given |= {name: given[name] or () for name in ("anchor", "budget", "minimize", "table")}
+    options = {name: value for name, value in locals().items() if name not in ("form", "api", "print_result")}
+    options |= {name: _words(options[name]) for name in ("mixers", "knobs", "quantisation")}
+    options |= {name: options[name] or () for name in ("anchor", "budget", "minimize", "table")}
     with progress() as bus:
-        result = api.search(**given, bus=bus)
+        result = api.search(**options, bus=bus)
     write(result, form, print_result)
 
 

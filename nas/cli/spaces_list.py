@@ -28,7 +28,7 @@ def command(
         for preset in presets or ("",):
             name = f"{family}-{preset}" if preset else family
             rows.append(_counted(name, summary) if sizes else SpaceRow(name=name, summary=summary))
-    write(rows, form, lambda found: _render(found, sizes))
+    write(rows, form, lambda records: _render(records, sizes))
 
 
 def _counted(name: str, summary: str) -> SpaceRow:

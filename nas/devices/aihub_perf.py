@@ -153,8 +153,8 @@ def _loader() -> Any:
 
     class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
         yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {
-            first: [(tag, pattern) for tag, pattern in found if not tag.endswith((":int", ":float"))]
-            for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+            first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":int", ":float"))]
+            for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
         }
 
     Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"[-+]?(?:0|[1-9][0-9]{0,17})$"), list("-+0123456789"))
@@ -178,8 +178,8 @@ def _timings_of(network: str, text: bytes, where: str) -> list[Timed]:
 
 def _rows_of(data: Any) -> Iterator[tuple[str, str, str, str, Mapping[str, Any]]]:
     """Yield precision, component, device, runtime and figures of every job."""
-    for precision, held in data["precisions"].items():
-        for component, measured in held["components"].items():
+    for precision, tables in data["precisions"].items():
+        for component, measured in tables["components"].items():
             for device, runtimes in (measured.get("performance_metrics") or {}).items():
                 for runtime, figures in runtimes.items():
                     yield str(precision), one_line(component, 120), one_line(device, 120), str(runtime), figures

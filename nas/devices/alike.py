@@ -43,10 +43,10 @@ def networks_alike(
     timed = profile.at(precision).timings_ms
     nearest: dict[str, tuple[float, str]] = {}
     for name in workloads.names():
-        found = workloads.describe(name)
-        if found.library in _BUILT_BY and name not in timed and len(found.input) == 4:
-            apart = abs(math.log(max(found.macs, 1) / max(macs, 1)))
-            nearest[found.family] = min(nearest.get(found.family, (apart, name)), (apart, name))
+        workload = workloads.describe(name)
+        if workload.library in _BUILT_BY and name not in timed and len(workload.input) == 4:
+            apart = abs(math.log(max(workload.macs, 1) / max(macs, 1)))
+            nearest[workload.family] = min(nearest.get(workload.family, (apart, name)), (apart, name))
     ranked = []
     for _, name in sorted(nearest.values())[:_PRICED]:
         estimate = predictor.estimate(predictor.form_timed(name) or workloads.load(name), profile, precision)

@@ -48,9 +48,9 @@ def write_artifact(path: Path, predictor: str, version: int, header: Mapping[str
         arrays: By name.
     """
     head = {"predictor": predictor, "version": version, **header}
-    held: dict[str, Any] = {_HEAD: np.array(json.dumps(head, sort_keys=True)), **arrays}
+    contents: dict[str, Any] = {_HEAD: np.array(json.dumps(head, sort_keys=True)), **arrays}
     with path.open("wb") as file:
-        np.savez_compressed(file, **held)
+        np.savez_compressed(file, **contents)
 
 
 @contextmanager
@@ -61,11 +61,11 @@ def read_artifact(path: Path, predictor: str, version: int) -> Iterator[Artifact
         ArtifactError: Missing, damaged, or of another predictor or version.
     """
     with reading(path, predictor):
-        found = _read(path)
-        got = (found.header.get("predictor", predictor), found.header["version"])
-        if got != (predictor, version):
-            raise other_version(path, predictor, f"{got[0]} {got[1]}", version)
-        yield found
+        artifact = _read(path)
+        actual = (artifact.header.get("predictor", predictor), artifact.header["version"])
+        if actual != (predictor, version):
+            raise other_version(path, predictor, f"{actual[0]} {actual[1]}", version)
+        yield artifact
 
 
 @contextmanager
@@ -83,9 +83,9 @@ def reading(path: Path, predictor: str) -> Iterator[None]:
         raise ArtifactError(f"{predictor}: damaged file {str(path)!r} ({one_line(error) or type(error).__name__}).") from None
 
 
-def other_version(path: Path, predictor: str, got: str, version: int) -> ArtifactError:
+def other_version(path: Path, predictor: str, actual: str, version: int) -> ArtifactError:
     """Return the error of a file that another version wrote."""
-    return ArtifactError(f"{predictor}: {path} is of another version, got {one_line(got)!r}. Expected {version}. Do this: fit it again.")
+    return ArtifactError(f"{predictor}: {path} is of another version, got {one_line(actual)!r}. Expected {version}. Do this: fit it again.")
 
 
 def _read(path: Path) -> Artifact:

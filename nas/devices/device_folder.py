@@ -50,12 +50,12 @@ def add_profile(profile: Path, name: str | None = None) -> tuple[str, Path, list
         UsageError: The profile is wrong, its name is taken, or an artifact of its name is there already.
         ArtifactError: The folder cannot be written.
     """
-    found = read_profile(profile)
+    added = read_profile(profile)
     device = checked_name((name or profile.stem).lower())
     if device in profile_files():
         raise UsageError(f"device: the name is taken, got {device!r} ({find_profile(device)}). Do this: give another --name.")
     room = config_home() / "devices"
-    named = sorted({at.artifact for at in found.precisions.values() if at.artifact})
+    named = sorted({at.artifact for at in added.precisions.values() if at.artifact})
     artifacts = [artifact for artifact in named if (profile.parent / artifact).is_file()]
     for artifact in artifacts:
         if (profile.parent / artifact).resolve().parent != profile.parent.resolve():

@@ -46,20 +46,22 @@ class LatencyTable:
 
     def defects(self, devices: Sequence[str]) -> list[str]:
         """Return in words what is wrong with the columns of some devices."""
-        found = []
+        faults = []
         for device in devices:
             y = self.column(device)
             if np.all(y == np.round(y)):
-                found.append(f"{device}: whole milliseconds, a step is {100 / float(np.median(y)):.0f} % of the median")
+                faults.append(f"{device}: whole milliseconds, a step is {100 / float(np.median(y)):.0f} % of the median")
             if idle := int(np.sum(y < 0.05 * np.median(y))):
-                found.append(f"{device}: {idle} rows show less than a twentieth of the median; such graphs fold away on a compiled runtime")
+                faults.append(
+                    f"{device}: {idle} rows show less than a twentieth of the median; such graphs fold away on a compiled runtime"
+                )
             if len(y) >= 1000 and (share := _drift(y)) > 0.05:
-                found.append(
+                faults.append(
                     f"{device}: blocks of 100 consecutive rows differ by {100 * share:.0f} %, a state of the device, not of the networks"
                 )
         if repeated := len(self.architectures) - len(set(self.architectures)):
-            found.append(f"{repeated} rows repeat another row's network")
-        return found
+            faults.append(f"{repeated} rows repeat another row's network")
+        return faults
 
 
 def _drift(y: Floats) -> float:
@@ -102,8 +104,8 @@ def read_latency_table(path: Path, space: str = "") -> LatencyTable:
 
 
 def _guess(rows: npt.NDArray[Any], path: Path) -> str:
-    found = [family for family, kind in spaces.items() if len(rows) and kind.spells(rows)]
-    if len(found) != 1:
-        several = f" of {' or '.join(found)}" if found else " of no known spelling"
+    matches = [family for family, kind in spaces.items() if len(rows) and kind.spells(rows)]
+    if len(matches) != 1:
+        several = f" of {' or '.join(matches)}" if matches else " of no known spelling"
         raise DataError(f"latency table: {path}: rows{several}, got {one_line(repr(rows[:1]))}. Do this: --space NAME.")
-    return found[0]
+    return matches[0]

@@ -28,8 +28,8 @@ def read_learnt(name: str, what: str, key: str, check: Callable[[dict[str, Any]]
         raise ArtifactError(f"{what}: the package hardware_profiles is missing. Do this: install the whole distribution.")
     file = Path(next(iter(spec.submodule_search_locations))) / name
     try:
-        held: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))[key]
-        check(held)
+        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))[key]
+        check(content)
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise ArtifactError(f"{what}: damaged file {str(file)!r} ({error}).") from None
-    return held
+    return content

@@ -154,12 +154,14 @@ def measure_in_turn(
         opened = [_opened(path, "local-cpu", threads) for path in paths]
         visits: list[list[list[float]]] = [[] for _ in paths]
         for _ in range(rounds):
-            for path, (run, *_), found in zip(paths, opened, visits, strict=True):
-                found.append(_run_guarded(lambda run=run: _visited(run, visit_s), path, "local-cpu"))  # type: ignore[misc]
+            for path, (run, *_), own_visits in zip(paths, opened, visits, strict=True):
+                own_visits.append(_run_guarded(lambda run=run: _visited(run, visit_s), path, "local-cpu"))  # type: ignore[misc]
     measurements = []
-    for (_, precision, runtime), found in zip(opened, visits, strict=True):
-        samples = tuple(ms for visit in found for ms in visit)
-        measurements.append((Measurement("local-cpu", precision, samples, runtime, threads, pinned), tuple(map(statistics.median, found))))
+    for (_, precision, runtime), own_visits in zip(opened, visits, strict=True):
+        samples = tuple(ms for visit in own_visits for ms in visit)
+        measurements.append(
+            (Measurement("local-cpu", precision, samples, runtime, threads, pinned), tuple(map(statistics.median, own_visits)))
+        )
     return measurements
 
 
@@ -320,10 +322,10 @@ def runner_samples(text: str) -> list[float]:
     labelled = any(_LABEL.match(line) for _, line in lines)
     samples = []
     for i, line in lines:
-        found = (_LABELLED if labelled else _PLAIN).fullmatch(line)
-        if found is None and labelled and not _LABEL.match(line) and not _PLAIN.fullmatch(line):
+        match = (_LABELLED if labelled else _PLAIN).fullmatch(line)
+        if match is None and labelled and not _LABEL.match(line) and not _PLAIN.fullmatch(line):
             continue
-        ms = float(found["ms"]) if found else 0.0
+        ms = float(match["ms"]) if match else 0.0
         if not 0 < ms < math.inf:
             raise MeasurementError(
                 f"runner: line {i} of its output is no time in milliseconds, got {line[:80]!r}. Expected {_RUNNER_FORM}."

@@ -35,24 +35,24 @@ def fed(inputs: Sequence[Any], shapes: Mapping[str, tuple[int, ...]], dims: Mapp
         ValueError: A type that cannot be made up.
     """
     names = [value.name for value in inputs]
-    given = {names[0]: shapes[""]} | {n: s for n, s in shapes.items() if n} if "" in shapes and len(names) == 1 else dict(shapes)
-    if unknown := sorted(set(given) - set(names)):
+    by_name = {names[0]: shapes[""]} | {n: s for n, s in shapes.items() if n} if "" in shapes and len(names) == 1 else dict(shapes)
+    if unknown := sorted(set(by_name) - set(names)):
         raise UsageError(f"input shape: no such input, got {unknown[0]!r}.{did_you_mean(unknown[0], names)}")
     symbols = {size for value in inputs for size in value.shape if isinstance(size, str)}
     if unknown := sorted(set(dims) - symbols):
         raise UsageError(f"dim: no such size, got {unknown[0]!r}.{did_you_mean(unknown[0], symbols)}")
     rng = np.random.default_rng(0)
-    return {value.name: _numbers(value.type, _shape(value, given.get(value.name), dims), rng) for value in inputs}
+    return {value.name: _numbers(value.type, _shape(value, by_name.get(value.name), dims), rng) for value in inputs}
 
 
-def _shape(value: Any, given: tuple[int, ...] | None, dims: Mapping[str, int]) -> tuple[int, ...]:
+def _shape(value: Any, stated: tuple[int, ...] | None, dims: Mapping[str, int]) -> tuple[int, ...]:
     known = [size if isinstance(size, int) and size > 0 else dims.get(size) if isinstance(size, str) else None for size in value.shape]
-    if given is not None:
-        if len(given) != len(known) or any(size not in (None, asked) for size, asked in zip(known, given, strict=True)):
+    if stated is not None:
+        if len(stated) != len(known) or any(size not in (None, wanted) for size, wanted in zip(known, stated, strict=True)):
             raise UsageError(
-                f"input shape: {one_line(value.name)} is {one_line(value.shape)} in the file, got {'x'.join(map(str, given))}."
+                f"input shape: {one_line(value.name)} is {one_line(value.shape)} in the file, got {'x'.join(map(str, stated))}."
             )
-        return given
+        return stated
     if known and known[0] is None:
         known[0] = 1
     if None in known:
@@ -92,7 +92,7 @@ def precision_of_file(path: Path) -> str:
     kinds = {tensor.name: tensor.data_type for tensor in graph.initializer}
     kinds |= {value.name: value.type.tensor_type.elem_type for value in (*graph.input, *graph.value_info)}
     bits: dict[str, int] = {}
-    found = set()
+    precisions = set()
     for node in graph.node:
         if node.op_type == "QuantizeLinear":
             wide = len(node.input) > 2 and kinds.get(node.input[2]) in (onnx.TensorProto.UINT16, onnx.TensorProto.INT16)
@@ -100,12 +100,12 @@ def precision_of_file(path: Path) -> str:
         elif node.op_type == "DequantizeLinear":
             bits[node.output[0]] = bits.get(node.input[0], 8)
         elif node.op_type in ("QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger"):
-            found.add("w8a8")
+            precisions.add("w8a8")
         elif node.op_type in _PRODUCTS:
             halves = any(kinds.get(name) == onnx.TensorProto.FLOAT16 for name in node.input)
             quantised = [bits.get(name) for name in node.input[:2]]
             own = "fp16" if halves else "fp32"
-            found.add(own if None in quantised else "w8a16" if 16 in quantised else "w8a8")
-    if not found:
-        found = {"fp16" if graph.input and kinds.get(graph.input[0].name) == onnx.TensorProto.FLOAT16 else "fp32"}
-    return next(iter(found)) if len(found) == 1 else "mixed"
+            precisions.add(own if None in quantised else "w8a16" if 16 in quantised else "w8a8")
+    if not precisions:
+        precisions = {"fp16" if graph.input and kinds.get(graph.input[0].name) == onnx.TensorProto.FLOAT16 else "fp32"}
+    return next(iter(precisions)) if len(precisions) == 1 else "mixed"

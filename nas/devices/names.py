@@ -59,17 +59,17 @@ def _all_files() -> dict[str, list[Path]]:
     rooms = [Path(root) for root in (spec.submodule_search_locations if spec else None) or ()]
     rooms += _foreign_rooms()
     rooms.append(config_home() / "devices")
-    found: dict[str, list[Path]] = {}
+    files: dict[str, list[Path]] = {}
     for room in rooms:
         names = sorted(os.listdir(room)) if room.is_dir() else []
         for name in names:
             if name.endswith(".toml") and not name.startswith("."):
-                found.setdefault(name.removesuffix(".toml"), []).append(room / name)
+                files.setdefault(name.removesuffix(".toml"), []).append(room / name)
     for name, update in _updates().items():
-        others = found.get(name, [])
+        others = files.get(name, [])
         if not others or _age(update) >= max(map(_age, others)):
-            found[name] = [update]
-    return found
+            files[name] = [update]
+    return files
 
 
 def _updates() -> dict[str, Path]:

@@ -79,13 +79,13 @@ def calibrate(name: str, timings: Sequence[UserTiming], base: Profile, predictor
         first = predictor.extended(samples)
         bad = _broken(first.held_out(name, precision))
         broken += [f"{n} at {precision}: measured {ms:g} ms, expected about {expected:.3g} ms" for n, ms, expected in bad]
-        kept = [s for s in samples if s.name not in {n for n, _, _ in bad}]
+        consistent = [s for s in samples if s.name not in {n for n, _, _ in bad}]
         if len(bad) > _MOST_BROKEN * len(samples):
             raise UsageError(
                 f"calibrate {name}: the timings contradict each other at {precision}: {'; '.join(broken)}. Do this: time them again."
             )
-        _check_count(name, precision, len(kept), f" after leaving out {'; '.join(broken)}" if bad else "")
-        fits = [predictor.extended(kept, looseness) if bad or looseness != 1.0 else first for looseness in _LOOSENESS]
+        _check_count(name, precision, len(consistent), f" after leaving out {'; '.join(broken)}" if bad else "")
+        fits = [predictor.extended(consistent, looseness) if bad or looseness != 1.0 else first for looseness in _LOOSENESS]
         scored = [[Prediction(*row) for row in fit.held_out(name, precision)] for fit in fits]
         best = min(range(len(fits)), key=lambda i: score(scored[i]).mean_error_pct)
         predictor, predictions[precision] = fits[best], scored[best]
@@ -100,7 +100,7 @@ def calibrate(name: str, timings: Sequence[UserTiming], base: Profile, predictor
             artifact=f"{name}.npz",
             held_out=FitQuality(
                 protocol="leave one network out, its timings on all devices, with those of its family where the fit knows families enough",
-                networks=len(kept),
+                networks=len(consistent),
                 **{
                     k: getattr(quality, k)
                     for k in ("mean_error_pct", "median_error_pct", "within_10_pct", "within_25_pct", "coverage_pct", "spearman")
@@ -143,13 +143,13 @@ def make_profile(name: str, timings: Path, *, base: str, precision: str | None, 
     related = read_profile(file)
     chosen = precision or related.default_precision
     predictor = load_predictor(related, chosen if chosen in related.precisions else None, file.parent)
-    made = calibrate(name, read_timings(timings, chosen), related, predictor, timings.name, timings.parent)
+    calibration = calibrate(name, read_timings(timings, chosen), related, predictor, timings.name, timings.parent)
     with TemporaryDirectory() as folder:
-        made.predictor.save(Path(folder) / f"{name}.npz")
+        calibration.predictor.save(Path(folder) / f"{name}.npz")
         fit = (Path(folder) / f"{name}.npz").read_bytes()
-    write_whole(room, {f"{name}.npz": fit, f"{name}.toml": profile_toml(made.profile).encode()})
-    scores = {at: score(predictions) for at, predictions in made.predictions.items()}
-    return Calibrated(name=name, path=str(room / f"{name}.toml"), base=base, precisions=scores, broken=made.broken)
+    write_whole(room, {f"{name}.npz": fit, f"{name}.toml": profile_toml(calibration.profile).encode()})
+    scores = {at: score(predictions) for at, predictions in calibration.predictions.items()}
+    return Calibrated(name=name, path=str(room / f"{name}.toml"), base=base, precisions=scores, broken=calibration.broken)
 
 
 def _load(subject: str, folder: Path) -> Network:

@@ -84,8 +84,8 @@ def peak_memory(device: str, graph: Graph, precision: str) -> PeakMemory | None:
     fit = _fits().get(device, {}).get(precision)
     if fit is None:
         return None
-    held = dict(zip(COLUMNS, columns_of(graph, precision), strict=True))
-    mb = sum(price * held[name] for name, price in fit["mb"].items())
+    quantities = dict(zip(COLUMNS, columns_of(graph, precision), strict=True))
+    mb = sum(price * quantities[name] for name, price in fit["mb"].items())
     return PeakMemory(mb, mb / fit["spread"], mb * fit["spread"])
 
 
@@ -98,8 +98,8 @@ def peak_bytes(device: str, graph: Graph, precision: str, *, upper: bool = True)
         precision: At which it runs.
         upper: Whether the upper end of a prediction is meant, or its middle.
     """
-    found = peak_memory(device, graph, precision)
-    return graph.peak_memory_bytes(precision) if found is None else 1e6 * (found.upper_mb if upper else found.mb)
+    estimate = peak_memory(device, graph, precision)
+    return graph.peak_memory_bytes(precision) if estimate is None else 1e6 * (estimate.upper_mb if upper else estimate.mb)
 
 
 @cache

@@ -119,10 +119,10 @@ def learn(rows: Sequence[Placed]) -> Rules:
             operators[group][operator] = round(share, 3)
             left = [row for row in left if operator not in row.kinds]
     plain = [row for row in rows if not row.kinds & operators[row.group].keys()]
-    found = Rules(boards=_shares(plain, usual), operators={k: v for k, v in operators.items() if v}, usual=round(usual, 4), limit=0.0)
-    chances = [placement_by(found, row.kinds, row.board, row.group, row.precision)[0] for row in rows]
-    found["limit"] = _best_limit(chances, [row.fell for row in rows])
-    return found
+    rules = Rules(boards=_shares(plain, usual), operators={k: v for k, v in operators.items() if v}, usual=round(usual, 4), limit=0.0)
+    chances = [placement_by(rules, row.kinds, row.board, row.group, row.precision)[0] for row in rows]
+    rules["limit"] = _best_limit(chances, [row.fell for row in rows])
+    return rules
 
 
 def _best_limit(chances: Sequence[float], fell: Sequence[bool]) -> float:
@@ -130,9 +130,10 @@ def _best_limit(chances: Sequence[float], fell: Sequence[bool]) -> float:
     off, on = max(1, sum(fell)), max(1, len(fell) - sum(fell))
 
     def right(limit: float) -> float:
-        said = [chance >= limit for chance in chances]
+        predicted = [chance >= limit for chance in chances]
         return (
-            sum(a and b for a, b in zip(said, fell, strict=True)) / off + sum(not a and not b for a, b in zip(said, fell, strict=True)) / on
+            sum(a and b for a, b in zip(predicted, fell, strict=True)) / off
+            + sum(not a and not b for a, b in zip(predicted, fell, strict=True)) / on
         )
 
     return max(sorted(set(chances)), key=right, default=MOST)
@@ -147,7 +148,7 @@ def _shares(rows: Sequence[Placed], usual: float) -> dict[str, float]:
 
 def _best_operator(rows: Sequence[Placed]) -> tuple[float, str] | None:
     """Return the operator with which most networks fell back, and that share, each lineage weighing alike; None where there is no rule."""
-    found = []
+    candidates = []
     for kind in {kind for row in rows for kind in row.kinds}:
         by_lineage: dict[str, list[bool]] = defaultdict(list)
         for row in rows:
@@ -157,10 +158,10 @@ def _best_operator(rows: Sequence[Placed]) -> tuple[float, str] | None:
         share = sum(sum(fell) / len(fell) for fell in by_lineage.values()) / len(by_lineage)
         several = sum(any(fell) for fell in by_lineage.values()) >= _FEWEST_LINEAGES
         if several and count >= _FEWEST_ROWS and share >= MOST:
-            found.append((share, count, kind))
-    if not found:
+            candidates.append((share, count, kind))
+    if not candidates:
         return None
-    share, _, kind = max(found)
+    share, _, kind = max(candidates)
     return share, kind
 
 
@@ -176,8 +177,8 @@ def placement_by(rules: Rules, kinds: frozenset[str], board: str, group: str, pr
 
 def knows(device: str, runtime: str, precision: str) -> bool:
     """Return whether jobs of a device and precision are known."""
-    held = _held().get(runtime)
-    return held is not None and f"{device}|{precision}" in held["rules"]["boards"]
+    learnt = _learnt().get(runtime)
+    return learnt is not None and f"{device}|{precision}" in learnt["rules"]["boards"]
 
 
 def placement(device: str, runtime: str, graph: Graph, precision: str) -> Placement | None:
@@ -191,11 +192,11 @@ def placement(device: str, runtime: str, graph: Graph, precision: str) -> Placem
     """
     if not knows(device, runtime, precision):
         return None
-    held = _held()[runtime]
-    rules = held["rules"]
-    chance, operator = placement_by(rules, kinds_of(graph), device, held["groups"].get(f"{device}|{precision}", ""), precision)
+    learnt = _learnt()[runtime]
+    rules = learnt["rules"]
+    chance, operator = placement_by(rules, kinds_of(graph), device, learnt["groups"].get(f"{device}|{precision}", ""), precision)
     wholly = chance < rules["limit"]
-    slower = held["slower"]["part" if operator else "whole"]
+    slower = learnt["slower"]["part" if operator else "whole"]
     why = ""
     if operator:
         why = f"{operator} falls back to CPU or GPU on {device} at {precision}"
@@ -204,14 +205,14 @@ def placement(device: str, runtime: str, graph: Graph, precision: str) -> Placem
     return Placement(chance, wholly, operator, None if wholly else slower, why)
 
 
-class _Held(TypedDict):
+class _Learnt(TypedDict):
     rules: Rules
     groups: dict[str, str]
     slower: dict[str, float | None]
 
 
 @cache
-def _held() -> Mapping[str, _Held]:
+def _learnt() -> Mapping[str, _Learnt]:
     """Return what was learnt, by runtime.
 
     Raises:
@@ -220,7 +221,7 @@ def _held() -> Mapping[str, _Held]:
     return read_learnt(FILE, "placement", "runtimes", _check_shares)
 
 
-def _check_shares(runtimes: Mapping[str, _Held]) -> None:
-    for held in runtimes.values():
-        if not all(0 <= share <= 1 for share in (*held["rules"]["boards"].values(), held["rules"]["usual"], held["rules"]["limit"])):
+def _check_shares(runtimes: Mapping[str, _Learnt]) -> None:
+    for learnt in runtimes.values():
+        if not all(0 <= share <= 1 for share in (*learnt["rules"]["boards"].values(), learnt["rules"]["usual"], learnt["rules"]["limit"])):
             raise ValueError("a share is none")

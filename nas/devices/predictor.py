@@ -98,8 +98,8 @@ class Estimate:
 
 
 def _no_interval(lower_ms: float, latency_ms: float, upper_ms: float) -> str:
-    got = f"{lower_ms:.4g} ≤ {latency_ms:.4g} ≤ {upper_ms:.4g} ms"
-    return f"estimate: no interval of times that a device takes, got {got}. Do this: check the fitted coefficients and the network's sizes."
+    interval = f"{lower_ms:.4g} ≤ {latency_ms:.4g} ≤ {upper_ms:.4g} ms"
+    return f"estimate: no interval of times that a device takes, got {interval}. Do this: check the fitted coefficients and the network's sizes."
 
 
 def measured(profile: Profile, precision: str | None, network: str, confidence: float = 0.9) -> Estimate | None:
@@ -307,13 +307,13 @@ class Predictor(ABC):
         An additive predictor overrides this: it prices each distinct segment once and sums. Where one segment fixes precisions, all do.
         """
         graphs = [parts[0][1] if len(parts) == 1 else join(parts) for parts in candidates]
-        found = [self.estimate(graph, profile, precision, confidence) for graph in graphs]
+        estimates = [self.estimate(graph, profile, precision, confidence) for graph in graphs]
         return Estimates(
-            latency_ms=np.array([e.latency_ms for e in found]),
-            lower_ms=np.array([e.lower_ms for e in found]),
-            upper_ms=np.array([e.upper_ms for e in found]),
-            usable=np.array([not e.unsupported for e in found], dtype=bool),
-            extrapolated=np.array([bool(e.extrapolated) for e in found], dtype=bool),
+            latency_ms=np.array([e.latency_ms for e in estimates]),
+            lower_ms=np.array([e.lower_ms for e in estimates]),
+            upper_ms=np.array([e.upper_ms for e in estimates]),
+            usable=np.array([not e.unsupported for e in estimates], dtype=bool),
+            extrapolated=np.array([bool(e.extrapolated) for e in estimates], dtype=bool),
         )
 
     def extended(self, samples: Sequence[Sample], looseness: float = 1.0) -> Predictor:
@@ -403,26 +403,26 @@ class Drifted(Predictor):
 
     def estimate(self, graph: Graph, profile: Profile, precision: str, confidence: float = 0.9) -> Estimate:
         """See `Predictor.estimate`."""
-        found = self.fitted.estimate(graph, profile, precision, confidence)
+        undrifted = self.fitted.estimate(graph, profile, precision, confidence)
         drift = profile.at(precision).drift
-        return found if drift is None else _drifted(found, drift)
+        return undrifted if drift is None else _drifted(undrifted, drift)
 
     def estimate_batch(self, candidates: Sequence[Segments], profile: Profile, precision: str, confidence: float = 0.9) -> Estimates:
         """See `Predictor.estimate_batch`."""
-        found = self.fitted.estimate_batch(candidates, profile, precision, confidence)
+        undrifted = self.fitted.estimate_batch(candidates, profile, precision, confidence)
         drift = profile.at(precision).drift
         if drift is None:
-            return found
-        scaled = drift.factor * found.latency_ms
+            return undrifted
+        scaled = drift.factor * undrifted.latency_ms
         latency_ms = np.maximum(scaled + drift.start_ms, LEAST_SHARE * scaled)
-        lower, middle, upper = (np.log(np.maximum(ms, 1e-9)) for ms in (found.lower_ms, found.latency_ms, found.upper_ms))
+        lower, middle, upper = (np.log(np.maximum(ms, 1e-9)) for ms in (undrifted.lower_ms, undrifted.latency_ms, undrifted.upper_ms))
         own = drift.spread(0.0, confidence)
         return Estimates(
             latency_ms=latency_ms,
             lower_ms=latency_ms * np.exp(-np.hypot(middle - lower, own)),
             upper_ms=np.minimum(latency_ms * np.exp(np.hypot(upper - middle, own)), LONGEST_MS),
-            usable=found.usable,
-            extrapolated=found.extrapolated,
+            usable=undrifted.usable,
+            extrapolated=undrifted.extrapolated,
         )
 
     def save(self, path: Path) -> None:
@@ -458,14 +458,14 @@ def load_predictor(profile: Profile, precision: str | None = None, folder: Path 
         UsageError: Nothing is fitted for that precision.
         ArtifactError: The artifact is missing or damaged.
     """
-    found = _with_model(profile.at(precision))
-    if not found.predictor:
+    at_precision = _with_model(profile.at(precision))
+    if not at_precision.predictor:
         remedy = f"Do this: nas devices calibrate {profile.name} --from timings.csv."
         raise UsageError(f"device {profile.name}: no latency predictor is fitted for {precision or profile.default_precision}. {remedy}")
-    path = _artifact_file(found, folder)
-    key = (found.predictor, path)
+    path = _artifact_file(at_precision, folder)
+    key = (at_precision.predictor, path)
     if key not in _loaded:
-        _loaded[key] = predictors.get(found.predictor).load(path)
+        _loaded[key] = predictors.get(at_precision.predictor).load(path)
     return _loaded[key] if all(at.drift is None for at in profile.precisions.values()) else Drifted(_loaded[key])
 
 

@@ -216,12 +216,12 @@ class PrecisionProfile(_Strict):
     @property
     def grade(self) -> Grade:
         """How far to believe the latency model; see `nas.devices.trust`."""
-        found = self.held_out
+        quality = self.held_out
         return grade_of(
             fitted=bool(self.predictor),
-            mean_error_pct=found.mean_error_pct if found else None,
-            families=found.families if found else None,
-            coverage_pct=found.coverage_pct if found else None,
+            mean_error_pct=quality.mean_error_pct if quality else None,
+            families=quality.families if quality else None,
+            coverage_pct=quality.coverage_pct if quality else None,
         )
 
     @property
@@ -240,7 +240,7 @@ class PrecisionProfile(_Strict):
     @property
     def model_error(self) -> ModelError | None:
         """How far the latency model is off on networks that it had not seen."""
-        held_out, later = (found.model_dump() if found else None for found in (self.held_out, self.held_out_later))
+        held_out, later = (quality.model_dump() if quality else None for quality in (self.held_out, self.held_out_later))
         return model_error(held_out, later)
 
     def stated_confidence(self, confidence: float) -> float:
@@ -353,8 +353,8 @@ class Profile(_Strict):
             UsageError: The device does not have it.
         """
         wanted = precision or self.default_precision
-        if (found := self._placed.get(wanted)) is not None:
-            return found
+        if (placed := self._placed.get(wanted)) is not None:
+            return placed
         raise UsageError(f"device {self.name}: has no precision {wanted!r}.{did_you_mean(wanted, self.precisions)}")
 
     @cached_property
@@ -373,14 +373,14 @@ class Profile(_Strict):
         runtime = self.placement
         if runtime is None:
             return {str(name): own for name, own in self.precisions.items()}
-        found: dict[str, PrecisionProfile] = {}
+        placed: dict[str, PrecisionProfile] = {}
         for name, own in self.precisions.items():
             lacks = [op for op in runtime.unsupported if op not in own.supported_ops]
             has = [op for op in runtime.supported if op not in own.unsupported_ops]
-            found[name] = own.model_copy(
+            placed[name] = own.model_copy(
                 update={"unsupported_ops": (*own.unsupported_ops, *lacks), "supported_ops": (*own.supported_ops, *has)}
             )
-        return found
+        return placed
 
     def least_ms(self, graph: Graph, precision: str) -> float:
         """Return the time in ms below which no run of a network can be, by the facts that the profile states; 0 where it states none.

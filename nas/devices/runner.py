@@ -67,11 +67,11 @@ def named_runner(text: str) -> tuple[Runner, dict[str, str]] | None:
     if name not in runners.names():
         return None
     runner = runners.get(name)()
-    given = [part.partition("=") for part in rest.split(",") if part]
-    for key, equals, _ in given:
+    settings = [part.partition("=") for part in rest.split(",") if part]
+    for key, equals, _ in settings:
         if not equals or key not in runner.options:
             raise UsageError(f"runner {name}: unknown option, got {key!r}. Expected one of: {', '.join(runner.options) or 'none'}.")
-    return runner, {**runner.options, **{key: value for key, _, value in given}}
+    return runner, {**runner.options, **{key: value for key, _, value in settings}}
 
 
 def run(name: str, runner: Runner, options: Mapping[str, str], model: Path, timeout_s: float) -> list[float]:
@@ -133,12 +133,12 @@ def only(pattern: str, text: str, tool: str, factor: float = 1.0) -> list[float]
     Raises:
         MeasurementError: It prints none, several, or one that is no positive number.
     """
-    found = re.findall(pattern, text, flags=re.MULTILINE)
-    if len(found) != 1:
+    matches = re.findall(pattern, text, flags=re.MULTILINE)
+    if len(matches) != 1:
         raise MeasurementError(
-            f"{tool}: {'no time' if not found else f'{len(found)} times'} in its output. Expected one line like {pattern!r}."
+            f"{tool}: {'no time' if not matches else f'{len(matches)} times'} in its output. Expected one line like {pattern!r}."
         )
-    ms = float(found[0]) * factor
+    ms = float(matches[0]) * factor
     if not 0 < ms < math.inf:
-        raise MeasurementError(f"{tool}: no positive time in its output, got {found[0]!r}.")
+        raise MeasurementError(f"{tool}: no positive time in its output, got {matches[0]!r}.")
     return [ms]

@@ -22,12 +22,12 @@ def shares(segments: Segments, predictor: Predictor, profile: Profile, precision
         precision: One of `nas.units.Precision`.
     """
     whole = predictor.estimate(join(segments), profile, precision)
-    found = dict.fromkeys((label for label, _ in segments), 0.0)
-    labels = sorted(found, key=len, reverse=True)
+    by_label = dict.fromkeys((label for label, _ in segments), 0.0)
+    labels = sorted(by_label, key=len, reverse=True)
     for operator in whole.operators:
         label = next((label for label in labels if operator.name.startswith(f"{label}.")), None)
         if label is not None:
-            found[label] += operator.latency_ms
-    total = sum(found.values())
+            by_label[label] += operator.latency_ms
+    total = sum(by_label.values())
     scale = whole.latency_ms / total if total else 0.0
-    return whole, {label: value * scale for label, value in found.items()}
+    return whole, {label: value * scale for label, value in by_label.items()}

@@ -51,25 +51,25 @@ def read_timings(path: Path, default_precision: str) -> list[UserTiming]:
     where = f"timings {one_line(path)}"
     header, rows, separator = _rows_of(_text_of(path, where), where)
     faults: list[str] = []
-    found: dict[tuple[str, str], list[float]] = {}
+    latencies: dict[tuple[str, str], list[float]] = {}
     for line, cells in rows:
         row = dict(zip(header, (cell.strip() for cell in cells), strict=False))
-        name, said = row.get("network", ""), row.get("latency_ms", "")
+        name, latency_text = row.get("network", ""), row.get("latency_ms", "")
         written = row.get("precision", "").lower() or default_precision
         precision = _WORDS.get(written, written)
-        latency_ms = _milliseconds(said, decimal_comma=separator != ",")
+        latency_ms = _milliseconds(latency_text, decimal_comma=separator != ",")
         if not name:
             faults.append(f"line {line} names no network")
         elif latency_ms is None:
-            faults.append(f"line {line} ({one_line(name, 60)}) has no positive latency in ms, got {one_line(repr(said), 60)}")
+            faults.append(f"line {line} ({one_line(name, 60)}) has no positive latency in ms, got {one_line(repr(latency_text), 60)}")
         elif precision not in list(Precision):
             hint = did_you_mean(precision, Precision)
             faults.append(
                 f"line {line} ({one_line(name, 60)}) has an unknown precision, got {one_line(repr(written), 60)}.{hint}".rstrip(".")
             )
         else:
-            found.setdefault((name, precision), []).append(latency_ms)
-    for (name, precision), values in found.items():
+            latencies.setdefault((name, precision), []).append(latency_ms)
+    for (name, precision), values in latencies.items():
         if max(values) > _REPEAT_RATIO * min(values):
             faults.append(
                 f"repeats of {one_line(name, 60)} at {precision} contradict each other, got {min(values):g} to {max(values):g} ms"
@@ -77,7 +77,7 @@ def read_timings(path: Path, default_precision: str) -> list[UserTiming]:
     if faults:
         more = f"; and {len(faults) - _MOST_FAULTS} more" if len(faults) > _MOST_FAULTS else ""
         raise UsageError(f"{where}: {'; '.join(faults[:_MOST_FAULTS])}{more}.")
-    return [UserTiming(name, precision, median(values)) for (name, precision), values in found.items()]
+    return [UserTiming(name, precision, median(values)) for (name, precision), values in latencies.items()]
 
 
 def _text_of(path: Path, where: str) -> str:
@@ -118,9 +118,9 @@ def _rows_of(text: str, where: str) -> tuple[list[str], list[tuple[int, list[str
     header = [_column_of(cell) for cell in cells[0]]
     missing = [name for name in ("network", "latency_ms") if header.count(name) != 1]
     if missing:
-        got = [one_line(cell, 40) for cell in cells[0]][:12]
+        first_cells = [one_line(cell, 40) for cell in cells[0]][:12]
         fault = "is there twice" if missing[0] in header else "is missing"
-        raise UsageError(f"{where}: the column {missing[0]} {fault}, got {got}. Expected network,latency_ms[,precision].")
+        raise UsageError(f"{where}: the column {missing[0]} {fault}, got {first_cells}. Expected network,latency_ms[,precision].")
     return header, [(numbers[min(i, len(numbers) - 1)], row) for i, row in enumerate(cells[1:], 1) if any(row)], separator
 
 
@@ -129,9 +129,9 @@ def _column_of(cell: str) -> str:
     return _COLUMNS.get(name, name)
 
 
-def _milliseconds(said: str, *, decimal_comma: bool) -> float | None:
+def _milliseconds(text: str, *, decimal_comma: bool) -> float | None:
     """Return a number of milliseconds, None where it is none."""
-    number = re.sub(r"\s*ms$", "", said.strip(), flags=re.IGNORECASE)
+    number = re.sub(r"\s*ms$", "", text.strip(), flags=re.IGNORECASE)
     comma, point = number.rfind(","), number.rfind(".")
     if not decimal_comma and point < 0 and re.fullmatch(r"[0-9]{1,3}(,[0-9]{3})+", number, flags=re.ASCII):
         return None  # 1,234: a thousand or one and a bit

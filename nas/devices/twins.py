@@ -59,15 +59,15 @@ def _newest() -> Mapping[str, str]:
 @lru_cache(maxsize=4)
 def _newest_of(files: tuple[Path, ...]) -> Mapping[str, str]:
     """Return the date of the newest timing by title of the source."""
-    found: dict[str, str] = {}
+    newest: dict[str, str] = {}
     for file in files:
         try:
             match = _ORIGIN.search(file.read_text(encoding="utf-8"))
             if match and _days(match[2]) > 0:
-                found[match[1]] = max(found.get(match[1], ""), match[2])
+                newest[match[1]] = max(newest.get(match[1], ""), match[2])
         except (OSError, UnicodeDecodeError, ValueError):
             continue  # `read_profile` says what is wrong with it
-    return found
+    return newest
 
 
 def chips_of(name: str, head: Mapping[str, Any]) -> frozenset[str]:
@@ -86,14 +86,14 @@ def chips_of(name: str, head: Mapping[str, Any]) -> frozenset[str]:
 def _of_one_chip(profile: Profile) -> list[str]:
     """Return other profiles of a chip that this one promises, at the same runtime, where one of the two stands in for it."""
     own = chips_of(profile.name, profile.model_dump(include={"aliases", "proxy"}))
-    found = []
+    names = []
     for name, file in sorted(profile_files().items()):
         if name == profile.name:
             continue
         head = head_of(file)
         if head.get("runtime") == profile.runtime and bool(head.get("proxy")) != bool(profile.proxy) and own & chips_of(name, head):
-            found.append(name)
-    return found
+            names.append(name)
+    return names
 
 
 def _apart(profile: Profile, name: str) -> str:

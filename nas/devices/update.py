@@ -43,8 +43,8 @@ def update_profiles(source: Path, devices: Collection[str] = (), to: Path | None
     for room in {updates_home(), to or updates_home()}:
         finish_cut_off(room)
     profiles = _profiles()
-    asked = {load_profile(find_profile(name)).name for name in devices} or set(profiles)
-    if other := sorted(asked - set(profiles)):
+    wanted = {load_profile(find_profile(name)).name for name in devices} or set(profiles)
+    if other := sorted(wanted - set(profiles)):
         raise UsageError(
             f"device {other[0]}: its timings are of another source, got {load_profile(other[0]).origin.title!r}. Expected {SOURCE}."
         )
@@ -52,14 +52,14 @@ def update_profiles(source: Path, devices: Collection[str] = (), to: Path | None
     moved: list[PrecisionMoved] = []
     files: dict[str, str] = {}
     older: list[str] = []
-    for name in sorted(asked & set(tables)):
+    for name in sorted(wanted & set(tables)):
         profile, by_precision = profiles[name], tables[name]
         changed: dict[str, tuple[PrecisionProfile, PrecisionMoved]] = {}
         try:
             for precision, latencies in sorted(by_precision.items()):
                 _check_unit(profile, precision, latencies, published.name)
-                if (found := _moved(profile, precision, latencies)) is not None:
-                    changed[precision] = found
+                if (change := _moved(profile, precision, latencies)) is not None:
+                    changed[precision] = change
             updated = _updated(profile, {p: at for p, (at, _) in changed.items()}, published)
             Profile.model_validate(updated.model_dump())  # what is written must be readable
         except ValidationError as error:
@@ -126,13 +126,13 @@ def _check_unit(profile: Profile, precision: str, latencies: _Latencies, source:
 
 def _profiles() -> dict[str, Profile]:
     """Return the profiles that such tables can update."""
-    found = {}
+    profiles = {}
     for name, file in sorted(profile_files().items()):
         if SOURCE in file.read_text(encoding="utf-8", errors="replace"):
             profile = load_profile(name)
             if profile.origin.title.startswith(SOURCE):
-                found[name] = profile
-    return found
+                profiles[name] = profile
+    return profiles
 
 
 def _by_profile(published: Published, profiles: Mapping[str, Profile]) -> tuple[dict[str, dict[str, _Latencies]], set[str], set[str]]:
@@ -156,25 +156,25 @@ def _by_profile(published: Published, profiles: Mapping[str, Profile]) -> tuple[
         if name is not None and network is not None and timed.wholly_on_npu:
             jobs[name, timed.precision, network][timed.job or timed.title] = timed
     tables: dict[str, dict[str, dict[str, tuple[float, str, str]]]] = defaultdict(lambda: defaultdict(dict))
-    for (name, precision, network), found in jobs.items():
-        newest = max(((t.sdk, t.built) for t in found.values()), key=lambda key: (version_of(key[0]), key[1]))
-        tables[name][precision][network] = median(t.latency_ms for t in found.values() if (t.sdk, t.built) == newest), *newest
+    for (name, precision, network), timings in jobs.items():
+        newest = max(((t.sdk, t.built) for t in timings.values()), key=lambda key: (version_of(key[0]), key[1]))
+        tables[name][precision][network] = median(t.latency_ms for t in timings.values() if (t.sdk, t.built) == newest), *newest
     shown = {title for title, _ in owner}
-    return {name: dict(held) for name, held in tables.items()}, strangers - shown, unknown
+    return {name: dict(by_precision) for name, by_precision in tables.items()}, strangers - shown, unknown
 
 
 def _of_several_parts(timings: Sequence[Timed]) -> set[str]:
     parts: dict[str, set[str]] = defaultdict(set)
     for timed in timings:
         parts[timed.network].add(part_of(timed.network, timed.component))
-    return {network for network, found in parts.items() if len(found) > 1}
+    return {network for network, own_parts in parts.items() if len(own_parts) > 1}
 
 
 def _network_of(timed: Timed, several: Collection[str]) -> str | None:
     """Return the published name of a network; None where it has no graph here."""
     name = f"{timed.network}/{part_of(timed.network, timed.component)}" if timed.network in several else timed.network
-    found = rebuilt().get(name)
-    return found.workload if found else None
+    reference = rebuilt().get(name)
+    return reference.workload if reference else None
 
 
 def _moved(profile: Profile, precision: str, latencies: _Latencies) -> tuple[PrecisionProfile, PrecisionMoved] | None:

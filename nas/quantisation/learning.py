@@ -49,7 +49,7 @@ class Learning(Interpreter):
         packet = getattr(target, "overloadpacket", target)
         name = packet.__name__.rstrip("_")
         if name == "scaled_dot_product_attention":
-            return attention(lambda inner, *given: self.call_function(inner, given, {}), *args, **kwargs)
+            return attention(lambda inner, *arguments: self.call_function(inner, arguments, {}), *args, **kwargs)
         return super().call_function(target, tuple(operands(name, args, self._visit, _stepped)), dict(kwargs))
 
     def _visit(self, tensor: Tensor) -> Tensor:

@@ -74,7 +74,7 @@ class Simulated(nn.Module):
         for x in batches:
             with torch.inference_mode(), _Observing(self, sites, wide):
                 self.module(x)
-        self.ranges = [(*grid(range_of(recipe, seen, bits), bits), bits) if bits else None for seen, bits in sites]
+        self.ranges = [(*grid(range_of(recipe, observed, bits), bits), bits) if bits else None for observed, bits in sites]
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, c, h, w) -> (n, classes)."""
@@ -132,7 +132,7 @@ class _Sites(TorchDispatchMode):
             return func(*args, **kwargs)
         if name == "scaled_dot_product_attention":
             with self:
-                return attention(lambda inner, *given: inner(*given), *args, **kwargs)
+                return attention(lambda inner, *arguments: inner(*arguments), *args, **kwargs)
         result = func(*operands(name, args, self.visit, self.weight), **kwargs)
         if name == "softmax":
             self.shares = result, self.network.bits

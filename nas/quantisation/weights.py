@@ -134,8 +134,8 @@ def rows_behind_norms(
         flat = rows_of(layer, x)
         return flat[:: max(1, len(flat) * len(batches) // most)]
 
-    seen = inputs_of(module, batches, rows, lambda a, b: torch.cat([a, b]), lambda layer: id(layer) in wanted)
-    return [(norm, layers, seen[reader]) for norm, layers, reader in pairs if reader in seen]
+    inputs = inputs_of(module, batches, rows, lambda a, b: torch.cat([a, b]), lambda layer: id(layer) in wanted)
+    return [(norm, layers, inputs[reader]) for norm, layers, reader in pairs if reader in inputs]
 
 
 @torch.no_grad()

@@ -120,7 +120,7 @@ def decide(problem: Problem, evaluator: Evaluator, front: Sequence[Trial], trial
     best = list(front[:_COMPARED])
     speeds = [problem.judge.verdicts([trial.architecture])[0].values[latency] for trial in best]
     right = [evaluator.right(trial.architecture) for trial in best]
-    pictures = [found for found in right if found is not None]
+    pictures = [row for row in right if row is not None]
     budgeted = bounds_latency(problem)
     chosen, other, p_value = choose(speeds, pictures, budgeted=budgeted) if len(pictures) == len(best) else (0, 0, 1.0)
     shown = sorted({chosen, other})

@@ -49,13 +49,13 @@ class Member:
     def prepare(self, request: str, facts: Mapping[str, str], weights: bytes | None) -> str:
         """Make the evaluator; return why it cannot be made, or the empty string."""
         try:
-            asked = Request.model_validate_json(request).model_copy(update={"storage": None, "workers": ""})
+            local_request = Request.model_validate_json(request).model_copy(update={"storage": None, "workers": ""})
             with tempfile.TemporaryDirectory() as folder:
                 if weights is not None:
                     path = Path(folder) / "supernet.safetensors"
                     path.write_bytes(weights)
-                    asked = asked.model_copy(update={"supernet": str(path)})
-                self._evaluator = evaluator_elsewhere(make_problem(asked), facts)
+                    local_request = local_request.model_copy(update={"supernet": str(path)})
+                self._evaluator = evaluator_elsewhere(make_problem(local_request), facts)
         except (NasError, OSError) as error:
             return str(error)
         return ""
@@ -63,8 +63,8 @@ class Member:
     def evaluate(self, architecture: str) -> tuple[float, str, dict[str, float]]:
         """Score one architecture."""
         assert self._evaluator is not None
-        found = self._evaluator.evaluate(Architecture.from_json(architecture))
-        return found.accuracy_pct, found.split, dict(found.extra)
+        metrics = self._evaluator.evaluate(Architecture.from_json(architecture))
+        return metrics.accuracy_pct, metrics.split, dict(metrics.extra)
 
 
 class ClusterEvaluator(Evaluator):
@@ -149,13 +149,13 @@ def search_on_cluster(
         gpus = int(resources.get("GPU", 0))
         slots = max(1, min(gpus or int(resources.get("CPU", 1)), MOST_SLOTS))
         bus.emit(Notice(f"search: {slots} evaluations at a time on {request.workers}, one a {'GPU' if gpus else 'core'}."))
-        held = ray.put(weights.read_bytes()) if weights else None
+        stored_weights = ray.put(weights.read_bytes()) if weights else None
         kind = ray.remote(num_gpus=1)(Member) if gpus else ray.remote(num_cpus=1)(Member)
 
         def start() -> Any:
             actor = kind.remote()
             try:
-                lacking = ray.get(actor.prepare.remote(facts["request"], dict(facts), held))
+                lacking = ray.get(actor.prepare.remote(facts["request"], dict(facts), stored_weights))
             except ray.exceptions.RayError as error:
                 raise ArtifactError(f"cluster: nas does not run there ({one_line(error)}). Do this: install it on every node.") from None
             if lacking:

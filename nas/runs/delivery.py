@@ -61,10 +61,10 @@ def verify(problem: Problem, scored: Sequence[Scored], bus: EventBus) -> Verific
     bus.emit(PhaseStarted("verify", total=count, detail=f"measuring {count} networks"))
     rows: list[Verification] = []
     for i in range(1, count + 1):
-        found = next_finalist(problem, scored, rows)
-        if found is None:
+        finalist = next_finalist(problem, scored, rows)
+        if finalist is None:
             break
-        architecture, verdict, _ = found
+        architecture, verdict, _ = finalist
         point = problem.point(architecture, verdict)
         try:
             measured = measure_graph(problem.space.lower(architecture, problem.judge.resolution), lambda path: _timed(problem, path))
@@ -92,18 +92,18 @@ def next_finalist(problem: Problem, scored: Sequence[Scored], rows: Sequence[Ver
     revised = problem.revised(rows, {a.key: v.estimates[device] for a, v, _ in scored if a.key in tried})
     judge = revised.judge
     verdicts = [judge.revised(a.key, v, device) if revised is not problem else v for a, v, _ in scored]
-    held = [accuracy for (a, _, accuracy), v in zip(scored, verdicts, strict=True) if a.key in tried and v.feasible]
+    accuracies = [accuracy for (a, _, accuracy), v in zip(scored, verdicts, strict=True) if a.key in tried and v.feasible]
     untried = sorted(
         (i for i in range(len(scored)) if scored[i][0].key not in tried),
         key=lambda i: (-scored[i][2], verdicts[i].estimates[device].latency_ms),
     )
-    better = [i for i in untried if scored[i][2] > max(held, default=-1.0)]
+    better = [i for i in untried if scored[i][2] > max(accuracies, default=-1.0)]
     likely = (i for i in better if judge.fits(verdicts[i], device, "latency_ms"))
     nearest = (
         i for i in sorted(better, key=lambda i: verdicts[i].estimates[device].latency_ms) if judge.fits(verdicts[i], device, "lower_ms")
     )
-    found = next(itertools.chain(likely, nearest, (i for i in untried if verdicts[i].feasible)), None)
-    return None if found is None else scored[found]
+    position = next(itertools.chain(likely, nearest, (i for i in untried if verdicts[i].feasible)), None)
+    return None if position is None else scored[position]
 
 
 def revision_of(problem: Problem, before: Point, after: Point | None, feasible: bool) -> Revision:
@@ -116,10 +116,10 @@ def revision_of(problem: Problem, before: Point, after: Point | None, feasible: 
         feasible: Whether any candidate is within the budgets by now.
     """
     device = problem.device
-    found = problem.judge.corrections[device]
+    correction = problem.judge.corrections[device]
     line = (
-        f"verify: by {found.count} timings estimates of {device} are multiplied by {found.factor:.3f} and the logarithms of their intervals by "
-        f"{found.width_factor:.2f}; "
+        f"verify: by {correction.count} timings estimates of {device} are multiplied by {correction.factor:.3f} and the logarithms of their intervals by "
+        f"{correction.width_factor:.2f}; "
     )
     if not feasible:
         line += "no candidate is within the budgets by its upper end any more, so the choice is that of before: do not rely on it"
@@ -129,9 +129,9 @@ def revision_of(problem: Problem, before: Point, after: Point | None, feasible: 
         line += f"the choice is {after.name} in place of {before.name}"
     return Revision(
         device=device,
-        count=found.count,
-        factor=found.factor,
-        width_factor=found.width_factor,
+        count=correction.count,
+        factor=correction.factor,
+        width_factor=correction.width_factor,
         former_choice=before.key,
         line=line,
     )
@@ -186,11 +186,11 @@ class Delivery(Record):
 
 def handed_over(run: RunDirectory, architecture: Architecture, make: Callable[[], Delivery]) -> Delivery:
     """Return what a run hands over, making it first where that is not done; a file of another choice, made before timings, gives way."""
-    found = run.load("export.json", Delivery)
-    if found is None or found.key not in ("", architecture.key):
-        found = make().model_copy(update={"key": architecture.key})
-        run.write("export.json", found.dump())
-    return found
+    delivery = run.load("export.json", Delivery)
+    if delivery is None or delivery.key not in ("", architecture.key):
+        delivery = make().model_copy(update={"key": architecture.key})
+        run.write("export.json", delivery.dump())
+    return delivery
 
 
 def deliver(run: RunDirectory, problem: Problem, evaluator: Evaluator, architecture: Architecture, bus: EventBus, pace: Pace) -> Delivery:
@@ -252,8 +252,8 @@ def finish(
         device=str(device),
         left_s=pace.but(_reserve_s(problem, dataset, module, architecture)) if pace.limited else None,
     )
-    given = predictions(tuned.module, Batches(dataset, "test", verdict.resolution, device))
-    return _export_tested(run, problem, dataset, architecture, (tuned.module, tuned.validation_accuracy_pct), given, bus)
+    predicted = predictions(tuned.module, Batches(dataset, "test", verdict.resolution, device))
+    return _export_tested(run, problem, dataset, architecture, (tuned.module, tuned.validation_accuracy_pct), predicted, bus)
 
 
 def tune_for_a_while(
@@ -284,8 +284,8 @@ def tune_for_a_while(
     size = problem.judge.verdicts([architecture])[0].resolution
     module = _tuned_before(run, problem, architecture, rung) or evaluator.module(architecture, size)
     device = str(next(module.parameters()).device)
-    seen = CALIBRATION_PICTURES + 2 * dataset.count("validation")
-    reserve_s = seen * _picture_s(dataset, module, size)
+    final_pictures = CALIBRATION_PICTURES + 2 * dataset.count("validation")
+    reserve_s = final_pictures * _picture_s(dataset, module, size)
     path, recipe = run.path / _TRIED_FILE.format(rung), _recipe(problem, dataset, architecture, pace)
     seed, left_s = problem.request.seed, pace.but(reserve_s)
     return finetune(module, architecture, dataset, path, recipe, resolution=size, seed=seed, bus=bus, device=device, left_s=left_s).right
@@ -334,10 +334,10 @@ def deliver_tuned(run: RunDirectory, problem: Problem, dataset: Dataset, archite
     validation_pct = 100 * float(
         np.mean(predictions(module, Batches(dataset, "validation", size, device), 64) == dataset.labels("validation"))
     )
-    given = None
+    predicted = None
     if quantises(problem, architecture) or not exporters.get(problem.request.exporter).runs_here():
-        given = predictions(module, Batches(dataset, "test", size, device), 64)
-    return _export_tested(run, problem, dataset, architecture, (module.to("cpu"), validation_pct), given, bus)
+        predicted = predictions(module, Batches(dataset, "test", size, device), 64)
+    return _export_tested(run, problem, dataset, architecture, (module.to("cpu"), validation_pct), predicted, bus)
 
 
 def quantises(problem: Problem, architecture: Architecture) -> bool:
@@ -389,7 +389,7 @@ def _export_tested(
     dataset: Dataset,
     architecture: Architecture,
     tuned: tuple[nn.Module, float],
-    given: Labels | None,
+    predicted: Labels | None,
     bus: EventBus,
 ) -> Delivery:
     """Export a fine-tuned network and test the file.
@@ -400,7 +400,7 @@ def _export_tested(
         dataset: Normalised as the network expects.
         architecture: What it is.
         tuned: The network, and its accuracy on validation.
-        given: What PyTorch says of the test pictures; None where the file alone is asked.
+        predicted: What PyTorch says of the test pictures; None where the file alone is asked.
         bus: Told of the progress.
     """
     module, validation_pct = tuned
@@ -420,18 +420,18 @@ def _export_tested(
     artifact = trained.export(
         precision if quantised else "fp32", part, facts, request.takes, request.exporter
     )  # compilers for fp16 take fp32
-    scores, found = kind.reload(part), list(np.full_like(labels, -1) if given is None else given)
+    scores, file_labels = kind.reload(part), list(np.full_like(labels, -1) if predicted is None else predicted)
     if scores is None:
         bus.emit(Notice(f"tested in PyTorch: files of {request.exporter} cannot be run here."))
     else:
         answers = predictions_of(scores, dataset, verdict.resolution, PEAKS[request.takes], concurrent=kind.concurrent)
         for i, label in enumerate(answers):
-            found[i] = label
+            file_labels[i] = label
             if i % 32 == 31:
                 bus.emit(PhaseAdvanced("export", i + 1))
-    exported = np.array(found)
-    accuracy_pct, changed = 100 * float(np.mean(exported == labels)), 0 if given is None else int(np.sum(exported != given))
-    float_pct = accuracy_pct if given is None else 100 * float(np.mean(given == labels))
+    exported = np.array(file_labels)
+    accuracy_pct, changed = 100 * float(np.mean(exported == labels)), 0 if predicted is None else int(np.sum(exported != predicted))
+    float_pct = accuracy_pct if predicted is None else 100 * float(np.mean(predicted == labels))
     if quantised:
         bus.emit(Notice(f"test accuracy: {float_pct:.2f} % in float, {accuracy_pct:.2f} % in the {precision} file in ONNX Runtime."))
     elif changed:
@@ -476,7 +476,7 @@ def lacking_operators(problem: Problem, architecture: Architecture, written: Map
         architecture: That was exported.
         written: Operator kinds in the file, which writes some of the graph's operators as several.
     """
-    found = {name for estimate in problem.judge.estimates(architecture).values() for name in estimate.unsupported}
+    lacking = {name for estimate in problem.judge.estimates(architecture).values() for name in estimate.unsupported}
     for target in problem.targets:
-        found |= set(target.profile.at(target.precision).unsupported_ops) & set(written)
-    return sorted(found)
+        lacking |= set(target.profile.at(target.precision).unsupported_ops) & set(written)
+    return sorted(lacking)

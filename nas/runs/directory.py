@@ -156,9 +156,9 @@ class RunDirectory:
         if manifest is None:
             raise ArtifactError(f"run {path}: not a run directory, it has no manifest.json. Expected what nas search has made.")
         if manifest.get("format") != FORMAT:
-            made = manifest.get("nas", "unknown")
+            writer = manifest.get("nas", "unknown")
             raise ArtifactError(
-                f"run {path}: of another version, got format {manifest.get('format')!r} (nas {made}). Expected {FORMAT} (nas {nas.__version__})."
+                f"run {path}: of another version, got format {manifest.get('format')!r} (nas {writer}). Expected {FORMAT} (nas {nas.__version__})."
             )
         run.load("manifest.json", Manifest)
         return run
@@ -170,19 +170,19 @@ class RunDirectory:
         Raises:
             ArtifactError: It is damaged, or gone.
         """
-        found = self.load("manifest.json", Manifest)
-        if found is None:
+        manifest = self.load("manifest.json", Manifest)
+        if manifest is None:
             raise ArtifactError(f"run {self.path}: its manifest.json is gone. Do this: start a new run.")
-        return found
+        return manifest
 
     @property
     def results(self) -> Result | None:
         """The result of a finished run, with its files where they are now."""
-        found = self.load("results.json", Result)
-        if found is None:
+        result = self.load("results.json", Result)
+        if result is None:
             return None
-        model = str(self.path / Path(found.model).name) if found.model else None
-        return found.model_copy(update={"run_dir": str(self.path), "model": model})
+        model = str(self.path / Path(result.model).name) if result.model else None
+        return result.model_copy(update={"run_dir": str(self.path), "model": model})
 
     @property
     def status(self) -> Status:
@@ -302,11 +302,11 @@ class RunDirectory:
 
 def remembered(run: RunDirectory, name: str, kind: type[R], make: Callable[[], R]) -> R:
     """Return what a file of the run holds, making it first where it is absent."""
-    found = run.load(name, kind)
-    if found is None:
-        found = make()
-        run.write(name, found.dump())
-    return found
+    record = run.load(name, kind)
+    if record is None:
+        record = make()
+        run.write(name, record.dump())
+    return record
 
 
 class StatusFile:
@@ -350,8 +350,8 @@ class StatusFile:
     def save(self) -> None:
         """Write the file."""
         elapsed_s = time.monotonic() - self._began_s
-        kept = {"seconds": self.seconds, "search": self.search, "notices": self.notices}
-        self.run.write("status.json", self._state.model_copy(update={"elapsed_s": round(elapsed_s, 3), **kept}).model_dump())
+        totals = {"seconds": self.seconds, "search": self.search, "notices": self.notices}
+        self.run.write("status.json", self._state.model_copy(update={"elapsed_s": round(elapsed_s, 3), **totals}).model_dump())
 
 
 def eta_s(status: Status) -> float | None:
@@ -372,10 +372,10 @@ def _unused(path: Path) -> Path:
 
 
 def _versions() -> dict[str, str]:
-    found = {}
+    versions = {}
     for package in _PACKAGES:
         try:
-            found[package] = version(package)
+            versions[package] = version(package)
         except PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+            versions[package] = "not installed"
+    return versions

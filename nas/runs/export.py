@@ -128,11 +128,11 @@ def export(
         raise UsageError(f"--to {to}: the file exists. Do this: name another or remove it.")
     recipe = tuple(quantisation.split(",")) if quantisation else DEFAULT_RECIPE
     methods(recipe)
-    found = _subject(Path(subject), trial, weights, data)
-    if input_range != "normalised" and found.dataset is None:
+    source = _subject(Path(subject), trial, weights, data)
+    if input_range != "normalised" and source.dataset is None:
         raise UsageError(f"--input {input_range}: mean and deviation are those of the data. Do this: --data NAME|DIR, or export a run.")
-    found = replace(found, input_range=input_range, recipe=recipe)
-    chosen = precision or found.precision
+    source = replace(source, input_range=input_range, recipe=recipe)
+    chosen = precision or source.precision
     if quantisation and chosen not in (*QUANTISED, "mixed", "all"):
         raise UsageError(f"--quantisation: has no effect on a file in {chosen}. Do this: --precision w8a8, or leave it out.")
     if task == "features" and (form != "onnx" or chosen not in (Precision.FP32, Precision.FP16)):
@@ -140,19 +140,19 @@ def export(
             f"--task features: writes ONNX files in fp32 or fp16, got {form} in {chosen}. Do this: --precision fp32 and --to NET.onnx."
         )
     if precision == "all":
-        return _at_all(found, to, form)
-    notices = _slower(found, chosen)
+        return _at_all(source, to, form)
+    notices = _slower(source, chosen)
     if task == "features":
-        stage_maps(found.space.lower(found.architecture, found.resolution))  # before anything is written
-    artifact, accuracy_pct = _written(found, chosen, to, form)
+        stage_maps(source.space.lower(source.architecture, source.resolution))  # before anything is written
+    artifact, accuracy_pct = _written(source, chosen, to, form)
     if task == "features":
         artifact, accuracy_pct = with_features(artifact), None
     return Export(
         path=str(artifact.path),
         format=artifact.format,
         precision=artifact.precision,
-        architecture=found.genotype,
-        weights=found.origin,
+        architecture=source.genotype,
+        weights=source.origin,
         sha256=artifact.sha256,
         size_bytes=artifact.size_bytes,
         max_difference=artifact.max_difference,
@@ -198,12 +198,12 @@ def _at_all(subject: Subject, to: Path, form: str) -> Exports:
     if subject.dataset is None or subject.target is None or not isinstance(subject.space, ElasticSpace):
         raise UsageError("--precision all: compares on a run's device and data. Do this: give a run directory.")
     targets = {t.precision: t for t in load_targets([subject.target.profile.name], "any")}
-    asked = _subjects(subject, subject.space, targets)
-    paths = {name: to.with_stem(f"{to.stem}-{name}") for name in asked}
+    subjects = _subjects(subject, subject.space, targets)
+    paths = {name: to.with_stem(f"{to.stem}-{name}") for name in subjects}
     if taken := [path for path in paths.values() if path.exists()]:
         raise UsageError(f"--to {to}: {taken[0]} exists. Do this: name another or remove it.")
     rows = []
-    for name, one in asked.items():
+    for name, one in subjects.items():
         target = targets.get(name) or next(iter(targets.values()))
         assert target.predictor is not None
         artifact, accuracy_pct = _written(one, name, paths[name], form)
@@ -229,9 +229,9 @@ def _at_all(subject: Subject, to: Path, form: str) -> Exports:
 def _subjects(subject: Subject, space: ElasticSpace, targets: Mapping[str, Target]) -> dict[str, Subject]:
     """Return what is written under each name: the plain network at each precision, and a mixture where the device prices one."""
     plain, member = space.plain, space.without_precisions(subject.architecture)
-    asked = {name: replace(subject, space=plain, architecture=member) for name in targets}
+    subjects = {name: replace(subject, space=plain, architecture=member) for name in targets}
     if len(targets) < 2 or not all(t.predictor is not None and t.predictor.prices_mixed for t in targets.values()):
-        return asked
+        return subjects
     mixed = subject
     if len(set(subject.part_precisions.values())) < 2:
         assert subject.dataset is not None
@@ -239,7 +239,7 @@ def _subjects(subject: Subject, space: ElasticSpace, targets: Mapping[str, Targe
         height, width = plain.lower(member, subject.resolution).inputs[0].shape[-2:]
         trained = Trained(plain, member, subject.module, (height, width), subject.dataset)
         mixed = replace(subject, space=choosing, architecture=spared(trained, choosing))
-    return asked | {"mixed": mixed}
+    return subjects | {"mixed": mixed}
 
 
 def _subject(path: Path, trial: int | None, weights: str | None, data: str | None) -> Subject:
@@ -259,10 +259,10 @@ def _of_file(path: Path, weights: str | None, data: str | None) -> Subject:
             raise UsageError(
                 f"export: {path} is an architecture without weights. Do this: --weights FILE.safetensors, or --weights random."
             )
-        found = Subject(space, architecture, space.build(architecture), None, "published")
+        loaded = Subject(space, architecture, space.build(architecture), None, "published")
     else:
-        found = _with_weights(space, architecture, weights)
-    return replace(found, dataset=load_dataset(data)) if data else found
+        loaded = _with_weights(space, architecture, weights)
+    return replace(loaded, dataset=load_dataset(data)) if data else loaded
 
 
 def _of_run(path: Path, trial: int | None, weights: str | None) -> Subject:
@@ -302,7 +302,7 @@ def _of_trial(run: RunDirectory, problem: Problem, trial: int, weights: str | No
     space, dataset = problem.space, problem.dataset
     if dataset is None:
         raise UsageError("--trial: this run keeps no trials, its networks are published. Do this: nas export with an architecture file.")
-    trials = {found.number: found.architecture for found in open_study(run, problem, create=False).trials()}
+    trials = {row.number: row.architecture for row in open_study(run, problem, create=False).trials()}
     if trial not in trials:
         raise UsageError(f"--trial {trial}: not in this run. Expected 0 to {max(trials, default=0)}.")
     architecture = trials[trial]
@@ -335,7 +335,7 @@ def _with_weights(space: SearchSpace, architecture: Architecture, weights: str) 
         classes = getattr(space, "num_classes", 1000)
         module = fresh(space, architecture, num_classes=classes, resolution=(height, width), seed=0)
         return Subject(space, architecture, module, None, "random")
-    found, module, resolution = load_member(Path(weights), space)
-    if found != architecture:
-        raise ArtifactError(f"--weights {weights}: of another architecture, got {found.key}. Expected {architecture.key}.")
+    actual, module, resolution = load_member(Path(weights), space)
+    if actual != architecture:
+        raise ArtifactError(f"--weights {weights}: of another architecture, got {actual.key}. Expected {architecture.key}.")
     return Subject(space, architecture, module, resolution, "trained")

@@ -117,7 +117,7 @@ def show(path: Path) -> Result:
     status = run.status
     state = "running" if run.living() else "failed" if status.error else "interrupted"
     search = status.search
-    front, zoo = (found.front if (found := run.load(name, Fronts)) else () for name in ("front.json", "zoo.json"))
+    front, zoo = (fronts.front if (fronts := run.load(name, Fronts)) else () for name in ("front.json", "zoo.json"))
     return _result(run, state, status).model_copy(
         update={
             "front": front,

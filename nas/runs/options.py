@@ -182,7 +182,7 @@ def table_of_accuracies(request: Request) -> Path | None:
         DataError: A file that is no table.
         UsageError: Two of them hold accuracies.
     """
-    found = [Path(path) for path in request.tables if holds_accuracies(Path(path))]
-    if len(found) > 1:
-        raise UsageError(f"--table: two tables hold accuracies, got {found[0]} and {found[1]}. Do this: leave one out.")
-    return found[0] if found else None
+    paths = [Path(path) for path in request.tables if holds_accuracies(Path(path))]
+    if len(paths) > 1:
+        raise UsageError(f"--table: two tables hold accuracies, got {paths[0]} and {paths[1]}. Do this: leave one out.")
+    return paths[0] if paths else None

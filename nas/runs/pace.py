@@ -50,9 +50,9 @@ class Pace:
         """Return what says how many seconds are left but for a reserve at the end; None without a limit."""
         return (lambda: self.clock.left_s - reserve_s) if self.limited else None
 
-    def epochs(self, asked: int | None, default: int) -> int:
+    def epochs(self, requested: int | None, default: int) -> int:
         """Return the epochs of a training: as asked; else by the limit, if there is one; else the default. Nothing that is not trained by default is."""
-        return asked or (MOST_EPOCHS if self.limited and default else default)
+        return requested or (MOST_EPOCHS if self.limited and default else default)
 
 
 def evaluations(request: Request) -> int:

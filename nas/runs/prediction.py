@@ -315,8 +315,8 @@ def _own_precision(graph: Graph) -> str | None:
 
 def _operators_at(graph: Graph, chosen: str) -> dict[str, int]:
     """Count operators by the precision at which they run: their own, else the run's."""
-    found = Counter(op.precision or chosen for op in graph.operators)
-    return {precision: found[precision] for precision in Precision if found[precision]}
+    counts = Counter(op.precision or chosen for op in graph.operators)
+    return {precision: counts[precision] for precision in Precision if counts[precision]}
 
 
 def _normalisation_ms(predictor: Predictor, graph: Graph, profile: Profile, precision: str) -> float | None:

@@ -36,13 +36,13 @@ def choose_preset(space: str, images: int, gpu: bool, *, tiny: bool = False) -> 
     ``m``, else ``s``. A name that has its preset stays as it is. For a `tiny` device, which runs a network from its RAM and flash, it is ``xs``.
     """
     name = SpaceName.parse(space)
-    family, _, given = name.plain.partition("-")
+    family, _, suffix = name.plain.partition("-")
     if family not in spaces.names():
         return space, ""
     offered = spaces.get(family).presets
-    if tiny and not given and "xs" in offered:
+    if tiny and not suffix and "xs" in offered:
         return f"{family}-xs", f"space: {family}-xs, since the device runs a network from its RAM and flash."
-    prefix = f"{given}-" if given and f"{given}-s" in offered else ""
+    prefix = f"{suffix}-" if suffix and f"{suffix}-s" in offered else ""
     if name.plain in spaces.names() or prefix:
         if not all(f"{prefix}{size}" in offered for size in SIZES):
             return space, ""
@@ -58,13 +58,13 @@ def lacking_families(space: SearchSpace, targets: Sequence[Target]) -> dict[str,
     """Return the operator families that a device cannot run, each with the reason."""
     if not isinstance(space, Sized):
         return {}
-    found = {}
+    lacking = {}
     for target in targets:
         forbidden = set(target.profile.at(target.precision).unsupported_ops)
         for family, ops in space.families.items():
             if missing := sorted(forbidden & set(ops)):
-                found[family] = f"{target.profile.name} at {target.precision} lacks {', '.join(missing)}"
-    return found
+                lacking[family] = f"{target.profile.name} at {target.precision} lacks {', '.join(missing)}"
+    return lacking
 
 
 def larger_preset(judge: Judge, options: Mapping[str, object]) -> str:

@@ -84,11 +84,11 @@ class Problem:
     @property
     def latency_models(self) -> dict[str, ModelError]:
         """How far the latency model of each device is off at the most precise precision that is asked for, where that was tested."""
-        found: dict[str, ModelError] = {}
+        errors: dict[str, ModelError] = {}
         for target in self.targets:
             if target.predictor is not None and (error := target.profile.at(target.precision).model_error) is not None:
-                found.setdefault(target.profile.name, error)
-        return found
+                errors.setdefault(target.profile.name, error)
+        return errors
 
     @property
     def precision(self) -> str:
@@ -145,10 +145,10 @@ class Problem:
         if precision != "w8a8" and not knows(profile.name, profile.runtime, precision):
             return {}
         graph = self.space.lower(architecture, self.judge.resolution)
-        found = {"int8_drop_pct": round(predicted_drop(graph, profile.runtime).drop_pct, 2)} if precision == "w8a8" else {}
+        risk = {"int8_drop_pct": round(predicted_drop(graph, profile.runtime).drop_pct, 2)} if precision == "w8a8" else {}
         if (place := placement(profile.name, profile.runtime, graph, precision)) is not None:
-            found["off_npu_pct"] = round(100 * place.off_npu, 1)
-        return found
+            risk["off_npu_pct"] = round(100 * place.off_npu, 1)
+        return risk
 
     def _latency(self, device: str, estimate: Estimate, precision: str) -> DeviceLatency:
         own = [target for target in self.targets if target.profile.name == device]
@@ -291,21 +291,21 @@ def check_feasible(problem: Problem, looks: int = 256) -> None:
     space, judge = problem.space, problem.judge
     rng = np.random.default_rng([problem.request.seed, 1])
     first = [space.extreme(False)] if hasattr(space, "extreme") else []
-    seen: list[tuple[Architecture, Verdict]] = []
+    judged: list[tuple[Architecture, Verdict]] = []
     for members in (first, [space.sample(rng) for _ in range(looks)]):
-        seen += zip(members, judge.verdicts(members), strict=True)
-        if any(verdict.feasible for _, verdict in seen):
+        judged += zip(members, judge.verdicts(members), strict=True)
+        if any(verdict.feasible for _, verdict in judged):
             return
-    raise nearest_miss(problem, seen)
+    raise nearest_miss(problem, judged)
 
 
-def nearest_miss(problem: Problem, seen: Sequence[tuple[Architecture, Verdict]]) -> InfeasibleError:
+def nearest_miss(problem: Problem, judged: Sequence[tuple[Architecture, Verdict]]) -> InfeasibleError:
     """Return the error that names the candidate which breaks the budgets least."""
 
     def worst(verdict: Verdict) -> float:
         return max(verdict.violations.values(), default=0.0)
 
-    architecture, verdict = min(seen, key=lambda pair: worst(pair[1]))
+    architecture, verdict = min(judged, key=lambda pair: worst(pair[1]))
     name = problem.space.facts(architecture).get("network") or architecture.key
     broken = max(verdict.violations, key=lambda key: verdict.violations[key])
     budget = next((b for b in problem.goal.budgets if b.name == broken), None)
@@ -325,7 +325,7 @@ def nearest_miss(problem: Problem, seen: Sequence[tuple[Architecture, Verdict]])
     else:
         miss = f"upper end {estimate.upper_ms:.3g} ms ({estimate.latency_ms:.3g} ms {estimate.basis})"
     return InfeasibleError(
-        f"search: nothing of {len(seen)} in space {problem.space.name} meets {limit}{where}. The nearest miss is {name}, {miss}. "
+        f"search: nothing of {len(judged)} in space {problem.space.name} meets {limit}{where}. The nearest miss is {name}, {miss}. "
         f"{_only_interval(problem, verdict)}Do this: raise the budget, or search another space."
     )
 

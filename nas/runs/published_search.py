@@ -75,9 +75,9 @@ def survey_space(
         InfeasibleError: Nothing is within the budgets.
     """
     candidates = survey(problem.judge, problem.evaluator.make(problem.assignment()), bus)
-    found, winner, points = _answered(problem, result, candidates, bus)
+    answered, winner, points = _answered(problem, result, candidates, bus)
     if timed is not None:
-        problem, found, winner, points = _revised(problem, result, candidates, (found, winner, points), timed, bus)
+        problem, answered, winner, points = _revised(problem, result, candidates, (answered, winner, points), timed, bus)
     delivery = handed_over(run, winner, lambda: _handed_over(run, problem, winner, bus))
     written: dict[str, object] = {"model_reason": delivery.model_reason}
     if delivery.model:
@@ -86,7 +86,7 @@ def survey_space(
             "model_sha256": delivery.sha256,
             "lacking_operators": delivery.lacking_operators,
         }
-    return found.model_copy(update=written), points
+    return answered.model_copy(update=written), points
 
 
 Answer = tuple[Result, Architecture, tuple[Point, ...]]
@@ -97,16 +97,16 @@ def _revised(
     problem: Problem, result: Result, candidates: Sequence[Candidate], answer: Answer, timed: Finalists, bus: EventBus
 ) -> tuple[Problem, Result, Architecture, tuple[Point, ...]]:
     """Time the finalists; return the problem and the answer as these timings have them."""
-    device, (found, winner, points) = problem.device, answer
+    device, (answered, winner, points) = problem.device, answer
     timings = timed([(c.architecture, c.verdict, c.metrics.accuracy_pct) for c in candidates])
-    revised, former = problem.revised(timings, {c.architecture.key: c.verdict.estimates[device] for c in candidates}), found.chosen
+    revised, former = problem.revised(timings, {c.architecture.key: c.verdict.estimates[device] for c in candidates}), answered.chosen
     if revised is not problem and former is not None:
         again = [replace(c, verdict=revised.judge.revised(c.architecture.key, c.verdict, device)) for c in candidates]
         if feasible := any(c.verdict.feasible for c in again):
-            found, winner, points = _answered(revised, result, again, bus)
+            answered, winner, points = _answered(revised, result, again, bus)
             problem = revised
-        found = found.model_copy(update={"revision": revision_of(revised, former, found.chosen, feasible)})
-    return problem, found.model_copy(update={"verified": timings}), winner, points
+        answered = answered.model_copy(update={"revision": revision_of(revised, former, answered.chosen, feasible)})
+    return problem, answered.model_copy(update={"verified": timings}), winner, points
 
 
 def _answered(problem: Problem, result: Result, candidates: Sequence[Candidate], bus: EventBus) -> Answer:
@@ -122,7 +122,7 @@ def _answered(problem: Problem, result: Result, candidates: Sequence[Candidate],
             Notice(f"published accuracies are those of float weights; what {' and '.join(quantised)} costs these networks is not known.")
         )
     scored = [(c.architecture, c.verdict, c.metrics.accuracy_pct) for c in candidates]
-    found = result.model_copy(
+    answered = result.model_copy(
         update={
             "chosen": chosen,
             "why": "the most accurate network"
@@ -136,7 +136,7 @@ def _answered(problem: Problem, result: Result, candidates: Sequence[Candidate],
             "why_not_more": why_not_more(problem.judge, scored, winner),
         }
     )
-    return found, winner, tuple(c.point(problem) for c in candidates)
+    return answered, winner, tuple(c.point(problem) for c in candidates)
 
 
 def _handed_over(run: RunDirectory, problem: Problem, winner: Architecture, bus: EventBus) -> Delivery:
@@ -155,8 +155,8 @@ def survey(judge: Judge, evaluator: Evaluator, bus: EventBus | None = None) -> l
     bus.emit(PhaseStarted("search", total=len(members), detail=f"{judge.space.name}, {len(members)} published weights"))
     verdicts: list[Verdict] = []
     with _uncollected():
-        for found in _side_by_side(judge, [members[i : i + 64] for i in range(0, len(members), 64)]):
-            verdicts += found
+        for judged in _side_by_side(judge, [members[i : i + 64] for i in range(0, len(members), 64)]):
+            verdicts += judged
             bus.emit(PhaseAdvanced("search", len(verdicts)))
     bus.emit(PhaseFinished("search", time.monotonic() - began_s))
     return [Candidate(a, v, evaluator.evaluate(a)) for a, v in zip(members, verdicts, strict=True)]

@@ -135,12 +135,12 @@ def _intervals(calibrated: Calibrated | None, accuracy: Values, known: npt.NDArr
     if calibrated is None:
         return None
     rest = ~known
-    held = (accuracy >= calibrated.lower_pct) & (accuracy <= calibrated.upper_pct)
+    inside = (accuracy >= calibrated.lower_pct) & (accuracy <= calibrated.upper_pct)
     return Intervals(
         known=int(known.sum()),
         n=int(rest.sum()),
         nominal=COVERAGE,
-        covered=float(held[rest].mean()),
+        covered=float(inside[rest].mean()),
         median_points=float(np.median((calibrated.upper_pct - calibrated.lower_pct)[rest])),
     )
 
@@ -175,15 +175,15 @@ def _accuracies(contest: Contest, members: Sequence[Architecture]) -> tuple[Valu
     device = "cuda" if torch.cuda.is_available() else "cpu"
     runs = [(member, contest.seed) for member in members] + [(member, contest.seed + 1) for member in members[: contest.twice]]
     detail = f"{len(members)} members of {contest.space.name} trained alone on {contest.dataset.name}"
-    began_s, found = time.monotonic(), list[float]()
+    began_s, accuracies = time.monotonic(), list[float]()
     contest.bus.emit(PhaseStarted("rank", len(runs), 0, detail))
     for member, seed in runs:
         size = _size(contest, member)
         alone = train_alone(contest.space, member, contest.dataset, contest.recipe, contest.folder, size=size, seed=seed, device=device)
-        found.append(alone)
-        contest.bus.emit(PhaseAdvanced("rank", len(found), {"alone_accuracy_pct": alone}))
+        accuracies.append(alone)
+        contest.bus.emit(PhaseAdvanced("rank", len(accuracies), {"alone_accuracy_pct": alone}))
     contest.bus.emit(PhaseFinished("rank", time.monotonic() - began_s))
-    return np.array(found[: len(members)]), np.array(found[len(members) :])
+    return np.array(accuracies[: len(members)]), np.array(accuracies[len(members) :])
 
 
 def _size(contest: Contest, member: Architecture) -> Resolution:
@@ -206,13 +206,13 @@ def _supernet_scores(contest: Contest, members: Sequence[Architecture]) -> dict[
 
 
 def _each(contest: Contest, detail: str, members: Sequence[Architecture], score: Callable[[Architecture], float]) -> Values:
-    began_s, found = time.monotonic(), list[float]()
+    began_s, scores = time.monotonic(), list[float]()
     contest.bus.emit(PhaseStarted("score", len(members), 0, detail))
     for member in members:
-        found.append(score(member))
-        contest.bus.emit(PhaseAdvanced("score", len(found)))
+        scores.append(score(member))
+        contest.bus.emit(PhaseAdvanced("score", len(scores)))
     contest.bus.emit(PhaseFinished("score", time.monotonic() - began_s))
-    return np.array(found)
+    return np.array(scores)
 
 
 def _counts(contest: Contest, members: Sequence[Architecture]) -> dict[str, Values]:
@@ -225,15 +225,15 @@ def _latencies(contest: Contest, members: Sequence[Architecture]) -> dict[str, V
     if not contest.targets:
         return {}
     verdicts = Judge(contest.space, Goal(()), contest.targets).verdicts(members)
-    found = {}
+    latencies = {}
     for target in contest.targets:
         device = target.profile.name
         lacking = sum(bool(verdict.estimates[device].unsupported) for verdict in verdicts)
         if lacking:
             contest.bus.emit(Notice(f"latency on {device} is no baseline here: {lacking} of {len(members)} networks cannot be priced."))
         else:
-            found[f"latency_ms/{device}"] = np.array([verdict.values[f"latency_ms/{device}"] for verdict in verdicts])
-    return found
+            latencies[f"latency_ms/{device}"] = np.array([verdict.values[f"latency_ms/{device}"] for verdict in verdicts])
+    return latencies
 
 
 def _training_free(contest: Contest, members: Sequence[Architecture]) -> Values:

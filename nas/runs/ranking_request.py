@@ -68,8 +68,8 @@ class RankingRequest:
             ("--resolution", self.resolution, "the supernet has its own" if self.supernet else known),
             ("--images", self.images, unread),
         )
-        for option, given, reason in reasons:
-            if given and reason:
+        for option, present, reason in reasons:
+            if present and reason:
                 raise UsageError(f"{option} has no effect: {reason}. Do this: leave it out.")
 
     def contest(self, bus: EventBus) -> Contest:

@@ -117,34 +117,34 @@ class Candidates:
 
     def probed(self) -> list[Candidate]:
         """Probe every network at one size, then the best two at the sizes beside it, as long as that pays and there is time."""
-        began_s, kept = time.monotonic(), self.run.read("probed.json")
+        began_s, record = time.monotonic(), self.run.read("probed.json")
         names = [str(name) for name in self.problem.space.choices[0].values]
         self.bus.emit(PhaseStarted("search", detail=f"frozen features of {len(names)} networks with weights at hand"))
-        if kept is not None:
-            members = [self.problem.space.architecture(genes) for genes in kept["members"]]
-            found = {member.key: one for member in members if self.fits(member) and (one := self.candidate(member))}
+        if record is not None:
+            members = [self.problem.space.architecture(genes) for genes in record["members"]]
+            candidates = {member.key: one for member in members if self.fits(member) and (one := self.candidate(member))}
         else:
-            found = self._explored(names, PROBE_SHARE * self.clock.limit_s if self.clock.limit_s is not None else math.inf)
-            self.run.write("probed.json", {"members": [list(one.architecture.genes) for one in found.values()]})
+            candidates = self._explored(names, PROBE_SHARE * self.clock.limit_s if self.clock.limit_s is not None else math.inf)
+            self.run.write("probed.json", {"members": [list(one.architecture.genes) for one in candidates.values()]})
         self.bus.emit(PhaseFinished("search", time.monotonic() - began_s))
-        return sorted(found.values(), key=lambda c: -c.accuracy_pct)
+        return sorted(candidates.values(), key=lambda c: -c.accuracy_pct)
 
     def _explored(self, networks: Sequence[str], allowed_s: float) -> dict[str, Candidate]:
-        found: dict[str, Candidate] = {}
+        candidates: dict[str, Candidate] = {}
         until_s = self.clock.spent_s + allowed_s
         for network in networks:
             member = self.first(network)
-            if member is not None and (not found or self.clock.spent_s < until_s) and (one := self.candidate(member)):
-                found[one.key] = one
+            if member is not None and (not candidates or self.clock.spent_s < until_s) and (one := self.candidate(member)):
+                candidates[one.key] = one
         if not self.priced:
             size = self.problem.request.resolution or "any size"
             raise UsageError(
                 f"search: none of {', '.join(networks)} runs at {size}. Do this: leave --resolution out, or give other weights."
             )
-        if not found:
+        if not candidates:
             raise nearest_miss(self.problem, list(self.priced.values()))
         left_macs = _PROBE_MACS
-        for start in sorted(found.values(), key=lambda c: -c.accuracy_pct)[:2]:
+        for start in sorted(candidates.values(), key=lambda c: -c.accuracy_pct)[:2]:
             members = self.sizes(start.network)
             at = members.index(start.architecture)
             for step in (1, -1):
@@ -155,11 +155,11 @@ class Candidates:
                     late = self.clock.spent_s + last.picture_s * share * self.looks > until_s
                     if (late if allowed_s < math.inf else left_macs < 0) or (one := self.candidate(members[i])) is None:
                         break
-                    found[one.key] = one
+                    candidates[one.key] = one
                     if one.accuracy_pct < last.accuracy_pct:
                         break
                     last, i = one, i + step
-        return found
+        return candidates
 
     @property
     def looks(self) -> int:

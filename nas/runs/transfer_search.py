@@ -133,18 +133,18 @@ class _Search:
         The best by their probes that can see every picture often enough in the time that is left; the fewer, the less time there is.
         """
         by_key = {candidate.key: candidate for candidate in candidates}
-        kept = self.run.read(_CONTESTANTS)
-        if kept is None:
+        record = self.run.read(_CONTESTANTS)
+        if record is None:
             fields = (self._field(candidates, many) for many in range(CONTESTANTS, 0, -1))
             chosen = next((field for field in fields if field), [])
             quickest = min(candidates, key=lambda c: c.picture_s)
             if not chosen and self._epochs(quickest, 1) >= _LEAST_ALONE:
                 chosen = [quickest]
             frozen = [one.key for one in chosen if self._keeps_norms(one)]
-            kept = {"epochs": {one.key: self._epochs(one, len(chosen)) for one in chosen}, "frozen_norms": frozen}
-            self.run.write(_CONTESTANTS, kept)
-        self._frozen = frozenset(kept["frozen_norms"])
-        return {by_key[key]: float(epochs) for key, epochs in kept["epochs"].items()}
+            record = {"epochs": {one.key: self._epochs(one, len(chosen)) for one in chosen}, "frozen_norms": frozen}
+            self.run.write(_CONTESTANTS, record)
+        self._frozen = frozenset(record["frozen_norms"])
+        return {by_key[key]: float(epochs) for key, epochs in record["epochs"].items()}
 
     def _keeps_norms(self, candidate: Candidate) -> bool:
         from nas.training.transfer.tuning import keeps_norms
@@ -309,13 +309,13 @@ class _Search:
 
     def _finished(self, winner: Candidate, epochs: float) -> bool:
         """Return whether fine-tuning beat the probe, from the run directory where an earlier session came so far."""
-        kept = self.run.read("finished.json")
-        if kept is None:
+        record = self.run.read("finished.json")
+        if record is None:
             better = self.finish(winner, epochs)
             self.run.write("finished.json", {"better": better, "row": self._rows[winner.key].dump()})
             return better
-        self._rows[winner.key] = Contender.model_validate(kept["row"])
-        return bool(kept["better"])
+        self._rows[winner.key] = Contender.model_validate(record["row"])
+        return bool(record["better"])
 
     def _ship_probe(self, winner: Candidate) -> None:
         from nas.training.transfer.tuning import write_member

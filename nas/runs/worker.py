@@ -76,7 +76,7 @@ def await_search(storage: str, study: str | None, wait_s: float, timeout_s: floa
     Raises:
         ArtifactError: The search has not come so far within `wait_s`, or it is not clear which study is meant.
     """
-    began_s, told = time.monotonic(), ""
+    began_s, reported = time.monotonic(), ""
     backend: Backend | None = None
     while True:
         lacking = ""
@@ -93,8 +93,8 @@ def await_search(storage: str, study: str | None, wait_s: float, timeout_s: floa
             return name, facts
         if time.monotonic() - began_s >= wait_s:
             raise ArtifactError(f"{lacking} Do this: start nas search --storage {storage}, or wait for it with --wait.")
-        if lacking != told:
-            told = lacking
+        if lacking != reported:
+            reported = lacking
             bus.emit(Notice(f"worker: waits for up to {wait_s:.0f} s. {lacking}"))
         time.sleep(min(POLL_S, wait_s))
 

@@ -252,9 +252,9 @@ class Database(Backend):
             wanted = select(trials.trial_id, trials.number, trials.state).where(trials.study_id == study_id, trials.number >= first)
             rows = [row for row in connection.execute(wanted.order_by(trials.number)).all() if row.number not in known]
             fresh = {row.trial_id: record for row in rows if (record := self._believed(row)) is not None}
-            asked = [row for row in rows if row.trial_id not in fresh]
-            for start in range(0, len(asked), CHUNK):
-                fresh |= {record.trial_id: record for record in self._details(connection, asked[start : start + CHUNK])}
+            missing = [row for row in rows if row.trial_id not in fresh]
+            for start in range(0, len(missing), CHUNK):
+                fresh |= {record.trial_id: record for record in self._details(connection, missing[start : start + CHUNK])}
         return [fresh[row.trial_id] for row in rows]
 
     def _believed(self, row: Any) -> Record | None:
@@ -342,8 +342,8 @@ def _everything_of() -> Any:
     }
     return union_all(
         *(
-            select(literal_column(f"'{kind}'"), *asked).where(asked[0].in_(bindparam(of, expanding=True)))
-            for (kind, of), asked in columns.items()
+            select(literal_column(f"'{kind}'"), *wanted).where(wanted[0].in_(bindparam(of, expanding=True)))
+            for (kind, of), wanted in columns.items()
         )
     )
 

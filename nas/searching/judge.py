@@ -188,12 +188,12 @@ class Judge(Prescreen):
         forms = [target.predictor.form_timed(name) for name in names]
         priced = [((name, form),) if form else parts for name, form, parts in zip(names, forms, segments, strict=True)]
         batch = target.predictor.estimate_batch(priced, target.profile, target.precision, self.confidence)
-        found = []
+        estimates = []
         for i, name in enumerate(names):
             if timing := measured(target.profile, target.precision, name, self.confidence):
-                found.append(timing)
+                estimates.append(timing)
                 continue
-            found.append(
+            estimates.append(
                 Estimate(
                     float(batch.latency_ms[i]),
                     float(batch.lower_ms[i]),
@@ -203,7 +203,7 @@ class Judge(Prescreen):
                     extrapolated=("outside the calibrated range",) if batch.extrapolated[i] else (),
                 )
             )
-        return found
+        return estimates
 
     def _choose(self, alternatives: Sequence[tuple[Target, list[Estimate]]], i: int, parts: Segments) -> tuple[Target, Estimate]:
         options = [(target, estimates[i]) for target, estimates in alternatives]
@@ -215,9 +215,9 @@ class Judge(Prescreen):
     def _verdict(self, parts: Segments, chosen: Mapping[str, tuple[Target, Estimate]]) -> Verdict:
         values = {f"latency_ms/{device}": estimate.latency_ms for device, (_, estimate) in chosen.items()}
         precision = next(iter(chosen.values()))[0].precision
-        asked = {objective.name.removesuffix("_bytes") for objective in self.goal.objectives if objective.name.endswith("_bytes")}
+        wanted = {objective.name.removesuffix("_bytes") for objective in self.goal.objectives if objective.name.endswith("_bytes")}
         values |= {"macs": self._total(parts, "macs", precision), "params": self._total(parts, "params", precision)}
-        values |= {f"{quantity}_bytes": self._total(parts, quantity, precision) for quantity in sorted(asked)}
+        values |= {f"{quantity}_bytes": self._total(parts, quantity, precision) for quantity in sorted(wanted)}
         first = next(iter(chosen.values()))[0]
         bounded = {b.limit.quantity for b in self.goal.budgets if b.device == first.profile.name}
         names = {"ram": "ram_bytes", "flash": "flash_bytes", "memory": "peak_memory_bytes"}

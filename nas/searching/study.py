@@ -195,7 +195,7 @@ class Study:
 
     def _absorb(self, rows: Iterable[Row]) -> list[Trial]:
         """Take rows into the view; return the trials that they finished, by number."""
-        told = []
+        absorbed = []
         for row in rows:
             identity = self.space.identity(row.architecture)
             if row.retry_of is not None:
@@ -220,8 +220,8 @@ class Study:
             self._trials[row.number] = trial
             if trial.evaluated:
                 self._front.add(trial)
-            told.append(trial)
-        return told
+            absorbed.append(trial)
+        return absorbed
 
     def _hold(self, identity: str, number: int) -> None:
         self._holders[identity] = min(number, self._holders.get(identity, number))
@@ -428,12 +428,12 @@ class _Session:
                 if broken:
                     message = f"the evaluation gave no finite {broken[0]}, got {sorted(values)}"
         if message:
-            kept = self.store.fail(row, message)
+            stored = self.store.fail(row, message)
             done = replace(row, state="failed", message=message)
         else:
-            kept = self.store.complete(row, values)
+            stored = self.store.complete(row, values)
             done = replace(row, state="complete", values=values)
-        if kept:
+        if stored:
             self._tell([done])
         else:
             self._notice(f"search: trial {row.number} was given to another worker, its result here is dropped.")

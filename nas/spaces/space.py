@@ -176,8 +176,8 @@ class SearchSpace(ABC):
         """
         where = f"architecture {architecture.key}"
         if (architecture.space, architecture.version) != (self.name, self.version):
-            got = f"{architecture.space!r} version {architecture.version}"
-            raise UsageError(f"{where}: of another space, got {got}. Expected {self.name!r} version {self.version}.")
+            actual = f"{architecture.space!r} version {architecture.version}"
+            raise UsageError(f"{where}: of another space, got {actual}. Expected {self.name!r} version {self.version}.")
         if len(architecture.genes) != len(self.choices):
             raise UsageError(f"{where}: wrong number of genes, got {len(architecture.genes)}. Expected {len(self.choices)}.")
         for choice, gene in zip(self.choices, architecture.genes, strict=True):

@@ -29,11 +29,11 @@ def check_quantiser(method: Quantiser) -> None:
     error = float((scores - expected).norm() / expected.norm())
     assert error < 0.05, f"the prepared network differs by {error:.1%}"
 
-    seen = Activations()
-    seen.observe(np.random.default_rng(0).normal(size=20_000).astype(np.float32))
+    activations = Activations()
+    activations.observe(np.random.default_rng(0).normal(size=20_000).astype(np.float32))
     for bits in (8, 16):
-        low, high = range_of([method], seen, bits)
+        low, high = range_of([method], activations, bits)
         assert np.isfinite([low, high]).all(), "a range must be finite"
         assert low <= 0 <= high, "a range must hold zero"
-        assert max(low / seen.low, high / seen.high) <= 1.001, "a range must not go beyond what was seen"
+        assert max(low / activations.low, high / activations.high) <= 1.001, "a range must not go beyond what was seen"
         assert high - low > 2.0, "a range must hold the bulk of what was seen"

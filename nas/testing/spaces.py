@@ -98,10 +98,10 @@ def check_enumeration(space: SearchSpace, most: int = 2000) -> None:
     """The walk (its beginning, for a large space) meets members only, each once."""
     if space.size() > 10**6:
         return
-    seen = list(islice(space.enumerate(), most))
-    assert len(set(seen)) == len(seen)
-    assert len(seen) <= space.size()
-    for architecture in seen[:: max(1, len(seen) // 20)]:
+    members = list(islice(space.enumerate(), most))
+    assert len(set(members)) == len(members)
+    assert len(members) <= space.size()
+    for architecture in members[:: max(1, len(members) // 20)]:
         space.validate(architecture)
 
 

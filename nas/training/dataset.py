@@ -197,8 +197,8 @@ class Dataset(ABC):
         few = copy.copy(self)
         few.__dict__.pop("key", None)
         few._held = {}
-        _, kept = stratified(self.labels(split), pictures / self.count(split), 0)
-        few._splits = {**self._splits, split: self._splits[split][kept]}
+        _, chosen = stratified(self.labels(split), pictures / self.count(split), 0)
+        few._splits = {**self._splits, split: self._splits[split][chosen]}
         return few
 
     def normalised_by(self, mean: Sequence[float], std: Sequence[float]) -> Self:
@@ -244,12 +244,12 @@ def stratified(labels: Labels, share: float, seed: int) -> tuple[npt.NDArray[np.
     """
     rng = np.random.default_rng([seed, 1])
     taken = []
-    wanted, given = 0.0, 0  # so that roundings do not add up over the classes
+    wanted, drawn = 0.0, 0  # so that roundings do not add up over the classes
     for label in np.unique(labels):
         places = rng.permutation(np.flatnonzero(labels == label))
         wanted += share * len(places)
-        take = min(max(round(wanted - given), 1), len(places) - 1) if len(places) > 1 else 0
-        given += take
+        take = min(max(round(wanted - drawn), 1), len(places) - 1) if len(places) > 1 else 0
+        drawn += take
         taken.append(places[:take])
     second = np.sort(np.concatenate(taken)) if taken else np.zeros(0, np.int64)
     return np.setdiff1d(np.arange(len(labels)), second), second
@@ -257,7 +257,7 @@ def stratified(labels: Labels, share: float, seed: int) -> tuple[npt.NDArray[np.
 
 def complete_splits(
     labels: Labels,
-    given: Mapping[Split, npt.NDArray[np.int64]],
+    existing: Mapping[Split, npt.NDArray[np.int64]],
     *,
     seed: int,
     images: int | None,
@@ -267,7 +267,7 @@ def complete_splits(
 
     Args:
         labels: Of all pictures.
-        given: Indices by split.
+        existing: Indices by split.
         seed: Of what is drawn.
         images: See `Dataset.open`.
         twins: For each picture the index of the first one with the same content; such pictures are drawn into one split where each class has five contents or more.
@@ -276,7 +276,7 @@ def complete_splits(
         DataError: `images` is not positive.
     """
     notices: tuple[str, ...] = ()
-    splits = dict(given)
+    splits = dict(existing)
     if "test" not in splits:
         splits["train"], splits["test"] = _parted(labels, splits["train"], seed, twins)
         test = splits["test"]
@@ -286,8 +286,8 @@ def complete_splits(
             raise DataError(f"data: the number of pictures must be positive, got {images}.")
         pool = np.concatenate([splits["train"], splits["validation"]]) if "validation" in splits else splits["train"]
         if images < len(pool):
-            _, kept = stratified(labels[pool], images / len(pool), seed + 1)
-            pool = np.sort(pool[kept])
+            _, chosen = stratified(labels[pool], images / len(pool), seed + 1)
+            pool = np.sort(pool[chosen])
             for split in ("train", "validation"):
                 if split in splits:
                     splits[split] = np.intersect1d(splits[split], pool)

@@ -136,7 +136,7 @@ def needed(assignment: Assignment, name: str, *what: Need) -> None:
     Raises:
         UsageError: It does not; the message says which option gives it.
     """
-    held = {"data": assignment.dataset, "supernet": assignment.supernet, "table": assignment.table}
+    available = {"data": assignment.dataset, "supernet": assignment.supernet, "table": assignment.table}
     remedy = {"data": "--data NAME|DIR", "supernet": "--data NAME|DIR, for a space that a supernet serves", "table": "--table FILE.npz"}
-    if missing := [need for need in what if held[need] is None]:
+    if missing := [need for need in what if available[need] is None]:
         raise UsageError(f"evaluator {name}: needs a {missing[0]} that is not there. Do this: {remedy[missing[0]]}.")

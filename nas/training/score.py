@@ -66,11 +66,11 @@ def blocks_of(module: nn.Module) -> list[nn.Module]:
     """Return the parts of a network in the order in which they run: its children, where lists of them count each for itself."""
     from torch import nn
 
-    found: list[nn.Module] = []
+    blocks: list[nn.Module] = []
     for child in module.children():
         inner = list(child.children())
-        found += blocks_of(child) if isinstance(child, nn.Sequential | nn.ModuleList) and len(inner) > 1 else [child]
-    return found
+        blocks += blocks_of(child) if isinstance(child, nn.Sequential | nn.ModuleList) and len(inner) > 1 else [child]
+    return blocks
 
 
 @contextmanager
@@ -117,11 +117,11 @@ def vote(values: npt.NDArray[np.float64], pool: npt.NDArray[np.float64] | None =
     total = np.zeros(len(values))
     for column in range(values.shape[1]):
         own = np.where(np.isfinite(among[:, column]), among[:, column], np.nan)
-        found = np.where(np.isfinite(values[:, column]), values[:, column], -np.inf)
+        finite = np.where(np.isfinite(values[:, column]), values[:, column], -np.inf)
         lowest = float(np.nanmin(own)) if np.isfinite(own).any() else 0.0
         ordered = np.sort(np.where(np.isnan(own), lowest, own))
         spread = float(np.std(ordered)) or 1.0
-        below = np.searchsorted(ordered, found, side="left") + np.searchsorted(ordered, found, side="right")
-        smooth = np.tanh((found - np.median(ordered)) / (3 * spread))
+        below = np.searchsorted(ordered, finite, side="left") + np.searchsorted(ordered, finite, side="right")
+        smooth = np.tanh((finite - np.median(ordered)) / (3 * spread))
         total += np.log((0.5 * below + 0.5 + 0.25 * smooth) / (len(ordered) + 1))
     return total

@@ -143,14 +143,14 @@ class HaloAttention(nn.Module):
         return both.reshape(b, count, positions, seen_high * seen_wide)
 
 
-def by_place(logits: Tensor, seen: int) -> Tensor:
+def by_place(logits: Tensor, window: int) -> Tensor:
     """Turn logits by displacement into logits by place: (b, side, 2·seen − 1) -> (b, side, seen), out[i, j] = in[i, j − i + seen − 1].
 
     Source: Bello et al., arXiv 1904.09925, appendix A; padding, reshaping and slicing alone.
     """
     b, side, width = logits.shape
     x = F.pad(F.pad(logits, (0, 1)).reshape(b, side * (width + 1)), (0, width - side))
-    return x.reshape(b, side + 1, width)[:, :side, seen - 1 :]
+    return x.reshape(b, side + 1, width)[:, :side, window - 1 :]
 
 
 def surroundings(x: Tensor, blocks: Blocks, heads: int) -> Tensor:
@@ -208,10 +208,10 @@ def _lower_pad(builder: GraphBuilder, x: str, pads: tuple[int, ...]) -> str:
     return builder.add_operator("Pad", [x], {"pads": pads}, shape=[shape[i] + pads[i] + pads[rank + i] for i in range(rank)])
 
 
-def _lower_by_place(builder: GraphBuilder, q: str, seen: int, name: str) -> str:
+def _lower_by_place(builder: GraphBuilder, q: str, window: int, name: str) -> str:
     b, side, d = builder.shape(q)
-    width = 2 * seen - 1
+    width = 2 * window - 1
     x = builder.add_operator("Gemm", [q], {"activation": None}, weights=[Weight((width, d))], name=name)
     x = builder.reshape(_lower_pad(builder, x, (0, 0, 0, 0, 0, 1)), (b, side * (width + 1)))
     x = builder.reshape(_lower_pad(builder, x, (0, 0, 0, width - side)), (b, side + 1, width))
-    return builder.narrow(builder.narrow(x, 1, 0, side), 2, seen - 1, seen)
+    return builder.narrow(builder.narrow(x, 1, 0, side), 2, window - 1, window)

@@ -108,9 +108,9 @@ class CrossViTNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         tokens = []
         for i, (embed, side) in enumerate(zip(self.embeddings, SIDES, strict=True)):
-            seen = x if x.shape[2] == side else F.interpolate(x, size=(side, side), mode="bicubic", align_corners=False)
+            resized = x if x.shape[2] == side else F.interpolate(x, size=(side, side), mode="bicubic", align_corners=False)
             first = self.tokens[2 * i + 1].expand(x.shape[0], -1, -1)
-            tokens.append(torch.cat([first, to_tokens(embed(seen))], dim=1) + self.tokens[2 * i])
+            tokens.append(torch.cat([first, to_tokens(embed(resized))], dim=1) + self.tokens[2 * i])
         first, second = tokens
         for exchange in self.rounds:
             first, second = exchange(first, second)

@@ -96,10 +96,10 @@ class CrossStage(nn.Module):
         self.blocks = nn.ModuleList(CrossBlock(channels, side, i, last=i == depth - 1) for i in range(depth))
 
     def forward(self, x: Tensor) -> Tensor:
-        seen: list[Tensor] = []
+        remembered: list[Tensor] = []
         for block in self.blocks:
-            x, own = block(x, torch.cat(seen[-REMEMBERED:], dim=1) if seen else None)
-            seen += [] if own is None else [own]
+            x, own = block(x, torch.cat(remembered[-REMEMBERED:], dim=1) if remembered else None)
+            remembered += [] if own is None else [own]
         return x
 
 

@@ -108,9 +108,9 @@ def windows(side: int, kernel: int) -> tuple[Tensor, Tensor]:
     """
     axis = torch.arange(side)
     start = (axis - kernel // 2).clamp(0, side - kernel)
-    seen = start[:, None] + torch.arange(kernel)
-    moved = seen - axis[:, None] + kernel - 1
-    places = (seen[:, None, :, None] * side + seen[None, :, None, :]).reshape(side**2, kernel**2)
+    positions = start[:, None] + torch.arange(kernel)
+    moved = positions - axis[:, None] + kernel - 1
+    places = (positions[:, None, :, None] * side + positions[None, :, None, :]).reshape(side**2, kernel**2)
     entries = (moved[:, None, :, None] * (2 * kernel - 1) + moved[None, :, None, :]).reshape(side**2, kernel**2)
     return places, entries
 

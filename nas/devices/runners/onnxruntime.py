@@ -29,9 +29,9 @@ class OnnxRuntime(Runner):
     def parse(self, text: str) -> list[float]:
         """See `Runner.parse`."""
         try:
-            found = [float(line) for line in text.splitlines()]
+            times_ms = [float(line) for line in text.splitlines()]
         except ValueError as error:
             raise MeasurementError(f"onnxruntime: its process printed something else than times ({error}).") from None
-        if not found or min(found) <= 0:
+        if not times_ms or min(times_ms) <= 0:
             raise MeasurementError("onnxruntime: its process printed no times.")
-        return found
+        return times_ms

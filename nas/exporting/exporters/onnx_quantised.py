@@ -173,7 +173,7 @@ def _with_biases(model: onnx.ModelProto) -> onnx.ModelProto:
 def _quantised(
     source: Path, pictures: Iterator[np.ndarray], recipe: Sequence[Quantiser], default: str, precisions: Mapping[str, str]
 ) -> onnx.ModelProto:
-    seen = _observed(source, pictures)
+    observed = _observed(source, pictures)
     model = onnx.load(str(source))
     scopes: dict[str, str] = {}
     wanted: dict[str, str] = {}
@@ -187,7 +187,7 @@ def _quantised(
     for kind in (Precision.W8A8, Precision.W8A16):
         names, bits = {name for name, at in wanted.items() if at == kind}, kind.activation_bits
         if names:
-            model = _with_pairs(model, names, bits, {name: range_of(recipe, activations, bits) for name, activations in seen.items()})
+            model = _with_pairs(model, names, bits, {name: range_of(recipe, activations, bits) for name, activations in observed.items()})
     return model
 
 
@@ -228,13 +228,13 @@ def _with_pairs(model: onnx.ModelProto, names: Collection[str], bits: int, range
     finally:
         root.removeFilter(_norms_per_tensor)
     quantizer.model.topological_sort()
-    made: onnx.ModelProto = quantizer.model.model
-    for node in made.graph.node:
+    quantised: onnx.ModelProto = quantizer.model.model
+    for node in quantised.graph.node:
         node.input[:] = [places.get(name, name) for name in node.input]
-    for node in [node for node in made.graph.node if node.output[0] in places]:
-        made.graph.node.remove(node)
-    _rename(made, {name: f"{name}.{bits}" for name in _names(made) - before})  # the next pass makes its names from the same stems
-    return made
+    for node in [node for node in quantised.graph.node if node.output[0] in places]:
+        quantised.graph.node.remove(node)
+    _rename(quantised, {name: f"{name}.{bits}" for name in _names(quantised) - before})  # the next pass makes its names from the same stems
+    return quantised
 
 
 def _norms_per_tensor(record: logging.LogRecord) -> bool:
@@ -294,10 +294,10 @@ def _observed(source: Path, pictures: Iterator[np.ndarray]) -> dict[str, Activat
     have = {info.name for info in model.graph.output}
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in have)
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    seen = {name: Activations() for name in [*inputs, *names]}
+    observed = {name: Activations() for name in [*inputs, *names]}
     for picture in pictures:
-        seen[inputs[0]].observe(picture)
+        observed[inputs[0]].observe(picture)
         for name, value in zip(names, session.run(names, {inputs[0]: picture}), strict=True):
             if value.dtype == np.float32:
-                seen[name].observe(value)
-    return {name: activations for name, activations in seen.items() if activations.sample is not None}
+                observed[name].observe(value)
+    return {name: activations for name, activations in observed.items() if activations.sample is not None}

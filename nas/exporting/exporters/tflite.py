@@ -140,8 +140,8 @@ def _quantised(plain: Path, batches: Sequence[Tensor]) -> bytes:
     name = signature["inputs"][0]
     pictures = [batch[i : i + 1].permute(0, 2, 3, 1).contiguous().numpy() for batch in batches for i in range(len(batch))]
     quantizer = quantizer_of.Quantizer(str(plain), recipes.static_wi8_ai8())
-    seen = quantizer.calibrate({key: [{name: picture} for picture in pictures]})
-    return bytes(quantizer.quantize(seen).quantized_model)
+    statistics = quantizer.calibrate({key: [{name: picture} for picture in pictures]})
+    return bytes(quantizer.quantize(statistics).quantized_model)
 
 
 def _with_facts(data: bytes, facts: Mapping[str, str]) -> bytes:

@@ -571,12 +571,12 @@ def _lstm(recorder: _Recorder, call: _Call) -> None:
     recorder.unknown("LSTM", [x, *states, *weights], list(_tensors(call.result)), attributes)
 
 
-def _unary(op: str, **given: str) -> _Handler:
+def _unary(op: str, **attributes: str) -> _Handler:
     """An operator of one operand; `given` maps attribute to argument."""
 
     def handler(recorder: _Recorder, call: _Call) -> None:
         first = call["self"] if call["self"] is not None else call["input"]
-        _bind(recorder, call, op, [recorder.ref(first)], {key: call[source] for key, source in given.items()})
+        _bind(recorder, call, op, [recorder.ref(first)], {key: call[source] for key, source in attributes.items()})
 
     return handler
 

@@ -33,11 +33,11 @@ class HessianClipping(Quantiser):
     def prepare(self, module: nn.Module, batches: Sequence[Tensor], input_shape: Sequence[int]) -> nn.Module:
         """See `Quantiser.prepare`."""
         clipped = copy.deepcopy(module)
-        seen = _rows_and_gradients(clipped, batches)
+        observed = _rows_and_gradients(clipped, batches)
         with torch.no_grad():
             for name, layer in linear_layers(clipped):
-                if name in seen and isinstance(layer.weight, Tensor):
-                    layer.weight.copy_(_clipped(layer.weight.detach(), *(torch.cat(parts) for parts in zip(*seen[name], strict=True))))
+                if name in observed and isinstance(layer.weight, Tensor):
+                    layer.weight.copy_(_clipped(layer.weight.detach(), *(torch.cat(parts) for parts in zip(*observed[name], strict=True))))
         return clipped
 
 

@@ -69,4 +69,4 @@ def _learned(student: nn.Module, batches: Sequence[Tensor], recipe: Sequence[Qua
             loss(x, target).backward()
             optimiser.step()
             schedule.step()
-    return min(before, state(), key=lambda found: found[0])[1]
+    return min(before, state(), key=lambda candidate: candidate[0])[1]

@@ -115,7 +115,7 @@ def folder_paths(source: Path, survey: Survey) -> list[str]:
     Raises:
         DataError: A folder cannot be listed.
     """
-    found: list[str] = []
+    paths: list[str] = []
     visits: Counter[tuple[int, int]] = Counter()
 
     def enter(folder: str, inside: str, above: tuple[tuple[int, int], ...]) -> bool:
@@ -140,7 +140,7 @@ def folder_paths(source: Path, survey: Survey) -> list[str]:
             if stat.S_ISDIR(mode):
                 pictures |= enter(entry.path, path, (*above, identity))
             elif stat.S_ISREG(mode) and (ending := PurePosixPath(entry.name).suffix.lower()) in extensions():
-                found.append(path)
+                paths.append(path)
                 pictures = True
             elif stat.S_ISREG(mode):
                 survey.endings[ending] += 1
@@ -152,7 +152,7 @@ def folder_paths(source: Path, survey: Survey) -> list[str]:
         enter(str(source), "", ())
     except OSError as error:
         raise DataError(f"data {source}: {readable(str(error.filename))} cannot be read ({error.strerror}).") from None
-    return found
+    return paths
 
 
 def hidden(name: str) -> bool:
@@ -269,7 +269,7 @@ def linked(survey: Survey, names: Sequence[str]) -> dict[str, str]:
         names: Of the archive's pictures.
     """
     known, links = set(names), survey.aliases
-    found: dict[str, str] = {}
+    targets: dict[str, str] = {}
     folders = 0
     for link, target in links.items():
         for _ in range(_DEEPEST):
@@ -278,12 +278,12 @@ def linked(survey: Survey, names: Sequence[str]) -> dict[str, str]:
             target = links[target]
         if PurePosixPath(link).suffix.lower() in extensions():
             if target in known:
-                found[link] = target
+                targets[link] = target
             else:
                 survey.dead.append(link)
         elif f"{link}/".startswith(f"{target}/") or folders >= _MOST_FOLDER_LINKS:
             survey.loops.append(link)
         else:
             folders += 1
-            found |= {f"{link}/{name[len(target) + 1 :]}": name for name in names if name.startswith(f"{target}/")}
-    return found
+            targets |= {f"{link}/{name[len(target) + 1 :]}": name for name in names if name.startswith(f"{target}/")}
+    return targets

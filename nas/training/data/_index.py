@@ -86,14 +86,14 @@ class Index:
         assert self.size is not None
         shape = (self.rows, *self.size, 3)
         file = self.store / "small.pixels"
-        found = _mapped(file, shape)
-        if found is None:
+        pixels = _mapped(file, shape)
+        if pixels is None:
             with _written(file, math.prod(shape)) as stream:
                 rows = {entry.file: entry.row for entry in self.entries if entry.row >= 0}
                 self._fill(stream, [(file, [row]) for file, row in rows.items()], self.size, lambda data: native(data, self.scale))
-            found = _mapped(file, shape)
-        assert found is not None
-        return found
+            pixels = _mapped(file, shape)
+        assert pixels is not None
+        return pixels
 
     def fitted(self, places: Sequence[int], resolution: Resolution, *, make: bool = True) -> Pixels | None:
         """Return pictures scaled and cropped to a resolution, (n, h, w, 3), mapped from their file.
@@ -109,15 +109,15 @@ class Index:
         chosen = [self.entries[place] for place in places]
         key = hashlib.sha256("\n".join(f"{e.picture.sha256} {e.file}" for e in chosen).encode("utf-8", "surrogateescape")).hexdigest()[:16]
         file, shape = self.store / f"{key}-{resolution[0]}x{resolution[1]}.pixels", (len(chosen), *resolution, 3)
-        found = _mapped(file, shape)
-        if found is None and make:
+        pixels = _mapped(file, shape)
+        if pixels is None and make:
             rows: dict[str, list[int]] = {}
             for row, entry in enumerate(chosen):
                 rows.setdefault(entry.file, []).append(row)
             with _written(file, math.prod(shape)) as stream:
                 self._fill(stream, list(rows.items()), resolution, lambda data: fit(data, resolution, self.scale))
-            found = _mapped(file, shape)
-        return found
+            pixels = _mapped(file, shape)
+        return pixels
 
     def _fill(
         self, stream: BinaryIO, rows: Sequence[tuple[str, list[int]]], resolution: Resolution, decode: Callable[[bytes], Pixels]
@@ -152,8 +152,8 @@ def index_of(source: Path, decoder: str, *, make: bool = True) -> Index | None:
         DataError: The source cannot be read, or the cache cannot be written.
     """
     store = cache_home() / "data" / _signature(source, decoder)
-    found = _load(source, store)
-    return found if found is not None or not make else _make(source, store)
+    index = _load(source, store)
+    return index if index is not None or not make else _make(source, store)
 
 
 def side_by_side(work: Callable[[File], T], files: Iterable[File], size: Callable[[File], int]) -> Iterator[tuple[File, T]]:
@@ -196,7 +196,7 @@ def _signature(source: Path, decoder: str) -> str:
 
 def _make(source: Path, store: Path) -> Index:
     survey = Survey()
-    found: dict[str, Entry] = {}
+    by_path: dict[str, Entry] = {}
     size: Resolution | None = None
     spooling, rows = True, 0
     with _written(store / "small.pixels", None) as spool:
@@ -212,12 +212,12 @@ def _make(source: Path, store: Path) -> Index:
                 spooling = False
             row = -1 if picture.fault else rows
             rows += not picture.fault
-            found[file.path] = Entry(file.path, file.path, file.number, row, picture)
+            by_path[file.path] = Entry(file.path, file.path, file.number, row, picture)
         if not spooling:
             spool.truncate(0)
-    for link, target in linked(survey, list(found)).items():
-        found.setdefault(link, replace(found[target], path=link))
-    entries = tuple(found[path] for path in sorted(found))
+    for link, target in linked(survey, list(by_path)).items():
+        by_path.setdefault(link, replace(by_path[target], path=link))
+    entries = tuple(by_path[path] for path in sorted(by_path))
     sound = [entry.picture for entry in entries if not entry.picture.fault]
     sizes = {(picture.height, picture.width) for picture in sound}
     common = min(sizes) if len(sizes) == 1 and math.prod(min(sizes)) <= SMALL_PIXELS else None
@@ -246,10 +246,10 @@ def _load(source: Path, store: Path) -> Index | None:
         body, check = data[:-_CHECK_BYTES], data[-_CHECK_BYTES:]
         if _check_of(store / "index.json", body) != check:
             return None
-        held = json.loads(body)
-        entries = tuple(Entry(**{**entry, "picture": Picture(**entry["picture"])}) for entry in held["entries"])
-        size = (held["size"][0], held["size"][1]) if held["size"] else None
-        return Index(source, store, entries, tuple(held["notices"]), size, held["rows"])
+        record = json.loads(body)
+        entries = tuple(Entry(**{**entry, "picture": Picture(**entry["picture"])}) for entry in record["entries"])
+        size = (record["size"][0], record["size"][1]) if record["size"] else None
+        return Index(source, store, entries, tuple(record["notices"]), size, record["rows"])
     except (OSError, ValueError, TypeError, KeyError):  # absent, or another file in its place
         return None
 

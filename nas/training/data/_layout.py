@@ -46,30 +46,30 @@ def places(source: str, paths: Sequence[str]) -> list[Place | None]:
         DataError: Folders named like splits without class folders or without training pictures; no class folder at all.
     """
     parts: list[tuple[str, ...]] = _unwrapped([PurePosixPath(path).parts for path in paths])
-    found = _placed(source, parts)
-    if paths and not any(found):
+    placed = _placed(source, parts)
+    if paths and not any(placed):
         raise DataError(
             f"data {source}: the pictures lie in no class folder, got {readable(paths[0])!r}. Expected CLASS/*.jpg or train/CLASS/*.jpg."
         )
-    return [(place[0], readable(place[1])) if place else None for place in found]
+    return [(place[0], readable(place[1])) if place else None for place in placed]
 
 
-def doubts(paths: Sequence[str], found: Sequence[Place | None]) -> list[str]:
+def doubts(paths: Sequence[str], placed: Sequence[Place | None]) -> list[str]:
     """Return a line for each thing about a layout that its owner may not have meant.
 
     Args:
         paths: As of `places`.
-        found: What `places` returned.
+        placed: What `places` returned.
     """
     lines = []
-    labels = sorted({place[1] for place in found if place})
+    labels = sorted({place[1] for place in placed if place})
     names: dict[str, list[str]] = {}
     for label in labels:
         names.setdefault(" ".join(label.split()).casefold(), []).append(label)
     lines += [f"the classes {', '.join(map(repr, alike))} have nearly the same name" for alike in names.values() if len(alike) > 1]
     below: dict[str, set[str]] = {label: set() for label in labels}
     deeper = []
-    for path, place in zip(paths, found, strict=True):
+    for path, place in zip(paths, placed, strict=True):
         own = [readable(part) for part in PurePosixPath(path).parts[:-1]]
         if place and place[1] in own and (inner := [part for part in own[own.index(place[1]) + 1 :] if not split_of(part)]):
             below[place[1]].add(inner[0])

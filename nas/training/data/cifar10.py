@@ -30,10 +30,10 @@ class Cifar10(Dataset):
 
     def __init__(self, pixels: Pixels, labels: Labels, test_pictures: int, *, seed: int, images: int | None) -> None:
         border = len(labels) - test_pictures
-        given: dict[Split, npt.NDArray[np.int64]] = {"train": np.arange(border), "test": np.arange(border, len(labels))}
+        published: dict[Split, npt.NDArray[np.int64]] = {"train": np.arange(border), "test": np.arange(border, len(labels))}
         if len(labels) and labels.max() >= len(CLASSES):
             raise DataError(f"data cifar10: a label is out of range, got {labels.max()}. Expected 0…{len(CLASSES) - 1}.")
-        splits, notices = complete_splits(labels, given, seed=seed, images=images)
+        splits, notices = complete_splits(labels, published, seed=seed, images=images)
         content = hashlib.sha256(pixels.tobytes() + labels.tobytes()).hexdigest()
         super().__init__("cifar10", CLASSES, labels, splits, content, (32, 32), notices)
         self._pixels = pixels
@@ -53,14 +53,14 @@ class Cifar10(Dataset):
         Raises:
             DataError: A batch is missing, cut off or has labels out of range, or the archive climbs out of its folder.
         """
-        found = dict(_batches(Path(source)))
-        if missing := [name for name in (*_TRAIN, _TEST) if name not in found]:
-            raise DataError(f"data {source}: a batch is missing, got {sorted(found)!r}. Expected {missing[0]!r} too.")
+        batches = dict(_batches(Path(source)))
+        if missing := [name for name in (*_TRAIN, _TEST) if name not in batches]:
+            raise DataError(f"data {source}: a batch is missing, got {sorted(batches)!r}. Expected {missing[0]!r} too.")
         records = []
         for name in (*_TRAIN, _TEST):
-            if not found[name] or len(found[name]) % _RECORD:
-                raise DataError(f"data {source}: {name} is cut off, got {len(found[name])} bytes. Expected a multiple of {_RECORD}.")
-            records.append(np.frombuffer(found[name], np.uint8).reshape(-1, _RECORD))
+            if not batches[name] or len(batches[name]) % _RECORD:
+                raise DataError(f"data {source}: {name} is cut off, got {len(batches[name])} bytes. Expected a multiple of {_RECORD}.")
+            records.append(np.frombuffer(batches[name], np.uint8).reshape(-1, _RECORD))
         table = np.concatenate(records)
         pixels = np.ascontiguousarray(table[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
         return cls(pixels, table[:, 0].astype(np.int64), len(records[-1]), seed=seed, images=images)

@@ -55,18 +55,18 @@ class ImageFolder(Dataset):
             raise DataError(f"data {source}: no picture found.{beside} Expected CLASS/*.jpg or train/CLASS/*.jpg.")
         notices = _judge_broken(source, entries)
         sound = [entry for entry in entries if not entry.picture.fault]
-        found = places(source, [entry.path for entry in sound])
-        members = [(entry, *place) for entry, place in zip(sound, found, strict=True) if place is not None]
+        placed = places(source, [entry.path for entry in sound])
+        members = [(entry, *place) for entry, place in zip(sound, placed, strict=True) if place is not None]
         classes = _classes(source, members)
         number = {label: i for i, label in enumerate(classes)}
         labels = np.array([number[label] for *_, label in members], np.int64)
-        given = {
+        published = {
             split: np.array([i for i, (_, own, _) in enumerate(members) if own == split], np.int64)
             for split in SPLITS
             if any(own == split for _, own, _ in members)
         }
         twins = None if decoder == "" else _twins(members)  # runs that noted no decoder were split without a look at twins
-        splits, invented = complete_splits(labels, given, seed=seed, images=images, twins=twins)
+        splits, invented = complete_splits(labels, published, seed=seed, images=images, twins=twins)
         digest = hashlib.sha256()
         for entry, split, label in members:
             digest.update(f"{split}/{label}/{entry.picture.sha256}\n".encode())
@@ -76,8 +76,8 @@ class ImageFolder(Dataset):
         self._places = [place_of[entry.path] for entry, *_ in members]
         notices = (
             *notices,
-            *_odd_places(sound, found),
-            *doubts([entry.path for entry in sound], found),
+            *_odd_places(sound, placed),
+            *doubts([entry.path for entry in sound], placed),
             *index.notices,
             *_odd_pictures(index, members),
             *invented,
@@ -108,10 +108,10 @@ class ImageFolder(Dataset):
                     f"got {available_memory_bytes() / 1e9:.1f} GB. Do this: give fewer pictures."
                 )
             return self._index.small()[[self._index.entries[place].row for place in chosen]]
-        found = self._index.fitted(chosen, resolution, make=self.decoder in ("", DECODER))
-        if found is None:
+        pixels = self._index.fitted(chosen, resolution, make=self.decoder in ("", DECODER))
+        if pixels is None:
             raise _gone(self.name, self.decoder)
-        return found
+        return pixels
 
 
 def _index(path: Path, source: str, decoder: str | None) -> Index:
@@ -166,8 +166,8 @@ def _judge_broken(source: str, entries: Sequence[Entry]) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _odd_places(sound: Sequence[Entry], found: Sequence[Place | None]) -> tuple[str, ...]:
-    strays = [entry.path for entry, place in zip(sound, found, strict=True) if place is None]
+def _odd_places(sound: Sequence[Entry], placed: Sequence[Place | None]) -> tuple[str, ...]:
+    strays = [entry.path for entry, place in zip(sound, placed, strict=True) if place is None]
     if not strays:
         return ()
     return (f"{len(strays)} pictures lie in no class folder and are left out, the first {readable(strays[0])!r}",)
@@ -207,12 +207,12 @@ def _repetitions(members: Sequence[Member], splits: dict[Split, npt.NDArray[np.i
 
     def shared(places: Sequence[tuple[int, str]], text: Callable[[str, str], str]) -> list[tuple[int, int, str]]:
         met: dict[str, tuple[int, str]] = {}
-        found: dict[str, tuple[int, int, str]] = {}
+        repetitions: dict[str, tuple[int, int, str]] = {}
         for i, where in places:
             other, there = met.setdefault(members[i][0].picture.sha256, (i, where))
             if there != where:
-                found.setdefault(members[i][0].picture.sha256, (other, i, text(there, where)))
-        return list(found.values())
+                repetitions.setdefault(members[i][0].picture.sha256, (other, i, text(there, where)))
+        return list(repetitions.values())
 
     def path(i: int) -> str:
         return repr(readable(members[i][0].path))

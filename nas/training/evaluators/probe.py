@@ -98,8 +98,8 @@ class ProbeEvaluator(Evaluator):
             UsageError: It takes no other classes.
         """
         if network not in self._opened:
-            found, classifier = self.space.pretrained(network)
-            module = found.module.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            pretrained, classifier = self.space.pretrained(network)
+            module = pretrained.module.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             self._opened[network] = _Opened(module, classifier)
         return self._opened[network].module, self._opened[network].classifier
 
@@ -109,19 +109,19 @@ class ProbeEvaluator(Evaluator):
             network, classifier = self.opened(str(architecture.genes[0]))
             dataset, size = self.pictures_of(architecture), self.space.size_of(architecture)
             train, validation = (Batches(dataset, split, size, torch.device(self.device)) for split in ("train", "validation"))
-            found = probe(network, classifier, train, validation, pictures=PROBED_PICTURES, advance=advance)
-            self._probes[architecture.key] = found
+            fitted = probe(network, classifier, train, validation, pictures=PROBED_PICTURES, advance=advance)
+            self._probes[architecture.key] = fitted
             self.dataset.release()
         return self._probes[architecture.key]
 
-    def know(self, architecture: Architecture, found: Probe) -> None:
+    def know(self, architecture: Architecture, fitted: Probe) -> None:
         """Take a member's probe as fitted by an earlier session."""
-        self._probes[architecture.key] = found
+        self._probes[architecture.key] = fitted
 
     def evaluate(self, architecture: Architecture) -> Metrics:
         """Probe a member."""
-        found = self.probe(architecture)
-        return Metrics(found.accuracy_pct, "validation", {"pictures": float(len(found.right)), "seconds": found.seconds})
+        fitted = self.probe(architecture)
+        return Metrics(fitted.accuracy_pct, "validation", {"pictures": float(len(fitted.right)), "seconds": fitted.seconds})
 
     def right(self, architecture: Architecture) -> npt.NDArray[np.bool_]:
         """Return for each compared validation picture whether the probe names its class."""

@@ -35,5 +35,5 @@ class EfficientTrain(Pictures):
         spectrum = torch.fft.fftshift(torch.fft.fft2(x.float(), norm="forward"), dim=(2, 3))
         for axis, side in ((2, size[0]), (3, size[1])):
             spectrum = spectrum.narrow(axis, spectrum.shape[axis] // 2 - side // 2, side)
-        found: Tensor = torch.fft.ifft2(torch.fft.ifftshift(spectrum, dim=(2, 3)), norm="forward").real
-        return found.to(x.dtype).contiguous(memory_format=torch.channels_last)
+        cropped: Tensor = torch.fft.ifft2(torch.fft.ifftshift(spectrum, dim=(2, 3)), norm="forward").real
+        return cropped.to(x.dtype).contiguous(memory_format=torch.channels_last)

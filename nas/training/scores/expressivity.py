@@ -13,7 +13,7 @@ from nas.training.score import Probe, Score, blocks_of, scores, watched
 
 def entropies(probe: Probe) -> list[float]:
     """Return the entropy of each block's features along their principal directions, in nats."""
-    found: list[float] = []
+    by_block: list[float] = []
 
     def see(_: nn.Module, __: Tensor, y: Tensor) -> None:
         if y.ndim != 4 and y.ndim != 3:
@@ -23,12 +23,12 @@ def entropies(probe: Probe) -> list[float]:
         values = torch.linalg.eigvalsh(rows.T @ rows / len(rows)).clamp(min=0)
         share = values / values.sum()
         entropy = -(share * (share + 1e-12).log()).sum()
-        found.append(float(entropy) if bool(entropy.isfinite()) else 0.0)
+        by_block.append(float(entropy) if bool(entropy.isfinite()) else 0.0)
 
     module = probe.make()
     with torch.no_grad(), watched(blocks_of(module), see):
         module(torch.randn(probe.pictures.shape, generator=torch.Generator().manual_seed(0)))
-    return found
+    return by_block
 
 
 @scores.register("expressivity")

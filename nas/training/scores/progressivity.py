@@ -20,5 +20,5 @@ class Progressivity(Score):
 
     def measure(self, probe: Probe) -> float:
         """See the class."""
-        found = entropies(probe)
-        return min((after - before for before, after in pairwise(found)), default=0.0)
+        values = entropies(probe)
+        return min((after - before for before, after in pairwise(values)), default=0.0)

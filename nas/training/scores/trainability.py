@@ -34,15 +34,15 @@ class Trainability(Score):
         inputs = torch.randn(probe.pictures.shape, generator=generator).requires_grad_()
         with watched(blocks_of(module), see):
             module(inputs)
-        found = []
+        balances = []
         for x, y in pairs:
-            given = torch.randint(0, 2, y.shape, generator=generator).to(y.dtype) * 2 - 1
-            (back,) = torch.autograd.grad(y, x, given, retain_graph=True, allow_unused=True)
+            signs = torch.randint(0, 2, y.shape, generator=generator).to(y.dtype) * 2 - 1
+            (back,) = torch.autograd.grad(y, x, signs, retain_graph=True, allow_unused=True)
             if back is None or not bool(back.isfinite().all()):
-                found.append(float("-inf"))
+                balances.append(float("-inf"))
                 continue
-            found.append(_balance(_rows(given), _rows(back)))
-        return sum(found) / len(found) if found else float("-inf")
+            balances.append(_balance(_rows(signs), _rows(back)))
+        return sum(balances) / len(balances) if balances else float("-inf")
 
 
 def _rows(gradient: Tensor) -> Tensor:
@@ -52,9 +52,9 @@ def _rows(gradient: Tensor) -> Tensor:
     return gradient.flatten(0, 1)
 
 
-def _balance(given: Tensor, back: Tensor) -> float:
+def _balance(signs: Tensor, back: Tensor) -> float:
     """Return −σ − 1/σ + 2 of the largest singular value of backᵀ·given."""
-    rows = min(len(given), len(back))
-    product = back[:rows].T.double() @ given[:rows].double() / rows
+    rows = min(len(signs), len(back))
+    product = back[:rows].T.double() @ signs[:rows].double() / rows
     sigma = float(torch.linalg.matrix_norm(product, ord=2))
     return -sigma - 1 / (sigma + 1e-6) + 2

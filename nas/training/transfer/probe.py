@@ -79,13 +79,13 @@ def probe(
     """
     began_s = time.monotonic()
     chosen = _some(train, pictures)
-    seen = 0
+    done = 0
 
     def count(batch: int) -> None:
-        nonlocal seen
-        seen += batch
+        nonlocal done
+        done += batch
         if advance:
-            advance(seen)
+            advance(done)
 
     fitted = features(network, classifier, train, chosen, count)
     scored = features(network, classifier, validation, torch.arange(len(validation)), count)
@@ -105,9 +105,9 @@ def features(
     network: nn.Module, classifier: str, batches: Batches, indices: Tensor, advance: Callable[[int], None] | None = None
 ) -> Tensor:
     """Return what a network gives its classifier for some pictures: shape (len(indices), features)."""
-    found: list[Tensor] = []
+    parts: list[Tensor] = []
     network.eval()
-    hook = network.get_submodule(classifier).register_forward_pre_hook(lambda _module, args: found.append(args[0].detach().float().cpu()))
+    hook = network.get_submodule(classifier).register_forward_pre_hook(lambda _module, args: parts.append(args[0].detach().float().cpu()))
     try:
         with torch.no_grad():
             for x, _ in batches.plain(_BATCH, indices):
@@ -116,7 +116,7 @@ def features(
                     advance(len(x))
     finally:
         hook.remove()
-    return torch.cat(found)
+    return torch.cat(parts)
 
 
 def fit_linear(x: Tensor, labels: npt.NDArray[np.int64], classes: int) -> tuple[Tensor, Tensor]:
@@ -132,10 +132,10 @@ def fit_linear(x: Tensor, labels: npt.NDArray[np.int64], classes: int) -> tuple[
     """
     mean, deviation = x.mean(0), x.std(0).clamp(min=1e-4)
     z = ((x - mean) / deviation).numpy()
-    held = np.random.default_rng(5).permutation(len(z)) % 5 == 0
+    validation = np.random.default_rng(5).permutation(len(z)) % 5 == 0
     scores = {}
-    if len(np.unique(labels[~held])) == classes:
-        scores = {c: _logistic(z[~held], labels[~held], c).score(z[held], labels[held]) for c in PENALTIES}
+    if len(np.unique(labels[~validation])) == classes:
+        scores = {c: _logistic(z[~validation], labels[~validation], c).score(z[validation], labels[validation]) for c in PENALTIES}
     best = max(scores, key=lambda c: (scores[c], -c)) if scores else PENALTIES[1]
     model = _logistic(z, labels, best)
     coefficients, intercept = torch.from_numpy(model.coef_).float(), torch.from_numpy(model.intercept_).float()
@@ -154,27 +154,27 @@ def _logistic(z: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], c: floa
         return LogisticRegression(C=c, max_iter=_ITERATIONS).fit(z, labels)
 
 
-def probed(network: nn.Module, classifier: str, found: Probe) -> nn.Module:
+def probed(network: nn.Module, classifier: str, fitted: Probe) -> nn.Module:
     """Return a copy of a network with a probe as its classifier, in evaluation mode: what fine-tuning starts from."""
     ready = copy.deepcopy(network)
     layer = ready.get_submodule(classifier)
     assert isinstance(layer, nn.Linear)
-    found.install(layer)
+    fitted.install(layer)
     return ready.eval()
 
 
-def write_probe(path: Path, found: Probe) -> None:
+def write_probe(path: Path, fitted: Probe) -> None:
     """Write a probe to a safetensors file, in one step."""
     from safetensors.torch import save
 
     tensors = {
-        "weight": found.weight.contiguous(),
-        "bias": found.bias.contiguous(),
-        "right": torch.from_numpy(found.right.astype(np.uint8)),
+        "weight": fitted.weight.contiguous(),
+        "bias": fitted.bias.contiguous(),
+        "right": torch.from_numpy(fitted.right.astype(np.uint8)),
     }
     path.parent.mkdir(exist_ok=True)
     part = path.with_name(f".{path.name}.part")
-    part.write_bytes(save(tensors, {"seconds": repr(found.seconds)}))
+    part.write_bytes(save(tensors, {"seconds": repr(fitted.seconds)}))
     part.replace(path)
 
 

@@ -208,16 +208,16 @@ class Tuning:
         write_checkpoint(self.path, Checkpoint("member", self.identity, progress, tensors))
 
     def _restore(self) -> None:
-        found = read_checkpoint(self.path, "member")
-        check_identity(self.path, found.identity, self.identity)
-        self.step, self.steps = int(found.progress["epoch"]), int(found.progress["epochs"])
-        self.history = list(found.progress["history"])
-        self._loss, self._since = float(found.progress.get("loss", 0.0)), int(found.progress.get("since", 0))
-        state = {name.removeprefix(_LAST): value for name, value in found.tensors.items() if name.startswith(_LAST)}
+        checkpoint = read_checkpoint(self.path, "member")
+        check_identity(self.path, checkpoint.identity, self.identity)
+        self.step, self.steps = int(checkpoint.progress["epoch"]), int(checkpoint.progress["epochs"])
+        self.history = list(checkpoint.progress["history"])
+        self._loss, self._since = float(checkpoint.progress.get("loss", 0.0)), int(checkpoint.progress.get("since", 0))
+        state = {name.removeprefix(_LAST): value for name, value in checkpoint.tensors.items() if name.startswith(_LAST)}
         self.module.load_state_dict(state)
         for name, value in self._average.items():
-            value.copy_(found.tensors[_AVERAGE + name])
-        restore_optimizer(self._optimizer, found.tensors)
+            value.copy_(checkpoint.tensors[_AVERAGE + name])
+        restore_optimizer(self._optimizer, checkpoint.tensors)
 
 
 def right_on_validation(network: nn.Module, dataset: Dataset, size: Resolution, device: str = "cpu") -> npt.NDArray[np.bool_]:
