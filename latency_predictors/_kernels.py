@@ -51,7 +51,7 @@ _HINGED = ("conv", "depthwise", "grouped", "matmul", "attention", "loop")
 
 
 _ON_A_PROCESSOR = {"gelu": 2, "silu": 1.5, **dict.fromkeys(("ln", "gn", "softmax", "concat", "pad"), 3)}
-"""What a byte costs there where numbers are not only moved: exponentials, sums along an axis, loops of odd lengths."""
+"""What a byte costs there where numbers are not only moved: exponentials, sums along an axis, loops of odd lengths. Set by hand."""
 
 
 class Unit(NamedTuple):
@@ -134,7 +134,7 @@ class Kernels:
 
 
 _cache: OrderedDict[tuple[int, bool, State | None], tuple[Graph, Kernels]] = OrderedDict()
-_CACHED = 20_000
+_CACHED = 20_000  # by hand
 
 
 def kernels_of(graph: Graph, autocast: bool, entering: State | None = None) -> Kernels:

@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from nas.devices.predictor import Floats
 
-# Steps of Gauss-Newton: fixed numbers, so that a fit is the same everywhere.
+# Steps of Gauss-Newton: fixed numbers, so that a fit is the same everywhere. Set by hand.
 _STEPS = 20
 _DAMPED_FROM = 7
 _ROBUST_FROM = 2

@@ -23,16 +23,19 @@ from nas.graphs.operators import Shape
 
 ALIGNMENTS = {"none": (1, 1), "out": (4, 32), "tile": (32, 32), "wide": (32, 64), "packed": (32, 32)}
 """Input and output channels are padded to multiples: 32 is the depth of Hexagon's tensor tile. ``packed`` pads the product of input channels and
-taps, as where the window is laid out in the depth of the tile."""
+taps, as where the window is laid out in the depth of the tile.
+Each member of the ensemble draws one (`latency_predictors._switches.OPTIONS`)."""
 
 DEPTH = 32
-"""Channels are stored in multiples of this many; an image of three channels takes ten times its size."""
+"""Channels are stored in multiples of this many; an image of three channels takes ten times its size. Source: the depth of that tile."""
 
 REUSES = (0, 16, 32, 64, 128, "map")
-"""Positions below which a dense layer waits for its weights: cost = padded weights × max(positions, reuse)."""
+"""Positions below which a dense layer waits for its weights: cost = padded weights × max(positions, reuse).
+Set by hand; each member draws one."""
 
 ON_CHIP_MELEMENTS = (1, 2, 4)
-"""Input and output beyond this many 10⁶ elements are spilled to memory (an 8 MB on-chip store holds 4 in fp16)."""
+"""Input and output beyond this many 10⁶ elements are spilled to memory (an 8 MB on-chip store holds 4 in fp16).
+Set by hand; each member draws one, or none."""
 
 DENSE = ("stem", "point", "conv", "dilated", "conv3d", "gemm")
 _ELEMENTS = {
@@ -59,7 +62,7 @@ _MAKERS_OF_IMAGES = ("Conv", "ConvTranspose", "DepthToSpace")
 _LEAST_PIXELS = 256  # of a map of few channels, to be an image and not a vector. Source: set by hand, 16 × 16
 _CHANNELS_LAST = {"matmul", "attention", "softmax"}
 _PASSIVE = {"Reshape", "Identity", "Cast", "Split", "Slice", "Transpose", "Mul", "Add", "Concat"}
-_NHWC = {(0, 2, 3, 1), (0, 3, 1, 2)}
+_NHWC = {(0, 2, 3, 1), (0, 3, 1, 2)}  # permutations between (n, c, h, w) and (n, h, w, c)
 _LEAKY = {"LeakyRelu", "PRelu"}
 """Part of ``relu``, counted once more: where the convolution before applies these as well, the price of ``relu`` is taken back."""
 
@@ -196,7 +199,7 @@ class Quantities:
 
 
 _cache: OrderedDict[int, tuple[Graph, Quantities]] = OrderedDict()
-_CACHED_GRAPHS = 50_000
+_CACHED_GRAPHS = 50_000  # by hand
 
 
 def quantities_of(graph: Graph, normalise: Callable[[Graph], Graph] | None = None) -> Quantities:

@@ -189,6 +189,7 @@ OPTIONS: Mapping[str, tuple[object, ...]] = {
     "regroup": (False, False, True),
     "leaky": (False, True),
 }
+"""Values of each switch, of which a member of the ensemble draws one; one that stands twice is drawn twice as often. Source: as `FICKLE`."""
 
 _FORMER: Mapping[str, tuple[object, ...]] = {"align": ("wide",), "strided": ("macs",)}
 """Options that are drawn no more; fits that hold them are read as before."""
@@ -206,7 +207,8 @@ _HOST = 2.0
 
 RELATED: Mapping[str, tuple[float, ...]] = {"price": (0.25, 0.4, 0.6, 1.0), "network": (0.1, 0.25, 0.5), "nu": (1.0, 3.0)}
 """Where another precision centres the prior: factors on the sd of prices (it says more than typical ones do) and of what the features miss
-about a network, and the latter's degrees of freedom (some networks compile to something else when quantised). Drawn, like switches."""
+about a network, and the latter's degrees of freedom (some networks compile to something else when quantised). Drawn, like switches.
+Source: as `FICKLE`."""
 
 _RELATED_DEVICE = 0.5
 """Factor on how far devices stray there: few networks are timed at each precision. Source: as `FICKLE`."""
@@ -216,7 +218,7 @@ _RELATED_IMAGE = 0.3
 0.30 ms for it in fp16 and 0.19 to 0.24 ms in w8a8."""
 
 NOISE_SD = 0.03
-"""Of one timing (log): releases of the SDK move latencies by a few percent."""
+"""Of one timing (log): releases of the SDK move latencies by a few percent. Source: as `FICKLE`."""
 
 if set(OPTIONS) != {field.name for field in fields(Switches)}:
     raise RuntimeError("switches: OPTIONS and Switches name different switches")

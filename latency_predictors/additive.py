@@ -30,14 +30,14 @@ from nas.graphs.operators import spec_of
 from nas.graphs.passes import normalise
 
 FORMAT_VERSION = 2
-FEWEST = 10
-MANY = 60
-FEWEST_FAMILIES = 5
+FEWEST = 10  # by hand
+MANY = 60  # by hand
+FEWEST_FAMILIES = 5  # by hand
 ALIKE = 5
-"""Devices that are enough to lean on each other."""
-_SWEEPS = 30
-BEYOND = 1.5  # by so much the interval's logarithm grows outside what was calibrated
-_NARROW = (32, 64, 128, 256)  # geometric mean of input and output channels below which a MAC may cost more
+"""Devices that are enough to lean on each other. Set by hand."""
+_SWEEPS = 30  # by hand
+BEYOND = 1.5  # by so much the interval's logarithm grows outside what was calibrated; by hand
+_NARROW = (32, 64, 128, 256)  # geometric mean of input and output channels below which a MAC may cost more; by hand
 _WORK = ("depthwise3", "depthwise5", "depthwise7", "grouped", "conv3", "conv", "pointwise", "gemm", "attention", "other")
 _MOVES = ("relu", "smooth", "elementwise", "norm", "softmax", "layout", "transpose", "pool", "global", "rest")
 _WIDE = ("pointwise", "gemm", "conv3", "conv", "grouped")

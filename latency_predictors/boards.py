@@ -62,9 +62,9 @@ _STRENGTHS = ((60, 20, 0.01, 0.05, 0.01), (60, 0, 0.002, 30.0, 0.15), (25, 0, 0.
 Source: chosen while the errors of experiments/007_public_profiles were watched, which says so."""
 _FIRM = 5.0
 """How firmly prices of an accelerator stay as the networks without host work say."""
-FEWEST = 7
+FEWEST = 7  # by hand
 _CLEAN = 8
-"""Networks without host work that are enough to fit the accelerator alone."""
+"""Networks without host work that are enough to fit the accelerator alone. Set by hand."""
 
 
 def _row(graph: Graph, op: Operator) -> dict[str, float]:

@@ -33,13 +33,13 @@ AUTOCAST = frozenset({"fp16"})
 """Precisions at which PyTorch casts automatically; at the others numbers are floats throughout."""
 STRENGTHS: Mapping[bool, tuple[float, ...]] = {True: (0.3, 1.0), False: (0.05, 0.1, 0.2)}
 """How strongly factors are drawn to what is expected, in standard deviations of a network's error over those of a factor: under autocast a GPU's
-largest batch keeps to its bytes and multiply-adds, a processor at batch 1 less so."""
+largest batch keeps to its bytes and multiply-adds, a processor at batch 1 less so. Set by hand."""
 SHARING = (0.5, 1.0), (0.0, 0.5)
-"""By how much families share their say (0: a network has a vote, 1: a family), under autocast and in floats."""
-_START_MS = 1e-5  # a frame's share of a kernel's start at a batch of a thousand
+"""By how much families share their say (0: a network has a vote, 1: a family), under autocast and in floats. Set by hand."""
+_START_MS = 1e-5  # a frame's share of a kernel's start at a batch of a thousand; by hand
 Fit = Callable[[Floats, Floats, Sequence[str], bool], Floats]
-_LEAST = 0.01  # of the expected price, that nothing is free
-_ELEMENT_BYTES = {True: 2.0, False: 4.0}
+_LEAST = 0.01  # of the expected price, that nothing is free; by hand
+_ELEMENT_BYTES = {True: 2.0, False: 4.0}  # by autocast: halves, else floats
 
 
 def common_prices(x: Floats, latency_ms: Floats, autocast: bool) -> Floats:

@@ -26,7 +26,7 @@ from nas.errors import UsageError
 from nas.graphs.graph import Graph
 
 FORMAT_VERSION = 3
-FEWEST = 5
+FEWEST = 5  # by hand
 
 _GROUPS = ("total", "linear", "hidden", "family", "kind", "depth", "launches")
 # Prior variances of the groups, in units of the latencies' spread: a grid that the timings choose from.

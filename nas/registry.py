@@ -160,7 +160,7 @@ def match_name(
     raise UnknownNameError(kind, text, known, remedy)
 
 
-_SHORTEST_PART = 3
+_SHORTEST_PART = 3  # letters; by hand: shorter parts of names match too much
 
 
 def _plain(name: str) -> str:

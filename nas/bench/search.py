@@ -35,7 +35,7 @@ Floats = npt.NDArray[np.float64]
 ACCURACY = Objective("accuracy_pct", "maximize")
 LATENCY = Objective("latency_ms/table", "minimize")
 STALL = 300
-"""Proposals in a row that bring no evaluation after which a run is over: the searcher has converged, or is lost."""
+"""Proposals in a row that bring no evaluation after which a run is over: the searcher has converged, or is lost. Set by hand."""
 
 
 class ReadsCells(Protocol):

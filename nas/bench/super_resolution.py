@@ -11,7 +11,7 @@ from functools import cache
 
 from nas.graphs.graph import Graph, GraphBuilder
 
-_SIZE = 128
+_SIZE = 128  # AI Hub compiles these models for 128 x 128 pixels
 
 
 def quicksrnet(name: str, channels: int, depth: int, *, residual: bool = False, scale: int = 3) -> Graph:

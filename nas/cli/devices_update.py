@@ -12,7 +12,7 @@ from nas.cli._options import Format, device_names, write
 if TYPE_CHECKING:
     from nas.results.listings import PrecisionMoved, Updated
 
-_SHOWN = 3
+_SHOWN = 3  # networks a device; by hand: what fits a terminal
 
 
 def command(

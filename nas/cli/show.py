@@ -29,7 +29,7 @@ def command(
 
 
 _MOST = 12
-"""Entries of a list that are shown."""
+"""Entries of a list that are shown. Set by hand."""
 
 
 def _print_file(result: ModelFile) -> None:

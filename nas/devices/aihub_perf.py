@@ -23,6 +23,7 @@ PRECISIONS: Mapping[str, str] = {"float": Precision.FP16, "w8a8": Precision.W8A8
 RUNTIMES: Mapping[str, str] = {"qnn_dlc": "qnn", "qnn": "qnn", "tflite": "tflite"}
 """AI Hub's word for a runtime -> a profile's."""
 
+# Limits that stop hostile archives. By hand: AI Hub's own files stay far below them.
 _LARGEST_BYTES = 4_000_000
 _MOST_BYTES = 500_000_000
 _MOST_FILES = 5_000

@@ -10,10 +10,11 @@ from nas.devices.profile import Profile
 from nas.graphs import workloads
 
 WIDE = 3.0
-"""An interval of ×/÷ more than this says why."""
+"""An interval of ×/÷ more than this says why. Set by hand."""
 
 _PRICED = 16
-"""How many families are looked at, those whose network is nearest in multiply-adds: pricing one takes some twenty milliseconds."""
+"""How many families are looked at, those whose network is nearest in multiply-adds: pricing one takes some twenty milliseconds.
+Set by hand."""
 
 _BUILT_BY = frozenset({"timm", "torchvision", "references"})
 

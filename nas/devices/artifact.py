@@ -124,7 +124,7 @@ def check_shapes(arrays: Mapping[str, tuple[npt.NDArray[Any], tuple[int, ...]]],
 
 
 LARGEST_LOG_ERROR = 20.0
-"""Of a prediction against its timing: a factor of 5e8, which no fit leaves. An interval made from more would be no number."""
+"""Of a prediction against its timing: a factor of 5e8, which no fit leaves. An interval made from more would be no number. Set by hand."""
 
 
 def check_log_errors(errors: npt.NDArray[Any]) -> None:

@@ -21,7 +21,7 @@ import numpy as np
 from nas.devices.profile import LEAST_SHARE, SdkDrift
 
 FEWEST = 3
-"""Networks below which they say nothing of the others."""
+"""Networks below which they say nothing of the others. Set by hand."""
 
 HALFWIDTH_PCT = 13.0
 """Within which 90 % of the other networks lay when five were timed again, in the releases up to QAIRT 2.45 (``experiments/004_qualcomm_latency/drift.py``)."""
@@ -30,22 +30,22 @@ UNKNOWN_PCT = 29.0
 """Within which 90 % lay on QAIRT 2.50 at the precision that moved most, w8a8, where nothing was moved (same replay)."""
 
 _FACTOR_SD, _START_SD_MS = 0.03, 0.1
-"""Standard deviations of log f and of c before anything is timed again."""
+"""Standard deviations of log f and of c before anything is timed again. Set by hand."""
 
 _LARGE = 0.1
-"""Median of the log ratios from which on the prior stands about it, where the networks agree."""
+"""Median of the log ratios from which on the prior stands about it, where the networks agree. Set by hand."""
 
 _AGREEING = 0.1
-"""They do where three quarters of them are nearer to the median than this share of it."""
+"""They do where three quarters of them are nearer to the median than this share of it. Set by hand."""
 
 _NOISE, _FREEDOM = 0.02, 3.0
-"""Scale of a network's own change, and how heavy its tails are."""
+"""Scale of a network's own change, and how heavy its tails are. Set by hand."""
 
 _CONTRADICTORY = 0.25
-"""Median of the residuals' sizes, in the logarithm, above which the networks say nothing in common."""
+"""Median of the residuals' sizes, in the logarithm, above which the networks say nothing in common. Set by hand."""
 
 _STUDENT_95 = (6.314, 2.920, 2.353, 2.132, 2.015, 1.943, 1.895, 1.860, 1.833, 1.812)
-"""Quantiles of Student's distribution for 1 to 10 degrees of freedom."""
+"""Quantiles at 95 % of Student's distribution for 1 to 10 degrees of freedom. Source: any table of it."""
 
 
 def fit_drift(before_ms: Sequence[float], after_ms: Sequence[float]) -> tuple[float, float]:

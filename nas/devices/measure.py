@@ -23,10 +23,10 @@ from nas.graphs.graph import Graph
 
 LocalDevice = Literal["local-cpu", "local-cuda"]
 ABSURD = 0.75
-"""An interquartile range of more than this share of the median is no measurement."""
+"""An interquartile range of more than this share of the median is no measurement. Set by hand."""
 
-_SHORTEST_MS = 1.0  # shorter runs are timed several at once
-_WARM_S, _WARM_RUNS, _LEAST, _MOST = 0.5, 5, 20, 200
+_SHORTEST_MS = 1.0  # shorter runs are timed several at once; by hand
+_WARM_S, _WARM_RUNS, _LEAST, _MOST = 0.5, 5, 20, 200  # by hand
 
 
 class Timing(TypedDict):

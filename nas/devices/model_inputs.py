@@ -18,7 +18,7 @@ _DTYPES: Mapping[str, Any] = {
     "tensor(double)": np.float64,
     **{f"tensor({name})": np.dtype(name) for name in ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "bool")},
 }
-_MOST_ELEMENTS = 2**28
+_MOST_ELEMENTS = 2**28  # by hand
 _PRODUCTS = ("Conv", "ConvTranspose", "MatMul", "Gemm")
 
 

@@ -22,7 +22,7 @@ from nas.spaces.network import Network, load_network
 from nas.units import Precision
 
 MIN_NETWORKS = 3
-"""Timings of fewer networks say nothing about the next one."""
+"""Timings of fewer networks say nothing about the next one. Set by hand."""
 
 # Source of these: set by hand, as limits of what a careful person would believe.
 _BROKEN_LOG = 0.7  # a timing off by a factor 2 is left out as broken …

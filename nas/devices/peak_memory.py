@@ -22,7 +22,7 @@ from nas.units import Precision
 FILE = "peak_memory.json"
 # Steps at which the model's columns begin. Source: set by hand on AI Hub's table; experiments/018_placement_and_memory has the errors.
 _ALIVE_MB = (2.0, 4.0, 5.6, 8.0, 12.0, 20.0, 40.0)
-_WRITTEN_MB = (25.0, 50.0, 100.0, 200.0)
+_WRITTEN_MB = (25.0, 50.0, 100.0, 200.0)  # knots of the fit, as are the others; by hand
 _WEIGHTS_MB = (10.0, 40.0)
 COLUMNS = (
     *("start", "convolution weights", "other weights", "alive", "largest", "written", "inputs", "outputs", "operators"),

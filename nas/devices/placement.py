@@ -18,10 +18,10 @@ from nas.graphs.passes import normalise
 
 FILE = "placement.json"
 MOST = 0.5
-"""Share of networks that fell back, from which an operator is a rule."""
+"""Share of networks that fell back, from which an operator is a rule. Set by hand."""
 
-_FEWEST_LINEAGES, _FEWEST_ROWS = 2, 4
-_PRIOR_ROWS = 4.0
+_FEWEST_LINEAGES, _FEWEST_ROWS = 2, 4  # by hand: one network, or one lineage, is no rule
+_PRIOR_ROWS = 4.0  # by hand: a board with few jobs leans on the mean of all by so many rows
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,11 +47,11 @@ Floats = npt.NDArray[np.float64]
 Segments = Sequence[tuple[str, Graph]]
 
 LONGEST_MS = 1e9
-"""Eleven days: beyond it there is no inference, but coefficients or sizes that someone mistyped."""
+"""Eleven days: beyond it there is no inference, but coefficients or sizes that someone mistyped. Set by hand."""
 
 TYPICAL_REPEATS_PCT = 2.0
 """Median difference of two measurements of a network, for a device whose repeats are not known. AI Hub's devices: 1.0 % under QNN, 1.8 %
-under TFLite in the middle."""
+under TFLite in the middle. Source: AI Hub's published tables."""
 
 _REPEATS_SPREAD = 1.6
 """Standard deviation of the logarithm of such a difference as a share of the device's median one. With it the range of `measured` at 50, 80,

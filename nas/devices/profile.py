@@ -27,7 +27,7 @@ from nas.results import CARRIED_OVER, Grade, ModelError
 from nas.units import Precision
 
 _MOST_FAULTS = 8
-"""Faults of a file that one line names."""
+"""Faults of a file that one line names. Set by hand."""
 
 if TYPE_CHECKING:
     from nas.graphs.graph import Graph
@@ -127,7 +127,7 @@ class Placement(_Strict):
 
 
 LEAST_SHARE = 0.3
-"""Of its latency by the factor alone, below which no network falls by the constant of a drift."""
+"""Of its latency by the factor alone, below which no network falls by the constant of a drift. Set by hand."""
 
 
 class SdkDrift(_Strict):

@@ -10,7 +10,7 @@ import numpy as np
 from nas.devices.predictor import Floats
 from nas.results import HeldOut, Scores
 
-_RESAMPLES = 2000
+_RESAMPLES = 2000  # of the bootstrap; by hand
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,11 +13,11 @@ from statistics import median
 from nas.errors import UsageError, did_you_mean, one_line
 from nas.units import Precision
 
-_REPEAT_RATIO = 1.3
-_FASTEST_MS, _SLOWEST_MS = 1e-6, 1e7
+_REPEAT_RATIO = 1.3  # by hand: of two timings of one network
+_FASTEST_MS, _SLOWEST_MS = 1e-6, 1e7  # the limits of `nas.devices.profile`
 _SEPARATORS = (",", ";", "\t")
-_MOST_FAULTS = 8
-_LARGEST = 50_000_000
+_MOST_FAULTS = 8  # by hand: what one line can name
+_LARGEST = 50_000_000  # bytes; by hand
 _COLUMNS = {"network": "network", "model": "network", "latency_ms": "latency_ms", "precision": "precision"}
 _WORDS = {
     "int8": Precision.W8A8,

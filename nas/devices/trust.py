@@ -11,10 +11,10 @@ if TYPE_CHECKING:
     from nas.results import Grade
 
 LEAST_COVERAGE_PCT = 85.0
-"""An interval that covers less is not called one of 90 %."""
+"""An interval that covers less is not called one of 90 %. Set by hand."""
 
-_BEST_ERROR_PCT: tuple[tuple[Grade, float], ...] = (("A", 10.0), ("B", 20.0), ("C", 35.0))
-_FEWEST_FAMILIES = 5
+_BEST_ERROR_PCT: tuple[tuple[Grade, float], ...] = (("A", 10.0), ("B", 20.0), ("C", 35.0))  # by hand
+_FEWEST_FAMILIES = 5  # by hand
 
 MEANING: dict[Grade, str] = {
     "A": "mean error at most 10 % on families of networks left out",

@@ -16,12 +16,12 @@ from nas.devices.profile import Profile, load_profile
 from nas.errors import NasError
 
 MOST_APART_PCT = 5.0
-"""Profiles of one chip whose times differ by more are not one device."""
+"""Profiles of one chip whose times differ by more are not one device. Set by hand."""
 
 LATE_DAYS = 60
 """A profile whose timings end this long before those of other devices of its source is older than the newest data."""
 
-_FEWEST = 3
+_FEWEST = 3  # networks timed on both; by hand: two could agree by chance
 _ORIGIN = re.compile(r'^\[origin\]\n(?:(?!\[).*\n)*?title = "([^"\n]*)"\n(?:(?!\[).*\n)*?retrieved = "(\d{4}-\d\d-\d\d)"', re.MULTILINE)
 
 

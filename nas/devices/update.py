@@ -31,7 +31,7 @@ _MADE = ": nas devices update"
 """How the note ends that an update leaves in a profile."""
 
 _OTHER_UNIT = 5.0
-"""No release of an SDK moved all networks of a board so far."""
+"""No release of an SDK moved all networks of a board so far. Set by hand."""
 
 _Latencies = Mapping[str, tuple[float, str, str]]
 """Network -> latency in ms, SDK, and date of its build."""

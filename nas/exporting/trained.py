@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from nas.training.dataset import Dataset, Labels
 
 
-_BATCH = 32
+_BATCH = 32  # pictures; by hand
 
 
 @dataclass(frozen=True)

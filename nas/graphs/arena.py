@@ -15,10 +15,11 @@ from nas.graphs.graph import Graph, Operator, Value
 from nas.units import Precision
 
 _SMALL_BYTES = 560 * 1024
-"""Up to so much alive at once, the packing is nearly tight."""
+"""Up to so much alive at once, the packing is nearly tight. Set by hand on the figures of ST's model zoo (experiments/023_device_facts)."""
 _WRITTEN_OUT = {"Swish", "HardSwish", "Gelu", "Sigmoid", "Mish", "Tanh"}
 _PARTIAL_SUMS = 1.75 * 4
-"""Bytes an output element of a wide dense convolution, while it is summed."""
+"""Bytes an output element of a wide dense convolution, while it is summed.
+Set by hand on the figures of ST's model zoo (experiments/023_device_facts)."""
 
 
 def lifetimes(graph: Graph, precision: str) -> float:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from nas.errors import MALFORMED, one_line
 
 LARGEST_BYTES = 512 * 1024**2
-"""Of all arrays of a file together."""
+"""Of all arrays of a file together. Set by hand."""
 
 _MALFORMED: tuple[type[Exception], ...] = (*MALFORMED, TokenError)
 

@@ -12,7 +12,7 @@ STRIDES = (4, 8, 16, 32)
 """Levels C2 to C5 of feature pyramids (Lin et al., arXiv 1612.03144)."""
 
 SIZES = (512, 640)
-"""Sides in pixels of the pictures of segmenters and detectors at which backbones are compared."""
+"""Sides in pixels of the pictures of segmenters and detectors at which backbones are compared. Set by hand."""
 
 
 def backbone(graph: Graph) -> Graph:

@@ -22,7 +22,7 @@ from onnx import TensorProto, helper, numpy_helper
 from nas.errors import ArtifactError, GraphError
 from nas.graphs.graph import Attributes, Graph, Operator
 
-OPSET, IR_VERSION = 20, 9
+OPSET, IR_VERSION = 20, 9  # of the ONNX specification: 20 has Gelu, 9 is the IR that goes with it
 _ONNX_TYPES = {
     "fp64": TensorProto.DOUBLE,
     "fp32": TensorProto.FLOAT,

@@ -13,7 +13,7 @@ from functools import lru_cache
 from nas.graphs.graph import Graph, Operator
 
 _TRANSPARENT = {"activation", "norm", "elementwise", "layout", "quantize"}
-_MOST_SOURCES = 64
+_MOST_SOURCES = 64  # by hand: a value of more sources than this is no pattern
 
 
 @lru_cache(maxsize=65_536)

@@ -35,7 +35,7 @@ Floats = npt.NDArray[np.float32]
 Bounds = tuple[float, float]
 
 CALIBRATION_PICTURES = 256
-"""Training pictures from which ranges are taken."""
+"""Training pictures from which ranges are taken. Set by hand."""
 
 NATURAL: Mapping[str, Bounds] = {"Softmax": (0.0, 1.0)}
 """Ranges of results that are given by the kind of an operator.
@@ -45,8 +45,8 @@ Source:
     at any other (onnxruntime/onnxruntime-qnn#558).
 """
 
-_KEPT_PER_BATCH = 4096
-_GOLDEN = (5**0.5 - 1) / 2
+_KEPT_PER_BATCH = 4096  # numbers of an activation that are looked at in a batch; by hand
+_GOLDEN = (5**0.5 - 1) / 2  # the golden ratio: its multiples spread evenly over any length
 
 
 @lru_cache(maxsize=256)

@@ -39,9 +39,9 @@ FEATURES = (
     ),
 )
 """Shares are of the operators that compute, those of activations of their outputs; few params is how far, as a logarithm, a network is under 5 M."""
-_SMALL = 15.5
+_SMALL = 15.5  # by hand
 OFFSET_PCT = 0.3
-"""Added before a logarithm is taken, so that a loss of nothing has one."""
+"""Added before a logarithm is taken, so that a loss of nothing has one. Set by hand."""
 _TOOLS = {"horizon-bpu": "rdk", "stedgeai": "stm32", "hailort": "hailo", "voyager-sdk": "axelera", "qnn": "aihub", "tflite": "aihub"}
 """Runtimes whose tools the fit knows."""
 

@@ -11,7 +11,7 @@ from nas.graphs.frontends.torch_module import trace_module
 from nas.graphs.graph import Operator
 
 LARGEST = 2_000_000
-"""Weights of a layer that a method works on whole."""
+"""Weights of a layer that a method works on whole. Set by hand."""
 
 LINEAR = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 

@@ -14,19 +14,19 @@ Spec = dict[str, Any]
 """A Vega-Lite specification: JSON whose shape its schema defines."""
 
 _MOST_OPERATORS = 40
-"""Bars of single operators that are shown; the others are one bar."""
+"""Bars of single operators that are shown; the others are one bar. Set by hand."""
 
 PUBLISHED = "published networks within the budgets, top-1 on ImageNet-1k"
 """What networks of the zoo are called beside others, whose accuracies are of other pictures."""
 
 _HEADROOM = 1.7
-"""Of the drawing of a network over its highest stage, for the label."""
+"""Of the drawing of a network over its highest stage, for the label. Set by hand."""
 
 _BEHIND = ("#bbb", "#8c6bb1", "#74a9cf")
 _FRONT, _CHOICE = "#1f77b4", "#d62728"
-_HEIGHT, _LABEL_HEIGHT = 440, 12
+_HEIGHT, _LABEL_HEIGHT = 440, 12  # by hand
 _LETTER_WIDTH = 0.0065
-"""Of a label, in widths of the chart."""
+"""Of a label, in widths of the chart. Set by hand."""
 
 _WIDE = "width > 520"
 """Where labels beside points have room: not on a phone."""

@@ -12,7 +12,7 @@ from nas.results import CARRIED_OVER, BudgetCheck, Comparison, Estimate, Interva
 Row = Estimate | Unpriced
 
 _MOST_CHANGES = 10
-"""Operators that a comparison shows."""
+"""Operators that a comparison shows. Set by hand."""
 
 
 def print_predictions(results: Sequence[Row], *, breakdown: bool) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
-_EVERY_S = 10.0
+_EVERY_S = 10.0  # between lines of a log; by hand
 
 PHASES = {
     "train": ("training the supernet", "epochs"),

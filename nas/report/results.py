@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-_SHOWN_CLASSES = 20
+_SHOWN_CLASSES = 20  # by hand: one screen
 
 
 def result_text(result: Result) -> str:

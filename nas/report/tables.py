@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _GAP = 2
-"""Blanks between columns."""
+"""Blanks between columns. Set by hand."""
 
-_NARROWEST_TEXT = 24
+_NARROWEST_TEXT = 24  # characters; by hand
 _NUMERIC = "0123456789.-+–<>≤≥×"
 
 _whole = False

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LINES = 40
-"""Of labels that a panel is high."""
+"""Of labels that a panel is high. Set by hand."""
 
 
 class Mark(NamedTuple):

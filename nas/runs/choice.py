@@ -21,7 +21,7 @@ LEADER = "best of its kind"
 """How the network by which a kind of search stands is called, where several kinds share a run."""
 
 LEVEL = 0.10
-"""Two candidates that a test at this level cannot tell apart count as equally accurate."""
+"""Two candidates that a test at this level cannot tell apart count as equally accurate. Set by hand."""
 
 
 def mcnemar_p(a: Correct, b: Correct) -> float:
@@ -69,11 +69,11 @@ def bounds_latency(problem: Problem) -> bool:
 
 
 _COMPARED = 8
-"""Front points of the highest accuracy whose pictures are compared one by one."""
+"""Front points of the highest accuracy whose pictures are compared one by one. Set by hand."""
 
 
 _BEYOND = 6
-"""Networks beyond the budget that are scored once the search is over, to say what more budget would buy."""
+"""Networks beyond the budget that are scored once the search is over, to say what more budget would buy. Set by hand."""
 
 
 def blocks(problem: Problem, architecture: Architecture) -> list[str]:

@@ -13,7 +13,7 @@ from nas.runs.directory import RunDirectory
 
 CLOCK_FILE = "clock.json"
 
-_EVERY_S = 5.0
+_EVERY_S = 5.0  # by hand: what a kill may lose of the count
 
 _ENERGY = Path("/sys/class/powercap/intel-rapl:0/energy_uj")
 """The Linux kernel's counter of the processor package, in microjoules; it starts again at ``max_energy_range_uj``."""

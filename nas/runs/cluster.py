@@ -25,9 +25,9 @@ from nas.spaces.architecture import Architecture
 from nas.training.evaluator import Evaluator, Metrics
 
 SCHEME = "ray://"
-MOST_SLOTS = 64
+MOST_SLOTS = 64  # by hand: candidates in flight at once
 LOSSES = 3
-"""How many actors may be lost over one candidate."""
+"""How many actors may be lost over one candidate. Set by hand."""
 
 
 def check_workers(request: Request) -> None:

@@ -9,7 +9,7 @@ from difflib import SequenceMatcher
 from nas.results import Comparison, Estimate, Interval, OperatorChange, OperatorShare
 
 _SHARE_NAMED = 0.5
-"""Operators are paired by name where so many of the newer network's names are the older one's too."""
+"""Operators are paired by name where so many of the newer network's names are the older one's too. Set by hand."""
 
 
 def compared(before: Estimate, after: Estimate) -> Comparison:

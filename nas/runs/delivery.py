@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 MEMBER_FILE = "finetuned.safetensors"
 
-_TIMED_PICTURES = 64
+_TIMED_PICTURES = 64  # by hand
 
 
 Finalists = Callable[[Sequence[Scored]], tuple[Verification, ...]]
@@ -306,7 +306,7 @@ _TRIED_FILE = "tried-{}.safetensors"
 """Of a network as the trial of that number left it."""
 
 _MOST_TRIALS = 8
-"""More than any run has: with four kinds there are two."""
+"""More than any run has: with four kinds there are two. Set by hand."""
 
 
 def deliver_tuned(run: RunDirectory, problem: Problem, dataset: Dataset, architecture: Architecture, bus: EventBus) -> Delivery:

@@ -41,7 +41,8 @@ M = TypeVar("M", bound=BaseModel)
 R = TypeVar("R", bound=Record)
 
 LOOK_S, WAIT_S = 0.2, 2.0
-"""How long a lock is tried for: by who only looks, and by who is to work and may meet one that looks, or one that is just ending."""
+"""How long a lock is tried for: by who only looks, and by who is to work and may meet one that looks, or one that is just ending.
+Set by hand."""
 
 JOURNAL = "study.journal"
 
@@ -52,7 +53,7 @@ FORMAT = 1
 """Version of the directory's layout; raised when an older run cannot be continued."""
 
 MAX_BYTES = 256 * 2**20
-"""No file of a run that is read as JSON comes near this size."""
+"""No file of a run that is read as JSON comes near this size. Set by hand."""
 
 _PACKAGES = ("torch", "optuna", "onnx", "onnxruntime", "numpy", "pillow")
 

@@ -10,12 +10,13 @@ from nas.runs.pace import SEARCHED, TRAINED
 from nas.units import write_duration
 
 _WORTH_S = 60.0
-"""A forecast below this is not said."""
+"""A forecast below this is not said. Set by hand."""
 
 _TIMED_S = 5.0
-"""Of training, from its first report on, after which a forecast is made: the first steps compile kernels and are slower than the rest."""
+"""Of training, from its first report on, after which a forecast is made: the first steps compile kernels and are slower than the rest.
+Set by hand."""
 
-_LONG_S = 1800.0
+_LONG_S = 1800.0  # by hand: from half an hour on a search says how to take less
 
 
 class TrainingForecast:

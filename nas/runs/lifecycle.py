@@ -25,7 +25,7 @@ from nas.spaces.naming import SpaceName, family_of
 PHASES = ("train", "search", "finetune", "export")
 
 _LABEL = 60
-"""Characters of a space's name in the name of a run directory: a space of many networks is named after them all."""
+"""Characters of a space's name in the name of a run directory: a space of many networks is named after them all. Set by hand."""
 
 _DECODER = "the decoder of the pictures"
 

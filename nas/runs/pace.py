@@ -12,16 +12,17 @@ EVALUATIONS = 120
 """Accuracies that a search computes by default."""
 
 SHOWN_EPOCHS, SHOWN_EVALUATIONS = 3, 24
-"""Epochs of either training and accuracies where no pictures are given: the embedded ones show that everything works, in some three minutes on two cores."""
+"""Epochs of either training and accuracies where no pictures are given: the embedded ones show that everything works, in some three minutes on two cores.
+Set by hand."""
 
 MOST_EPOCHS = 300
-"""Of a training whose time limit decides."""
+"""Of a training whose time limit decides. Set by hand."""
 
 TRAINED, SEARCHED = 0.55, 0.68
 """Share of the limit after which shared weights are trained, and after which no further candidate is scored; fine-tuning has the rest."""
 
 EXPORT_S = 30.0
-"""Kept for the export itself; the test of the file comes on top."""
+"""Kept for the export itself; the test of the file comes on top. Set by hand."""
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from nas.runs.request import Request
 PAGE = "report.html"
 _ADDRESSES = ("storage", "workers")
 _MOST_STAGES = 16
-"""Stages that are drawn one by one; more are joined where their maps have one size."""
+"""Stages that are drawn one by one; more are joined where their maps have one size. Set by hand."""
 
 _JOINED = ("mixers", "knobs", "quantisation")
 

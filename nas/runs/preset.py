@@ -14,7 +14,7 @@ from nas.spaces.naming import NAMED_OPTIONS, SpaceName, get_space
 from nas.spaces.space import SearchSpace, spaces
 
 SIZES = ("s", "m", "l")
-_LOOKS = 32
+_LOOKS = 32  # members of the next larger preset that are priced; by hand
 
 
 @runtime_checkable

@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     from nas.training.supernet.weights import Supernet
 
 FEWEST = 3
-"""Networks of a ranking."""
+"""Networks of a ranking. Set by hand."""
 
 RESULT, PLOT = "ranking.json", "ranking.png"
 _TRIES = 200
-"""Draws for each network that is wanted, before a space counts as too small."""
+"""Draws for each network that is wanted, before a space counts as too small. Set by hand."""
 
 
 @dataclass(frozen=True)

@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 Right = npt.NDArray[np.bool_]
 
 PROBE_SHARE = 0.15
-"""Of the time limit that probes may take, all together."""
+"""Of the time limit that probes may take, all together. Set by hand."""
 
 _PROBE_MACS = 4e12
-"""Multiply-adds that probes may take where there is no limit, the first of each network aside: some minutes of two cores."""
+"""Multiply-adds that probes may take where there is no limit, the first of each network aside: some minutes of two cores. Set by hand."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -40,26 +40,27 @@ if TYPE_CHECKING:
 Right = npt.NDArray[np.bool_]
 Report = Callable[[int, Mapping[str, float]], None]
 
-CONTESTANTS = 4
+CONTESTANTS = 4  # by hand: two halvings
 _CONTESTANTS, _RACE = "contestants.json", "race.json"
 _STEP_BY_FORWARD = 4.3
-"""A training step takes as many times the forward run of its pictures (EfficientNet-Lite0 on two cores: 4.0 to 4.9)."""
+"""A training step takes as many times the forward run of its pictures (EfficientNet-Lite0 on two cores: 4.0 to 4.9). Set by hand."""
 
 _SIZES_EACH = 2
-"""Sizes of one network among the contestants, at most."""
+"""Sizes of one network among the contestants, at most. Set by hand."""
 
 _LEAST_EPOCHS, _LEAST_ALONE = 1.5, 0.3
 """How often, times the number of contestants, each of them must see every picture in the time that is left; where none could alone, the quickest
-is fine-tuned from the latter."""
+is fine-tuned from the latter. Set by hand."""
 
 _LONG_STEPS = 1000
-"""A training of so many steps makes up for norm statistics that are taken anew, whatever that costs at first."""
+"""A training of so many steps makes up for norm statistics that are taken anew, whatever that costs at first. Set by hand."""
 
 _EXPORT_S, _TEST_BY_FORWARD = 30.0, 0.7
-"""Seconds of the export itself; a picture in the file's runtime takes as long as so many forward runs of PyTorch (0.2 and 0.45 in two runs)."""
+"""Seconds of the export itself; a picture in the file's runtime takes as long as so many forward runs of PyTorch (0.2 and 0.45 in two runs).
+Set by hand."""
 
 _EVERY_S = 1.0
-"""Seconds between two events of a training: each writes a file."""
+"""Seconds between two events of a training: each writes a file. Set by hand."""
 
 
 def search_published(run: RunDirectory, problem: Problem, result: Result, bus: EventBus) -> Result:

@@ -23,7 +23,7 @@ from nas.searching.storage import AbsentStudyError, open_backend, study_named
 from nas.searching.study import Study
 
 WAIT_S, POLL_S = 3600.0, 2.0
-"""How long a worker waits for its search, and how often it looks."""
+"""How long a worker waits for its search, and how often it looks. Set by hand."""
 
 
 def work(

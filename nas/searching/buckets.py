@@ -11,9 +11,9 @@ from nas.spaces.architecture import Architecture
 from nas.spaces.elastic import ElasticSpace
 
 POOL = 192
-"""Members that are priced and drawn from."""
+"""Members that are priced and drawn from. Set by hand."""
 
-BUCKETS = 8
+BUCKETS = 8  # by hand
 
 
 class LatencyBuckets:

@@ -25,10 +25,11 @@ COMMON = 0.15
 (.12 at w8a16, .07 at w8a8; 980, 564 and 766 predictions of left-out lineages in experiments/004_qualcomm_latency), two of any lineage .02."""
 
 _REPEATS_PCT = 0.5
-"""Median difference of two timings of a network by the same software: AI Hub's repeat within .2 to 1 % on one SDK."""
+"""Median difference of two timings of a network by the same software: AI Hub's repeat within .2 to 1 % on one SDK.
+Source: AI Hub's published tables."""
 
 _TRUST = 5.0
-"""Timings that the intervals' own scale is worth."""
+"""Timings that the intervals' own scale is worth. Set by hand."""
 
 
 @dataclass(frozen=True, slots=True)

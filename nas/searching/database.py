@@ -30,22 +30,23 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 OPENINGS = 8
-"""How often opening a database is tried while another worker creates its tables."""
+"""How often opening a database is tried while another worker creates its tables. Set by hand."""
 
 OPEN = ("RUNNING", "WAITING")
 """States in which a trial may change."""
 
 CHUNK = 500
-"""How many trials one statement asks for."""
+"""How many trials one statement asks for. Set by hand."""
 
 IDLE_S = 15
-"""How long a transaction may stand open without a statement: a process that was paused in the middle of one must not hold the others up."""
+"""How long a transaction may stand open without a statement: a process that was paused in the middle of one must not hold the others up.
+Set by hand."""
 
 FRESH_S = 2.0
-"""For how long what was read of an open trial is believed: nothing but its lease changes, once in many seconds."""
+"""For how long what was read of an open trial is believed: nothing but its lease changes, once in many seconds. Set by hand."""
 
 CLOCK_S = 20.0
-"""For how long a reading of the database's clock is good."""
+"""For how long a reading of the database's clock is good. Set by hand."""
 
 
 class Database(Backend):

@@ -21,7 +21,7 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 LEASE_S = 60.0
-"""How long a worker may be silent before its trial is given to another."""
+"""How long a worker may be silent before its trial is given to another. Set by hand."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,10 +17,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-FIRST_STEP_S, LONGEST_STEP_S = 0.0005, 0.05
+FIRST_STEP_S, LONGEST_STEP_S = 0.0005, 0.05  # by hand; each pause is twice the last
 _JITTER = random.SystemRandom()
 PATIENCE_S = 2.0
-"""How long a lock is waited for before anybody is told."""
+"""How long a lock is waited for before anybody is told. Set by hand."""
 
 
 class _Lock(Protocol):

@@ -21,12 +21,12 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 STORAGE_TIMEOUT_S = 60.0
-"""How long a storage may be away before its user gives up; ``--storage-timeout``."""
+"""How long a storage may be away before its user gives up; ``--storage-timeout``. Set by hand."""
 
 _JITTER = random.SystemRandom()
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 3.0
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 3.0  # by hand; each pause is twice the last
 QUIET_S = 0.5
-"""Shorter interruptions are not worth a line: a connection that was closed while idle."""
+"""Shorter interruptions are not worth a line: a connection that was closed while idle. Set by hand."""
 
 _REFUSED = {"28", "3D", "42", "0A", "22"}
 """Classes of SQLSTATE that no waiting changes: authorisation, unknown database, wrong statement, unsupported, wrong data."""

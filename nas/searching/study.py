@@ -29,10 +29,10 @@ from nas.training.evaluator import Evaluator
 logger = logging.getLogger(__name__)
 
 ATTEMPTS = 2
-"""How often a network is evaluated before its failure is believed."""
+"""How often a network is evaluated before its failure is believed. Set by hand."""
 
 POLL_S = 0.2
-"""How often a worker without work looks whether there is some."""
+"""How often a worker without work looks whether there is some. Set by hand."""
 
 
 class Study:

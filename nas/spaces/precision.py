@@ -28,9 +28,10 @@ if TYPE_CHECKING:
 INHERIT = "inherit"
 SEPARATOR = "@"
 _UNIFORM, _BY_STAGE = 0.8, 0.9
-"""Shares of samples (cumulated) that are uniform, and that differ by stage at most."""
+"""Shares of samples (cumulated) that are uniform, and that differ by stage at most. Set by hand."""
 _NETWORK = 0.8
-"""Share of mutations that change what the network is: there are as many genes of precision as parts, and a part's says little."""
+"""Share of mutations that change what the network is: there are as many genes of precision as parts, and a part's says little.
+Set by hand."""
 
 
 class PrecisionSpace(ElasticSpace):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 KEEPS = (0.7, 0.5)
-"""Shares of the patches that a space offers."""
+"""Shares of the patches that a space offers. Set by hand."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from nas.graphs.graph import Graph, GraphBuilder
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-SIDE, CLASSES = 16, 4
+SIDE, CLASSES = 16, 4  # by hand
 
 
 def subject() -> tuple[nn.Module, Graph]:

@@ -21,12 +21,12 @@ from nas.graphs.graph import Attributes, Graph, GraphBuilder, Operator, Value, W
 from nas.graphs.passes import normalise
 
 TOLERANCE = 0.01
-"""Share of an estimate by which more work may lower it."""
+"""Share of an estimate by which more work may lower it. Set by hand."""
 
 Kind = Literal["append", "insert", "pixels", "depth", "kernel", "channels"]
 KINDS: tuple[Kind, ...] = ("append", "insert", "pixels", "depth", "kernel", "channels")
-_CHANNELS = (32, 64, 96, 128, 160, 192, 256, 320, 512)
-_SIZES = (56, 64, 96, 112, 128, 160, 192, 224, 256)
+_CHANNELS = (32, 64, 96, 128, 160, 192, 256, 320, 512)  # by hand
+_SIZES = (56, 64, 96, 112, 128, 160, 192, 224, 256)  # by hand
 _STEPS = ("conv", "depthwise", "grouped", "point", "residual", "squeeze", "pool", "attention", "tokens", "norm", "down")
 _ACTIVATIONS = ("Relu", "Clip", "HardSwish", "Swish", "Gelu", "Sigmoid", "LeakyRelu", "Tanh")
 _KEEPING = (

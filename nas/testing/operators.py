@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 Made = TypeVar("Made")
 
-CHANNELS = 32
-RESOLUTIONS: tuple[Resolution, ...] = ((56, 56), (28, 28), (14, 14), (7, 7), (9, 13))
+CHANNELS = 32  # by hand
+RESOLUTIONS: tuple[Resolution, ...] = ((56, 56), (28, 28), (14, 14), (7, 7), (9, 13))  # by hand
 
 PLAIN = frozenset(
     [

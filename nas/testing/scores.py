@@ -10,7 +10,7 @@ from nas.training.score import Probe, Score
 if TYPE_CHECKING:
     from torch import nn
 
-CLASSES, PICTURES, SIZE = 4, 8, 16
+CLASSES, PICTURES, SIZE = 4, 8, 16  # by hand
 
 
 def probe_of(body: nn.Module, seed: int = 0) -> Probe:

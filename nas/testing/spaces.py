@@ -18,7 +18,7 @@ from nas.spaces.operator_family import fuse
 from nas.spaces.space import SearchSpace, spaces
 from nas.testing.operators import unfilled
 
-SAMPLES = 6
+SAMPLES = 6  # by hand
 
 
 def instances() -> Iterator[str]:

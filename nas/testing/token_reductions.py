@@ -16,8 +16,8 @@ from nas.testing.operators import count, exported_operators, randomise, relative
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-CHANNELS, HEADS, HEAD_DIM, EXPANSION = 32, 2, 16, 3
-GRIDS: tuple[Resolution, ...] = ((14, 14), (7, 7), (12, 12), (16, 16), (9, 13))
+CHANNELS, HEADS, HEAD_DIM, EXPANSION = 32, 2, 16, 3  # by hand
+GRIDS: tuple[Resolution, ...] = ((14, 14), (7, 7), (12, 12), (16, 16), (9, 13))  # by hand
 
 
 def stages(method: TokenReduction, grid: Resolution, channels: int = CHANNELS) -> list[tuple[Graph, nn.Module, tuple[int, ...]]]:

@@ -12,9 +12,9 @@ from nas.errors import UsageError
 
 Values = npt.NDArray[np.float64]
 
-COVERAGE = 0.9
+COVERAGE = 0.9  # nominal; the same as for latencies
 _SAME = 0.1
-"""Penalty on the weight that all scores have in common, in observations."""
+"""Penalty on the weight that all scores have in common, in observations. Set by hand."""
 
 
 @dataclass(frozen=True)

@@ -36,14 +36,14 @@ SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 Pixels = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
 VALIDATION_SHARE = 0.2
-"""Share of train that becomes validation where the user brings none; likewise for test."""
+"""Share of train that becomes validation where the user brings none; likewise for test. Set by hand."""
 
 
-_SHOWN_CLASSES = 20
+_SHOWN_CLASSES = 20  # by hand: one screen
 
 
 _LUCK = 0.05
-"""An accuracy that a guess reaches more often than this is not called better than one."""
+"""An accuracy that a guess reaches more often than this is not called better than one. Set by hand."""
 
 
 class Dataset(ABC):

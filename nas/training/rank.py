@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from nas.training.dataset import Dataset
     from nas.training.supernet.train import Recipe
 
-RESAMPLES = 2000
-FEWEST_AT_THE_TOP = 3
+RESAMPLES = 2000  # by hand: as for latencies' scores
+FEWEST_AT_THE_TOP = 3  # by hand
 Values = npt.NDArray[np.float64]
 
 

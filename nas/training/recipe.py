@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from nas.training.supernet.batches import Augmentation
 
 MULTIPLE = 4
-"""Of pixels, that a smaller picture's sides are."""
+"""Of pixels, that a smaller picture's sides are. Set by hand."""
 
 Aspect = Literal["members", "teaching", "pictures"]
 

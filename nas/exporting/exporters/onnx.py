@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-OPSET = 18
+OPSET = 18  # by hand: what vendors' converters read
 TOLERANCE = 1e-4
-"""Largest difference of an output that counts as equal, relative to the largest output where that is above one."""
+"""Largest difference of an output that counts as equal, relative to the largest output where that is above one. Set by hand."""
 
 _COARSE = 0.05
-"""The same for a file whose numbers are rounded on the way."""
+"""The same for a file whose numbers are rounded on the way. Set by hand."""
 
 
 @exporters.register("onnx")

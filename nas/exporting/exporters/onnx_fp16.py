@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 TOLERANCE = 0.05
-"""Largest difference of a score that counts as equal, relative to the largest score: fp16 keeps 11 bits, and errors add up over the layers."""
+"""Largest difference of a score that counts as equal, relative to the largest score: fp16 keeps 11 bits, and errors add up over the layers.
+Set by hand."""
 
 
 @exporters.register("onnx-fp16")

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 TOLERANCE: dict[str, float | None] = {"fp32": 1e-3, "fp16": 0.05, "w8a8": None}
-"""Largest difference from the float network that counts as equal; a quantised file is meant to differ."""
+"""Largest difference from the float network that counts as equal; a quantised file is meant to differ. Set by hand."""
 
 _ROOM = "nas"
 """Under which our facts stand among those of the model (``rt_info``)."""

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 TOLERANCE: dict[str, float | None] = {"fp32": 1e-3, "w8a8": None}
-"""Largest difference from the float network that counts as equal; a quantised file is meant to differ."""
+"""Largest difference from the float network that counts as equal; a quantised file is meant to differ. Set by hand."""
 
 _ENTRY = b"nas"
 """Name of our entry among the metadata of a file."""

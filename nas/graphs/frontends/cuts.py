@@ -238,7 +238,7 @@ def _light(value: Any) -> Any:
     return value
 
 
-_BATCHES = (2, 3)
+_BATCHES = (2, 3)  # two sizes, neither 1, that tell the axis of the batch from others
 
 
 def _observe(traced: fx.GraphModule, shape: Shape, name: str) -> dict[str, tuple[Any, Any]]:

@@ -26,7 +26,7 @@ from nas.graphs.frontends.torch_module import Recording
 from nas.graphs.graph import Graph
 
 _MEMBERS = ("models/model.json", "serialized_exported_program.json")
-_MOST_BYTES, _MOST_NODES, _MOST_ELEMENTS, _MOST_MACS = 2**28, 100_000, 2**36, 2**56
+_MOST_BYTES, _MOST_NODES, _MOST_ELEMENTS, _MOST_MACS = 2**28, 100_000, 2**36, 2**56  # by hand
 _DTYPES = {  # torch._export.serde.schema.ScalarType
     1: torch.uint8,
     2: torch.int8,

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from nas.quantisation.method import Quantiser, quantisers
 from nas.quantisation.weights import inputs_of, linear_layers, multiplies_rows, rows_of, scales_of
 
-STEPS = 120
-_ROWS = 512
-_STRETCH = (-0.1, 1.1)
+STEPS = 120  # by hand: minutes instead of hours; the paper takes 10,000
+_ROWS = 512  # inputs of a layer; by hand
+_STRETCH = (-0.1, 1.1)  # Nagel et al. (ICML 2020), eq. 23
 
 
 @quantisers.register("adaround")

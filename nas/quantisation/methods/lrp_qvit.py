@@ -12,9 +12,9 @@ from nas.quantisation.method import Quantiser, quantisers
 from nas.quantisation.weights import move_into_readers, rows_behind_norms
 
 OUTSIDE = 1e-3
-"""Share of a channel's values beyond either end of its range."""
+"""Share of a channel's values beyond either end of its range. Set by hand."""
 
-_ROWS = 4096
+_ROWS = 4096  # inputs of a layer; by hand
 
 
 @quantisers.register("lrp-qvit")

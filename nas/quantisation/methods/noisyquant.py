@@ -12,9 +12,10 @@ from nas.quantisation.method import Quantiser, quantisers
 from nas.quantisation.weights import move_into_readers, rows_behind_norms
 
 AMPLITUDES = (0.0, 0.25, 0.5, 1.0, 2.0)
-"""Of the noise, in steps of the grid of 8 bits; the one whose layer errs least on calibration pictures is taken, and none is among them."""
+"""Of the noise, in steps of the grid of 8 bits; the one whose layer errs least on calibration pictures is taken, and none is among them.
+Set by hand."""
 
-_ROWS = 512
+_ROWS = 512  # inputs of a layer; by hand
 
 
 @quantisers.register("noisyquant")

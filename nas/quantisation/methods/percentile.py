@@ -7,7 +7,7 @@ import numpy as np
 from nas.quantisation.method import Activations, Bounds, Quantiser, quantisers
 
 CUT_PCT = 0.01
-"""Share of values beyond each end, in percent."""
+"""Share of values beyond each end, in percent. Set by hand."""
 
 
 @quantisers.register("percentile")

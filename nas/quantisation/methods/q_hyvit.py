@@ -12,9 +12,9 @@ from nas.quantisation.method import Quantiser, quantisers
 from nas.quantisation.weights import linear_layers, multiplies_rows, rounded_weight, rows_of
 
 SHARES = (1.0, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5)
-"""Of the largest weight of an output channel, at which its weights may be clipped."""
+"""Of the largest weight of an output channel, at which its weights may be clipped. Set by hand."""
 
-_ROWS = 512
+_ROWS = 512  # inputs of a layer; by hand
 
 
 @quantisers.register("q-hyvit")

@@ -12,9 +12,9 @@ from nas.quantisation.learning import Learning
 from nas.quantisation.method import Activations, Bounds, Quantiser, quantisers
 from nas.quantisation.simulate import Simulated
 
-EPOCHS = 10
+EPOCHS = 10  # by hand
 RATE = 1e-3
-"""Adam's first step as a share of a parameter's root mean square (of at least 0.001); it falls to zero along a cosine."""
+"""Adam's first step as a share of a parameter's root mean square (of at least 0.001); it falls to zero along a cosine. Set by hand."""
 
 
 @quantisers.register("quantisation-aware-training")

@@ -12,7 +12,7 @@ from nas.quantisation.method import Quantiser, quantisers
 from nas.quantisation.weights import channels_first, inputs_of, move_into_readers, norms_before_linear
 
 STRENGTH = 0.5
-"""How much of the difficulty moves from activations to weights."""
+"""How much of the difficulty moves from activations to weights. Source: SmoothQuant (arXiv 2211.10438) takes 0.5 as well."""
 
 
 @quantisers.register("smoothing")

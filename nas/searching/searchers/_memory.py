@@ -14,10 +14,10 @@ from nas.spaces.architecture import Architecture
 from nas.spaces.space import SearchSpace
 
 WALKABLE = 65_536
-"""Spaces up to this many encodings are walked whole when draws bring nothing new."""
+"""Spaces up to this many encodings are walked whole when draws bring nothing new. Set by hand."""
 
 ONWARDS = 0.3
-"""Chance that a rejected child is mutated on instead of replaced by another."""
+"""Chance that a rejected child is mutated on instead of replaced by another. Set by hand."""
 
 
 class Rows:

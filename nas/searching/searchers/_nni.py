@@ -22,9 +22,9 @@ from nas.spaces.architecture import Architecture, Gene
 from nas.spaces.space import SearchSpace
 
 DRAWS = 8
-"""Proposals of the tuner until one is new and within the budgets; then a mutation of the last."""
+"""Proposals of the tuner until one is new and within the budgets; then a mutation of the last. Set by hand."""
 
-_LOST = -1e9
+_LOST = -1e9  # worse than any reward of a feasible candidate
 
 
 class NNISearcher(RememberingSearcher):

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import optuna
 
 DRAWS = 4
-"""Proposals that one sampler makes until one is new and within the budgets; then a mutation of the last."""
+"""Proposals that one sampler makes until one is new and within the budgets; then a mutation of the last. Set by hand."""
 
 
 class OptunaSearcher(RememberingSearcher):

@@ -7,10 +7,10 @@ from nas.searching.searchers._memory import RememberingSearcher, onwards
 from nas.searching.searchers.nsga2 import ranks_and_crowding
 from nas.spaces.architecture import Architecture
 
-POPULATION = 100
-TOURNAMENT = 25
+POPULATION = 100  # Real et al. (AAAI 2019): 100
+TOURNAMENT = 25  # Real et al. (AAAI 2019): 25
 FIRST = 30
-"""Random members before the first mutation."""
+"""Random members before the first mutation. Set by hand."""
 
 
 @searchers.register("evolution")

@@ -29,16 +29,17 @@ from nas.spaces.architecture import Architecture
 from nas.spaces.space import SearchSpace
 
 FIRST = 15
-"""Evaluations of random members before the first fit."""
+"""Evaluations of random members before the first fit. Set by hand."""
 
 WHOLE = 20_000
-"""Spaces up to this many encodings are ranked whole."""
+"""Spaces up to this many encodings are ranked whole. Set by hand."""
 
 MOST = 1000
-"""Trials that the model keeps: of more, the best fifth and the youngest."""
+"""Trials that the model keeps: of more, the best fifth and the youngest. Set by hand."""
 
 GREEDY = 2
-"""Of so many proposals one seeks the best accuracy alone, where other objectives are known beforehand: that is the network that a run chooses."""
+"""Of so many proposals one seeks the best accuracy alone, where other objectives are known beforehand: that is the network that a run chooses.
+Set by hand."""
 
 # Source of these two: set by hand; experiments/008_search has the regrets that they lead to.
 POOL = 192  # children that are drawn in each round, in spaces larger than `WHOLE`

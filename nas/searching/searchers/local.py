@@ -9,9 +9,9 @@ from nas.searching.searchers._memory import RememberingSearcher
 from nas.spaces.architecture import Architecture
 
 FIRST = 10
-"""Random members before the first descent."""
+"""Random members before the first descent. Set by hand."""
 
-TRIES = 64
+TRIES = 64  # by hand: neighbours drawn before the search starts elsewhere
 
 
 @searchers.register("local")

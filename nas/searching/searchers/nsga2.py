@@ -9,13 +9,13 @@ from nas.searching.searcher import Trial, searchers
 from nas.searching.searchers._memory import RememberingSearcher, onwards
 from nas.spaces.architecture import Architecture
 
-POPULATION = 50
-TOURNAMENT = 12
+POPULATION = 50  # Optuna's NSGA-II has 50, too
+TOURNAMENT = 12  # a quarter of the population, as in regularised evolution; Deb et al. (2002) take 2
 FIRST = 30
-"""Random members before the first child."""
+"""Random members before the first child. Set by hand."""
 
 MUTATION_ONLY = 0.3
-"""Share of children that have one parent; all others are crossed first."""
+"""Share of children that have one parent; all others are crossed first. Set by hand."""
 
 
 @searchers.register("nsga2")

@@ -17,10 +17,10 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 DIVISOR = 8
-"""Widths are multiples of it, where the full width is."""
+"""Widths are multiples of it, where the full width is. Set by hand."""
 
 _LEAST = 16
-"""Groups of fewer channels are left as they are: a gate's inner width costs nothing."""
+"""Groups of fewer channels are left as they are: a gate's inner width costs nothing. Set by hand."""
 
 _KEEP = (
     *(nn.ReLU, nn.ReLU6, nn.GELU, nn.SiLU, nn.Hardswish, nn.Hardsigmoid, nn.Sigmoid, nn.Tanh, nn.LeakyReLU, nn.ELU, nn.Mish),

@@ -17,7 +17,7 @@ from nas.errors import UsageError
 from nas.graphs.operators import Shape
 
 RIDGE = 1e-4
-"""Share of the mean square of the inputs that is added to the diagonal."""
+"""Share of the mean square of the inputs that is added to the diagonal. Set by hand."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class StitchLayer(nn.Module):
 
 
 POSITIONS = 32
-"""Positions of a picture that a stitch is fitted to: neighbours say much the same, and more of them take long."""
+"""Positions of a picture that a stitch is fitted to: neighbours say much the same, and more of them take long. Set by hand."""
 
 
 class StitchFit:

@@ -30,12 +30,12 @@ _VERSION = 2
 DECODER = f"pillow {version('pillow')}, decoding {_VERSION}"
 
 SMALL_PIXELS = 64 * 64
-"""Pictures of at most so many pixels are kept as they are where all have one size."""
+"""Pictures of at most so many pixels are kept as they are where all have one size. Set by hand."""
 
 MAX_FILE_BYTES = 512 * 2**20
-"""Larger files are no pictures that a network is trained on; reading one could take all memory."""
+"""Larger files are no pictures that a network is trained on; reading one could take all memory. Set by hand."""
 
-_LARGE_PIXELS = 32 * 2**20
+_LARGE_PIXELS = 32 * 2**20  # by hand: some 100 MB when decoded
 _LARGE = threading.Lock()  # pictures that take hundreds of MB are decoded one at a time
 
 _FORMATS = (
@@ -46,7 +46,7 @@ _FORMATS = (
 
 _ORIENTATION = 0x0112  # EXIF tag
 _SIXTEEN_BITS = ("PNG", "PPM", "JPEG2000")  # formats whose mode "I" is 16 bits, not 32
-_RANGES = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0), (0.0, 65535.0))
+_RANGES = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0), (0.0, 65535.0))  # by hand
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,9 +20,9 @@ from nas.training.data._layout import readable
 
 _LEFT_BEHIND = {"__macosx", "thumbs.db", "desktop.ini", "@eadir", "$recycle.bin", "system volume information", "lost+found"}
 _COMPANIONS = {".txt", ".md", ".json", ".xml", ".csv", ".tsv", ".yaml", ".yml", ".html", ".py", ".sh", ".pdf", ".license"}
-_MOST_VISITS = 8
-_DEEPEST = 64
-_MOST_FOLDER_LINKS = 256
+_MOST_VISITS = 8  # of a folder through links; by hand: stops loops
+_DEEPEST = 64  # by hand: stops loops
+_MOST_FOLDER_LINKS = 256  # by hand: stops loops
 
 
 @dataclass(frozen=True, slots=True)

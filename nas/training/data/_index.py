@@ -32,9 +32,9 @@ from nas.training.dataset import Pixels, cache_home
 
 T = TypeVar("T")
 
-_VERSION = 2
-_BYTES_AHEAD = 64 * 2**20
-_CHECK_BYTES = 4
+_VERSION = 2  # of what an index holds
+_BYTES_AHEAD = 64 * 2**20  # by hand: decoded pictures that wait to be written
+_CHECK_BYTES = 4  # a CRC-32
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from nas.training.dataset import Dataset, Labels, Pixels, Split, complete_splits
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 _TRAIN = tuple(f"data_batch_{i}.bin" for i in range(1, 6))
 _TEST = "test_batch.bin"
-_RECORD = 1 + 3 * 32 * 32
+_RECORD = 1 + 3 * 32 * 32  # a label and 3 x 32 x 32 pixels: the page of the binary version
 
 
 @datasets.register("cifar10")

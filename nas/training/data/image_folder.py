@@ -21,7 +21,7 @@ from nas.training.data._layout import Place, doubts, places, readable
 from nas.training.dataset import SPLITS, Dataset, Pixels, Split, available_memory_bytes, complete_splits, datasets
 
 MAX_BROKEN_SHARE = 0.05
-"""Pictures that cannot be decoded are named and skipped up to this share; beyond it the data set is refused."""
+"""Pictures that cannot be decoded are named and skipped up to this share; beyond it the data set is refused. Set by hand."""
 
 Member = tuple[Entry, Split, str]
 

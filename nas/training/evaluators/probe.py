@@ -23,7 +23,7 @@ from nas.training.supernet.batches import Batches
 from nas.training.transfer.probe import Probe, probe, probed
 
 PROBED_PICTURES = 1000
-"""Training pictures to which a probe is fitted, and validation pictures on which candidates are compared, at most."""
+"""Training pictures to which a probe is fitted, and validation pictures on which candidates are compared, at most. Set by hand."""
 
 
 @runtime_checkable

@@ -24,8 +24,8 @@ from nas.training.supernet.statistics import calibration_indices, pictures, pred
 from nas.training.supernet.weights import Supernet
 from nas.units import QUANTISED
 
-_BATCH = 64
-_SCORED = 128  # rounding is bound by memory: smaller batches stay in the cache
+_BATCH = 64  # by hand
+_SCORED = 128  # rounding is bound by memory: smaller batches stay in the cache; by hand
 
 
 @evaluators.register("quantised")

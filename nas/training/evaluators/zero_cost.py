@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 VOTERS = ("naswot", "synflow", "expressivity")
 """Whose sum of log ranks orders NAS-Bench-201 (experiments/020_training_free)."""
 POOL = 24
-"""Members among which a candidate is ranked."""
-PICTURES = 32
-CLASSES = 10
+"""Members among which a candidate is ranked. Set by hand."""
+PICTURES = 32  # one batch; by hand
+CLASSES = 10  # where there is no data; by hand
 LARGEST: Resolution = (64, 64)
-"""At which the largest members are scored; the scores need no detail."""
+"""At which the largest members are scored; the scores need no detail. Set by hand."""
 
 
 @evaluators.register("zero-cost")

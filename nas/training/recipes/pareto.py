@@ -15,7 +15,7 @@ RIVALS = 3
 """Members of about one size of which the best is trained; the paper takes 3 of the losses on a batch, too."""
 
 POOL = 8
-"""Members drawn for each rival, among which those of about one size are."""
+"""Members drawn for each rival, among which those of about one size are. Set by hand."""
 
 
 @recipes.register("pareto")

@@ -11,10 +11,10 @@ from nas.spaces.space import Choice
 from nas.training.recipe import Members, Moment, recipes
 
 ALONE = 0.2
-"""Share of the steps in which ordered genes stay at their upper end."""
+"""Share of the steps in which ordered genes stay at their upper end. Set by hand."""
 
 OPEN = 0.8
-"""Share of the steps after which every setting is drawn."""
+"""Share of the steps after which every setting is drawn. Set by hand."""
 
 LAST = ("depth", "width")
 """Kinds of genes that open after all others, in this order."""

@@ -14,7 +14,7 @@ from nas.events import EventBus, PhaseAdvanced, PhaseStarted
 from nas.training.supernet.checkpoint import Checkpoint, write_checkpoint
 
 REPORT_S, CHECKPOINT_S = 1.0, 30.0
-"""Seconds between two events inside an epoch, and between two checkpoints: what a kill loses at most, and a step."""
+"""Seconds between two events inside an epoch, and between two checkpoints: what a kill loses at most, and a step. Set by hand."""
 
 
 @dataclass

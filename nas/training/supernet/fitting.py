@@ -26,12 +26,12 @@ from nas.training.supernet.batches import Batches
 from nas.training.supernet.statistics import CALIBRATION_PICTURES, calibration_indices, pictures, recalibrate
 from nas.training.supernet.weights import Path, Supernet
 
-_BATCH = 64
+_BATCH = 64  # by hand
 CLASSIFIER_PICTURES = 4096
-"""Training pictures that a new classifier is fitted to."""
+"""Training pictures that a new classifier is fitted to. Set by hand."""
 
 _DECAYS = (1e-4, 1e-3, 1e-2, 1e-1)
-"""Ridges of a classifier, by the mean square of its features; the one that is best on a held-out fifth is taken."""
+"""Ridges of a classifier, by the mean square of its features; the one that is best on a held-out fifth is taken. Set by hand."""
 
 
 @dataclass(frozen=True, slots=True)

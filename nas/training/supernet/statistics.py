@@ -14,13 +14,13 @@ from nas.training.supernet.batches import Batches
 from nas.training.supernet.weights import Path
 
 CALIBRATION_PICTURES = 1024
-"""Training pictures from which batch-norm statistics are taken."""
+"""Training pictures from which batch-norm statistics are taken. Set by hand."""
 
 SCORING_PICTURES = 256
 """Training pictures from which statistics are taken for one score during a training: within a point of what all of them give, where those that training
 gathers are up to 15 off (``experiments/021_own_pictures``, statistics for the score of an epoch)."""
 
-_BATCH = 256
+_BATCH = 256  # by hand
 
 
 def calibration_indices(batches: Batches, pictures: int = CALIBRATION_PICTURES) -> Tensor:

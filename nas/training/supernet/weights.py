@@ -33,7 +33,7 @@ from nas.training.supernet.norm import SynchronisedBatchNorm
 
 log = logging.getLogger(__name__)
 
-_MOST_LINKS = 8192
+_MOST_LINKS = 8192  # by hand
 
 
 @dataclass(frozen=True)

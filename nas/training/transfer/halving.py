@@ -21,7 +21,7 @@ K = TypeVar("K")
 Right = npt.NDArray[np.bool_]
 
 RUNGS = (0.06, 0.16)
-"""Share of the schedule that is done when contestants are compared, rung by rung."""
+"""Share of the schedule that is done when contestants are compared, rung by rung. Set by hand."""
 
 
 def halve(

@@ -22,11 +22,12 @@ from torch import Tensor, nn
 from nas.errors import ArtifactError
 from nas.training.supernet.batches import Batches
 
-_BATCH = 64
+_BATCH = 64  # by hand
 PENALTIES = (1e-4, 1e-3, 1e-2)
-"""Inverse strengths of the L2 penalty on standardised features; the one that is best on a held-out fifth of *train* is taken."""
+"""Inverse strengths of the L2 penalty on standardised features; the one that is best on a held-out fifth of *train* is taken.
+Set by hand."""
 
-_ITERATIONS = 100
+_ITERATIONS = 100  # scikit-learn's default
 
 
 @dataclass(frozen=True, slots=True)

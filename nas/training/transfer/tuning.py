@@ -36,10 +36,10 @@ from nas.training.supernet.train import learning_rate_at, optimizer_of
 from nas.training.transfer.recipe import TransferRecipe
 
 CHECKPOINT_S = 30.0
-"""Seconds between two checkpoints: what a kill loses at most, and a step."""
+"""Seconds between two checkpoints: what a kill loses at most, and a step. Set by hand."""
 
 _COMPARED, _LOST_PCT = 400, 5.0
-"""Pictures from which statistics are taken anew, and on which that is judged; points of accuracy that it may cost."""
+"""Pictures from which statistics are taken anew, and on which that is judged; points of accuracy that it may cost. Set by hand."""
 
 _LAST, _AVERAGE = "last/", "best/"
 """Prefixes of the weights that are trained, and of their average; the latter as `nas.training.supernet.finetune` names what is exported."""

@@ -12,7 +12,7 @@ from nas.graphs.graph import Operator, Value
 from nas.graphs.operators import Shape, spec_of
 
 MOST_STEPS = 4096
-"""Steps of a loop that are written out; a longer one ends the graph."""
+"""Steps of a loop that are written out; a longer one ends the graph. Set by hand."""
 
 
 def _body(call: Call, name: str) -> onnx.GraphProto:

@@ -16,7 +16,7 @@ import onnx
 
 Array = npt.NDArray[Any]
 LIMIT = 4096
-"""Elements beyond which a result is not worked out."""
+"""Elements beyond which a result is not worked out. Set by hand."""
 
 _Attributes = Mapping[str, Any]
 _Fold = Callable[[Sequence[Array | None], _Attributes], Array | Sequence[Array] | None]

@@ -15,7 +15,7 @@ from nas.graphs.frontends.onnx_reader.wire import load_model
 from nas.graphs.frontends.sizes import Size, Sizes
 
 MOST_NODES = 200_000
-"""Nodes after functions are inlined, or bodies repeated."""
+"""Nodes after functions are inlined, or bodies repeated. Set by hand."""
 
 
 def prepare(path: Path, sizes: Sizes) -> tuple[onnx.ModelProto, Types]:

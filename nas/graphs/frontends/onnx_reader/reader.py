@@ -41,7 +41,7 @@ from nas.graphs.graph import Graph, Operator, Value, Weight, freeze
 from nas.graphs.operators import DATA_DEPENDENT, OPS, Shape
 
 MOST_ELEMENTS, MOST_MACS = 2**36, 2**56
-"""Beyond these no device holds a tensor, and no network is counted."""
+"""Beyond these no device holds a tensor, and no network is counted. Set by hand."""
 
 _MAIN = ("", "ai.onnx")
 _FLAGS = {"Equal", "Less", "Greater", "And", "Or", "Xor", "Not", "IsNaN", "IsInf"}

@@ -20,7 +20,7 @@ from onnx import TensorProto, numpy_helper
 from nas.errors import GraphError
 
 KEPT_INTEGERS, KEPT_FLOATS = 4096, 1024
-"""Constants up to these sizes keep their numbers: shapes, axes and scalars are far smaller, weights far larger."""
+"""Constants up to these sizes keep their numbers: shapes, axes and scalars are far smaller, weights far larger. Set by hand."""
 
 BITS = {
     TensorProto.FLOAT: 32,
@@ -68,7 +68,7 @@ _MESSAGES: dict[str, dict[int, str]] = {
 _DROPPED = {"model": {20}, "graph": {10, 14}}  # training graphs, documentation, quantisation notes
 _NUMBERS = {4, 5, 6, 7, 9, 10, 11}  # float, int32, string, int64, raw, double, uint64 data
 _SMALL = 2048  # messages up to this many bytes are copied whole
-_DEEPEST = 60
+_DEEPEST = 60  # by hand
 
 
 class _DamagedError(Exception):

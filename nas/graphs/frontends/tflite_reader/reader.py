@@ -21,8 +21,8 @@ from nas.graphs.graph import Graph, Operator, Value, Weight, freeze
 from nas.graphs.operators import OPS, Shape
 
 Array = npt.NDArray[Any]
-_KEPT = 4096
-_MOST_ELEMENTS, _MOST_OPERATORS, _MOST_MACS = 2**36, 100_000, 2**56
+_KEPT = 4096  # by hand
+_MOST_ELEMENTS, _MOST_OPERATORS, _MOST_MACS = 2**36, 100_000, 2**56  # by hand
 TO_NCHW, TO_NHWC = (0, 3, 1, 2), (0, 2, 3, 1)
 _LINEAR = {"conv", "matmul"}
 MALFORMED = (
