@@ -71,51 +71,55 @@ def search(
     from_scratch: bool = False,
     bus: EventBus | None = None,
 ) -> Result:
-    """Find the most accurate network that the devices run within the budgets, and write its model file.
+    """Find the most accurate network that runs within the budgets on the devices, and write its model file.
 
     Args:
-        device: Names or paths of profiles, or columns of a table of latencies; the first decides where one has to.
-        budget: ``5ms``, ``200fps``, ``20MB``, ``1.2GMACs``, ``5Mparams``, ``300MB-peak``, ``2.5MB-ram``, ``6MB-flash``; for one device ``NAME:8ms``.
-        max_drop: Points of accuracy that a network may be likely to lose in 8 bits (`nas.quantisation.risk`): the budget ``1pct-drop``.
-        minimize: Beside accuracy: ``latency`` (of every device; the default), ``macs``, ``params``, ``size``, ``memory``.
-        precision: ``fp32``, ``fp16``, ``w8a16``, ``w8a8``, or ``any``: chosen for each part. None for each device's own.
-        space: Search space; None takes what is worth trying where `data` are given (published networks, ``chain``, ``hybrid``, ``vit-t``), else ``hybrid``.
-        anchor: Trained networks to start from: names of timm or torchvision, ``FILE.py:FUNCTION``, ``NET.pt2``.
-        weights_dir: Folder of files of weights, named like networks.
-        mixers: Operator families to choose from, or ``green``; none for the preset's.
-        knobs: Knobs of families that are searched beside the first, as ``family.knob``.
-        evaluator: Who scores candidates; None for the space's own.
+        device: Names or paths of profiles, or columns of a table of latencies. The first device decides where one of them has to.
+        budget: Limits of any kind: ``5ms``, ``200fps``, ``20MB``, ``1.2GMACs``, ``5Mparams``, ``300MB-peak``, ``2.5MB-ram``, ``6MB-flash``.
+            ``NAME:8ms`` is a limit for one device.
+        max_drop: Points of accuracy that a network may be predicted to lose at 8 bits, as the budget ``1pct-drop``. See `nas.quantisation.risk`.
+        minimize: What is minimised beside the error: ``latency`` (of every device; the default), ``macs``, ``params``, ``size`` or ``memory``.
+        precision: ``fp32``, ``fp16``, ``w8a16``, ``w8a8``, or ``any``, which chooses one for each part. None takes each device's own.
+        space: Search space. None decides by `data`: published networks, ``chain``, ``hybrid`` or ``vit-t`` with pictures, ``hybrid`` without.
+        anchor: Trained networks to start from: names of timm or torchvision, ``FILE.py:FUNCTION``, or ``NET.pt2``.
+        weights_dir: Folder of weight files that are named like networks.
+        mixers: Operator families to choose from, or ``green`` for those of convolutions and matrix products, which suit NPUs. None are the preset's.
+        knobs: Further parameters of operator families to search, as ``family.knob``.
+        evaluator: Name of the method that scores candidates. None takes the space's own.
         table: Files of known accuracies and latencies.
-        column: Of the accuracies.
-        data: Name of a data set, a folder of class folders, or a tar of one; None for the embedded digits.
-        resolution: Of the deployed network: 224, or ``192x256``.
-        proxy_resolution: Side in pixels at which the supernet trains.
-        epochs: Of the supernet's training.
-        finetune_epochs: Of the choice.
-        time_limit: For everything until the exported file is tested: ``30min``, ``2h``, ``90s``; None for what data and machine allow.
-        searcher: How candidates are proposed.
-        evals: Accuracies to compute.
-        confidence: Nominal coverage of the intervals.
-        supernet: Trained weights to start from.
-        seed: All randomness comes from it.
-        out: Run directory to make.
-        storage: URL of a shared study, or path of a journal.
-        study: Its name there.
-        storage_timeout: How long the storage may be away, in seconds.
-        workers: ``ray://ADDRESS`` of a cluster that evaluates.
-        quantisation: Methods by which candidates are scored and the choice is written at 8 bits, in order; none for the usual ones.
+        column: Column of the table that holds the accuracies.
+        data: Name of a data set, a folder with one folder for each class, or a tar of it. None takes the embedded digits.
+        resolution: Input size of the deployed network in pixels: ``224``, or ``192x256`` (height x width).
+        proxy_resolution: Side in pixels of the pictures on which the supernet trains.
+        epochs: Epochs of the supernet's training.
+        finetune_epochs: Epochs of the fine-tuning of the choice.
+        time_limit: Time until the exported file is tested: ``30min``, ``2h`` or ``90s``. None takes what data and machine need.
+        searcher: Name of the method that proposes candidates.
+        evals: Number of accuracies to compute.
+        confidence: Nominal coverage of the latency intervals, 0.5 to 0.99.
+        supernet: File of trained supernet weights to use.
+        seed: Seed of all randomness.
+        out: Run directory to create. None makes ``runs/TIME-SPACE-DEVICE``.
+        storage: URL of a shared study, or path of a journal file.
+        study: Name of the study in the storage.
+        storage_timeout: Time in seconds for which the storage may be unreachable.
+        workers: ``ray://ADDRESS`` of a cluster that evaluates the candidates.
+        quantisation: Names of quantisation methods, in order, for candidates and for the choice at 8 bits. None are the usual ones.
         exporter: Format of the model file.
-        input_range: Pictures that it expects: ``normalised``, ``unit`` or ``bytes``.
-        verify: How many of the front's best are measured at the end.
-        runner: Command that times ``{onnx}`` on the device, for `verify`.
-        batch: Pictures a run, for devices that state throughput.
-        from_scratch: Whether published weights are left alone where no `space` is named.
-        bus: Told of the progress.
+        input_range: Input that the model file expects: ``normalised``, ``unit`` (0 to 1) or ``bytes`` (0 to 255).
+        verify: Number of finalists that are measured at the end.
+        runner: Command that times the file ``{onnx}`` on the device, for `verify`.
+        batch: Pictures in one run, for devices whose profile states throughput.
+        from_scratch: Train without published weights where no `space` is named.
+        bus: Receives the events of the run, such as progress.
+
+    Returns:
+        The chosen network, the front, the run directory and the path of the model file. Latencies are in milliseconds, accuracies in percent.
 
     Raises:
-        UsageError: A wrong name or value, or an option that this search cannot use.
-        InfeasibleError: Nothing is within the budgets; the message names the nearest miss.
-        NasError: What went wrong later; `nas resume` goes on from there.
+        UsageError: A name or value is wrong, or this search cannot use an option.
+        InfeasibleError: No network is within the budgets. The message names the nearest miss.
+        NasError: A later phase failed. `nas resume` continues from there.
     """
     from nas.errors import UsageError
     from nas.runs.lifecycle import start
@@ -168,16 +172,19 @@ def search(
 
 
 def survey(device: str | Sequence[str], budget: str | Sequence[str] = (), *, space: str = "zoo", **options: Any) -> Result:
-    """Find the most accurate published network within the budgets; nothing is trained.
+    """Find the most accurate published network within the budgets, without training.
 
     Args:
-        device: As `search`.
-        budget: As `search`.
-        space: Of published networks: ``zoo``, or ``zoo-in1k`` for weights that saw ImageNet-1k alone.
+        device: As in `search`.
+        budget: As in `search`.
+        space: Space of published networks: ``zoo``, or ``zoo-in1k`` for weights that were trained on ImageNet-1k alone.
         options: Further arguments of `search`.
 
+    Returns:
+        As `search`, with published accuracies in percent and without a model file.
+
     Raises:
-        NasError: As `search`.
+        NasError: As in `search`.
     """
     return search(device, budget, space=space, **options)
 
@@ -198,26 +205,29 @@ def predict(
     profile_hash: str | Sequence[str] = (),
     task: Literal["classes", "features"] = "classes",
 ) -> Estimate:
-    """Estimate how long a network takes on a device; the device's own timing is given where there is one.
+    """Estimate the latency of a network on a device. Where the device itself timed this network, that timing is returned.
 
     Args:
         network: Name of a published network, path of a model or architecture file, a module, or a graph.
         device: Name or path of a profile.
-        precision: For what the network leaves open; None for the device's own.
-        resolution: Of an architecture's input: 224, or ``192x256``.
-        input_shape: Of a module's input, batch first: ``(1, 3, 224, 224)``.
-        input_shapes: Of a model file's inputs by name, for sizes that it leaves open or to replace.
-        dims: Values of a model file's symbolic sizes by name.
+        precision: Precision of everything that the network does not fix. None takes the device's own.
+        resolution: Input size in pixels for an architecture: ``224``, or ``192x256`` (height x width).
+        input_shape: Input shape for a module, batch first: ``(1, 3, 224, 224)``.
+        input_shapes: Input shapes for a model file, by name of the input: for sizes that it leaves open, or in place of its own.
+        dims: Values for a model file's symbolic sizes, by name.
         confidence: Nominal coverage of the interval, 0.5 to 0.99.
-        budget: ``5ms``, ``200fps``, ``20MB``, …: the estimate says how it stands to each.
-        on: What is held against a budget: the ``upper`` end of the interval, or the ``point``.
-        compare: An older network: the estimate says what got slower, and where.
-        profile_hash: That the device's profile must have, so that estimates do not change unnoticed.
-        task: ``classes`` for the network as it is, ``features`` for its maps at strides 4 to 32, as detectors and segmenters take them.
+        budget: Limits such as ``5ms``, ``200fps`` or ``20MB``. The estimate says which hold.
+        on: What is compared with a budget in milliseconds: the ``upper`` end of the interval, or the central ``point``.
+        compare: An older network. The estimate says which operators became slower.
+        profile_hash: Hash that the profile must have, so that a changed profile is noticed.
+        task: ``classes`` for the whole network, or ``features`` for the maps at strides 4 to 32 that detectors and segmenters use.
+
+    Returns:
+        Latency and interval in milliseconds, basis, grade, multiply-adds, parameters, and the latency of every operator.
 
     Raises:
-        UnknownNameError: No such network or device.
-        UsageError: A module without a shape, or a shape for what has its own.
+        UnknownNameError: There is no such network or device.
+        UsageError: A module comes without a shape, or a shape is given for a network that has its own.
         NasError: The network cannot be read or priced, or the profile has another hash.
     """
     from nas.runs.prediction import Reading, Terms, predict_network
@@ -243,25 +253,30 @@ def predict_all(
     profile_hash: str | Sequence[str] = (),
     task: Literal["classes", "features"] = "classes",
 ) -> Iterator[Estimate | Unpriced]:
-    """Estimate many networks on several devices, network by network; one that cannot be read or priced says why and stops no other.
+    """Estimate the latency of many networks on several devices, one network after the other.
+
+    A network that cannot be read or priced gives an `Unpriced` record with the reason; the others follow.
 
     Args:
         networks: Names and files.
         devices: Names or paths of profiles.
-        precision: As `predict`.
-        resolution: As `predict`.
-        input_shapes: As `predict`, of every file.
-        dims: As `predict`, of every file.
-        confidence: As `predict`.
-        budget: As `predict`; for one device ``NAME:8ms``.
-        on: As `predict`.
-        compare: An older network, or a folder that holds one under the name of each file.
-        profile_hash: ``NAME:HASH`` of each device that is pinned.
-        task: As `predict`; of features without a resolution, each network comes at 512 and at 640 pixels.
+        precision: As in `predict`.
+        resolution: As in `predict`.
+        input_shapes: As in `predict`, for every file.
+        dims: As in `predict`, for every file.
+        confidence: As in `predict`.
+        budget: As in `predict`. ``NAME:8ms`` is a limit for one device.
+        on: As in `predict`.
+        compare: An older network, or a folder that holds an older version of each file under the same name.
+        profile_hash: ``NAME:HASH`` for each device whose profile must not change.
+        task: As in `predict`. With ``features`` and no resolution, each network is priced at 512 and at 640 pixels.
+
+    Yields:
+        One record for each network and device, in milliseconds.
 
     Raises:
-        UsageError: A wrong device, budget or hash; no network has been read then.
-        NasError: A device's profile has another hash.
+        UsageError: A device, budget or hash is wrong. No network has been read then.
+        NasError: A profile has another hash.
     """
     from nas.runs.prediction import Reading, Terms
     from nas.runs.prediction import predict_all as each
@@ -285,17 +300,20 @@ def measure(
     """Time a network on this machine, or on any device that a command can reach.
 
     Args:
-        network: Architecture or model file, or name of a published network; weights are random unless a file brings them.
+        network: Architecture or model file, or name of a published network. Weights are random unless the file has them.
         device: ``local-cpu`` or ``local-cuda``.
-        runner: Command that times ``{onnx}`` and prints milliseconds.
-        threads: Of ONNX Runtime, each bound to a processor.
-        resolution: Of an architecture's input.
-        input_shapes: Of a model file's inputs by name, where it leaves sizes open.
-        dims: Values of a model file's symbolic sizes by name.
+        runner: Command that times the file ``{onnx}`` and prints milliseconds.
+        threads: Threads of ONNX Runtime; each is bound to one processor.
+        resolution: Input size in pixels for an architecture.
+        input_shapes: Input shapes for a model file that leaves sizes open, by name of the input.
+        dims: Values for a model file's symbolic sizes, by name.
+
+    Returns:
+        Median, interquartile range and all samples in milliseconds, and the runtime.
 
     Raises:
-        UsageError: A device that cannot be measured from here, or open sizes that nobody gave.
-        MeasurementError: No usable timing.
+        UsageError: The device cannot be measured from here, or a size is open.
+        MeasurementError: The device gave no usable timing.
     """
     from nas.runs.prediction import measure_network
 
@@ -316,23 +334,26 @@ def train(
     bus: EventBus | None = None,
     **settings: Any,
 ) -> Training:
-    """Train the supernet of a space, or one architecture alone; a training that was interrupted goes on.
+    """Train the supernet of a space, or one architecture alone. An interrupted training continues.
 
     Args:
-        architecture: File of the architecture that is trained alone; None for the supernet of `space`.
-        data: Name of a data set, a folder of class folders, or a tar of one.
-        space: Whose supernet is trained; None for ``hybrid-s``.
-        images: Keep so many pictures of train and validation.
-        resolution: Of the pictures; None for what a search would take.
-        seed: All randomness comes from it.
-        out: Checkpoint to write, or to go on with.
-        bus: Told of the progress.
+        architecture: File of the architecture to train alone. None trains the supernet of `space`.
+        data: Name of a data set, a folder with one folder for each class, or a tar of it.
+        space: Space of the supernet. None takes ``hybrid-s``.
+        images: Number of pictures of train and validation to use.
+        resolution: Input size in pixels. None takes what a search would take.
+        seed: Seed of all randomness.
+        out: Checkpoint file to write, or to continue from.
+        bus: Receives the events of the training, such as progress.
         settings: Fields of `nas.training.supernet.train.Recipe`: ``epochs``, ``batch``, ``learning_rate``, ``optimizer``, ``mixed_precision``,
             ``methods`` (names of recipes of supernet training).
 
+    Returns:
+        Path of the checkpoint, epochs, time in seconds, and accuracies in percent.
+
     Raises:
-        UsageError: No such space or setting, or a space for an architecture that has its own.
-        NasError: Data that cannot be used, or a training that diverged.
+        UsageError: There is no such space or setting, or a space is given for an architecture, which has its own.
+        NasError: The data cannot be used, or the training diverged.
     """
     from nas.errors import UsageError
     from nas.events import Notice
@@ -377,28 +398,31 @@ def rank(
     out: str | Path = "rank",
     bus: EventBus | None = None,
 ) -> Ranking:
-    """Say how well scores order members of a space that were trained alone, or whose accuracy a table knows.
+    """Measure how well scores order members of a space, against training each alone or against a table of accuracies.
 
     Args:
-        supernet: Trained supernet whose scores are judged; None for the baselines alone.
-        data: That members, and the supernet, are trained on; None for digits, or for none where nothing is trained.
-        space: Whose members are drawn.
-        images: Keep so many pictures of train and validation.
-        resolution: At which members are trained where no supernet says it; None for the data's own.
-        count: Networks.
+        supernet: Trained supernet whose scores are judged. None judges the baselines alone.
+        data: Data on which the members and the supernet are trained. None takes the digits, or nothing where nothing is trained.
+        space: Space from which the members are drawn.
+        images: Number of pictures of train and validation to use.
+        resolution: Input size in pixels for training members, where no supernet fixes it. None takes the data's own.
+        count: Number of networks.
         epochs: Passes over the training pictures, for each network.
-        ceiling: Networks that are trained with a second seed: how well that orders them is the most that a score can reach.
-        known: Networks whose accuracies calibrate all scores together: each other network gets an accuracy with an interval; at least 9.
-        table: File of known accuracies in place of training alone.
-        column: Of the table.
+        ceiling: Number of networks that are trained with a second seed. How well that orders them is the most that a score can reach.
+        known: Number of networks, at least 9, whose accuracies calibrate all scores together. Each other network gets an accuracy with an interval.
+        table: File of known accuracies, in place of training alone.
+        column: Column of the table.
         device: Names of devices whose estimated latency is a baseline.
-        precision: On the devices.
-        seed: All randomness comes from it.
-        out: Folder for the result and the networks; what was trained once is not trained again.
-        bus: Told of the progress.
+        precision: Precision on the devices.
+        seed: Seed of all randomness.
+        out: Folder for the result and the networks. Networks that lie there are not trained again.
+        bus: Receives the events, such as progress.
+
+    Returns:
+        Rank correlations with intervals for the scores and the baselines, and accuracies in percent.
 
     Raises:
-        UsageError: Fewer than three networks, an option without effect, or a supernet of other classes.
+        UsageError: There are fewer than three networks, an option has no effect, or the supernet has other classes.
         ArtifactError: The supernet cannot be read.
     """
     from nas.runs.ranking import rank_members
@@ -437,22 +461,25 @@ def export(
     exporter: str | None = None,
     task: Literal["classes", "features"] = "classes",
 ) -> Export | Exports:
-    """Write a network as a model file that has been reloaded and compared.
+    """Write a network as a model file. The file is reloaded and compared before it gets its name.
 
     Args:
         subject: Run directory or architecture file.
-        to: File to write; its ending says the format.
+        to: File to write. Its ending decides the format.
         trial: Number of another network of the run than its choice.
         weights: Checkpoint of trained weights, or ``random``.
-        precision: ``fp32``, ``fp16``, ``w8a16``, ``w8a8``, ``mixed``, or ``all`` for one file each; None for the network's own.
-        quantisation: Other methods for a quantised file than the usual ones, in order, with commas between.
-        data: For an architecture file: what calibrates and tests a quantised file, and normalises.
-        input_range: Pictures that the file expects: ``normalised``, ``unit`` or ``bytes``.
-        exporter: Name of the format, where the ending does not say it.
-        task: ``classes`` for the classifier, ``features`` for its maps at strides 4 to 32, as outputs ``stride4`` to ``stride32``.
+        precision: ``fp32``, ``fp16``, ``w8a16``, ``w8a8``, ``mixed``, or ``all`` for one file each. None takes the network's own.
+        quantisation: Names of quantisation methods, in order, with commas between. None are the usual ones.
+        data: Data for an architecture file: it gives the normalisation, and calibrates and tests a quantised file.
+        input_range: Input that the file expects: ``normalised``, ``unit`` (0 to 1) or ``bytes`` (0 to 255).
+        exporter: Name of the format, where the ending does not decide it.
+        task: ``classes`` for the classifier, or ``features`` for its maps at strides 4 to 32, as outputs ``stride4`` to ``stride32``.
+
+    Returns:
+        Path and size in bytes of the file, its operators, the largest difference from the network, and its accuracy in percent where it was tested.
 
     Raises:
-        UsageError: Something in the request is wrong; nothing has been written.
+        UsageError: The request is wrong. Nothing has been written.
         ArtifactError: The run or the weights cannot be read, or the written file disagrees with the network.
     """
     from nas.runs.export import export as write_network
@@ -474,14 +501,17 @@ def export(
 def calibrate(
     name: str, timings: str | Path, *, base: str = "sa8295p", precision: str | None = None, to: str | Path | None = None
 ) -> Calibrated:
-    """Make a profile of your own device from a few timings, and say how wrong it is on networks that it has not seen.
+    """Make a profile of your own device from a few timings, and state its errors on networks that the fit has not seen.
 
     Args:
-        name: Of the new device: lower-case letters, digits, dots and hyphens.
-        timings: CSV with the columns ``network``, ``latency_ms`` and, where several were timed, ``precision``.
-        base: A related device that is known; its family is the prior.
-        precision: Of rows that name none.
-        to: Folder for the profile; None for the user's device folder.
+        name: Name of the new device: lower-case letters, digits, dots and hyphens.
+        timings: CSV file with the columns ``network``, ``latency_ms`` and, where there are several, ``precision``.
+        base: Name of a related device. Its family is the prior.
+        precision: Precision of rows that name none.
+        to: Folder for the profile. None takes the user's device folder.
+
+    Returns:
+        Path of the profile, and by precision the errors in percent and the coverage.
 
     Raises:
         UsageError: The name is taken, or the timings cannot be used.
@@ -493,19 +523,22 @@ def calibrate(
 
 
 def update_devices(source: str | Path, *, devices: Collection[str] = (), to: str | Path | None = None) -> Updated:
-    """Put newer timings, as Qualcomm AI Hub publishes them, into its devices' profiles, and say what moved.
+    """Put newer timings of Qualcomm AI Hub into the profiles of its devices, and say what changed.
 
-    What was timed again is replaced; what was not is carried over by a factor and a constant start that the others show, and so are estimates.
-    Shipped profiles stay as they are: an updated one lies in the user's folder of updates and goes before them.
+    Networks that were timed again get the new timing. All others are moved by a factor and a constant that the former show, and so are estimates.
+    Shipped profiles stay as they are. An updated profile lies in the user's folder of updates and is used first.
 
     Args:
         source: A wheel of ``qai-hub-models``, or a folder that holds its ``models/NETWORK/perf.yaml``.
-        devices: Which; none for all that such tables can update.
-        to: Folder for the profiles; None for the user's folder of updates.
+        devices: Names of devices. None are all that such tables can update.
+        to: Folder for the profiles. None takes the user's folder of updates.
+
+    Returns:
+        The paths of the profiles, and by device and precision how latencies moved, in percent.
 
     Raises:
-        UsageError: No such file, or an unknown device.
-        DataError: No wheel, a damaged one, or one without timings newer than the profiles'. Nothing has been written then.
+        UsageError: There is no such file, or a device is unknown.
+        DataError: The file is no wheel, is damaged, or has no timings that are newer than the profiles'. Nothing has been written then.
         ArtifactError: The folder cannot be written.
     """
     from nas.devices.update import update_profiles
@@ -514,10 +547,13 @@ def update_devices(source: str | Path, *, devices: Collection[str] = (), to: str
 
 
 def load_run(path: str | Path) -> Result:
-    """Return what is known of a run, finished or not, without touching it.
+    """Return the state of a run, finished or not. The run is only read.
+
+    Returns:
+        As `search`; parts that are not there yet are empty.
 
     Raises:
-        ArtifactError: No run, or one of another version.
+        ArtifactError: There is no run, or it is of another version.
     """
     from nas.runs.lifecycle import show
 
@@ -528,12 +564,15 @@ def compare(runs: Sequence[str | Path], *, to: str | Path | None = None) -> tupl
     """Return what each of several runs has chosen so far.
 
     Args:
-        runs: Run directories, two or more.
-        to: A page of charts and tables to write; None for none.
+        runs: Two or more run directories.
+        to: HTML file of charts and tables to write. None writes nothing.
+
+    Returns:
+        The state of each run, as `load_run` gives it.
 
     Raises:
-        UsageError: Fewer than two runs, one twice, or `to` exists.
-        ArtifactError: No run, one of another version, or `to` cannot be written.
+        UsageError: There are fewer than two runs, one is named twice, or `to` exists.
+        ArtifactError: There is no run, it is of another version, or `to` cannot be written.
     """
     from nas.runs.several import compare_runs
 
@@ -541,14 +580,14 @@ def compare(runs: Sequence[str | Path], *, to: str | Path | None = None) -> tupl
 
 
 def list_devices(pattern: str = "*") -> tuple[str, ...]:
-    """Return the names of all profiles that match a pattern such as ``"sa8*"``, sorted, without reading any."""
+    """Return the names of all profiles that match a pattern such as ``"sa8*"``, sorted. No profile is read."""
     from nas.devices.names import profile_files
 
     return tuple(sorted(name for name in profile_files() if fnmatchcase(name, pattern)))
 
 
 def list_spaces(pattern: str = "*") -> tuple[str, ...]:
-    """Return the names of all search spaces, presets included, that match a pattern."""
+    """Return the names of all search spaces and their presets that match a pattern."""
     from nas.spaces.space import spaces
 
     names = (f"{family}-{preset}" if preset else family for family, kind in spaces.items() for preset in kind.presets or ("",))
@@ -556,7 +595,7 @@ def list_spaces(pattern: str = "*") -> tuple[str, ...]:
 
 
 def list_references(pattern: str = "*") -> tuple[Reference, ...]:
-    """Return the published networks that are built here and whose name matches a pattern, in their deploy form."""
+    """Return the published networks whose name matches a pattern: parameters, multiply-adds and resolution in pixels of the deploy form."""
     from nas.spaces.reference import references
     from nas.units import write_resolution
 
@@ -577,7 +616,7 @@ def list_references(pattern: str = "*") -> tuple[Reference, ...]:
 
 
 def list_systems(pattern: str = "*") -> tuple[SystemEntry, ...]:
-    """Return the published systems whose name matches a pattern, with what of each is built here."""
+    """Return the published systems whose name matches a pattern, with what is built of each."""
     from nas.spaces import operator_family as families
     from nas.spaces.reference import references
     from nas.spaces.systems import systems

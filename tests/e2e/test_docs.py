@@ -209,7 +209,7 @@ UNITS = {
 """What the text of an argument with a shape or a unit must say, unless it points to another function."""
 
 
-def said_of(function: Callable[..., Any], argument: str) -> str:
+def described(function: Callable[..., Any], argument: str) -> str:
     found = re.search(rf"^ +{argument}: (.+)$", inspect.getdoc(function) or "", re.MULTILINE)
     return found[1] if found else ""
 
@@ -219,11 +219,12 @@ def test_every_function_says_shapes_units_and_errors(name: str) -> None:
     function = getattr(product, name)
     text = inspect.getdoc(function) or ""
     assert function.__module__ == "nas.api"  # whose functions the page of the reference holds
-    assert ("Raises:" in text) != name.startswith("list_")
+    for section in ("Raises:", "Yields:" if name == "predict_all" else "Returns:"):
+        assert (f"\n{section}\n" in text) != name.startswith("list_"), section
     for argument in inspect.signature(function).parameters:
         if argument in UNITS:
-            text = said_of(function, argument)
-            assert UNITS[argument] in text or text.startswith("As `"), (argument, text)
+            text = described(function, argument)
+            assert UNITS[argument] in text or text.startswith("As in `"), (argument, text)
 
 
 UNIT = re.compile(r"_(ms|pct|s|bytes|db|fps|mb|kb|px|per_s|s_per_epoch)$|^(macs|params)$")

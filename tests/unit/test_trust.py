@@ -37,6 +37,13 @@ def test_an_interval_that_covered_too_little_loses_its_confidence() -> None:
     assert stated_confidence(0.9, 72.0) == pytest.approx(0.72)
 
 
+def test_a_fit_that_was_not_checked_has_grade_d() -> None:
+    placed = [at for name in profile_files() for at in load_profile(name).precisions.values()]
+    assert len(placed) > 200
+    assert {at.grade for at in placed if at.held_out is None} == {"D"}
+    assert all(at.held_out is not None for at in placed if at.predictor not in ("", "roofline"))
+
+
 def test_a_profile_without_a_model_has_grade_d() -> None:
     assert load_profile("rk1808").at(None).grade == "D"
 
