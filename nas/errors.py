@@ -20,7 +20,7 @@ class NasError(Exception):
     """A stated failure: the request was understood and cannot be met.
 
     Args:
-        message: Is made one plain line: names and reasons from files may hold line ends and control characters.
+        message: The error, made one line: line ends and control characters of names and reasons are escaped.
     """
 
     exit_code = 1
@@ -39,10 +39,10 @@ class UnknownNameError(UsageError):
     """A name that no registry entry has.
 
     Args:
-        kind: What was looked up, in the singular ("device", "space", …).
-        name: What was asked for.
+        kind: Kind of what was looked up, in the singular ("device", "space", …).
+        name: The name that was given.
         known: The names that exist.
-        remedy: Where to create it.
+        remedy: Where to create a new one.
     """
 
     def __init__(self, kind: str, name: str, known: Iterable[str], remedy: str = "") -> None:
@@ -54,8 +54,8 @@ class MissingExtraError(NasError):
     """Something needs a package that the base of the distribution leaves out.
 
     Args:
-        module: That could not be imported.
-        extra: Which brings it.
+        module: Module that could not be imported.
+        extra: Extra that installs it.
     """
 
     def __init__(self, module: str, extra: str) -> None:

@@ -86,18 +86,18 @@ def _shown(value: Cell) -> str:
 
 
 class ModelError(Record):
-    """How far a device's latency model is off on networks that it had not seen.
+    """The errors of a device's latency model on networks that the fit had not seen.
 
     Attributes:
-        mean_error_pct: Of |predicted / measured − 1|, on networks or lineages left out.
-        median_error_pct: The same, median.
-        networks: That were tested.
-        lineages: Of these, each left out whole; None where each network was left out alone.
-        above_upper_pct: Share that took longer than the upper end, by which a budget admits.
-        later_mean_error_pct: On networks that were first timed after everything that the fit knew.
-        later_median_error_pct: The same, median.
-        later_networks: How many these are.
-        line: The same in words.
+        mean_error_pct: Mean of |predicted / measured − 1| on the networks or lineages left out.
+        median_error_pct: Median of the same.
+        networks: Number of networks left out.
+        lineages: Number of lineages, each left out whole; None where each network was left out alone.
+        above_upper_pct: Share that took longer than the upper end of the interval, which budgets are compared with.
+        later_mean_error_pct: Mean error on networks that were first timed after everything in the fit.
+        later_median_error_pct: Median of the same.
+        later_networks: Number of those networks.
+        line: The same in one sentence.
     """
 
     mean_error_pct: float
@@ -115,8 +115,8 @@ class Genotype(Record):
     """An architecture as JSON: what `nas.spaces.architecture.Architecture` reads.
 
     Attributes:
-        space: Its name, preset included.
-        version: Of the space; another version may mean another network by the same genes.
+        space: Name of the space, preset included.
+        version: Version of the space. The same genes may mean another network in another version.
         genes: One value for each choice of the space.
     """
 
@@ -126,21 +126,21 @@ class Genotype(Record):
 
 
 class DeviceLatency(Record):
-    """The latency of one network on one device, in ms a frame.
+    """The latency of one network on one device, in milliseconds a picture.
 
     Attributes:
         latency_ms: Central value.
         lower_ms: Lower end of the interval.
-        upper_ms: Upper end; budgets are judged by it.
-        basis: How it is known.
-        precision: At which the network runs there; ``mixed`` where its parts differ.
-        extrapolated: Whether the estimate left what its model was calibrated on.
-        grade: How far to believe the device's latency model: A to D, see `nas.devices.trust`.
-        budget_ms: Of this device, where there is one.
-        margin_ms: Budget less upper end.
+        upper_ms: Upper end of the interval; budgets are compared with it.
+        basis: ``measured``, ``estimated`` or ``proxy``.
+        precision: Precision of the network there; ``mixed`` where its parts differ.
+        extrapolated: Whether the network lies outside of what the model was calibrated on.
+        grade: Trust in the device's latency model, A to D; see `nas.devices.trust`.
+        budget_ms: Budget for this device; None without one.
+        margin_ms: Budget minus upper end.
         quantity: ``latency``, or ``reciprocal_throughput`` where the milliseconds are those of a frame at full load.
-        budget_fps: Of this device, where there is one of throughput.
-        margin_fps: Throughput at the upper end less that budget.
+        budget_fps: Budget of throughput for this device; None without one.
+        margin_fps: Throughput at the upper end minus that budget.
     """
 
     latency_ms: float
@@ -184,36 +184,36 @@ class Point(Record):
     """One network of a front.
 
     Attributes:
-        key: Of its architecture.
-        architecture: Its genes.
-        devices: Latency by device; the first device's stands beside it too.
-        latency_ms: On the first device.
-        lower_ms: Lower end there.
-        upper_ms: Upper end there.
-        precision: There.
-        resolution: Of the input: 224, or ``192x256``.
-        accuracy_pct: Final accuracy, on the test pictures (for published networks as published); None where it was not fine-tuned.
-        float_accuracy_pct: The same before quantisation.
-        validation_accuracy_pct: After fine-tuning.
-        supernet_accuracy_pct: The score that the search went by: on validation pictures at the proxy resolution.
-        probe_accuracy_pct: Of a linear classifier on the frozen features of a published network, on validation pictures.
+        key: Short hash of the architecture.
+        architecture: The architecture.
+        devices: Latency by device. The first device's is repeated below.
+        latency_ms: Central value on the first device.
+        lower_ms: Lower end of the interval on the first device.
+        upper_ms: Upper end of the interval on the first device.
+        precision: Precision on the first device.
+        resolution: Input size in pixels: ``224``, or ``192x256`` (height x width).
+        accuracy_pct: Accuracy on the test pictures; for published networks as published; None where the network was not fine-tuned.
+        float_accuracy_pct: Accuracy on the test pictures before quantisation.
+        validation_accuracy_pct: Accuracy on the validation pictures after fine-tuning.
+        supernet_accuracy_pct: Score that the search used: accuracy on validation pictures at the proxy resolution.
+        probe_accuracy_pct: Accuracy on validation pictures of a linear classifier on the frozen features of a published network.
         macs: Multiply-adds of one picture.
         params: Parameters of the deploy form.
-        size_bytes: Of the exported file, where it is an objective.
-        memory_bytes: Peak of activations, where it is an objective.
-        peak_memory_bytes: Upper end of what its process takes at its peak on the first device, where a budget bounds it (of the activations alone where
-            no memory is fitted for the device).
-        ram_bytes: That its activations take on the first device, where a budget bounds it.
-        flash_bytes: That its weights take there, where a budget bounds it.
-        int8_drop_pct: Points of accuracy that it is likely to lose in 8 bits, where it runs so and nothing was quantised to see.
-        off_npu_pct: Chance that a part of it runs on CPU or GPU on the first device, where the runtime's published jobs say so.
-        trial: Its number in the study.
-        network: Published name.
-        weights: Which published weights.
-        pretraining: Of these weights.
-        distilled: Whether they were.
-        source: Who published the accuracy.
-        chain: Of what trained networks it is made: blocks of which network, and what was done to them.
+        size_bytes: Size of the exported file, where it is an objective.
+        memory_bytes: Peak memory of the activations, where it is an objective.
+        peak_memory_bytes: Upper end of the process's peak memory on the first device, where a budget limits it; of the activations alone where no
+            memory is fitted for the device.
+        ram_bytes: RAM of the activations on the first device, where a budget limits it.
+        flash_bytes: Flash of the weights on the first device, where a budget limits it.
+        int8_drop_pct: Points of accuracy that the network is predicted to lose at 8 bits, where it runs so and was not quantised to measure it.
+        off_npu_pct: Chance that a part runs on CPU or GPU of the first device, where the runtime's published jobs allow a prediction.
+        trial: Number of the trial in the study.
+        network: Name of a published network.
+        weights: Name of its published weights.
+        pretraining: Data on which these weights were pretrained.
+        distilled: Whether these weights were distilled.
+        source: Publisher of the accuracy.
+        chain: The trained networks that the chain is made of: which blocks, and what was done to them.
     """
 
     key: str
@@ -276,10 +276,10 @@ class BudgetChange(Record):
     """What a smaller or larger budget would have bought.
 
     Attributes:
-        factor: By which all budgets are multiplied.
-        network: The most accurate one within them; None where nothing that was scored fits.
-        accuracy_pct: Its accuracy.
-        line: The same in words.
+        factor: Factor on all budgets.
+        network: The most accurate network within them; None where no scored network fits.
+        accuracy_pct: Accuracy of that network.
+        line: The same in one sentence.
     """
 
     factor: float
@@ -289,22 +289,22 @@ class BudgetChange(Record):
 
 
 class WhyNotMore(Record):
-    """What keeps a more accurate network out of the budgets.
+    """What excludes more accurate networks.
 
     Attributes:
-        network: The most accurate one that was excluded; None where there is none.
-        architecture: Its genes.
+        network: The most accurate network that was excluded; None without one.
+        architecture: Its architecture.
         accuracy_pct: Its accuracy.
-        nearest: Of the more accurate ones, that which breaks the budgets least.
-        nearest_accuracy_pct: Its accuracy.
-        nearest_over_pct: By how much it breaks the budget that it breaks most.
-        device: Whose budget the most accurate one breaks most.
-        upper_ms: Its upper end there.
-        over_pct: By how much it breaks that budget.
-        stages: Where its time goes, largest first.
-        operators: The same by kind of operator.
-        budget_changes: What a little less and a little more would buy.
-        lines: The same in words.
+        nearest: The more accurate network that exceeds the budgets least.
+        nearest_accuracy_pct: Accuracy of that network.
+        nearest_over_pct: By how much it exceeds the budget that it exceeds most.
+        device: Device whose budget the most accurate network exceeds most.
+        upper_ms: Upper end of its interval there.
+        over_pct: By how much it exceeds that budget.
+        stages: Latency by stage, largest first.
+        operators: Latency by kind of operator, largest first.
+        budget_changes: What slightly smaller and larger budgets would give.
+        lines: The same in sentences.
     """
 
     network: str | None
@@ -333,18 +333,18 @@ class Verification(Record):
     """One network of a front, timed on its device.
 
     Attributes:
-        key: Of its architecture.
-        line: The same in words.
-        device: What was timed on.
-        precision: Of the file.
-        median_ms: Of the samples.
+        key: Short hash of the architecture.
+        line: The same in one sentence.
+        device: Device that was timed.
+        precision: Precision of the file.
+        median_ms: Median of the samples.
         iqr_ms: Their interquartile range.
-        samples_ms: In order.
-        runtime: What executed it.
-        threads: That it had.
-        pinned: Whether they were bound to processors.
-        error_pct: Of the estimate.
-        inside: Whether the timing lies inside the interval.
+        samples_ms: Samples in the order of timing.
+        runtime: Runtime that executed the file.
+        threads: Number of threads.
+        pinned: Whether each thread was bound to one processor.
+        error_pct: Error of the estimate.
+        inside: Whether the median lies inside the interval.
     """
 
     key: str
@@ -362,15 +362,15 @@ class Verification(Record):
 
 
 class Revision(Record):
-    """What timings of a front's best say about the estimates of all candidates on that device, and about the choice.
+    """What timings of the finalists change in the estimates of all candidates on that device, and in the choice.
 
     Attributes:
-        device: That was timed.
-        count: Networks that were timed there.
-        factor: On the estimates.
-        width_factor: On the logarithm of the intervals' half widths.
-        former_choice: Key of the choice before; that of today's where it stays.
-        line: The same in words.
+        device: Device that was timed.
+        count: Number of networks that were timed.
+        factor: Factor on the estimates.
+        width_factor: Factor on the logarithm of the intervals' half widths.
+        former_choice: Key of the choice before the timings.
+        line: The same in one sentence.
     """
 
     device: str
@@ -382,14 +382,14 @@ class Revision(Record):
 
 
 class Blind(Record):
-    """What an accuracy has to be above: that of naming classes without looking at the pictures.
+    """The accuracies that need no network: of naming classes without looking at the pictures.
 
     Attributes:
-        chance_pct: Of naming any class at random.
-        majority_class: The most frequent class of train.
-        majority_pct: Of always naming it.
-        pictures: That were scored.
-        verdict: A line where the network is not clearly above both; empty where it is.
+        chance_pct: Accuracy of naming any class at random.
+        majority_class: The most frequent class of the training pictures.
+        majority_pct: Accuracy of always naming that class.
+        pictures: Number of pictures that were scored.
+        verdict: A sentence where the network is not clearly better than both; empty where it is.
     """
 
     chance_pct: float
@@ -409,24 +409,24 @@ class Blind(Record):
 
 
 class Contender(Record):
-    """A network at one size of picture, as it did on the user's pictures.
+    """A network at one input size, compared with others on the user's pictures.
 
     Attributes:
-        key: Of its architecture.
-        kind: The space that it is from, where several shared a run.
-        network: Its name, or its key where it has none.
-        resolution: Of the pictures.
-        latency_ms: On the first device, estimated or measured as `Point` says.
-        upper_ms: Upper end there.
-        probe_accuracy_pct: Of a linear classifier on the frozen features of a published network, on `pictures` of validation.
-        supernet_accuracy_pct: With shared weights, at the proxy resolution, on `scored_pictures` of validation.
-        scored_pictures: See there.
-        raced_accuracy_pct: On `pictures` of validation when it was compared while fine-tuned, in order.
-        validation_accuracy_pct: On the same pictures when its fine-tuning had ended; None where that was given up before.
-        accuracy_pct: On the test pictures; None where it was not exported.
-        pictures: Of validation that were compared.
-        epochs: That it was fine-tuned, in training pictures seen by their number.
-        outcome: What became of it.
+        key: Short hash of the architecture.
+        kind: Space of the network, where several spaces shared a run.
+        network: Name of the network, or its key.
+        resolution: Input size in pixels.
+        latency_ms: Latency on the first device.
+        upper_ms: Upper end of its interval.
+        probe_accuracy_pct: Accuracy on `pictures` validation pictures of a linear classifier on the frozen features of a published network.
+        supernet_accuracy_pct: Accuracy with shared weights, at the proxy resolution, on `scored_pictures` validation pictures.
+        scored_pictures: Number of validation pictures of that score.
+        raced_accuracy_pct: Accuracies on `pictures` validation pictures at each comparison during fine-tuning, in order.
+        validation_accuracy_pct: Accuracy on the same pictures after fine-tuning; None where that was stopped early.
+        accuracy_pct: Accuracy on the test pictures; None where the network was not exported.
+        pictures: Number of validation pictures that were compared.
+        epochs: Fine-tuning so far, in passes over the training pictures.
+        outcome: What became of it, in words.
     """
 
     key: str
@@ -447,12 +447,12 @@ class Contender(Record):
 
 
 class PhaseCost(Record):
-    """What a phase was said to take before training began, and what it took.
+    """The forecast and the real cost of a phase.
 
     Attributes:
-        phase: Its name.
-        forecast_s: Seconds by the clock; None where nothing was said.
-        seconds: By the clock.
+        phase: Name of the phase.
+        forecast_s: Forecast before training, in seconds by the clock; None without one.
+        seconds: Real time in seconds by the clock.
     """
 
     phase: str
@@ -461,15 +461,15 @@ class PhaseCost(Record):
 
 
 class Ledger(Record):
-    """What a run cost, all its sessions together.
+    """The cost of a run, all its sessions together.
 
     Attributes:
-        limit_s: Asked for; None where none was.
-        forecast_s: Said before training began, for the whole run; None where nothing was.
-        seconds: By the clock.
-        processor_s: Of all cores.
-        energy_j: Of the processor package, where the system tells; it is that of everything that ran beside.
-        phases: In order.
+        limit_s: Time limit of the request; None without one.
+        forecast_s: Forecast for the whole run before training; None without one.
+        seconds: Time by the clock.
+        processor_s: Processor time of all cores.
+        energy_j: Energy of the processor package, where the system states it. It includes everything that ran beside.
+        phases: Costs by phase, in order.
     """
 
     limit_s: float | None = None
@@ -481,13 +481,13 @@ class Ledger(Record):
 
 
 class ByClass(Record):
-    """How the exported file did on the test pictures of each class.
+    """The accuracy of the exported file by class, on the test pictures.
 
     Attributes:
-        classes: Their names.
-        pictures: Of each.
-        accuracy_pct: Of each; None where it has no picture.
-        confusion: Row a class, column what the file says; counts.
+        classes: Names of the classes.
+        pictures: Number of test pictures of each class.
+        accuracy_pct: Accuracy of each class; None for a class without pictures.
+        confusion: Counts of pictures: a row for each true class, a column for each class that the file names.
     """
 
     classes: tuple[str, ...]
@@ -497,48 +497,48 @@ class ByClass(Record):
 
 
 class Result(Record):
-    """What a search has found, finished or not (``search``, ``show``, ``resume``).
+    """The result of a search, finished or not (``search``, ``show``, ``resume``).
 
     Attributes:
-        run_dir: The run directory.
+        run_dir: Run directory.
         status: ``finished``, ``running``, ``interrupted`` or ``failed``.
-        chosen: The choice.
+        chosen: The chosen network.
         front: Networks that no other beats in every objective.
-        zoo: Published networks within the same budgets.
-        model: The exported file; None where there is none.
-        model_reason: Why there is none.
-        evaluations: Accuracies that were computed.
-        proposals: Candidates that were looked at.
-        seconds: By phase.
-        notices: What a person should know.
-        why: Why this choice.
-        blocks: The choice in words, a line a stage.
-        compared: The candidates that were told apart picture by picture.
-        knee: Key of the front's knee.
-        scored: What the search's scores (`Point.supernet_accuracy_pct`) are.
-        objectives: Their names, accuracy first.
-        hypervolume_history: After each evaluation.
-        model_sha256: Of the file.
+        zoo: Published networks within the same budgets, on their own front.
+        model: Path of the exported file; None without one.
+        model_reason: Why there is no file.
+        evaluations: Number of accuracies that were computed.
+        proposals: Number of candidates that were proposed.
+        seconds: Time by phase.
+        notices: Remarks for the user.
+        why: Reason for the choice.
+        blocks: The chosen network in words, one line a stage.
+        compared: Candidates that were compared picture by picture.
+        knee: Key of the knee of the front.
+        scored: What the scores of the search (`Point.supernet_accuracy_pct`) are.
+        objectives: Names of the objectives, accuracy first.
+        hypervolume_history: Hypervolume of the front after each evaluation.
+        model_sha256: SHA-256 of the file.
         lacking_operators: Operators that a device lacks.
-        sensitivity_db: Signal-to-noise ratio of the scores where one block alone has 8 bits.
-        why_not_more: What keeps a more accurate network out.
-        verified: Timings of the front's best.
-        revision: What they say about all estimates and about the choice; None where nothing was timed.
-        latency_models: How far the latency model of each device is off on networks that it had not seen, where that was tested.
-        open: Steps that wait for the user's word, each with what to do.
-        blind: What naming classes blindly scores on the same test pictures; None where no network was tested.
-        by_class: How the exported file did by class; None where it was not tested.
-        contenders: Networks that were compared on the user's pictures, of every kind that shared the time.
-        ledger: What the run cost; None where nothing was fine-tuned by the clock.
-        phase: Of an unfinished run.
-        done: Steps of that phase.
-        total: Its number of steps.
-        eta_s: Seconds that it still takes.
-        evaluations_per_s: Pace of the search.
-        best_accuracy_pct: So far.
-        front_size: So far.
-        hypervolume: So far.
-        error: Why a run failed.
+        sensitivity_db: Signal-to-noise ratio of the scores where one block alone has 8 bits, by block.
+        why_not_more: What excludes more accurate networks.
+        verified: Timings of the finalists.
+        revision: What those timings change in the estimates and in the choice; None where nothing was timed.
+        latency_models: Errors of each device's latency model on networks that the fit had not seen, where that was tested.
+        open: Steps that wait for the user, each with what to do.
+        blind: Accuracies of naming classes without looking at the pictures; None where no network was tested.
+        by_class: Accuracy of the exported file by class; None where it was not tested.
+        contenders: Networks that were compared on the user's pictures.
+        ledger: Cost of the run; None where nothing was fine-tuned with a clock.
+        phase: Current phase of an unfinished run.
+        done: Finished steps of that phase.
+        total: Number of steps of that phase.
+        eta_s: Forecast of the time that the phase still takes.
+        evaluations_per_s: Evaluations a second.
+        best_accuracy_pct: Best accuracy so far.
+        front_size: Size of the front so far.
+        hypervolume: Hypervolume of the front so far.
+        error: Reason why a run failed.
     """
 
     run_dir: str
@@ -708,17 +708,17 @@ class Modelled(Interval):
 
 
 class BudgetCheck(Record):
-    """How one network stands to one budget.
+    """A budget, and whether a network keeps it.
 
     Attributes:
-        budget: As it was written.
+        budget: The budget as it was written.
         quantity: ``latency``, ``throughput``, ``size``, ``memory``, ``macs`` or ``params``.
-        unit: Of `limit` and `value`: ``ms``, ``fps``, ``MB``, …
-        limit: The bound; a lower one for throughput, else an upper one.
-        value: Of the network.
-        judged: What of an estimate was held against it: ``upper`` (the interval's worse end), ``point``, or ``count`` for what is counted.
-        holds: Whether it is within; never where the device lacks an operator.
-        over_pct: By how much the bound is broken, in percent of it; negative where there is room.
+        unit: Unit of `limit` and `value`: ``ms``, ``fps``, ``MB``, …
+        limit: The limit: a lower one for throughput, else an upper one.
+        value: Value of the network.
+        judged: What was compared with it: ``upper`` (the worse end of the interval), ``point`` (its centre), or ``count`` for what is counted.
+        holds: Whether the budget is kept; false where the device lacks an operator.
+        over_pct: By how much the limit is exceeded, in percent of it; negative where there is room.
     """
 
     budget: str
@@ -732,15 +732,15 @@ class BudgetCheck(Record):
 
 
 class OperatorChange(Record):
-    """What one operator, or one kind of operator, took before and takes now; `None` where it is not there.
+    """The latency of one operator, or one kind of operator, before and after; None where it is absent.
 
     Attributes:
-        name: Of the operator; empty for a kind.
-        op: Kind.
-        before_ms: In the older network.
-        after_ms: In the newer one.
-        before_count: Operators of the kind in the older network.
-        after_count: In the newer one.
+        name: Name of the operator; empty for a kind.
+        op: Kind of operator.
+        before_ms: Latency in the older network.
+        after_ms: Latency in the newer network.
+        before_count: Number of operators of the kind in the older network.
+        after_count: Number in the newer network.
     """
 
     name: str
@@ -760,12 +760,12 @@ class Comparison(Record):
     """An older network beside a newer one on one device (``predict --compare``).
 
     Attributes:
-        network: The older one.
-        before: Its latency there.
-        change_ms: Newer less older, by the latency model alone on both sides.
+        network: The older network.
+        before: Latency of the older network.
+        change_ms: Newer minus older, by the latency model alone on both sides.
         change_pct: The same in percent of the older.
-        kinds: By kind of operator, largest increase first.
-        operators: By operator, largest increase first: paired by name, or by order where the names do not agree.
+        kinds: Changes by kind of operator, largest increase first.
+        operators: Changes by operator, largest increase first. Operators are paired by name, or by order where the names do not agree.
         paired_by: ``name`` or ``order``.
     """
 
@@ -783,10 +783,10 @@ class Placement(Record):
 
     Attributes:
         off_npu_pct: Chance that a part of it runs on CPU or GPU.
-        wholly_on_npu: Whether it is said to run wholly on the NPU.
-        operator: Kind of operator that falls back; empty where none is the reason.
-        slower: How many times longer networks that fell back took, in the middle; null where nobody can say.
-        why: In words; empty where it is said to run wholly on the NPU.
+        wholly_on_npu: Whether it is predicted to run wholly on the NPU.
+        operator: Kind of operator that runs elsewhere; empty where no operator is the reason.
+        slower: Median factor by which networks that did not run wholly on the NPU took longer; None where that is unknown.
+        why: Reason in words; empty where it is predicted to run wholly on the NPU.
     """
 
     off_npu_pct: float
@@ -805,47 +805,47 @@ class Unpriced(Record):
 
 
 class Estimate(Record):
-    """How long a network takes on a device (``predict``).
+    """The latency of a network on a device (``predict``).
 
     Attributes:
-        network: As it was named.
-        device: The profile.
-        precision: At which it runs; ``mixed`` where its operators differ.
-        runtime: Of the profile.
+        network: Name of the network as it was given.
+        device: Name of the profile.
+        precision: Precision of the network; ``mixed`` where its operators differ.
+        runtime: Runtime of the profile.
         quantity: ``latency``, or ``reciprocal_throughput``.
-        batch: Pictures a run: the network's own where it has one, else the profile's.
-        latency_ms: Central value of a run; of a picture where the quantity is ``reciprocal_throughput``.
+        batch: Pictures in one run: the network's own batch where it has one, else the profile's.
+        latency_ms: Central value for one run; for one picture where the quantity is ``reciprocal_throughput``.
         lower_ms: Lower end of the interval.
-        upper_ms: Upper end.
-        confidence: Nominal coverage of the interval; less than asked where the device's intervals covered less on networks left out.
-        grade: How far to believe the device's latency model: A to D, see `nas.devices.trust`.
-        model_error: How far that model is off on networks that it had not seen; None where nobody has tested it.
-        width_why: Why an interval is wider than ×/÷ 3, and what to do; empty where it is not.
-        basis: How it is known.
-        extrapolated: Whether the model left what it was calibrated on, where the figures are the model's.
-        extrapolated_why: In words.
-        unsupported: Operators that the device or its model lacks; the figures leave them out.
-        unchecked: Operators of which no source says whether the device has them; the figures hold them.
-        precisions: Operators by the precision at which they run.
-        input_normalisation_ms: What normalising its images would add, as the networks of the device's tables do; None where they do not.
-        input_normalised: Whether the figures hold that: those of a published network do, those of a file or an architecture do not.
-        notices: What reading the network left out or took for granted.
-        macs: Multiply-adds of a run.
+        upper_ms: Upper end of the interval.
+        confidence: Nominal coverage of the interval. It is lower than requested where the device's intervals covered too few of the networks left out.
+        grade: Trust in the device's latency model, A to D; see `nas.devices.trust`.
+        model_error: Errors of that model on networks that the fit had not seen; None where that was not tested.
+        width_why: Why an interval is wider than ×/÷ 3, and what to do; else empty.
+        basis: ``measured``, ``estimated`` or ``proxy``.
+        extrapolated: Whether the network lies outside of what the model was calibrated on.
+        extrapolated_why: Reasons in words.
+        unsupported: Operators that the device or its model lacks. The figures do not include them.
+        unchecked: Operators of which no source states whether the device has them. The figures include them.
+        precisions: Number of operators by precision.
+        input_normalisation_ms: What it would add to normalise images on the device, as the networks of its tables do; None where they do not.
+        input_normalised: Whether the figures include that: true for published networks, false for files and architectures.
+        notices: What reading the network left out or assumed.
+        macs: Multiply-adds of one run.
         params: Parameters.
-        peak_memory_mb: That its process takes at its peak, in 10⁶ bytes, where that is fitted for the device; see `nas.devices.peak_memory`.
+        peak_memory_mb: Peak memory of the process in 10⁶ bytes, where it is fitted for the device; see `nas.devices.peak_memory`.
         peak_memory_lower_mb: Lower end of its 90 % interval.
-        peak_memory_upper_mb: Upper end, by which a budget is judged.
-        placement: Whether it is likely to run wholly on the NPU, where the runtime's published jobs say so; None elsewhere.
-        ram_bytes: That its activations take, on a device that runs from RAM and flash.
-        flash_bytes: That its weights take there.
-        int8_drop_pct: Points of accuracy that it is likely to lose from float to int8 (``w8a8`` alone); see `nas.quantisation.risk`.
-        int8_drop_upper_pct: Nine of ten networks like it lose less.
-        operators: The breakdown of the model's estimate.
-        repeats_within_pct: Median difference of two measurements there, for a measured latency.
-        estimated: What the model alone would say, for a measured latency.
-        profile_hash: Of the device's profile, its runtime's operators and the fitted coefficients.
-        budgets: How it stands to each budget that was given.
-        comparison: With an older network, where one was given.
+        peak_memory_upper_mb: Upper end; budgets are compared with it.
+        placement: Prediction whether the network runs wholly on the NPU; None where the runtime has no published jobs.
+        ram_bytes: RAM of the activations, on a device that runs from RAM and flash.
+        flash_bytes: Flash of the weights there.
+        int8_drop_pct: Points of accuracy that the network is predicted to lose from float to int8 (``w8a8`` alone); see `nas.quantisation.risk`.
+        int8_drop_upper_pct: Upper end: nine of ten such networks lose less.
+        operators: Latency of each operator by the model.
+        repeats_within_pct: Median difference of two measurements on this device, for a measured latency.
+        estimated: Estimate of the model, for a measured latency.
+        profile_hash: Hash over the profile, its runtime's operators and the fitted coefficients.
+        budgets: Each budget, and whether the network keeps it.
+        comparison: Comparison with an older network, where one was given.
     """
 
     network: str
@@ -897,15 +897,15 @@ class Measurement(Record):
     """Timings of one network on a device (``measure``).
 
     Attributes:
-        device: What was timed on.
-        precision: Of the file.
-        median_ms: Of the samples.
-        iqr_ms: Their interquartile range.
-        samples_ms: In order.
-        runtime: What executed it, with its version.
-        threads: That it had; None where unknown.
-        pinned: Whether they were bound to processors of their own.
-        network: As it was named.
+        device: Device that was timed.
+        precision: Precision of the file.
+        median_ms: Median of the samples.
+        iqr_ms: Interquartile range of the samples.
+        samples_ms: Samples in the order of timing.
+        runtime: Runtime that executed the file, with its version.
+        threads: Number of threads; None where unknown.
+        pinned: Whether each thread was bound to one processor.
+        network: Name of the network as it was given.
     """
 
     device: str
@@ -930,21 +930,21 @@ class HeldOut(Record):
 
 
 class Scores(Record):
-    """How good predictions are: errors, coverage and rank correlation against timings.
+    """Errors, coverage and rank correlation of predictions against timings.
 
     Attributes:
-        networks: What was tested.
-        networks_tested: How many different ones.
-        lineages_tested: How many lineages they are of, which the bootstrap draws; None where it draws networks.
-        mean_error_pct: Of |predicted / measured − 1|.
+        networks: The networks that were tested.
+        networks_tested: Number of different networks.
+        lineages_tested: Number of their lineages, from which the bootstrap draws; None where it draws networks.
+        mean_error_pct: Mean of |predicted / measured − 1|.
         mean_error_interval_pct: 90 % bootstrap interval over lineages, or networks.
-        median_error_pct: The same, median.
+        median_error_pct: Median of the same.
         median_error_interval_pct: 90 % bootstrap interval over lineages, or networks.
         within_10_pct: Share of networks within 10 %.
         within_25_pct: Share within 25 %.
-        spearman: Rank correlation; None where it is not defined.
+        spearman: Spearman's rank correlation; None where it is undefined.
         coverage_pct: Share of timings inside their interval.
-        above_upper_pct: Share of timings above the upper end, by which a budget admits.
+        above_upper_pct: Share of timings above the upper end, which budgets are compared with.
         halfwidth_pct: Median half width of the intervals.
     """
 
@@ -967,10 +967,10 @@ class Calibrated(Record):
     """A new device's profile (``devices calibrate``).
 
     Attributes:
-        name: Of the device.
-        path: Of its profile.
+        name: Name of the device.
+        path: Path of its profile.
         base: The related device whose family was the prior.
-        precisions: How good the fit is on networks that it has not seen, by precision.
+        precisions: Errors on networks that the fit has not seen, by precision.
         broken: Timings that were left out, with the reason.
     """
 
@@ -994,13 +994,13 @@ class Reference(Record):
 
 
 class Contribution(Record):
-    """What a study holds when a worker has done its part (``worker``).
+    """The state of a study when a worker has finished its part (``worker``).
 
     Attributes:
-        storage: URL or path, without a password.
-        study: Its name there.
-        evaluations: Accuracies computed, by all workers.
-        proposals: Trials, finished or not, of all workers.
+        storage: URL or path of the storage, without a password.
+        study: Name of the study.
+        evaluations: Number of accuracies, by all workers.
+        proposals: Number of trials, finished or not, by all workers.
     """
 
     storage: str
@@ -1013,15 +1013,15 @@ class StudySummary(Record):
     """One search of a storage (``studies``).
 
     Attributes:
-        study: Its name.
+        study: Name of the study.
         status: ``new``, ``training``, ``running``, ``interrupted`` or ``finished``.
-        space: What is searched, with its version.
-        devices: For which devices.
+        space: Space that is searched, with its version.
+        devices: Devices of the search.
         goal: Objectives and budgets.
-        searcher: Who proposes.
-        evaluations: Accuracies computed.
-        proposals: Trials, finished or not.
-        workers: Processes that hold a living lease.
+        searcher: Name of the searcher.
+        evaluations: Number of accuracies that were computed.
+        proposals: Number of trials, finished or not.
+        workers: Number of processes that hold a valid lease.
         best: First objective of the best trial within its budgets; None where there is none.
     """
 
@@ -1041,11 +1041,11 @@ class Agreement(Record):
     """How well a score orders networks whose accuracy is known. Intervals hold the figure in 90 % of resamples over networks.
 
     Attributes:
-        n: Networks.
-        kendall: Kendall's tau, −1 to 1; None where it is undefined, as all that follow.
-        spearman: Rank correlation, −1 to 1.
+        n: Number of networks.
+        kendall: Kendall's tau, −1 to 1; None where it is undefined, as for all below.
+        spearman: Spearman's rank correlation, −1 to 1.
         top_tenth_kendall: Kendall's tau among the best tenth.
-        regret_points: Percentage points of accuracy that its first choice lacks to the best of the networks.
+        regret_points: Percentage points of accuracy by which its first choice is below the best network.
         above_baselines: Share of the resamples in which its tau is above that of every baseline, 0 to 1; of scores alone.
     """
 
@@ -1062,13 +1062,13 @@ class Agreement(Record):
 
 
 class Intervals(Record):
-    """How often intervals on accuracy hold, of networks whose accuracy the calibration did not know.
+    """How often intervals on accuracy hold, for networks whose accuracy the calibration did not use.
 
     Attributes:
-        known: Networks whose accuracy it knew.
-        n: Networks that it did not know.
-        nominal: The share that the intervals are made for, 0 to 1.
-        covered: The share that they hold.
+        known: Number of networks whose accuracy the calibration used.
+        n: Number of other networks.
+        nominal: Nominal coverage of the intervals, 0 to 1.
+        covered: Share of networks inside their interval, 0 to 1.
         median_points: Median width in percentage points.
     """
 
@@ -1083,12 +1083,12 @@ class Contestant(Record):
     """A network of a ranking.
 
     Attributes:
-        architecture: As JSON.
-        accuracy_pct: Trained alone, or by the table.
-        again_pct: Trained alone with another seed, where it was.
-        scores: By name of the score or of the baseline.
-        known: Whether it lent its accuracy to the calibration; such a network is in no comparison.
-        interval_pct: In which the calibration expects its accuracy; None where none was made.
+        architecture: The architecture as JSON.
+        accuracy_pct: Accuracy after training alone, or from the table.
+        again_pct: Accuracy after training alone with another seed; None where that was not done.
+        scores: Scores and baselines by name.
+        known: Whether the calibration used its accuracy. Such a network is in no comparison.
+        interval_pct: Interval of its accuracy by the calibration; None without one.
     """
 
     architecture: str
@@ -1103,16 +1103,16 @@ class Ranking(Record):
     """How well scores order networks whose accuracy is known (``rank``).
 
     Attributes:
-        n: Networks that are compared.
-        space: Of which they are members.
-        truth: What the known accuracies are.
-        data: Name and content address of the pictures; None where none were looked at.
-        scores: By name: what was trained, or calibrated, to score them.
-        baselines: By name: what costs next to nothing. Parameters, multiply-adds, latency by device, and a vote of training-free scores.
-        intervals: How often the calibration's intervals hold; None where none was made.
+        n: Number of networks that are compared.
+        space: Space of the networks.
+        truth: Where the known accuracies come from.
+        data: Name and content address of the pictures; None where none were used.
+        scores: Agreement of the scores that need training or calibration, by name.
+        baselines: Agreement of what costs next to nothing, by name: parameters, multiply-adds, latency by device, and a vote of training-free scores.
+        intervals: How often the calibration's intervals hold; None without a calibration.
         ceiling: How well training alone with another seed orders the networks that were trained twice; None where none were.
         networks: Each with its accuracy and its scores.
-        plot: The picture of it.
+        plot: Path of the plot.
     """
 
     n: int
@@ -1128,19 +1128,19 @@ class Ranking(Record):
 
 
 class Training(Record):
-    """What a training has made (``train``).
+    """A training (``train``).
 
     Attributes:
-        file: The checkpoint.
+        file: Path of the checkpoint.
         kind: ``supernet`` or ``member``.
-        space: Of the weights.
+        space: Space of the weights.
         data: Name and content address of the data.
         resolution: Height and width in pixels.
         epochs: Passes over the training pictures.
-        validation_accuracy_pct: By member.
-        blind: What naming classes blindly scores on the same pictures.
+        validation_accuracy_pct: Accuracy on the validation pictures by member.
+        blind: Accuracies of naming classes without looking at the same pictures.
         weights: Content address of a supernet's weights.
-        seconds: Of this session.
+        seconds: Time of this session.
     """
 
     file: str
@@ -1159,14 +1159,14 @@ class SystemEntry(Record):
     """A published system and what of it is built here (``systems``).
 
     Attributes:
-        number: Of the entry.
-        system: Its name.
-        kind: What it is about, such as ``attention``.
-        priority: ``A`` first, ``C`` last.
-        parts: What is built, as ``mixer/window``.
-        grade: The worst NPU grade of its operators; None where there are none.
+        number: Number of the entry.
+        system: Name of the system.
+        kind: Subject, such as ``attention``.
+        priority: ``A`` (first) to ``C`` (last).
+        parts: What is built of it, as ``mixer/window``.
+        grade: The worst NPU grade of its operators; None without operators.
         networks: Published networks that are built and counted.
-        paper: Title and number of the paper, of what is built.
+        paper: Title and identifier of the paper of what is built.
         note: What is missing, and why.
     """
 
@@ -1185,17 +1185,17 @@ class Export(Record):
     """A model file (``export``).
 
     Attributes:
-        path: Where it is.
-        format: Exporter's name.
-        precision: Of its arithmetic.
-        architecture: Whose weights it holds.
-        weights: What they are.
-        sha256: Of its bytes.
-        size_bytes: Of the file.
-        max_difference: Between module and reloaded file on the probe input.
-        accuracy_pct: On the test pictures, in the runtime; None where there are no data.
-        operators: Kinds in the file, with counts.
-        notices: What was to be known before it was written, such as a quantised network that takes longer than in float.
+        path: Path of the file.
+        format: Name of the exporter.
+        precision: Precision of the arithmetic.
+        architecture: Architecture of the network.
+        weights: Origin of the weights.
+        sha256: SHA-256 of the file.
+        size_bytes: Size of the file.
+        max_difference: Largest difference between module and reloaded file on the probe input.
+        accuracy_pct: Accuracy on the test pictures, in the runtime; None without data.
+        operators: Number of operators by kind in the file.
+        notices: Remarks from before it was written, such as a quantised network that takes longer than in float.
     """
 
     path: str
@@ -1212,13 +1212,13 @@ class Export(Record):
 
 
 class ModelFile(Record):
-    """What a model file says of itself (``show FILE``).
+    """The contents of a model file (``show FILE``).
 
     Attributes:
-        path: Where it is.
-        format: Exporter's name.
-        size_bytes: Of the file and of what lies beside it.
-        facts: As they were written: classes, mean, std, layout, devices, precision, accuracies, hashes, …
+        path: Path of the file.
+        format: Format of the file.
+        size_bytes: Size of the file and of its external data.
+        facts: Metadata as they were written: classes, mean, std, layout, devices, precision, accuracies, hashes, …
     """
 
     path: str

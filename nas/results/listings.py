@@ -13,9 +13,9 @@ class ChoiceOverview(Record):
     """One gene of a space.
 
     Attributes:
-        name: Of the choice.
-        values: What it can be.
-        ordered: Whether neighbours are alike.
+        name: Name of the choice.
+        values: Values that its gene may have.
+        ordered: Whether neighbouring values give similar networks.
     """
 
     name: str
@@ -27,11 +27,11 @@ class SpaceOverview(Record):
     """A search space (``spaces show``).
 
     Attributes:
-        name: With preset and options.
-        version: Of its encoding.
+        name: Name with preset and options.
+        version: Version of its encoding.
         size: Number of encodings, in digits.
-        choices: The genes.
-        about: What it is.
+        choices: The choices in order.
+        about: Description.
     """
 
     name: str
@@ -45,10 +45,10 @@ class Sample(Record):
     """A member of a space, drawn at random (``spaces sample``).
 
     Attributes:
-        architecture: As `nas predict` and `nas export` take it.
-        key: Of the architecture.
-        macs: At batch 1.
-        params: Of the deploy form.
+        architecture: The architecture as `nas predict` and `nas export` read it.
+        key: Short hash of the architecture.
+        macs: Multiply-adds at batch 1.
+        params: Parameters of the deploy form.
         resolution: Height x width in pixels.
     """
 
@@ -60,11 +60,11 @@ class Sample(Record):
 
 
 class AddedDevice(Record):
-    """A device that is known from now on (``devices add``).
+    """A device that was added (``devices add``).
 
     Attributes:
-        name: Of the device.
-        path: Of its profile.
+        name: Name of the device.
+        path: Path of its profile.
         artifacts: Files of fitted coefficients beside it.
     """
 
@@ -74,19 +74,19 @@ class AddedDevice(Record):
 
 
 class ModelScores(Scores):
-    """How good a latency model is on networks that it never saw (``bench latency-models``).
+    """The errors of a latency model on networks that the fit had not seen (``bench latency-models``).
 
     Attributes:
         protocol: What was left out.
-        device: Name in the table.
-        precision: In question.
-        runtime: In question.
-        predictor: Under test.
-        seed: Of draws.
-        baselines: Errors of plain models on the same networks, and how many they answered.
-        repeats_within_pct: Median difference of two measurements: no model can be better.
+        device: Name of the device in the table.
+        precision: Precision that was tested.
+        runtime: Runtime that was tested.
+        predictor: Predictor that was tested.
+        seed: Seed of the draws.
+        baselines: Errors of simple models on the same networks, and how many networks they could price.
+        repeats_within_pct: Median difference of two measurements, below which no model can come.
         without_graph: Networks of the table that have no graph here.
-        notes: What is wrong with the table.
+        notes: Faults of the table.
     """
 
     protocol: str
@@ -105,11 +105,11 @@ class SpaceRow(Record):
     """A search space in the list (``spaces list``).
 
     Attributes:
-        name: With preset.
-        summary: What it is for.
-        choices: How many genes; with ``--sizes``, None where the space cannot be built here.
-        log10_size: Of the number of encodings; the same.
-        needs: What is missing to build it; the same, None where nothing is.
+        name: Name with preset.
+        summary: Purpose in one line.
+        choices: Number of choices; with ``--sizes``, None where the space cannot be built here.
+        log10_size: Logarithm to base 10 of the number of encodings; with ``--sizes``, None where the space cannot be built here.
+        needs: What is missing to build it; None where nothing is.
     """
 
     name: str
@@ -120,32 +120,32 @@ class SpaceRow(Record):
 
 
 class DeviceRow(Record):
-    """A device in the list (``devices list``); all but name and fault are those of its default precision.
+    """A device in the list (``devices list``). All but name and error are those of its default precision.
 
     Attributes:
-        name: Of the device.
-        error: Why its profile cannot be read; nothing else is known then.
-        title: As its vendor writes it.
-        aliases: What people type.
-        vendor: Who makes it.
-        grade: How far to believe its latency model.
-        kind: What computes.
-        family: Devices of one family share a prior.
-        generation: Within the family.
-        runtime: What executed the networks.
+        name: Name of the device.
+        error: Why its profile cannot be read; all other fields are empty then.
+        title: Title by its vendor.
+        aliases: Other names of the device.
+        vendor: Name of the vendor.
+        grade: Trust in its latency model, A to D.
+        kind: Kind of processor.
+        family: Family of devices, which share a prior.
+        generation: Generation within the family.
+        runtime: Runtime that executed the networks.
         quantity: ``latency`` or ``reciprocal_throughput``.
-        batch: Images a run.
-        precisions: The default first.
+        batch: Pictures in one run.
+        precisions: Precisions, the default first.
         fitted: Precisions with a latency model.
-        networks: Held out, or timed where none was held out.
-        timed_networks: By precision.
-        families: Held out.
-        mean_error_pct: On networks held out.
+        networks: Number of networks left out, or timed where none was left out.
+        timed_networks: Number of timed networks by precision.
+        families: Number of families left out.
+        mean_error_pct: Mean error on the networks left out.
         mean_error_interval_pct: 90 % bootstrap interval over families, or networks.
-        later_networks: First timed after everything that a fit knew.
-        later_mean_error_pct: On these.
-        above_upper_pct: Share of the networks held out that took longer than the upper end.
-        coverage_pct: Share of those inside their interval.
+        later_networks: Number of networks that were first timed after everything in the fit.
+        later_mean_error_pct: Mean error on these.
+        above_upper_pct: Share of the networks left out that took longer than the upper end.
+        coverage_pct: Share of the networks left out inside their interval.
     """
 
     name: str
@@ -177,10 +177,10 @@ class SuggestedNetwork(Record):
     """A network to time on a new device.
 
     Attributes:
-        name: Of the network.
-        macs: At batch 1.
-        params: As it is deployed.
-        base_latency_ms: On the device that is known.
+        name: Name of the network.
+        macs: Multiply-adds at batch 1.
+        params: Parameters of the deploy form.
+        base_latency_ms: Latency on the related device.
     """
 
     name: str
@@ -193,12 +193,12 @@ class Suggestion(Record):
     """Networks whose timings say most about a new device (``devices suggest``).
 
     Attributes:
-        name: Of the new device.
-        base: Of the device that is known.
-        precision: At which they are to be timed.
-        networks: The most telling first.
-        written_to: Folder of the files, where they were written.
-        next: The command that follows.
+        name: Name of the new device.
+        base: Name of the related device.
+        precision: Precision at which they are to be timed.
+        networks: Networks, the most informative first.
+        written_to: Folder of the model files; None where none were written.
+        next: Next command.
     """
 
     name: str
@@ -210,20 +210,20 @@ class Suggestion(Record):
 
 
 class Installation(Record):
-    """What is installed and what is wrong with it (``doctor``).
+    """An installation and its faults (``doctor``).
 
     Attributes:
-        nas: Version.
-        python: Version.
+        nas: Version of this distribution.
+        python: Version of Python.
         platform: Operating system and processor.
-        cores: Processors that the system counts.
-        gpus: Their names.
+        cores: Number of processors.
+        gpus: Names of the GPUs.
         packages: Version by distribution, None where it is missing.
         extras: Extra by distribution; the empty string for what is always needed.
-        config_home: Where the user's own profiles lie.
+        config_home: Folder of the user's own profiles.
         plugins: Names by kind of plug-in.
-        devices: Valid profiles.
-        faults: One line each.
+        devices: Number of valid profiles.
+        faults: Faults, one line each.
     """
 
     nas: str
@@ -246,7 +246,7 @@ class WholeLatency(Record):
         latency_ms: Central value.
         lower_ms: Lower end of the interval.
         upper_ms: Upper end.
-        basis: How it is known.
+        basis: ``measured``, ``estimated`` or ``proxy``.
     """
 
     latency_ms: float
@@ -259,14 +259,14 @@ class SegmentCost(Record):
     """A segment of a network between two cut points.
 
     Attributes:
-        point: Number of the point at its end.
-        label: Of that point.
-        shape: Of the tensor there.
-        layout: Of its axes.
-        reduction: Input size by size there; 0 where it has no height and width.
-        macs: Of the segment at batch 1.
-        params: Of the segment.
-        latency_ms: Its share, by device and precision.
+        point: Number of the cut point at its end.
+        label: Label of that point.
+        shape: Shape of the tensor there.
+        layout: Layout of its axes.
+        reduction: Input size divided by the size there; 0 where the tensor has no height and width.
+        macs: Multiply-adds of the segment at batch 1.
+        params: Parameters of the segment.
+        latency_ms: Latency of the segment by device and precision.
     """
 
     point: int
@@ -283,14 +283,14 @@ class AnchorOverview(Record):
     """Where a trained network can be cut (``anchors show``).
 
     Attributes:
-        network: Name, or the file and function that made it.
+        network: Name of the network, or the file and function that built it.
         resolution: Height and width in pixels.
         weights: File of the weights.
-        source: Of the weights.
-        assigned_by: ``name`` or ``order``; the empty string where none were loaded.
-        points: How many cut points.
-        devices: Latency of the whole by device and precision.
-        segments: In order.
+        source: Origin of the weights.
+        assigned_by: How weights were assigned: by ``name`` or ``order``; empty where none were loaded.
+        points: Number of cut points.
+        devices: Latency of the whole network by device and precision.
+        segments: Segments in order.
     """
 
     network: str
@@ -307,9 +307,9 @@ class DeviceOverview(Record):
     """Everything that is known of a device (``devices show``): its profile, as `nas.devices.profile.Profile` describes it, and what follows.
 
     Attributes:
-        hash: Over profile and its runtime's operators; runs record it.
-        grades: By precision.
-        remarks: What other profiles say of it: of the same chip with other times, of the same source with newer ones.
+        hash: Hash over the profile and its runtime's operators; runs record it.
+        grades: Grade by precision.
+        remarks: Remarks on other profiles: of the same chip with other times, of the same source with newer ones.
     """
 
     name: str
@@ -340,15 +340,15 @@ class RunSummary(Record):
     """One run among others (``compare``).
 
     Attributes:
-        run: Name of its directory.
+        run: Name of the run directory.
         status: ``finished``, ``running``, ``interrupted`` or ``failed``.
-        space: Of the choice.
-        network: The choice; None where there is none yet.
-        accuracy_pct: Of the choice, on the test pictures or as published.
+        space: Space of the choice.
+        network: The chosen network; None where there is none yet.
+        accuracy_pct: Accuracy of the choice, on the test pictures or as published.
         devices: Latency of the choice by device.
-        front_size: Networks of the front.
-        evaluations: Accuracies that were computed.
-        seconds: Of all phases.
+        front_size: Number of networks on the front.
+        evaluations: Number of accuracies that were computed.
+        seconds: Time of all phases.
     """
 
     run: str
@@ -382,8 +382,8 @@ class SearcherFigures(Record):
     """Means of a searcher over tasks and seeds; the figures, each a number, stand beside these.
 
     Attributes:
-        standard_error: Of each figure.
-        runs: How many.
+        standard_error: Standard error of each figure.
+        runs: Number of runs.
         tasks: Means by device and budget.
     """
 
@@ -415,17 +415,17 @@ class TransferScores(Record):
     """Means over repetitions for one device; a predictor's own notes on its fit stand beside them.
 
     Attributes:
-        spearman: Rank correlation.
-        kendall: The same, Kendall's τ.
-        mean_error_pct: Of |predicted / measured − 1|.
-        median_error_pct: The same, median.
+        spearman: Spearman's rank correlation.
+        kendall: Kendall's tau.
+        mean_error_pct: Mean of |predicted / measured − 1|.
+        median_error_pct: Median of the same.
         within_10_pct: Share of networks within 10 %.
         within_25_pct: Share within 25 %.
         coverage_pct: Share of timings inside their interval.
         halfwidth_pct: Median half width of the intervals.
-        spearman_sd: Over the repetitions.
-        ceiling: What the same model reaches with every row of the pool timed.
-        baselines: Spearman of plain models.
+        spearman_sd: Standard deviation of Spearman's correlation over the repetitions.
+        ceiling: Scores of the same model with every network of the pool timed.
+        baselines: Spearman's correlation of simple models.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -448,11 +448,11 @@ class TransferComparison(Record):
 
     Attributes:
         devices: Scores by device.
-        mean_spearman: Over the devices.
-        mean_ceiling_spearman: Of the ceilings.
-        baselines: Plain models over the devices.
-        protocol: Settings.
-        defects: What is wrong with the table.
+        mean_spearman: Mean of Spearman's correlation over the devices.
+        mean_ceiling_spearman: Mean of the ceilings.
+        baselines: Means of simple models over the devices.
+        protocol: Settings of the comparison.
+        defects: Faults of the table.
     """
 
     devices: dict[str, TransferScores]
@@ -467,10 +467,10 @@ class NetworkMoved(Record):
     """A network's latency before and after an update.
 
     Attributes:
-        network: Its published name.
-        before_ms: As the profile had it; null where it had none.
-        ms: In the newer table.
-        change_pct: From one to the other; null where there was none.
+        network: Published name of the network.
+        before_ms: Latency in the former profile; None without one.
+        ms: Latency in the newer table.
+        change_pct: Change from one to the other; None without a former one.
     """
 
     network: str
@@ -480,19 +480,19 @@ class NetworkMoved(Record):
 
 
 class PrecisionMoved(Record):
-    """What newer timings moved on a device at one precision.
+    """What newer timings changed on a device at one precision.
 
     Attributes:
         device: Name of the profile.
-        precision: Of the timings.
-        before: Version of the SDK that the profile stated.
+        precision: Precision of the timings.
+        before: Version of the SDK in the former profile.
         after: Newest version in the table.
-        networks: That were timed again or for the first time.
-        n: Networks timed under both, in earlier updates too.
-        factor: On the work of all others; 1 where the SDK is the same or too few networks say so.
-        start_ms: What starting a network costs more; negative where less.
-        halfwidth_pct: Of the 90 % interval of the others; null where they do not move.
-        carried: Networks whose former timing is carried over by factor and start.
+        networks: Networks that were timed again or for the first time.
+        n: Number of networks timed under both versions, in earlier updates too.
+        factor: Factor on the latency of all other networks; 1 where the SDK is the same or too few networks were timed.
+        start_ms: Constant that is added to them; negative where networks start faster.
+        halfwidth_pct: Half width of their 90 % interval; None where they do not change.
+        carried: Number of networks whose former timing was changed by factor and constant.
     """
 
     device: str
@@ -512,11 +512,11 @@ class Updated(Record):
 
     Attributes:
         source: Name of the file or folder.
-        release: Its version; empty where not stated.
-        moved: By device and precision.
-        paths: Profiles that were written, by device.
-        older: Devices for which the table has nothing newer than their profiles; they stay as they are.
-        unknown_devices: Names of the table that no profile has.
+        release: Version of the source; empty where it states none.
+        moved: Changes by device and precision.
+        paths: Paths of the profiles that were written, by device.
+        older: Devices for which the table has nothing newer than their profiles, which stay as they are.
+        unknown_devices: Device names of the table that no profile has.
         unknown_networks: Networks of the table without a graph here.
     """
 
