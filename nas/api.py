@@ -1,6 +1,6 @@
 """The product in Python: ``import nas``, then `nas.search`, `nas.predict` and the rest of this page.
 
-Every function answers with a frozen record of `nas.results`, raises a `nas.errors.NasError` whose message is one line, and prints nothing.
+Every function returns a frozen record of `nas.results`, raises a `nas.errors.NasError` whose message is one line, and prints nothing.
 Names and units are those of the command line: milliseconds a picture, multiply-adds (one is one MAC), accuracies in percent.
 
 Example::
