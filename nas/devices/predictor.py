@@ -74,11 +74,11 @@ class Estimate:
     Attributes:
         latency_ms: Central value.
         lower_ms: Lower end of the interval.
-        upper_ms: Upper end; budgets are judged by it. At most `LONGEST_MS`.
+        upper_ms: Upper end; budgets are compared with it. At most `LONGEST_MS`.
         confidence: Nominal coverage of the interval.
-        basis: ``measured`` only where the numbers are a device's own timing; ``proxy`` where they are the timing of one that stands in for it.
-        unsupported: Operators that the device or the predictor cannot run or price, by kind; the estimate and its breakdown leave them
-            out, so a search treats such a graph as infeasible and a person is told.
+        basis: ``measured`` only where the numbers are a device's own timing; ``proxy`` where they are the timing of a stand-in for it.
+        unsupported: Kinds of operators that the device or the predictor cannot run or price. The estimate and its breakdown do not include them,
+            and a search treats such a graph as infeasible.
         extrapolated: What lies outside the calibrated range, in words; empty where nothing does.
         operators: Breakdown; sums to `latency_ms` where the predictor is additive.
     """
@@ -191,16 +191,16 @@ class Estimates:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One timing: what a predictor is fitted to.
+    """One timing, as predictors are fitted to them.
 
     Attributes:
-        graph: What ran.
+        graph: The network that ran.
         precision: One of `nas.units.Precision`.
-        latency_ms: The device's word.
-        name: Network, for messages and for leaving networks out.
-        device: Profile name.
-        family: Networks of one family are left out together.
-        weight: Relative trust (1.0 where nothing speaks against it).
+        latency_ms: The measured latency.
+        name: Name of the network, for messages and for leaving networks out.
+        device: Name of the profile.
+        family: Family of the network; a family is left out as a whole.
+        weight: Relative trust; 1.0 by default.
     """
 
     graph: Graph
@@ -262,7 +262,7 @@ class FewShot(Protocol):
 
 
 class Predictor(ABC):
-    """Estimates the latency of a graph on the device of a profile; sees nothing but these two.
+    """A predictor estimates the latency of a graph on the device of a profile, from these two alone.
 
     Attributes:
         prices_mixed: Whether operators that fix their precision are priced at it, and the borders between precisions too; the argument
@@ -317,14 +317,14 @@ class Predictor(ABC):
         )
 
     def extended(self, samples: Sequence[Sample], looseness: float = 1.0) -> Predictor:
-        """Return this fit with a new device's timings added: what it holds is their prior.
+        """Return this fit with a new device's timings added. The devices of the fit are their prior.
 
         Args:
-            samples: Of the new device.
-            looseness: How much further than usual the new device may stray from the others.
+            samples: Timings of the new device.
+            looseness: Factor on how far the new device may differ from the others.
 
         Raises:
-            UsageError: This predictor cannot take a device up.
+            UsageError: This predictor cannot add a device.
         """
         raise UsageError(f"predictor {type(self).__name__}: cannot take up a new device from timings, got {len(samples)} ({looseness=}).")
 
@@ -332,15 +332,15 @@ class Predictor(ABC):
         """Return (network, measured, predicted, lower, upper) in ms for the device's networks, each predicted without its own timings.
 
         Raises:
-            UsageError: This predictor does not keep them.
+            UsageError: This predictor does not store them.
         """
         raise UsageError(f"predictor {type(self).__name__}: keeps no held-out predictions of {device} at {precision}.")
 
     def choose_informative(self, candidates: Mapping[str, Graph], profile: Profile, precision: str, count: int) -> Sequence[str]:
-        """Return the networks whose timings on a new device like `profile` would tell most about its other latencies, best first.
+        """Return the networks whose timings on a new device like `profile` are the most informative about its other latencies, best first.
 
         Raises:
-            UsageError: This predictor cannot say.
+            UsageError: This predictor cannot choose.
         """
         raise UsageError(
             f"predictor {type(self).__name__}: cannot choose {count} of {len(candidates)} networks for {profile.name} {precision}."

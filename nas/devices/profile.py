@@ -78,12 +78,12 @@ class Origin(_Strict):
 
 
 class FitQuality(_Strict):
-    """How a fit did on networks that it had not seen; the protocol says how they were held out.
+    """The errors of a fit on networks that it had not seen. The protocol says how they were left out.
 
     Attributes:
-        families: That were left out whole, one after the other or by folds; None where single networks were left out.
+        families: Number of families that were left out, one after the other or by folds; None where single networks were left out.
         mean_error_interval_pct: 90 % bootstrap interval over families, or networks.
-        above_upper_pct: Share of timings above the upper end of their interval, by which a budget admits.
+        above_upper_pct: Share of timings above the upper end of their interval, which budgets are compared with.
         halfwidth_pct: Median half width of the intervals.
     """
 
@@ -102,11 +102,11 @@ class FitQuality(_Strict):
 
 
 class Placement(_Strict):
-    """Which operators a runtime or a compiler has: one file for all devices that it serves, in ``hardware_profiles/operators/``.
+    """The operators that a runtime or a compiler supports: one file for all its devices, in ``hardware_profiles/operators/``.
 
     Attributes:
-        title: Of the runtime.
-        sources: Where the facts come from, by the keys that the entries name.
+        title: Name of the runtime.
+        sources: Sources of the facts, by the keys that the entries name.
         supported: Operators that run, each with its source.
         unsupported: Operators that do not run, each with its source; an operator in neither is unknown there.
     """
@@ -179,18 +179,18 @@ class PrecisionProfile(_Strict):
         peak_gmacs: Vendor's or measured peak, in 10⁹ multiply-adds a second.
         bandwidth_gb_s: Memory bandwidth in 10⁹ bytes a second.
         launch_us: Cost of starting one operator, in microseconds.
-        facts: How far these are checked: ``verified`` on a page of the maker, ``reported`` by others alone, ``unverified``; empty where nothing says.
-        runtime_version: SDK or driver the timings were made with.
-        runtime_built: Date of its build, by which timings of one version are newer or older; empty where not known.
-        held_out: Errors on held-out networks.
-        held_out_later: Errors on networks that were first timed after everything that a fit knew.
-        repeats_within_pct: Median spread of repeated measurements: no fit can be better.
+        facts: How these were checked: ``verified`` on a page of the maker, ``reported`` by others alone, ``unverified``; empty where that is not stated.
+        runtime_version: Version of the SDK or driver of the timings.
+        runtime_built: Date of that version's build, which orders timings of one version; empty where unknown.
+        held_out: Errors on networks that were left out.
+        held_out_later: Errors on networks that were first timed after everything in the fit.
+        repeats_within_pct: Median difference of repeated measurements, below which no fit can come.
         timings_ms: The device's own timings by reference network (``basis: measured``).
-        timings_step_ms: Step to which these were rounded: each lies within half of it of what is stated.
-        former_timings_ms: Its timings under the SDK before; a network's timing under the newer one goes first.
-        drift: What changed since the SDK of those and of the fit; None where nothing did.
+        timings_step_ms: Step to which the timings were rounded.
+        former_timings_ms: Timings under the former SDK. A network's timing under the newer one takes precedence.
+        drift: Change since the SDK of those timings and of the fit; None where there is none.
         unsupported_ops: Operators that this precision cannot run on the device.
-        supported_ops: Operators that it can; what is in neither is unknown there.
+        supported_ops: Operators that it can run. An operator in neither list is unknown.
         notes: What a user must know before trusting a number.
     """
 
@@ -215,7 +215,7 @@ class PrecisionProfile(_Strict):
 
     @property
     def grade(self) -> Grade:
-        """How far to believe the latency model; see `nas.devices.trust`."""
+        """Trust in the latency model, A to D; see `nas.devices.trust`."""
         quality = self.held_out
         return grade_of(
             fitted=bool(self.predictor),
@@ -239,12 +239,12 @@ class PrecisionProfile(_Strict):
 
     @property
     def model_error(self) -> ModelError | None:
-        """How far the latency model is off on networks that it had not seen."""
+        """Errors of the latency model on networks that the fit had not seen; None where that was not tested."""
         held_out, later = (quality.model_dump() if quality else None for quality in (self.held_out, self.held_out_later))
         return model_error(held_out, later)
 
     def stated_confidence(self, confidence: float) -> float:
-        """Return what an interval of nominal `confidence` may be called, by what such intervals covered."""
+        """Return the confidence to state for an interval of nominal `confidence`: lower where such intervals covered too little."""
         return stated_confidence(confidence, self.held_out.coverage_pct if self.held_out else None)
 
     def unchecked(self, graph: Graph) -> tuple[str, ...]:
@@ -298,25 +298,24 @@ class Profile(_Strict):
 
     Attributes:
         name: File stem; lower case, digits and hyphens.
-        title: As its vendor writes it.
-        kind: What computes.
+        title: Title by its vendor.
+        kind: Kind of processor.
         family: Devices of one family share a prior (``hexagon``, ``nvidia``, ``cortex-a``).
         generation: Generation within the family (``v68``).
-        aliases: Other names of the same data, and what people type (``rpi5``); never on both sides of a split.
+        aliases: Other names of the same data and short names (``rpi5``).
         quantity: ``latency``, or ``reciprocal_throughput`` (milliseconds a frame at full load: not a latency).
-        batch: Images a run.
-        runtime: What executed the networks (``qnn``, ``tflite``, ``onnxruntime-cpu``, ``tensorrt``).
-        operators: File of the operators that this runtime has, in ``operators/`` beside the profiles; by default the one that is called as
-            the runtime's first word, where there is one.
+        batch: Pictures in one run.
+        runtime: Runtime that executed the networks (``qnn``, ``tflite``, ``onnxruntime-cpu``, ``tensorrt``).
+        operators: File of the operators that this runtime supports, in ``operators/`` beside the profiles; by default the one with the name of the
+            runtime's first word, where it exists.
         compiled: Whether the runtime removes dead code and fuses; eager runtimes follow the graph as written.
         threads: CPU threads where that matters.
-        on_chip_memory_mb: In 10⁶ bytes.
-        default_precision: Used where the user names none.
-        precisions: What the device can run.
-        origin: Where the facts come from.
-        memory: RAM and flash, where a network runs from them.
-        proxy: What it stands in for, where it is another device than the one that its names promise (``SA8255 (Proxy), …``): its timings are
-            those of a stand-in and are never called measured.
+        on_chip_memory_mb: Memory on the chip in 10⁶ bytes.
+        default_precision: Precision where the user names none.
+        precisions: Precisions of the device.
+        origin: Origin of the facts.
+        memory: RAM and flash, for devices that run networks from them.
+        proxy: Devices that this one stands in for, where it is not the device of its names (``SA8255 (Proxy), …``). Its timings are never called measured.
         notes: What a user must know.
     """
 

@@ -43,14 +43,14 @@ class Artifact:
     """An exported file.
 
     Attributes:
-        path: Where it is.
-        format: Exporter's name.
+        path: Path of the file.
+        format: Name of the exporter.
         precision: One of `nas.units.Precision`.
-        sha256: Of the file's bytes.
-        size_bytes: Of the file.
+        sha256: SHA-256 of the file.
+        size_bytes: Size of the file.
         max_difference: Largest absolute difference between module and reloaded file on the probe input.
-        operators: Operator kinds in the file, with counts.
-        metadata: What was written into the file.
+        operators: Number of operators by kind in the file.
+        metadata: Metadata in the file.
     """
 
     path: Path
@@ -65,13 +65,13 @@ class Artifact:
 
 @dataclass(frozen=True, slots=True)
 class ExportOrder:
-    """What is to be written.
+    """A request for a file.
 
     Attributes:
         precision: ``fp32``, ``fp16``, a quantised one, or ``mixed`` where `part_precisions` differ.
-        pictures: Returns calibration pictures in batches (n, 3, h, w), as the network expects them; None where there are no data.
-        recipe: Methods of quantisation, see `nas.quantisation.method`.
-        part_precisions: By path of a part.
+        pictures: Function that returns calibration pictures in batches (n, 3, h, w), as the network expects them; None without data.
+        recipe: Names of quantisation methods, see `nas.quantisation.method`.
+        part_precisions: Precision by path of a part.
     """
 
     precision: str = "fp32"
@@ -81,12 +81,12 @@ class ExportOrder:
 
 
 class Exporter(ABC):
-    """Writes models in one format.
+    """An exporter writes models in one format.
 
     Attributes:
-        suffix: Of its files, with the dot.
-        input_ranges: Keys of `PEAKS`: the pictures that a file of this format can be made to expect.
-        concurrent: Whether threads may ask what `reload` returns at the same time; each then has one core.
+        suffix: Ending of its files, with the dot.
+        input_ranges: Inputs that a file of this format can be made to expect: keys of `PEAKS`.
+        concurrent: Whether several threads may call what `reload` returns at the same time. Each call then uses one core.
     """
 
     suffix: ClassVar[str] = ".onnx"
@@ -95,7 +95,7 @@ class Exporter(ABC):
 
     @classmethod
     def make(cls, order: ExportOrder) -> Exporter:
-        """Return what fulfils an order. An exporter of fp32 files need not override this.
+        """Return the exporter for a request. An exporter of fp32 files need not override this.
 
         Raises:
             UsageError: It cannot write that precision, or lacks calibration pictures.
@@ -120,12 +120,12 @@ class Exporter(ABC):
 
     @classmethod
     def reload(cls, path: Path) -> Scores | None:  # noqa: ARG003
-        """Return what a written file answers to a picture, in the format's own runtime; None where it cannot be run here."""
+        """Return a function that runs a written file on pictures, in the format's own runtime; None where it cannot be run here."""
         return None
 
     @classmethod
     def runs_here(cls) -> bool:
-        """Return whether written files can be asked here: whether `reload` is more than the contract's own."""
+        """Return whether written files can be run here: whether `reload` is overridden."""
         return cls.reload.__func__ is not Exporter.reload.__func__  # type: ignore[attr-defined]
 
     @classmethod
@@ -135,7 +135,7 @@ class Exporter(ABC):
 
     @classmethod
     def read_metadata(cls, path: Path) -> dict[str, str] | None:  # noqa: ARG003
-        """Return what was written into a file, without the format's runtime where that is possible; None where nothing was.
+        """Return the metadata of a file, without the format's runtime where that is possible; None where it has none.
 
         Raises:
             ArtifactError: It cannot be read.
@@ -153,7 +153,7 @@ class Exporter(ABC):
 
     @classmethod
     def annotate(cls, artifact: Artifact, facts: Mapping[str, str]) -> Artifact:  # noqa: ARG003
-        """Write further facts into a file, where the format has room for them; return what is known of it then."""
+        """Add metadata to a file, where the format supports that; return the updated artifact."""
         return artifact
 
 

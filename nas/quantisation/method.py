@@ -57,7 +57,7 @@ def _places(size: int) -> npt.NDArray[np.int64]:
 
 @dataclass(slots=True)
 class Activations:
-    """What calibration remembers of one tensor: extremes of everything, and an evenly spaced sample.
+    """The statistics of one tensor over the calibration pictures: its extremes, and an evenly spaced sample.
 
     Memory is bounded by the number of batches, not by their size.
     """
@@ -77,7 +77,7 @@ class Activations:
 
 
 class Quantiser:
-    """One method; it overrides what it has an opinion on."""
+    """One method of quantisation. It overrides the steps that it changes."""
 
     wide: ClassVar[frozenset[str]] = frozenset()
     """Kinds of operators whose result has 16 bits before it is rounded to the bits of what reads it."""
@@ -95,7 +95,7 @@ class Quantiser:
         return module
 
     def bounds(self, activations: Activations, bits: int) -> Bounds | None:
-        """Return the range that `bits` bits cover; None where the method has no opinion."""
+        """Return the range that `bits` bits cover; None where the method does not set it."""
         return None
 
 

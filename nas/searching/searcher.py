@@ -35,17 +35,17 @@ TrialState = Literal["complete", "infeasible", "duplicate", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A finished proposal.
+    """A proposal and its result.
 
     Attributes:
-        number: Position in the study.
-        architecture: What was proposed.
+        number: Number in the study.
+        architecture: The proposed architecture.
         state: ``complete`` evaluated; ``infeasible`` ruled out by a count or an estimate before any evaluation;
             ``duplicate`` repeats a network that was evaluated (`values` are that one's) or is under evaluation
             elsewhere (no values); ``failed`` the evaluation raised (see `message`).
         values: Objective values by name; only the cheap ones, such as latency, unless complete or duplicate.
-        violations: By budget name; ≤ 0 where it holds.
-        message: Why it failed.
+        violations: By how much each budget is exceeded, by its name; ≤ 0 where it is kept.
+        message: Reason of a failure.
     """
 
     number: int
@@ -75,13 +75,13 @@ class Prescreen(ABC):
 
 
 class Searcher(ABC):
-    """Proposes architectures of a space for a goal.
+    """A searcher proposes architectures of a space for a goal.
 
     Args:
-        space: What to choose from.
-        goal: What to optimise within which budgets.
-        seed: The run's seed.
-        prescreen: Cheap judgements; None where a searcher is to learn from violations alone.
+        space: Space of the architectures.
+        goal: Objectives and budgets.
+        seed: Seed of the run.
+        prescreen: Function that checks budgets cheaply before a proposal; None where the searcher learns from violations alone.
     """
 
     def __init__(self, space: SearchSpace, goal: Goal, seed: int, prescreen: Prescreen | None = None) -> None:
@@ -93,14 +93,14 @@ class Searcher(ABC):
 
     @abstractmethod
     def ask(self, number: int) -> Architecture | None:
-        """Propose the architecture of trial `number`; None where the space has been seen whole."""
+        """Propose the architecture of trial `number`; None where every member has been proposed."""
 
     @abstractmethod
     def tell(self, trial: Trial) -> None:
-        """Take note of a finished trial."""
+        """Record a finished trial."""
 
     def pend(self, architecture: Architecture) -> None:  # noqa: B027
-        """Take note that another worker is evaluating `architecture`, so as not to propose it too."""
+        """Record that another worker is evaluating `architecture`, so that it is not proposed too."""
 
 
 searchers: Registry[type[Searcher]] = Registry("searchers", "nas.searching.searchers")

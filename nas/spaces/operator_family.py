@@ -41,12 +41,12 @@ EXPANSION, ACTIVATION = "expansion", "activation"
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where an operator comes from.
+    """The origin of an operator.
 
     Attributes:
         title: Title of the paper.
         reference: arXiv number, venue or repository.
-        differs: What this implementation does otherwise; empty where nothing.
+        differs: How this implementation differs from it; empty where it does not.
     """
 
     title: str
@@ -56,13 +56,13 @@ class Source:
 
 @dataclass(frozen=True)
 class OperatorFamily(ABC):
-    """A map (n, c, h, w) -> (n, c, h, w) with knobs: no residual, no outer normalisation; the block adds both.
+    """A map (n, c, h, w) -> (n, c, h, w) with knobs. It has no residual connection and no outer normalisation; the block adds both.
 
     Attributes:
         npu_grade: ``green`` plain and dominated by convolutions and matrix products; ``amber`` plain, yet heavy in
             layout, normalisation or softmax; ``red`` needs operators that NPUs lack.
         source: The paper.
-        usual: Values of knobs that a space with few choices searches, where `choices` has more of them.
+        usual: Values of knobs for spaces with few choices, where `choices` has more of them.
     """
 
     npu_grade: ClassVar[Grade]
@@ -101,7 +101,7 @@ class OperatorFamily(ABC):
         """Write the deploy form to `builder` and return the output's name; channels and size are those of `x`.
 
         Raises:
-            UsageError: This operator cannot take that number of channels or that size.
+            UsageError: This operator does not support that number of channels or that size.
         """
 
     @abstractmethod

@@ -49,13 +49,13 @@ Codes = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One gene.
+    """One choice of a space: the values that a gene may have.
 
     Attributes:
         name: Unique in its space (``stage2.block1.mixer``).
-        values: What it can be, in an order that means something where there is one (widths ascend).
-        ordered: Whether neighbours in `values` are alike (a width is, a mixer is not).
-        mode: Whether it says how the network runs (a precision), not what the network is.
+        values: Values that the gene may have. Where they have an order, they ascend, as widths do.
+        ordered: Whether neighbouring values give similar networks, as with widths but not with mixers.
+        mode: Whether the gene says how the network runs (a precision), not what the network is.
     """
 
     name: str
@@ -68,14 +68,14 @@ class SearchSpace(ABC):
     """A set of architectures.
 
     Attributes:
-        name: As registered, preset included.
-        version: Raised when an encoding changes its meaning; older architectures are then refused.
-        choices: The genes, in order.
-        presets: Presets of this family (``("s", "m", "l")``); empty where the family's name is the space's.
-        options: Names of the options that `make` takes; a search passes those that it knows and refuses what a user asked for in vain.
-        evaluator: Name of the evaluator that scores members by default.
+        name: Registered name, preset included.
+        version: Raised when an encoding changes its meaning. Architectures of older versions are then refused.
+        choices: The choices, in order.
+        presets: Names of the presets of this family (``("s", "m", "l")``); empty where there are none.
+        options: Names of the options that `make` accepts. A search passes these and refuses other options of the user.
+        evaluator: Name of the default evaluator.
         stands_beside: Whether its front is shown beside that of every other search: a space whose members are published with their accuracy.
-        evaluator_with_data: The same where the user gives pictures, for a space that can be searched without; empty where it is no other.
+        evaluator_with_data: Name of the default evaluator where the user gives pictures; empty where it is the same.
     """
 
     version: int = 1
@@ -135,7 +135,7 @@ class SearchSpace(ABC):
         """
 
     def facts(self, architecture: Architecture) -> Mapping[str, str]:  # noqa: ARG002
-        """Return what a report must show beside the numbers of an architecture; nothing for most spaces."""
+        """Return facts that a report must show beside the numbers of an architecture; empty for most spaces."""
         return {}
 
     def normalisation(self, architecture: Architecture) -> tuple[Sequence[float], Sequence[float]] | None:  # noqa: ARG002
@@ -197,7 +197,7 @@ class SearchSpace(ABC):
         return architecture.key
 
     def features(self, architecture: Architecture) -> Mapping[str, float]:
-        """Return numbers by name that tell a surrogate what the network is made of; zeros may be left out.
+        """Return features of the network by name, for surrogate models; zeros may be left out.
 
         By default the patterns of its operators (see `nas.graphs.patterns`), summed over the segments.
         """

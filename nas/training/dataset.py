@@ -50,14 +50,14 @@ class Dataset(ABC):
     """Pictures as 8-bit RGB arrays with one label each.
 
     Args:
-        name: For people.
+        name: Name for messages.
         classes: Names of the classes; a label is an index into them.
-        labels: Of all pictures, shape (n,).
+        labels: Labels of all pictures, shape (n,).
         splits: Indices of the pictures of each split, disjoint.
         content: Hash of the pictures' bytes and labels.
         resolution: (height, width) of the pictures where all have one size, else None.
-        notices: What a person should know (broken pictures, an invented split).
-        decoder: What made pixels of the pictures' files, with its version; empty where the pixels are the data.
+        notices: Remarks for the user, such as broken pictures or a split that was made here.
+        decoder: Decoder of the pictures' files, with its version; empty where no file was decoded.
 
     Raises:
         DataError: Fewer than two classes, a label out of range, or an empty split.
@@ -104,8 +104,8 @@ class Dataset(ABC):
 
         Args:
             source: A name or a path.
-            seed: Of the splits that the user does not bring.
-            images: Keep so many pictures of train and validation together, stratified; None keeps all.
+            seed: Seed of the splits that are made here.
+            images: Number of pictures of train and validation together to use, stratified; None uses all.
             decoder: What decoded the pictures of an earlier run, whose very pixels are wanted (empty where it noted none); None for the
                 present one. Kinds that decode nothing leave it alone.
 
@@ -143,7 +143,7 @@ class Dataset(ABC):
                 yield f"{len(lacking)} of {self.num_classes} classes have no picture in {split}: {shown}"
 
     def blind(self, split: Split, accuracy_pct: float) -> Blind:
-        """Return what naming classes blindly scores on a split, and whether an accuracy there is above it.
+        """Return the accuracy of naming classes without looking at the pictures, and whether an accuracy is better than that.
 
         Source:
             The accuracy is called clearly better where a guess that is right with the better share reaches it in fewer than 5 % of cases:
@@ -187,7 +187,7 @@ class Dataset(ABC):
         return self._held[split, wanted]
 
     def thinned(self, split: Split, pictures: int) -> Self:
-        """Return the same data with a split cut to so many of its pictures, stratified; the others are as they were.
+        """Return the same data with fewer pictures in one split, stratified; the other splits stay as they are.
 
         Raises:
             DataError: More pictures than the split has, or none.
@@ -213,7 +213,7 @@ class Dataset(ABC):
         return other
 
     def release(self) -> None:
-        """Let go of the pictures in memory; they are read again when they are asked for."""
+        """Free the pictures in memory; they are read again at the next use."""
         self._held.clear()
 
     @cached_property
@@ -335,7 +335,7 @@ def load_dataset(source: str, *, seed: int = 0, images: int | None = None, decod
 
     Args:
         source: What the user wrote.
-        seed: Of the splits that the user does not bring.
+        seed: Seed of the splits that are made here.
         images: Keep so many pictures of train and validation together, stratified.
         decoder: See `Dataset.open`.
 

@@ -40,11 +40,11 @@ Need = Literal["data", "supernet", "table"]
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
-    """What an evaluation found.
+    """The result of an evaluation.
 
     Attributes:
         accuracy_pct: Top-1 in percent, on the split that `split` names.
-        split: ``validation`` for anything a choice hangs on; ``test`` only in reports; ``published`` for the zoo.
+        split: Split of the pictures: ``validation`` for every choice, ``test`` in reports alone, ``published`` for the zoo.
         extra: Further numbers by name, each with its unit in the name.
     """
 
@@ -55,17 +55,17 @@ class Metrics:
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """What an evaluator is made from: all that a search knows before it scores anything.
+    """What an evaluator is made from: everything that a search knows before the first score.
 
     Attributes:
-        space: Of the candidates.
-        seed: The run's.
-        precision: At which the devices run what a candidate leaves open; one of `nas.units.Precision`.
-        dataset: Where there is one; ``validation`` scores, ``test`` is for the report alone.
+        space: Space of the candidates.
+        seed: Seed of the run.
+        precision: Precision of everything that a candidate leaves open; one of `nas.units.Precision`.
+        dataset: The data, if any. ``validation`` is for scores, ``test`` for the report alone.
         supernet: Trained shared weights (`nas.training.supernet.weights.Supernet`), where the evaluator needs them.
-        recipe: Methods of quantisation by name, see `nas.quantisation.method`.
-        table: File of known accuracies, where it needs one.
-        column: Of that table.
+        recipe: Names of quantisation methods, see `nas.quantisation.method`.
+        table: File of known accuracies, where the evaluator needs one.
+        column: Column of that table.
     """
 
     space: SearchSpace
@@ -79,14 +79,14 @@ class Assignment:
 
 
 class Evaluator(ABC):
-    """Scores architectures of one space.
+    """An evaluator scores architectures of one space.
 
     Attributes:
         needs: What `make` must be given: ``data``, a trained ``supernet`` of the space (which needs data too), a ``table``.
-        surveys: Whether a score costs nothing and every member of the space has one; all are judged then, and no searcher is asked.
-        scored: What its scores are, in a word or two, as tables are headed.
-        caution: What a person must know who reads the scores as accuracies; empty where they are.
-        transfers: Whether members bring trained weights: they are fine-tuned one against the other then, and no searcher is asked.
+        surveys: Whether scores cost nothing and every member has one. All members are scored then, without a searcher.
+        scored: Name of the scores in one or two words, for the headings of tables.
+        caution: Warning for those who read the scores as accuracies; empty where they are.
+        transfers: Whether members have trained weights. They are fine-tuned against each other then, without a searcher.
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset()
@@ -118,7 +118,7 @@ class Evaluator(ABC):
         """
 
     def right(self, architecture: Architecture) -> npt.NDArray[np.bool_] | None:  # noqa: ARG002
-        """Return for each picture whether the network names its class, shape (n,); None where no pictures are scored."""
+        """Return for each picture whether the network names its class correctly, shape (n,); None where no pictures are scored."""
         return None
 
     def module(self, architecture: Architecture, resolution: Resolution) -> Any:  # noqa: ARG002
