@@ -17,8 +17,8 @@ from nas.spaces.operator_family import EXPANSION, OperatorFamily, channel_mixers
 from nas.spaces.space import Resolution
 from nas.units import parse_resolution
 
-STAGES = 4
-EXPANSIONS = (2, 3, 4)
+STAGES = 4  # as in most published pyramids
+EXPANSIONS = (2, 3, 4)  # by hand
 INTEGER = frozenset(
     [
         *("Conv", "Gemm", "Add", "Mul", "Relu", "Clip", "HardSwish", "HardSigmoid", "MaxPool", "AveragePool", "GlobalAveragePool"),
@@ -36,7 +36,7 @@ GREEN = "green"
 
 _ACTIVATION = "relu"
 SMALL = 48
-"""Pictures with a side shorter than this are reduced by 2 in the stem, larger ones by 4."""
+"""Pictures with a side shorter than this are reduced by 2 in the stem, larger ones by 4. Set by hand."""
 
 Families = Mapping[str, type[OperatorFamily]]
 

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from torch import nn
 
 SIDES = (64, 96, 128, 160, 192, 224, 256, 288, 320, 384)
-"""Sizes of picture that are offered beside each network's own, in pixels."""
+"""Sizes of picture that are offered beside each network's own, in pixels. Set by hand."""
 
 _LARGEST = 1.3
-"""No network is run at more than its own side times this."""
+"""No network is run at more than its own side times this. Set by hand."""
 
 
 class PublishedNetworks(SearchSpace):

@@ -48,7 +48,7 @@ Policy = Literal["near", "all", "window", "aligned", "none"]
 
 NONE, WHOLE, OUT, MERGED = "none", "whole", "out", "merged"
 SHARES = (1.0, 0.857, 0.714, 0.571)
-"""Deployment resolutions by the anchor's own: 224, 192, 160, 128."""
+"""Deployment resolutions as shares of the anchor's own: 224, 192, 160 and 128 of 224. Set by hand."""
 
 WIDTHS = ("0.5", "0.75")
 _NEAREST = 2

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 BLOCKS = ("k3_e1", "k3_e1_g2", "k3_e3", "k3_e6", "k5_e1", "k5_e1_g2", "k5_e3", "k5_e6", "skip")
 """In the order of the tables' indices; kernel, expansion, groups."""
 
+# Source: FBNet (arXiv 1812.03443), table 1, with the strides for CIFAR-100 of HW-NAS-Bench.
 _WIDTHS, _DEPTHS, _STRIDES, _HEADER = (16, 24, 32, 64, 112, 184, 352), (1, 4, 4, 4, 4, 4, 1), (1, 1, 2, 2, 1, 2, 1), 1504
 
 

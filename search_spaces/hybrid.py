@@ -58,9 +58,9 @@ DEFAULT_MIXERS = ("depthwise", "inception-next", "pool", "catm", "window", "spat
 DEFAULT_CHANNEL_MIXERS = ("mlp", "depthwise-mlp", "inverted-residual", "glu")
 RESOLUTIONS = ("128x128", "160x160", "192x192", "224x224", "256x256", "288x288", "128x256", "160x288", "192x256", "256x192")
 SMALL_RESOLUTIONS = ("64x64", "96x96", "128x128", "160x160", "192x192", "224x224")
-"""Of the preset for microcontrollers."""
+"""Input sizes of the preset for microcontrollers; these and the sizes above are set by hand."""
 ALIGNED = 16
-"""Channels that the integer-only presets' widths are multiples of."""
+"""Widths of the integer-only presets are multiples of so many channels. Set by hand."""
 
 STEMS = ("convolutions", "patch")
 

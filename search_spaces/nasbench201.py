@@ -35,6 +35,7 @@ OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_
 EDGES = ((1, 0), (2, 0), (2, 1), (3, 0), (3, 1), (3, 2))
 """(to, from), in the order of the benchmark's strings."""
 
+# Source: NAS-Bench-201 (arXiv 2001.00326), figure 1.
 _STAGES = 3
 _CHANNELS, _CELLS = 16, 5
 _LARGEST_PROXY = 32

@@ -16,6 +16,7 @@ from nas.spaces.space import Choice, Resolution, SearchSpace, spaces
 if TYPE_CHECKING:
     from torch import nn
 
+# Source: Once-for-All (arXiv 1908.09791), MobileNetV3's space; (width, stride, activation, squeeze-excite) by stage.
 _STAGES = (
     (24, 2, "Relu", False),
     (40, 2, "Relu", True),

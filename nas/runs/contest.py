@@ -41,7 +41,7 @@ from nas.units import parse_duration, write_duration
 KINDS = "kinds"
 
 TRIED = 0.5
-"""Share of the time limit that trials take together: of two kinds one wins, so that a quarter of the limit is lost on the other."""
+"""Share of the time limit that trials take together: of two kinds one wins, so that a quarter of the limit is lost on the other. Set by hand."""
 
 _OWN = {"lock", "owner", "status.json", "manifest.json", CLOCK_FILE}
 """Files of a kind's directory that say nothing of the run that it becomes; the manifest is moved last."""

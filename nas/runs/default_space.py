@@ -22,7 +22,7 @@ FROM_NOTHING: Space = "hybrid"
 TRANSFORMER: Space = "vit-t"
 
 SHARE = 0.25
-"""Of a time limit that a kind has, at most, before it is compared with another; see `nas.runs.contest.TRIED`."""
+"""Of a time limit that a kind has, at most, before it is compared with another; see `nas.runs.contest.TRIED`. Set by hand."""
 
 SEEN_PER_S = {False: 160_000 / 900, True: 8_000_000 / 900}
 """Training pictures a second that shared weights see at 32 pixels, without and with a GPU: `nas.training.supernet.train.default_recipe` counts on them."""
@@ -33,7 +33,7 @@ WORTH: Mapping[Space, tuple[int, int]] = {FROM_NOTHING: (50_000, 10), TRANSFORME
 (Dosovitskiy et al., arXiv 2010.11929, section 4.3). The limits themselves are set by hand."""
 
 _LEAST_STITCHED_S = 300.0
-"""A trial in which stitches are fitted, members scored and one fine-tuned takes so long at least."""
+"""A trial in which stitches are fitted, members scored and one fine-tuned takes so long at least. Set by hand."""
 
 
 class Kind(Record):

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
 SEARCHER = "guided"
 SUPERNET_FILE = "supernet.safetensors"
-_FEW_EPOCHS = 4
+_FEW_EPOCHS = 4  # by hand
 _BACK_AND_FORTH = 4
 """A training step of a picture takes as long as so many forward runs: three by arithmetic; 3.4 and 4.3 with augmentation and optimiser, in two runs on the embedded digits."""
 
@@ -174,7 +174,7 @@ def try_study(run: RunDirectory, problem: Problem, bus: EventBus, rung: int, unt
 
 
 _SHOWN = 8
-"""Networks of a front that are shown where several kinds share a run: those among which the choice is made."""
+"""Networks of a front that are shown where several kinds share a run: those among which the choice is made. Set by hand."""
 
 
 def front_of(problem: Problem, study: Study) -> list[Trial]:

@@ -50,7 +50,7 @@ FINETUNING = Recipe(epochs=6, batch=64, learning_rate=1e-3, warmup=0.1, weight_d
 """The default recipe after a supernet."""
 
 _CPU_MACS = 5e12
-"""Multiply-adds that a fine-tuning may take on a CPU: some five minutes of two cores."""
+"""Multiply-adds that a fine-tuning may take on a CPU: some five minutes of two cores. Set by hand."""
 
 
 def finetuning_recipe(dataset: Dataset, macs: int) -> Recipe:
