@@ -475,6 +475,10 @@ class ChainOfAnchors(ChainSpace):
         genes[0], genes[1] = resolution or genes[0], anchor
         return self.architecture(genes)
 
+    def describe(self, architecture: Architecture) -> Mapping[str, Gene]:
+        """Return resolution, anchor and changes by name; `facts` has the blocks."""
+        return dict(list(super().describe(architecture).items())[: self._first_block])
+
     def facts(self, architecture: Architecture) -> Mapping[str, str]:
         """Return the chain in words: which blocks of which anchor, and what was done to them."""
         words = []

@@ -124,7 +124,8 @@ def _sections(page: Page) -> Iterator[tuple[str, str]]:
         f'<p><img alt="{escape(title)}" src="data:image/png;base64,{base64.b64encode(png).decode()}"></p>'
         for title, png in page.pictures.items()
     )
-    yield "The network", drawing + _lines(result.blocks) + pictures
+    chain = [f"chain: {result.chosen.chain}"] if result.chosen and result.chosen.chain else []
+    yield "The network", drawing + _lines((*chain, *result.blocks)) + pictures
     yield "Why not more accurate?", _lines(result.why_not_more.lines) if result.why_not_more else ""
     yield "Each class", _chart("classes", classes_spec(result), _CLASSES) if result.by_class else ""
     yield "Sensitivity at 8 bits", _chart("sensitivity", sensitivity_spec(result)) if result.sensitivity_db else ""
@@ -137,7 +138,7 @@ def _sections(page: Page) -> Iterator[tuple[str, str]]:
     yield "As text", f"<details><summary>The result as the terminal shows it</summary><pre>{escape(result_text(shown))}</pre></details>"
 
 
-_POINT = "Point at a network for its name, drag to move, scroll to zoom. Lines are intervals; a budget is judged by the interval's far end."
+_POINT = "Point at a network for its name, drag to move, scroll to zoom. Lines are intervals; budgets are compared with their upper ends."
 _TIMED = "Lines are the estimated intervals, blue ticks the estimates, red points what the device took."
 _STAGES = (
     "Each bar is a stage: as high as its maps are wide, and labelled with its output, channels × height × width. Point at it for its cost."
@@ -156,7 +157,7 @@ def _by_kind(operators: Mapping[str, Sequence[OperatorTime]]) -> str:
         ranked = sorted(kinds.items(), key=lambda item: -item[1])[:5]
         sentences.append(f"On {device}: " + ", ".join(f"{kind} {ms / total:.0%}" for kind, ms in ranked) + ".")
     fixed = any(op.op == "Launch" for each in operators.values() for op in each)
-    return " ".join(sentences) + (" Launch is what every run costs, whatever the network." if fixed else "")
+    return " ".join(sentences) + (" Launch is the constant cost of every run." if fixed else "")
 
 
 def _sections_of_runs(rows: Sequence[RunSummary], results: Mapping[str, Result]) -> Iterator[tuple[str, str]]:

@@ -33,6 +33,7 @@ def draw_chain(path: Path, blocks: Mapping[str, Sequence[str]], route: Sequence[
         route: (network, first block, last block) of each stretch, in order.
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     longest = max(map(len, blocks.values()))
     figure = Figure(figsize=(max(6.0, 0.45 * longest + 1.5), 1.0 * len(blocks) + 0.8), layout="constrained")
@@ -56,6 +57,7 @@ def draw_chain(path: Path, blocks: Mapping[str, Sequence[str]], route: Sequence[
     axes.set(
         xlim=(-0.7, longest - 0.3), ylim=(len(blocks) - 0.4, -0.6), yticks=range(len(blocks)), yticklabels=list(blocks), xlabel="block"
     )
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _write(path, figure)
 
 

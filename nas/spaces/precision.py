@@ -186,6 +186,14 @@ class PrecisionSpace(ElasticSpace):
         """Return those of the plain space: a network is made of the same at every precision."""
         return self.plain.features(self.without_precisions(architecture))
 
+    def describe(self, architecture: Architecture) -> Mapping[str, Gene]:
+        """Return what the plain space returns, and the precisions."""
+        modes = [choice.name for choice in self.choices if choice.mode]
+        return {
+            **self.plain.describe(self.without_precisions(architecture)),
+            **dict(zip(modes, architecture.genes[-len(modes) :], strict=True)),
+        }
+
     def facts(self, architecture: Architecture) -> Mapping[str, str]:
         """Return those of the plain space."""
         return self.plain.facts(self.without_precisions(architecture))

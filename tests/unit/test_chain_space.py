@@ -145,6 +145,8 @@ def test_anchors_are_members_and_are_themselves(networks: Path) -> None:
 
     space, x = chain(networks, "small", "large"), torch.randn(2, 3, 32, 32)
     for name in ("small", "large"):
+        assert list(space.describe(space.member(name))) == ["resolution", "anchor", "change1", "change2"]
+        assert space.facts(space.member(name))["chain"].startswith(name)
         module = space.build(space.member(name)).eval()
         torch.testing.assert_close(module(x), called(f"{networks}:{name}").eval()(x), rtol=1e-5, atol=1e-5)
 
