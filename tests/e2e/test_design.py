@@ -1,6 +1,7 @@
 """The main job on a handful of pictures: every phase, and a kill in each of them."""
 
 import json
+import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -49,8 +50,28 @@ def small_words(words: list[object]) -> list[object]:
     return [*words[:-2], "--space", "hybrid-xs", *words[-2:]]
 
 
+@pytest.fixture
+def splits(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The splits whose pictures were read, in the order of reading; a connection fails."""
+    from nas.spaces.space import Resolution
+    from nas.training.dataset import Dataset, Pixels, Split
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("a connection was opened")
+
+    def noted(self: Dataset, split: Split, resolution: Resolution) -> Pixels:
+        order.append(split)
+        return pixels(self, split, resolution)
+
+    order: list[str] = []
+    pixels = Dataset.pixels
+    monkeypatch.setattr(Dataset, "pixels", noted)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    return order
+
+
 @pytest.mark.slow
-def test_every_phase(nas: Callable[..., Result], words: list[object], tmp_path: Path) -> None:
+def test_every_phase(nas: Callable[..., Result], words: list[object], splits: list[str], tmp_path: Path) -> None:
     import onnx
     import onnxruntime
     from PIL import Image
@@ -62,6 +83,8 @@ def test_every_phase(nas: Callable[..., Result], words: list[object], tmp_path: 
     found = json.loads(result.out)
     assert found.keys() >= KEYS
     assert found["status"] == "finished"
+    assert set(splits) == {"train", "validation", "test"}
+    assert set(splits[splits.index("test") :]) == {"test"}  # what is chosen, tuned and calibrated has not seen them
     assert found["evaluations"] == 4
     assert found["chosen"] in found["front"]
     assert found["chosen"]["upper_ms"] <= 5
