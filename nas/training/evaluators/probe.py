@@ -84,6 +84,11 @@ class ProbeEvaluator(Evaluator):
         text = " ".join([self.space.name, self.dataset.key, *(origin.sha256 for origin in origins if origin)])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
+    @property
+    def looks(self) -> int:
+        """Pictures that a probe sees."""
+        return sum(min(self.dataset.count(split), PROBED_PICTURES) for split in ("train", "validation"))
+
     def pictures_of(self, architecture: Architecture) -> Dataset:
         """Return the data as a network expects them, validation cut to what candidates are compared on."""
         expected = self.space.normalisation(architecture)  # type: ignore[attr-defined]

@@ -25,6 +25,7 @@ from nas.spaces.architecture import Architecture
 from nas.spaces.space import Resolution, SearchSpace
 from nas.training.dataset import Dataset
 from nas.training.memory import keep_compiled_kernels, keep_freed_memory
+from nas.training.supernet.average import Average
 from nas.training.supernet.batches import Batches
 from nas.training.supernet.checkpoint import (
     Checkpoint,
@@ -45,6 +46,7 @@ from nas.training.supernet.statistics import (
     recalibrated,
 )
 from nas.training.supernet.train import Recipe, learning_rate_at, optimizer_of
+from nas.training.teacher import Teacher, distillation_loss
 
 FINETUNING = Recipe(epochs=6, batch=64, learning_rate=1e-3, warmup=0.1, weight_decay=0.02)
 """The default recipe after a supernet."""
@@ -67,6 +69,7 @@ def finetuning_recipe(dataset: Dataset, macs: int) -> Recipe:
 
 _BEST = "best/"
 _LAST = "last/"
+_AVERAGE = "average/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +104,7 @@ def finetune(
     device: str = "cpu",
     stop_after: int | None = None,
     left_s: Callable[[], float] | None = None,
+    teacher: Teacher | None = None,
 ) -> Finetuned:
     """Train a network, or go on with the training that `path` holds; the weights are the same either way.
 
@@ -116,6 +120,7 @@ def finetune(
         device: Where to train.
         stop_after: Stop when so many epochs are done, as an interruption would.
         left_s: Returns the seconds that are left: the schedule is cut so that it ends then, at `recipe.epochs` at the latest.
+        teacher: From whose scores of the training pictures it learns beside the labels.
 
     Raises:
         TrainingError: It diverged.
@@ -135,9 +140,9 @@ def finetune(
         "seed": seed,
         "recipe": recipe.entries,
         "start": _hash(module),
-    }
+    } | ({"teacher": teacher.key} if teacher else {})
     train, validation = (Batches(dataset, split, resolution, torch.device(device)) for split in ("train", "validation"))
-    tuning = _Finetuning(module, train, recipe, seed)
+    tuning = _Finetuning(module, train, recipe, seed, teacher)
     tuning.length.left_s = left_s
     shown = Shown("finetune", bus, recipe.epochs, tuning.length)
     epoch, history = 0, list[dict[str, float]]()
@@ -149,6 +154,8 @@ def finetune(
         best = _under(_BEST, found.tensors)
         module.load_state_dict(_under(_LAST, found.tensors) if epoch < recipe.epochs else best)
         restore_optimizer(tuning.optimizer, found.tensors)
+        for name, value in _under(_AVERAGE, found.tensors).items():
+            tuning.average.weights[name].copy_(value)
         tuning.step, tuning.loss = int(found.progress.get("step", 0)), float(found.progress.get("loss", 0.0))
 
     def save() -> None:
@@ -156,6 +163,8 @@ def finetune(
         if epoch < recipe.epochs:
             tensors |= {_LAST + name: tensor for name, tensor in _state(module).items()}
             tensors |= optimizer_tensors(tuning.optimizer.state_dict()["state"])
+            if recipe.window:
+                tensors |= {_AVERAGE + name: tensor for name, tensor in tuning.average.weights.items()}
         inside = {"step": tuning.step, "loss": tuning.loss} if tuning.step else {}
         write_checkpoint(
             path, Checkpoint("member", identity, {"epoch": epoch, "epochs": recipe.epochs, "history": history, **inside}, tensors)
@@ -165,7 +174,7 @@ def finetune(
     while epoch < recipe.epochs and epoch != stop_after:
         loss = tuning.epoch(epoch, shown, save)
         epoch = recipe.epochs if tuning.length.over else epoch + 1
-        with recalibrated(module, _calibration(train, SCORING_PICTURES)):
+        with tuning.average.in_place(), recalibrated(module, _calibration(train, SCORING_PICTURES)):
             accuracy_pct = 100 * float(np.mean(_right(module, validation)))
             history.append({"loss": loss, "validation_accuracy_pct": accuracy_pct})
             if accuracy_pct >= max(entry["validation_accuracy_pct"] for entry in history):
@@ -217,12 +226,14 @@ class _Finetuning:
 
     Attributes:
         length: Of the whole, in steps.
+        average: Of the weights.
         step: Steps of the present epoch that are done.
         loss: Their sum.
     """
 
-    def __init__(self, module: nn.Module, train: Batches, recipe: Recipe, seed: int) -> None:
-        self.module, self.train, self.recipe, self.seed = module, train, recipe, seed
+    def __init__(self, module: nn.Module, train: Batches, recipe: Recipe, seed: int, teacher: Teacher | None) -> None:
+        self.module, self.train, self.recipe, self.seed, self.teacher = module, train, recipe, seed, teacher
+        self.average = Average(module)
         self.optimizer = optimizer_of(recipe, [[p for p in module.parameters() if (p.ndim > 1) is decays] for decays in (True, False)])
         self.steps = train.steps(recipe.batch)
         self.length = Length(self.steps * recipe.epochs)
@@ -260,17 +271,19 @@ class _Finetuning:
 
     def _one(self, step: int, indices: Tensor) -> float:
         recipe, rng = self.recipe, np.random.default_rng([self.seed, 21, step])
-        (x,), target, _ = self.train.augmented(indices, recipe.augmentation, recipe.smoothing, rng)
+        soft_targets = self.teacher.soft_targets(indices) if self.teacher else None
+        (x,), target, _ = self.train.augmented(indices, recipe.augmentation, recipe.smoothing, rng, soft_targets=soft_targets)
         with torch.random.fork_rng(devices=[]):  # dropout and stochastic depth of a published network
             torch.manual_seed(int(rng.integers(2**62)))
             with torch.autocast(x.device.type, torch.bfloat16, enabled=recipe.mixed_precision == "bf16"):
-                loss = F.cross_entropy(self.module(x).float(), target)
+                loss = self._loss(self.module(x).float(), target)
             self.optimizer.zero_grad()
             loss.backward()
         nn.utils.clip_grad_norm_(self.module.parameters(), recipe.clip)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate_at(step, self.length.steps, recipe)
         self.optimizer.step()
+        self.average.add(recipe.decay_at(step, self.length.steps))
         value = float(loss.detach())
         if not math.isfinite(value):
             epoch, i = divmod(step, self.steps)
@@ -279,6 +292,12 @@ class _Finetuning:
                 f"Do this: a learning rate below {recipe.learning_rate:g}."
             )
         return value
+
+    def _loss(self, scores: Tensor, target: Tensor) -> Tensor:
+        if self.teacher is None:
+            return F.cross_entropy(scores, target)
+        by_labels, soft_targets = target.split(scores.shape[1], 1)
+        return distillation_loss(scores, by_labels, soft_targets, self.recipe.distillation)
 
 
 def _right(module: nn.Module, batches: Batches) -> npt.NDArray[np.bool_]:

@@ -65,11 +65,13 @@ class Recipe:
         weight_decay: On tensors of two or more axes.
         clip: Largest norm of the gradient.
         smoothing: Of the labels.
-        distillation: Share of the other members' loss that comes from the largest member's outputs, where one teaches.
+        distillation: Share of the loss that comes from a teacher's outputs, where one teaches: a supernet's largest member the others,
+            a published network a choice that is fine-tuned (`nas.training.teacher`).
         random_members: Beside the largest and the smallest; recipes without those train two more.
         augmentation: Of the pictures.
         mixed_precision: ``no`` or ``bf16``.
         methods: Recipes of supernet training by name, see `nas.training.recipe.compose`; the default's where there are none.
+        window: Share of the steps over which the weights of a single network are averaged; the average is what is scored and exported. 0 averages nothing.
     """
 
     epochs: int = 30
@@ -85,6 +87,7 @@ class Recipe:
     augmentation: Augmentation = field(default_factory=Augmentation)
     mixed_precision: Literal["no", "bf16"] = "no"
     methods: tuple[str, ...] = ()
+    window: float = 0.0
 
     def __post_init__(self) -> None:
         if self.batch < 1:
@@ -98,8 +101,17 @@ class Recipe:
     def entries(self) -> dict[str, Any]:
         """The recipe as checkpoints have it: what came later is left out where it is not used, so that older ones still fit."""
         own = asdict(self)
-        methods = own.pop("methods")
-        return own | ({"methods": list(methods)} if methods else {})
+        methods, window = own.pop("methods"), own.pop("window")
+        own["augmentation"] = self.augmentation.entries
+        return own | ({"methods": list(methods)} if methods else {}) | ({"window": window} if window else {})
+
+    def decay_at(self, step: int, steps: int) -> float:
+        """Return the share that the averaged weights keep at a step: little at first, so that the start is forgotten.
+
+        Source:
+            TensorFlow's ``(1 + step) / (10 + step)`` at the start of an exponential average.
+        """
+        return min(1 - 1 / (1 + self.window * steps), (step + 1) / (step + 10))
 
 
 def default_recipe(dataset: Dataset, space: ElasticSpace | None = None) -> Recipe:

@@ -20,6 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from nas.errors import ArtifactError
+from nas.spaces.space import Resolution
+from nas.training.dataset import Dataset
 from nas.training.supernet.batches import Batches
 
 _BATCH = 64  # by hand
@@ -162,6 +164,13 @@ def probed(network: nn.Module, classifier: str, fitted: Probe) -> nn.Module:
     assert isinstance(layer, nn.Linear)
     fitted.install(layer)
     return ready.eval()
+
+
+def scores_of(network: nn.Module, dataset: Dataset, size: Resolution, device: str = "cpu") -> Tensor:
+    """Return a network's scores of the training pictures as they are, (n, classes)."""
+    train = Batches(dataset, "train", size, torch.device(device))
+    with torch.no_grad():
+        return torch.cat([network.eval()(x).float().cpu() for x, _ in train.plain(_BATCH)])
 
 
 def write_probe(path: Path, fitted: Probe) -> None:

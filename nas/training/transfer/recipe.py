@@ -14,7 +14,6 @@ class TransferRecipe(Recipe):
     """A recipe for weights that are good already.
 
     Attributes:
-        window: Share of the steps over which weights are averaged; the average is what is scored and exported.
         frozen_norms: Whether norm statistics stay those that the training starts with; else batches give them, and the end takes them anew.
         first_side: Share of the deployment size at which training begins, see `side_at`.
         grown: Share of the steps after which the pictures have their deployment size.
@@ -24,14 +23,6 @@ class TransferRecipe(Recipe):
     frozen_norms: bool = False
     first_side: float = 0.75
     grown: float = 0.5
-
-    def kept_at(self, step: int, steps: int) -> float:
-        """Return the share that the averaged weights keep at a step: little at first, so that the start is forgotten.
-
-        Source:
-            Exponential averages of weights (Polyak and Juditsky, 1992), with TensorFlow's ``(1 + step) / (10 + step)`` at the start.
-        """
-        return min(1 - 1 / (1 + self.window * steps), (step + 1) / (step + 10))
 
     def size_at(self, step: int, steps: int, size: Resolution) -> Resolution:
         """Return the size of picture of a step: it grows to the deployment size in multiples of 32 pixels.

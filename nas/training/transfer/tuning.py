@@ -22,6 +22,7 @@ from torch import nn
 from nas.errors import TrainingError
 from nas.spaces.space import Resolution
 from nas.training.dataset import Dataset
+from nas.training.supernet.average import Average
 from nas.training.supernet.batches import Batches
 from nas.training.supernet.checkpoint import (
     Checkpoint,
@@ -89,7 +90,7 @@ class Tuning:
         self._optimizer = optimizer_of(
             self.recipe, [[p for p in self.module.parameters() if (p.ndim > 1) is decays] for decays in (True, False)]
         )
-        self._average = {name: p.detach().clone() for name, p in self.module.named_parameters()}
+        self._average = Average(self.module)
         self._loss, self._since = 0.0, 0
         if self.path.is_file():
             self._restore()
@@ -154,10 +155,7 @@ class Tuning:
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate_at(self.step, self.steps, recipe)
         self._optimizer.step()
-        keep = recipe.kept_at(self.step, self.steps)
-        with torch.no_grad():
-            parameters = [p.detach() for p in self.module.parameters()]
-            torch._foreach_lerp_(list(self._average.values()), parameters, 1 - keep)
+        self._average.add(recipe.decay_at(self.step, self.steps))
         value = float(loss.detach())
         if not math.isfinite(value):
             raise TrainingError(
@@ -192,9 +190,7 @@ class Tuning:
     def averaged(self) -> nn.Module:
         """Return a network with the averaged weights, in evaluation mode; its norm statistics are taken anew unless they are frozen."""
         network = copy.deepcopy(self.module).eval()
-        with torch.no_grad():
-            for name, parameter in network.named_parameters():
-                parameter.copy_(self._average[name])
+        self._average.copy_to(network)
         if not self.recipe.frozen_norms:
             recalibrate(network, pictures(self.train.plain(128, calibration_indices(self.train))))
         return network
@@ -203,7 +199,7 @@ class Tuning:
         """Write the checkpoint."""
         progress = {"epoch": self.step, "epochs": self.steps, "history": self.history, "loss": self._loss, "since": self._since}
         tensors = {_LAST + name: value for name, value in self.module.state_dict().items()}
-        tensors |= {_AVERAGE + name: value for name, value in self._average.items()}
+        tensors |= {_AVERAGE + name: value for name, value in self._average.weights.items()}
         tensors |= optimizer_tensors(self._optimizer.state_dict()["state"])
         write_checkpoint(self.path, Checkpoint("member", self.identity, progress, tensors))
 
@@ -215,7 +211,7 @@ class Tuning:
         self._loss, self._since = float(checkpoint.progress.get("loss", 0.0)), int(checkpoint.progress.get("since", 0))
         state = {name.removeprefix(_LAST): value for name, value in checkpoint.tensors.items() if name.startswith(_LAST)}
         self.module.load_state_dict(state)
-        for name, value in self._average.items():
+        for name, value in self._average.weights.items():
             value.copy_(checkpoint.tensors[_AVERAGE + name])
         restore_optimizer(self._optimizer, checkpoint.tensors)
 
