@@ -12,8 +12,8 @@ from nas.training.dataset import Dataset, load_dataset
 from nas.training.supernet.average import Average
 from nas.training.supernet.batches import Augmentation, Batches
 from nas.training.supernet.finetune import Finetuned, finetune, fresh
+from nas.training.supernet.teacher import TEMPERATURE, Teacher, distillation_loss
 from nas.training.supernet.train import Recipe
-from nas.training.teacher import TEMPERATURE, Teacher, distillation_loss
 
 SIDE = (32, 32)
 

@@ -45,8 +45,8 @@ from nas.training.supernet.statistics import (
     recalibrate,
     recalibrated,
 )
+from nas.training.supernet.teacher import Teacher, distillation_loss
 from nas.training.supernet.train import Recipe, learning_rate_at, optimizer_of
-from nas.training.teacher import Teacher, distillation_loss
 
 FINETUNING = Recipe(epochs=6, batch=64, learning_rate=1e-3, warmup=0.1, weight_decay=0.02)
 """The default recipe after a supernet."""

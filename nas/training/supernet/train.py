@@ -66,7 +66,7 @@ class Recipe:
         clip: Largest norm of the gradient.
         smoothing: Of the labels.
         distillation: Share of the loss that comes from a teacher's outputs, where one teaches: a supernet's largest member the others,
-            a published network a choice that is fine-tuned (`nas.training.teacher`).
+            a published network a choice that is fine-tuned (`nas.training.supernet.teacher`).
         random_members: Beside the largest and the smallest; recipes without those train two more.
         augmentation: Of the pictures.
         mixed_precision: ``no`` or ``bf16``.
