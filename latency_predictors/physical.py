@@ -50,6 +50,9 @@ _UNSEEN_SHARE = 0.05  # of a candidate's latency in unseen kinds, to call it ext
 _CHUNK = 4096
 _MANY_SUMS = 64  # from which one sparse product is taken: set by hand; scipy.sparse takes a fifth of a second to import
 _OTHER_FORM = "/other form"
+_MULTIPLIER, _SHIFT = np.uint64(0x9E3779B97F4A7C15), np.uint64(48)
+"""Of Fibonacci hashing: 2⁶⁴ over the golden ratio, and what leaves as many bits as there are slots. Source: Knuth, The Art of Computer Programming 3, 6.4."""
+_SLOTS = 1 << 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,11 +128,13 @@ class _Prices:
         self.table: Floats = np.concatenate(
             [self.unit, (np.maximum(self.unit.mean(axis=1), 0.0) * unseen)[:, None]], axis=1
         )  # the last column: unseen work
-        self._segments: list[Graph] = []
+        self._segments: list[Graph] = []  # kept, so that no other graph is ever given the id of one
         self._rows: dict[int, int] = {}
         self._matrix: Floats = np.zeros((256, self.table.shape[1]))
-        self._unknown: list[bool] = []
-        self._fixed: list[bool] = []
+        self._unknown, self._fixed = (np.zeros(len(self._matrix), dtype=bool) for _ in range(2))
+        self._ids = np.zeros(len(self._matrix), dtype=np.intp)
+        self._slots = np.zeros(_SLOTS, dtype=np.intp)
+        self._quantiles: dict[float, float] = {}
 
     def row_of(self, segment: Graph, forbidden: frozenset[str]) -> int:
         """Return the row of a segment in `matrix`, pricing it if it is new."""
@@ -140,23 +145,43 @@ class _Prices:
         row = len(self._segments)
         if row == len(self._matrix):
             self._matrix = np.concatenate([self._matrix, np.zeros_like(self._matrix)])
+            self._unknown, self._fixed, self._ids = (
+                np.concatenate([held, np.zeros_like(held)]) for held in (self._unknown, self._fixed, self._ids)
+            )
         self._matrix[row] = counted.rows[counted.runnable(forbidden)].sum(axis=0) @ self.table
-        self._unknown.append(bool(counted.unknown) or not forbidden.isdisjoint(counted.ops))
-        self._fixed.append(_fixes(segment))
-        self._segments.append(segment)  # kept, so that no other graph is ever given its id
+        self._unknown[row] = bool(counted.unknown) or not forbidden.isdisjoint(counted.ops)
+        self._fixed[row] = _fixes(segment)
+        self._ids[row] = id(segment)
+        self._segments.append(segment)
         self._rows[id(segment)] = row
         return row
+
+    def _rows_of(self, candidates: Sequence[Segments], count: int, forbidden: frozenset[str]) -> npt.NDArray[np.intp]:
+        """Return the rows of all `count` segments of the candidates, pricing those that are new.
+
+        A slot, by the hash of an id, holds the row that fell on it last: one look at an array for each segment. Where it holds another's, the
+        dictionary is asked.
+        """
+        asked = np.fromiter(map(id, map(itemgetter(1), itertools.chain.from_iterable(candidates))), np.intp, count)
+        slots = (asked.view(np.uint64) * _MULTIPLIER >> _SHIFT).view(np.intp)
+        rows = self._slots[slots]
+        if len(other := np.flatnonzero(self._ids[rows] != asked)):
+            known: list[int | None] = [self._rows.get(key) for key in asked[other].tolist()]
+            if None in known:
+                graphs = [graph for parts in candidates for _, graph in parts]
+                known = [self.row_of(graphs[i], forbidden) for i in other.tolist()]
+            rows[other] = known
+            self._slots[slots[other]] = rows[other]
+        return rows
 
     def sum_segments(
         self, candidates: Sequence[Segments], forbidden: frozenset[str]
     ) -> tuple[Floats, npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
         """Return (candidates, members + 1) sums without launch, whether every operator is priced, and whether one fixes its precision."""
-        graphs = list(map(itemgetter(1), itertools.chain.from_iterable(candidates)))
-        known: list[int | None] = list(map(self._rows.get, map(id, graphs)))
-        rows = np.array([self.row_of(graph, forbidden) for graph in graphs] if None in known else known)
         ends = np.cumsum([0, *map(len, candidates)])
+        rows = self._rows_of(candidates, int(ends[-1]), forbidden)
         sums = _sums_of_rows(self._matrix[: len(self._segments)], rows, ends)
-        unknown, fixed = (np.logical_or.reduceat(np.array(held, dtype=bool)[rows], ends[:-1]) for held in (self._unknown, self._fixed))
+        unknown, fixed = (_any_of_rows(held[: len(self._segments)], rows, ends) for held in (self._unknown, self._fixed))
         return sums, ~unknown, fixed
 
     def price(self, segment: Graph, forbidden: frozenset[str] = frozenset()) -> tuple[Floats, bool]:
@@ -171,12 +196,15 @@ class _Prices:
     def widths(self, members_ms: Floats, unseen_ms: Floats, confidence: float) -> tuple[Floats, Floats, Floats, Floats]:
         """Return what `spans` does from whole latencies by member, (candidates, members), and unseen work, (candidates,)."""
         logs = np.log(members_ms)
-        central = np.exp(logs.mean(axis=1))
+        mean = logs.mean(axis=1, keepdims=True)
+        central = np.exp(mean[:, 0])
         unseen = unseen_ms / central
         low, high = self.pool.range_ms[self.device]
         beyond = np.maximum(0.0, np.maximum(np.log(central / (1.5 * high)), np.log(low / (1.5 * central))))
-        sd = np.sqrt(self.pool.base_sd**2 + logs.var(axis=1)) * self.pool.device_scale[self.device]
-        width = self.pool.quantile(confidence) * sd + np.where(unseen > _UNSEEN_SHARE, unseen, 0.0) + 0.2 * beyond
+        sd = np.sqrt(self.pool.base_sd**2 + logs.var(axis=1, mean=mean)) * self.pool.device_scale[self.device]
+        if confidence not in self._quantiles:
+            self._quantiles[confidence] = self.pool.quantile(confidence)
+        width = self._quantiles[confidence] * sd + np.where(unseen > _UNSEEN_SHARE, unseen, 0.0) + 0.2 * beyond
         return central, np.minimum(width, 5.0), unseen, beyond
 
 
@@ -191,6 +219,11 @@ def _sums_of_rows(matrix: Floats, rows: npt.NDArray[np.intp], ends: npt.NDArray[
         which = csr_array((np.ones(len(rows)), rows, ends), shape=(len(ends) - 1, len(matrix)))
         return np.asarray(which @ matrix)
     return np.asarray(np.add.reduceat(matrix[rows], ends[:-1]))
+
+
+def _any_of_rows(held: npt.NDArray[np.bool_], rows: npt.NDArray[np.intp], ends: npt.NDArray[np.intp]) -> npt.NDArray[np.bool_]:
+    """Return (candidates,): whether one of the runs of ``rows`` between neighbouring ``ends`` is true; mostly none is."""
+    return np.logical_or.reduceat(held[rows], ends[:-1]) if held.any() else np.zeros(len(ends) - 1, dtype=bool)
 
 
 def _fixes(segment: Graph) -> bool:

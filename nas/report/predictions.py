@@ -150,9 +150,10 @@ def _print_one(result: Estimate) -> None:
     if result.peak_memory_mb is not None:
         span = f"{result.peak_memory_lower_mb:.0f}–{result.peak_memory_upper_mb:.0f}"
         print_lines([f"{result.peak_memory_mb:.0f} MB of memory at the peak, estimated, {span} MB at 90 % (process, runtime included)"])
-    if (place := result.placement) is not None and not place.wholly_on_npu:
-        cost = f"; networks that fell back took {place.slower:g} times as long (median)" if place.slower else ""
-        print_lines([f"may not run wholly on the NPU: {place.why}{cost}"])
+    for place, where in ((result.placement, ""), (result.placement_onnx, " under ONNX Runtime")):
+        if place is not None and not place.wholly_on_npu:
+            cost = f"; networks that fell back took {place.slower:g} times as long (median)" if place.slower else ""
+            print_lines([f"may not run wholly on the NPU{where}: {place.why}{cost}"])
     print_lines(_remarks(result))
 
 

@@ -836,6 +836,7 @@ class Estimate(Record):
         peak_memory_lower_mb: Lower end of its 90 % interval.
         peak_memory_upper_mb: Upper end; budgets are compared with it.
         placement: Prediction whether the network runs wholly on the NPU; None where the runtime has no published jobs.
+        placement_onnx: The same on that board under ONNX Runtime, which has no profiles of its own.
         ram_bytes: RAM of the activations, on a device that runs from RAM and flash.
         flash_bytes: Flash of the weights there.
         int8_drop_pct: Points of accuracy that the network is predicted to lose from float to int8 (``w8a8`` alone); see `nas.quantisation.risk`.
@@ -876,6 +877,7 @@ class Estimate(Record):
     peak_memory_lower_mb: float | None = None
     peak_memory_upper_mb: float | None = None
     placement: Placement | None = None
+    placement_onnx: Placement | None = None
     ram_bytes: int | None = None
     flash_bytes: int | None = None
     int8_drop_pct: float | None = None

@@ -244,14 +244,11 @@ def price(subject: Network, place: Device, terms: Terms) -> Estimate:
         added |= {"ram_bytes": int(plan.ram_bytes(graph, chosen)), "flash_bytes": int(plan.flash_bytes(graph, chosen))}
     if (peak := peak_memory(profile.name, graph, chosen)) is not None:
         added |= {"peak_memory_mb": peak.mb, "peak_memory_lower_mb": peak.lower_mb, "peak_memory_upper_mb": peak.upper_mb}
-    if (place_of := placement(profile.name, profile.runtime, graph, chosen)) is not None:
-        added["placement"] = Placement(
-            off_npu_pct=round(100 * place_of.off_npu, 1),
-            wholly_on_npu=place_of.wholly_on_npu,
-            operator=place_of.operator,
-            slower=place_of.slower,
-            why=place_of.why,
-        )
+    board = profile.name.removesuffix(f"-{profile.runtime}")
+    added |= {
+        "placement": _placement(profile.name, profile.runtime, graph, chosen),
+        "placement_onnx": _placement(f"{board}-onnx", "onnx", graph, chosen),
+    }
     if chosen == "w8a8":
         lost = predicted_drop(graph, profile.runtime)
         added |= {"int8_drop_pct": lost.drop_pct, "int8_drop_upper_pct": lost.upper_pct}
@@ -262,7 +259,21 @@ def price(subject: Network, place: Device, terms: Terms) -> Estimate:
             latency_ms=estimate.latency_ms, lower_ms=estimate.lower_ms, upper_ms=estimate.upper_ms, extrapolated_why=estimate.extrapolated
         )
         added |= {"repeats_within_pct": at.repeats_within_pct, "estimated": alone}
-    return priced.model_copy(update=added) if added else priced
+    return priced.model_copy(update=added)
+
+
+def _placement(device: str, runtime: str, graph: Graph, precision: str) -> Placement | None:
+    """Return where a network is likely to run; None where no job of that device, runtime and precision is known."""
+    likely = placement(device, runtime, graph, precision)
+    if likely is None:
+        return None
+    return Placement(
+        off_npu_pct=round(100 * likely.off_npu, 1),
+        wholly_on_npu=likely.wholly_on_npu,
+        operator=likely.operator,
+        slower=likely.slower,
+        why=likely.why,
+    )
 
 
 def _carried_over(at: PrecisionProfile, shown: Priced, network: str) -> tuple[str, ...]:

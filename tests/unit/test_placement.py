@@ -77,3 +77,8 @@ def test_predict_says_it() -> None:
     assert said.operator == "LayerNormalization"
     assert said.off_npu_pct == pytest.approx(100, abs=5)
     assert api.predict("resnet50", "sa8295p").placement is None
+    board = api.predict("resnet50", "samsung-galaxy-s24", precision="w8a8")
+    assert board.placement is None  # QNN hardly ever falls back
+    assert board.placement_onnx is not None
+    assert board.placement_onnx.wholly_on_npu
+    assert 0 < board.placement_onnx.off_npu_pct < 20
