@@ -149,27 +149,27 @@ def ideas_of(pool: Pool, samples: Sequence[Sample], board: str, tested: set[str]
     return {idea: {name: float(np.mean(rows)) for name, rows in held.items()} for idea, held in errors.items()}
 
 
-def ideas(samples: Sequence[Sample], tested: set[str], members: int, state: Path | None) -> dict[str, Any]:
+def ideas(samples: Sequence[Sample], tested: set[str], boards: Sequence[str], members: int, state: Path | None) -> dict[str, Any]:
     """Return mean errors of each idea on each board, and of that which the other boards choose."""
     held: dict[str, dict[str, dict[str, float]]] = json.loads(state.read_text()) if state and state.is_file() else {}
     pool = Pool(samples, members)
-    for board in BOARDS:
+    for board in boards:
         if board not in held:
             held[board] = ideas_of(pool, samples, board, tested)
             print(board, {idea: round(float(np.mean(list(rows.values()))), 1) for idea, rows in held[board].items()}, flush=True)
             if state:
                 state.write_text(json.dumps(held))
-    mean = {idea: {board: float(np.mean(list(held[board][idea].values()))) for board in BOARDS} for idea in held[BOARDS[0]]}
-    chosen = {board: min(mean, key=lambda idea, out=board: np.mean([mean[idea][b] for b in BOARDS if b != out])) for board in BOARDS}
+    mean = {idea: {board: float(np.mean(list(held[board][idea].values()))) for board in boards} for idea in held[boards[0]]}
+    chosen = {board: min(mean, key=lambda idea, out=board: np.mean([mean[idea][b] for b in boards if b != out])) for board in boards}
     classes = sorted(mean, key=lambda idea: float(np.mean(list(mean[idea].values()))))
     return {
         "timed": TIMED,
         "draws": DRAWS,
         "folds": FOLDS,
-        "networks": {board: len(held[board][classes[0]]) for board in BOARDS},
+        "networks": {board: len(held[board][classes[0]]) for board in boards},
         "mean_error_pct": {idea: {"boards": float(np.mean(list(mean[idea].values()))), **mean[idea]} for idea in classes},
         "chosen_on_other_boards": chosen,
-        "mean_error_pct_chosen": float(np.mean([mean[chosen[board]][board] for board in BOARDS])),
+        "mean_error_pct_chosen": float(np.mean([mean[chosen[board]][board] for board in boards])),
     }
 
 
@@ -189,6 +189,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--part", choices=("former", "ideas"), required=True)
     parser.add_argument("--members", type=int, default=MEMBERS)
+    parser.add_argument("--boards", nargs="+", choices=BOARDS, default=BOARDS, help="of ideas; three minutes each at 12 members")
     parser.add_argument("--state", type=Path, help="file that keeps the boards that are done, so that a run that was cut goes on (ideas)")
     options = parser.parse_args()
     models = read_models(options.data / "aihub_models.csv")
@@ -199,8 +200,9 @@ def main() -> None:
     if options.part == "former":
         found = former(samples, classifiers(models), options.members, {n: lineage_of(n, listed) for n in graphs})
     else:
-        found = ideas(samples, set(single_images(graphs)), options.members, options.state)
+        found = ideas(samples, set(single_images(graphs)), options.boards, options.members, options.state)
     command = f"{COMMAND} {options.part}" + (f" --members {options.members}" if options.members != MEMBERS else "")
+    command += f" --boards {' '.join(options.boards)}" if options.part == "ideas" and set(options.boards) != set(BOARDS) else ""
     write_json(RESULTS / f"few_{options.part}_qnn.json", about(options) | {"command": command} | found)
 
 

@@ -11,11 +11,13 @@ from latency_predictors._quantities import COLUMN, quantities_of
 from latency_predictors._switches import COLUMNS, columns_of
 from latency_predictors.physical import Physical, Pool, timings_of
 from nas.devices.predictor import Sample
+from nas.devices.profile import load_profile
 from nas.errors import UsageError
 from nas.graphs import workloads
-from nas.graphs.graph import Graph, GraphBuilder
+from nas.graphs.graph import Graph, GraphBuilder, join
 from nas.graphs.images import with_normalisation
 from nas.graphs.passes import normalise
+from nas.spaces.naming import get_space
 
 ARTIFACTS = Path(__file__).parents[2] / "latency_predictors" / "artifacts"
 
@@ -190,3 +192,17 @@ def test_a_second_walk_through_many_networks_meets_the_same_graphs(monkeypatch: 
     monkeypatch.setattr(workloads, "load", lambda _name: graph)
     first, second = ([Physical().form_timed(name) for name in names] for _ in range(2))
     assert all(a is b is not None for a, b in zip(first, second, strict=True))
+
+
+def test_segments_whose_ids_fall_on_one_slot_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    profile, space = load_profile("sa8295p"), get_space("hybrid-xs")
+    rng = np.random.default_rng(0)
+    chains = [space.segments(space.sample(rng), None) for _ in range(80)]
+    artifact = ARTIFACTS / profile.at("fp16").artifact
+    plain = Physical.load(artifact)
+    monkeypatch.setattr("latency_predictors.physical._SHIFT", np.uint64(63))  # two slots
+    crowded = Physical.load(artifact)
+    for _ in range(2):  # segments that are new, then known
+        found, expected = (predictor.estimate_batch(chains, profile, "fp16").latency_ms for predictor in (crowded, plain))
+        assert np.array_equal(found, expected)
+    assert found[0] == pytest.approx(plain.estimate(join(chains[0]), profile, "fp16").latency_ms)
