@@ -170,7 +170,7 @@ class _Prices:
             if None in known:
                 graphs = [graph for parts in candidates for _, graph in parts]
                 known = [self.row_of(graphs[i], forbidden) for i in other.tolist()]
-            rows[other] = known
+            rows[other] = np.array(known, dtype=np.intp)
             self._slots[slots[other]] = rows[other]
         return rows
 

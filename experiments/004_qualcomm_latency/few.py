@@ -152,9 +152,10 @@ def ideas_of(pool: Pool, samples: Sequence[Sample], board: str, tested: set[str]
 def ideas(samples: Sequence[Sample], tested: set[str], boards: Sequence[str], members: int, state: Path | None) -> dict[str, Any]:
     """Return mean errors of each idea on each board, and of that which the other boards choose."""
     held: dict[str, dict[str, dict[str, float]]] = json.loads(state.read_text()) if state and state.is_file() else {}
-    pool = Pool(samples, members)
+    pool: Pool | None = None
     for board in boards:
         if board not in held:
+            pool = pool or Pool(samples, members)
             held[board] = ideas_of(pool, samples, board, tested)
             print(board, {idea: round(float(np.mean(list(rows.values()))), 1) for idea, rows in held[board].items()}, flush=True)
             if state:
