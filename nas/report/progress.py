@@ -21,6 +21,7 @@ PHASES = {
     "fit": ("fitting classifiers and stitches", "steps"),
     "search": ("search", "networks"),
     "race": ("fine-tuning one against the other", "turns"),
+    "teach": ("asking a teacher", "networks"),
     "finetune": ("fine-tuning the choice", "epochs"),
     "export": ("export", "test pictures"),
     "verify": ("measuring", "networks"),

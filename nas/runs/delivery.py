@@ -24,6 +24,7 @@ from nas.runs.explain import Scored
 from nas.runs.facts import run_facts
 from nas.runs.pace import EXPORT_S, SHOWN_EPOCHS, Pace
 from nas.runs.problem import Problem
+from nas.runs.teaching import teacher_of
 from nas.spaces.architecture import Architecture
 from nas.spaces.elastic import ElasticSpace
 from nas.training.evaluator import Evaluator
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from nas.devices.measure import Measurement
     from nas.spaces.space import Resolution
     from nas.training.dataset import Dataset, Labels
+    from nas.training.supernet.teacher import Teacher
     from nas.training.supernet.train import Recipe
 
 MEMBER_FILE = "finetuned.safetensors"
@@ -209,7 +211,8 @@ def deliver(run: RunDirectory, problem: Problem, evaluator: Evaluator, architect
         return export_as_scored(run, problem, module, architecture, bus)
     device = next(module.parameters()).device
     module = _tuned_before(run, problem, architecture, _MOST_TRIALS) or module
-    return finish(run, problem, problem.dataset, module.to(device), architecture, bus, pace)
+    teacher = teacher_of(run, problem, evaluator, architecture, pace, bus)
+    return finish(run, problem, problem.dataset, module.to(device), architecture, bus, pace, teacher)
 
 
 def export_as_scored(run: RunDirectory, problem: Problem, module: nn.Module, architecture: Architecture, bus: EventBus) -> Delivery:
@@ -227,7 +230,14 @@ def export_as_scored(run: RunDirectory, problem: Problem, module: nn.Module, arc
 
 
 def finish(
-    run: RunDirectory, problem: Problem, dataset: Dataset, module: nn.Module, architecture: Architecture, bus: EventBus, pace: Pace
+    run: RunDirectory,
+    problem: Problem,
+    dataset: Dataset,
+    module: nn.Module,
+    architecture: Architecture,
+    bus: EventBus,
+    pace: Pace,
+    teacher: Teacher | None,
 ) -> Delivery:
     """Fine-tune at the deployment resolution, recalibrate, fuse, quantise where asked for, export, reload, and test what was exported.
 
@@ -251,6 +261,7 @@ def finish(
         bus=bus,
         device=str(device),
         left_s=pace.but(_reserve_s(problem, dataset, module, architecture)) if pace.limited else None,
+        teacher=teacher,
     )
     predicted = predictions(tuned.module, Batches(dataset, "test", verdict.resolution, device))
     return _export_tested(run, problem, dataset, architecture, (tuned.module, tuned.validation_accuracy_pct), predicted, bus)
@@ -287,8 +298,10 @@ def tune_for_a_while(
     final_pictures = CALIBRATION_PICTURES + 2 * dataset.count("validation")
     reserve_s = final_pictures * _picture_s(dataset, module, size)
     path, recipe = run.path / _TRIED_FILE.format(rung), _recipe(problem, dataset, architecture, pace)
-    seed, left_s = problem.request.seed, pace.but(reserve_s)
-    return finetune(module, architecture, dataset, path, recipe, resolution=size, seed=seed, bus=bus, device=device, left_s=left_s).right
+    seed, left_s, teacher = problem.request.seed, pace.but(reserve_s), teacher_of(run, problem, evaluator, architecture, pace, bus)
+    return finetune(
+        module, architecture, dataset, path, recipe, resolution=size, seed=seed, bus=bus, device=device, left_s=left_s, teacher=teacher
+    ).right
 
 
 def _tuned_before(run: RunDirectory, problem: Problem, architecture: Architecture, rung: int) -> nn.Module | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from nas.runs.teaching import TEACHER_FILE, Lesson
+
 if TYPE_CHECKING:
     from nas.runs.directory import RunDirectory
     from nas.runs.problem import Problem
@@ -49,6 +51,9 @@ def run_facts(run: RunDirectory, problem: Problem, architecture: Architecture) -
         "hashes": json.dumps(manifest.facts),
         "seed": str(problem.request.seed),
     }
+    lesson = run.load(TEACHER_FILE, Lesson)
+    if lesson is not None and lesson.network:
+        facts["teacher"] = lesson.network
     return facts if problem.dataset is None else facts | data_facts(as_expected(problem.dataset, problem.space, architecture))
 
 

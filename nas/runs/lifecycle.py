@@ -15,6 +15,7 @@ from nas.runs.default_space import Kind, decide_space, kinds_beside
 from nas.runs.directory import RunDirectory, Status, StatusFile, eta_s
 from nas.runs.problem import Problem, check_request, make_problem
 from nas.runs.request import Request
+from nas.runs.teaching import check_teachers
 from nas.searching.address import keep_password
 from nas.searching.judge import Target
 from nas.spaces.architecture import Architecture
@@ -47,6 +48,7 @@ def start(request: Request, out: Path | None, bus: EventBus) -> Result:
     check_workers(request)
     request = request.located()
     problem = make_problem(request)
+    check_teachers(problem)
     beside = kinds_beside(problem) if why else []
     problem = replace(problem, notices=(*([why] if why else []), *(kind.line for kind in beside), *problem.notices))
     plain = SpaceName.parse(problem.space.name).plain

@@ -69,6 +69,12 @@ def _from_scratch(request: Request, kind: type[Evaluator], family: type[SearchSp
     return "no published weights are taken without --data"
 
 
+def _weights_dir(request: Request, kind: type[Evaluator], family: type[SearchSpace]) -> str:
+    if request.data and "supernet" in kind.needs:
+        return ""  # the best network of the folder may teach the choice: `nas.runs.teaching`
+    return _of_space("weights_dir")(request, kind, family)
+
+
 def _of_space(option: str) -> Check:
     def check(request: Request, kind: type[Evaluator], family: type[SearchSpace]) -> str:  # noqa: ARG001
         return "" if option in family.options else f"space {request.space} has no such choice"
@@ -107,7 +113,7 @@ CHECKS: Mapping[str, tuple[str, Check]] = {
     "precision": ("--precision", _always),
     "space": ("--space", _always),
     "anchors": ("--anchor", _of_space("anchors")),
-    "weights_dir": ("--weights-dir", _of_space("weights_dir")),
+    "weights_dir": ("--weights-dir", _weights_dir),
     "mixers": ("--mixers", _of_space("mixers")),
     "knobs": ("--knobs", _of_space("knobs")),
     "evaluator": ("--evaluator", _always),

@@ -19,6 +19,7 @@ from nas.runs.directory import RunDirectory
 from nas.runs.problem import Problem, nearest_miss
 from nas.searching.judge import Verdict
 from nas.spaces.architecture import Architecture
+from nas.spaces.space import SearchSpace
 from nas.units import write_resolution
 
 if TYPE_CHECKING:
@@ -65,6 +66,19 @@ class Candidate:
         return 100 * float(self.right.mean())
 
 
+def sizes(space: SearchSpace, network: str) -> list[Architecture]:
+    """Return a network of `space` at every size that is offered, the smallest first."""
+    return [space.architecture((network, side)) for side in space.choices[1].values if space.admits((network, side))]
+
+
+def first_sizes(space: SearchSpace, network: str) -> list[Architecture]:
+    """Return a network at the sizes up to about half its own, the smallest first: what costs a quarter says most of what it is worth."""
+    members = sizes(space, network)
+    own = max(space.own_size(network))  # type: ignore[attr-defined]
+    middle = min(range(len(members)), key=lambda i: abs(max(space.size_of(members[i])) - 0.5 * own))  # type: ignore[attr-defined]
+    return members[: middle + 1]
+
+
 class Candidates:
     """The networks of a run, priced and probed as far as that pays.
 
@@ -88,12 +102,6 @@ class Candidates:
         self.priced: dict[str, tuple[Architecture, Verdict]] = {}
         self._left_out: set[tuple[object, ...]] = set()
 
-    def sizes(self, network: str) -> list[Architecture]:
-        """Return a network at every size that is offered, the smallest first."""
-        space = self.problem.space
-        sides = space.choices[1].values
-        return [space.architecture((network, side)) for side in sides if space.admits((network, side))]
-
     def fits(self, architecture: Architecture) -> Verdict | None:
         """Return what the judge says of a member within the budgets; None where it is not, or does not run at that size."""
         try:
@@ -110,10 +118,7 @@ class Candidates:
 
     def first(self, network: str) -> Architecture | None:
         """Return the size that is probed first: about half the network's own, or the largest below it that is within the budgets."""
-        members = self.sizes(network)
-        own = max(self.space.own_size(network))  # type: ignore[attr-defined]
-        middle = min(range(len(members)), key=lambda i: abs(max(self.space.size_of(members[i])) - 0.5 * own))
-        return next((m for m in reversed(members[: middle + 1]) if self.fits(m)), None)
+        return next((m for m in reversed(first_sizes(self.problem.space, network)) if self.fits(m)), None)
 
     def probed(self) -> list[Candidate]:
         """Probe every network at one size, then the best two at the sizes beside it, as long as that pays and there is time."""
@@ -145,14 +150,14 @@ class Candidates:
             raise nearest_miss(self.problem, list(self.priced.values()))
         left_macs = _PROBE_MACS
         for start in sorted(candidates.values(), key=lambda c: -c.accuracy_pct)[:2]:
-            members = self.sizes(start.network)
+            members = sizes(self.problem.space, start.network)
             at = members.index(start.architecture)
             for step in (1, -1):
                 i, last = at + step, start
                 while 0 <= i < len(members) and (verdict := self.fits(members[i])):
                     share = verdict.values["macs"] / last.verdict.values["macs"]
-                    left_macs -= verdict.values["macs"] * self.looks
-                    late = self.clock.spent_s + last.picture_s * share * self.looks > until_s
+                    left_macs -= verdict.values["macs"] * self.evaluator.looks
+                    late = self.clock.spent_s + last.picture_s * share * self.evaluator.looks > until_s
                     if (late if allowed_s < math.inf else left_macs < 0) or (one := self.candidate(members[i])) is None:
                         break
                     candidates[one.key] = one
@@ -160,13 +165,6 @@ class Candidates:
                         break
                     last, i = one, i + step
         return candidates
-
-    @property
-    def looks(self) -> int:
-        """Pictures that a probe sees."""
-        from nas.training.evaluators.probe import PROBED_PICTURES
-
-        return min(self.dataset.count("train"), PROBED_PICTURES) + min(self.dataset.count("validation"), PROBED_PICTURES)
 
     def candidate(self, member: Architecture) -> Candidate | None:
         """Probe a member, or take up what an earlier session found; None where its weights do not fit, which a notice says."""
@@ -194,4 +192,4 @@ class Candidates:
             pictures=len(known.right),
             outcome="probed",
         )
-        return Candidate(member, verdict, known.right, known.seconds / self.looks)
+        return Candidate(member, verdict, known.right, known.seconds / self.evaluator.looks)

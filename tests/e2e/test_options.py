@@ -54,6 +54,7 @@ def test_an_option_without_effect_is_refused(refused: Callable[..., str], space:
 
 IN_VAIN = {
     "hybrid-s": {"from_scratch", "anchors", "weights_dir", "column", "runner", "study"},
+    "hybrid-s --data digits": {"from_scratch", "anchors", "column", "runner", "study"},
     "vit-n": {"from_scratch", "anchors", "weights_dir", "mixers", "knobs", "column", "runner", "study"},
     "chain": {"from_scratch", "mixers", "knobs", "column", "runner", "study"},
     "fbnet": {"from_scratch", "anchors", "weights_dir", "mixers", "knobs", "column", "runner", "study"},

@@ -5,17 +5,27 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from nas.errors import ArtifactError
-from nas.events import Event, EventBus, PhaseAdvanced
+from nas.errors import ArtifactError, UsageError
+from nas.events import Event, EventBus, Notice, PhaseAdvanced
+from nas.runs.clock import clocked
 from nas.runs.default_space import decide_space
+from nas.runs.directory import RunDirectory
+from nas.runs.pace import Pace
+from nas.runs.problem import make_problem
 from nas.runs.request import Request
+from nas.runs.teaching import check_teachers, teacher_of
+from nas.spaces.architecture import Architecture
+from nas.spaces.elastic import ElasticSpace
 from nas.spaces.pretrained.libraries import build_published
+from nas.training.evaluator import Evaluator, Metrics
+from nas.training.supernet.teacher import Teacher
 from tests.e2e.conftest import Result
 
 NETWORK = "mobileone_s0"
@@ -178,3 +188,51 @@ def test_without_a_space_weights_at_hand_decide(weights: Path, tmp_path: Path, m
     assert name == "hybrid"
     assert "--from-scratch" in why
     assert decide_space(Request(devices=("sa8295p",))) == ("hybrid", "")
+
+
+class Pupil(Evaluator):
+    """A choice that names so many of the validation pictures."""
+
+    key = "pupil"
+
+    def __init__(self, share: float) -> None:
+        self.share = share
+
+    def evaluate(self, architecture: Architecture) -> Metrics:
+        raise AssertionError(architecture)
+
+    def right(self, architecture: Architecture) -> npt.NDArray[np.bool_]:
+        return np.arange(9) < 9 * self.share
+
+
+def test_the_best_network_at_hand_teaches_a_choice_that_is_worse(
+    weights: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    only(monkeypatch)
+    asked = Request(devices=("sa8295p",), budgets=("5ms",), space="hybrid-s", resolution="32", data=str(photos), weights_dir=str(weights))
+    texts: list[str] = []
+
+    def taught(name: str, request: Request, share: float) -> Teacher | None:
+        problem, path = make_problem(request), tmp_path / name
+        run = RunDirectory(path) if path.exists() else RunDirectory.create(path, "hybrid", request.model_dump(), {})
+        bus = EventBus([lambda event: texts.append(event.text) if isinstance(event, Notice) else None])
+        assert isinstance(problem.space, ElasticSpace)
+        with clocked(run, None, bus) as clock:
+            return teacher_of(run, problem, Pupil(share), problem.space.extreme(False), Pace(request, clock), bus)
+
+    first = taught("a", asked, 0.0)
+    assert first is not None
+    assert first.name == f"{NETWORK} at 96 px"
+    assert first.scores.shape == (36, 3)
+    assert f"teacher: {NETWORK} at 96 px, since its probe names" in texts[-1]
+    again = taught("a", asked, 1.0)  # decided already
+    assert again is not None
+    assert again.key == first.key
+    np.save(tmp_path / "a" / "teacher.npy", np.zeros((3, 3), dtype=np.float32))
+    with pytest.raises(ArtifactError, match=r"teacher.npy is damaged, got an array of \(3, 3\)"):
+        taught("a", asked, 0.0)
+    assert taught("b", asked, 1.0) is None
+    assert "is no better" in texts[-1]
+    assert taught("c", asked.model_copy(update={"weights_dir": None}), 0.0) is None
+    with pytest.raises(UsageError, match="no such folder"):
+        check_teachers(make_problem(asked.model_copy(update={"weights_dir": str(tmp_path / "none")})))
