@@ -19,12 +19,14 @@ from typing import Any
 import numpy as np
 
 from latency_predictors._calibration import Calibration, calibrated
+from latency_predictors._design import most_telling
 from latency_predictors._operator_counts import Kind, kind_of
 from latency_predictors._quantities import QUANTITIES, quantities_of
 from nas.devices.artifact import check_log_errors, check_shapes, other_version, read_artifact, write_artifact
 from nas.devices.predictor import Estimate, Estimates, Floats, OperatorLatency, Predictor, Sample, Segments, fitted_key, predictors
 from nas.devices.profile import PrecisionProfile, Profile
-from nas.errors import GraphError, UsageError
+from nas.errors import GraphError, UsageError, did_you_mean
+from nas.graphs import workloads
 from nas.graphs.graph import Graph, Operator
 from nas.graphs.operators import spec_of
 from nas.graphs.passes import normalise
@@ -36,6 +38,9 @@ FEWEST_FAMILIES = 5  # by hand
 ALIKE = 5
 """Devices that are enough to lean on each other. Set by hand."""
 _SWEEPS = 30  # by hand
+_KNEE = 0.05  # relative error up to which residuals count by their square; by hand
+_FIRMNESS = 0.1  # weight of the prior on the factor of each price; by hand
+_SCALE_SD = 1.0  # of the logarithm of a new device's factor on all prices: a wide guess, which the first timing settles; by hand
 BEYOND = 1.5  # by so much the interval's logarithm grows outside what was calibrated; by hand
 _NARROW = (32, 64, 128, 256)  # geometric mean of input and output channels below which a MAC may cost more; by hand
 _WORK = ("depthwise3", "depthwise5", "depthwise7", "grouped", "conv3", "conv", "pointwise", "gemm", "attention", "other")
@@ -169,7 +174,7 @@ def fit_prices(x: Floats, latency_ms: Floats, prior: Floats | None = None, penal
         x: Quantities, shape (n, columns).
         latency_ms: Shape (n,).
         prior: Prices of an alike device; by default the average price of a MAC, a byte and a start.
-        penalty: Weight of the prior where networks are few; 0.1 where zero.
+        penalty: Weight of the prior where networks are few; `_FIRMNESS` where zero.
 
     Source:
         Lawson & Hanson's non-negative least squares; Huber-like weights (reweighted four times, relative error 5 %).
@@ -179,7 +184,7 @@ def fit_prices(x: Floats, latency_ms: Floats, prior: Floats | None = None, penal
     least = 0.01 * default_prices(x, latency_ms)
     centre = 100 * least if prior is None else prior
     fitted, priced = np.zeros(len(COLUMNS)), centre > 0  # what has no price at the centre has none where networks are few
-    fitted[priced] = _robust_nnls((x / latency_ms[:, None] * centre)[:, priced], penalty or 0.1, 1.0) * centre[priced]
+    fitted[priced] = _robust_nnls((x / latency_ms[:, None] * centre)[:, priced], penalty or _FIRMNESS, 1.0) * centre[priced]
     return _never_zero(x, fitted, least)
 
 
@@ -215,7 +220,7 @@ def _robust_nnls(scaled: Floats, strength: float, target: float) -> Floats:
     for _ in range(4):
         design = np.concatenate([scaled * trust[:, None], pull])
         solution = np.asarray(nnls(design, np.concatenate([trust, np.full(len(pull), strength * target)]), maxiter=60 * len(pull))[0])
-        trust = 1 / np.sqrt(np.maximum(np.abs(scaled @ solution - 1), 0.05) / 0.05)
+        trust = 1 / np.sqrt(np.maximum(np.abs(scaled @ solution - 1), _KNEE) / _KNEE)
     return solution
 
 
@@ -232,14 +237,14 @@ def default_prices(x: Floats, latency_ms: Floats) -> Floats:
     return np.array(coarse + [0.0] * len(QUANTITIES))
 
 
-def left_out(x: Floats, latency_ms: Floats, groups: Sequence[Any], prior_of: Any = None) -> Floats:
-    """Return what each network is predicted when all networks of its group are left out, shape (n,)."""
+def left_out(x: Floats, latency_ms: Floats, groups: Sequence[Any], prior_of: Any = None, penalty: float = 0.0) -> Floats:
+    """Return what each network is predicted when all networks of its group are left out, shape (n,); see `fit_prices` for `penalty`."""
     labels = np.array(groups)
     guess = np.empty(len(latency_ms))
     for label in dict.fromkeys(groups):
         out = labels == label
         prior = prior_of(label, x[~out], latency_ms[~out]) if prior_of else None
-        guess[out] = x[out] @ fit_prices(x[~out], latency_ms[~out], prior)
+        guess[out] = x[out] @ fit_prices(x[~out], latency_ms[~out], prior, penalty)
     return guess
 
 
@@ -278,6 +283,28 @@ class Additive(Predictor):
         if not prices:
             raise UsageError("additive: no timings, got 0.")
         return Additive(prices, self.penalty)
+
+    def extended(self, samples: Sequence[Sample], looseness: float = 1.0) -> Additive:
+        """See `Predictor.extended`: a new device gets prices as `fit` gives them to one with few networks; those of the others stay."""
+        devices = dict(self.devices)
+        for precision in sorted({s.precision for s in samples}):
+            pool = {device: prices for (device, at), prices in self.devices.items() if at == precision}
+            if not pool:
+                fitted = sorted({at for _, at in self.devices})
+                raise UsageError(f"additive: nothing is fitted at {precision!r}.{did_you_mean(precision, fitted)}")
+            chosen = [s for s in samples if s.precision == precision]
+            added = _new_prices(pool, chosen, self.penalty, _FIRMNESS / looseness)
+            devices |= {(device, precision): prices for device, prices in added.items()}
+        return Additive(devices, self.penalty)
+
+    def choose_informative(self, candidates: Mapping[str, Graph], profile: Profile, precision: str, count: int) -> list[str]:
+        """See `Predictor.choose_informative`: prices that differ from those of `profile` as freely as `fit_prices` lets them."""
+        prices = self.devices[fitted_key("additive", self.devices, profile, precision)].prices_ms
+        names = list(candidates)
+        parts = np.array([quantities(candidates[name]) for name in names]) * prices
+        share = np.concatenate([parts / parts.sum(axis=1, keepdims=True), np.ones((len(names), 1))], axis=1)
+        variance = np.append(np.full(len(prices), (_KNEE / _FIRMNESS) ** 2), _SCALE_SD**2)
+        return [names[i] for i in most_telling(share, variance, _KNEE**2, count)]
 
     def held_out(self, device: str, precision: str) -> list[tuple[str, float, float, float, float]]:
         """See `Predictor.held_out`; families are left out together where networks are plenty."""
@@ -441,23 +468,48 @@ def _fit_pool(samples: Sequence[Sample], precision: str, penalty: float) -> dict
             raise UsageError(f"additive: a latency must be positive, got {s.latency_ms!r} ms for {s.name}.")
         timed.setdefault(s.device, {})[s.name] = s.latency_ms
     typical = _Typical(timed, rows, family, penalty) if len(timed) >= ALIKE and len(graphs) < MANY else None
-    fitted = {}
-    for device, latencies in sorted(timed.items()):
+    for device, latencies in timed.items():
         if len(latencies) < FEWEST:
             raise UsageError(f"additive: too few networks of {device}, got {len(latencies)}. Expected at least {FEWEST}.")
-        names = list(latencies)
-        x, y = np.array([rows[n] for n in names]), np.array([latencies[n] for n in names])
-        groups = folds_of([family[n] for n in names]) if len(names) >= MANY else left_out_together(names, family)
-        guess = left_out(x, y, groups, typical.scaled if typical else None)
-        prior = typical.scaled("", x, y) if typical else None
-        fitted[device, precision] = Prices(
-            fit_prices(x, y, prior),
-            tuple(names),
-            y,
-            guess,
-            np.sort(x, axis=0)[-2].astype(np.float32).astype(float),
-        )
-    return fitted
+    return {(device, precision): _prices_of(latencies, rows, family, typical) for device, latencies in sorted(timed.items())}
+
+
+def _prices_of(
+    latencies: Mapping[str, float], rows: Mapping[str, Floats], family: Mapping[str, str], typical: _Typical | None, penalty: float = 0.0
+) -> Prices:
+    """Return what one device pays; where there is a typical device, it is shrunk to that device's prices, as firmly as `penalty` says."""
+    names = list(latencies)
+    x, y = np.array([rows[n] for n in names]), np.array([latencies[n] for n in names])
+    alone = typical is None and len(names) >= MANY
+    groups = folds_of([family[n] for n in names]) if alone else left_out_together(names, family)
+    return Prices(
+        fit_prices(x, y, typical.scaled("", x, y) if typical else None, penalty),
+        tuple(names),
+        y,
+        left_out(x, y, groups, typical.scaled if typical else None, penalty),
+        np.sort(x, axis=0)[-2].astype(np.float32).astype(float),
+    )
+
+
+def _new_prices(pool: Mapping[str, Prices], samples: Sequence[Sample], penalty: float, firmness: float) -> dict[str, Prices]:
+    """Return the prices of the devices in `samples`, shrunk to those of the device that is typical of them and of the pool.
+
+    Args:
+        pool: Devices that were timed before, by name. Their networks without a graph here say nothing.
+        samples: Of one precision.
+        penalty: See `Additive`.
+        firmness: As `fit_prices` has it.
+    """
+    known = set(workloads.names())
+    timed = {device: {n: ms for n, ms in zip(p.networks, p.measured_ms.tolist(), strict=True) if n in known} for device, p in pool.items()}
+    own: dict[str, dict[str, float]] = {}
+    for s in samples:
+        own.setdefault(s.device, {})[s.name] = s.latency_ms
+    graphs = {n: workloads.load(n) for latencies in timed.values() for n in latencies} | {s.name: s.graph for s in samples}
+    rows = {name: np.array(quantities(graph)) for name, graph in graphs.items()}
+    family = {name: workloads.describe(name).family if name in known else name for name in graphs}
+    typical = _Typical({device: row for device, row in timed.items() if row} | own, rows, family, penalty)
+    return {device: _prices_of(latencies, rows, family, typical, firmness) for device, latencies in own.items()}
 
 
 class _Typical:

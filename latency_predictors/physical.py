@@ -28,6 +28,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from latency_predictors._design import most_telling
 from latency_predictors._pooled import Fit, Priors, fit_pooled
 from latency_predictors._quantities import COLUMN, KIND_OF, KINDS, QUANTITIES, kinds_of, quantities_of, requantisation
 from latency_predictors._switches import COLUMNS, OPTIONS, Switches, columns_of, draw, is_option, priors_of, relate
@@ -382,8 +383,6 @@ class Physical(Predictor):
 
         Greedy choice of the timing that most reduces the mean predictive variance over all candidates, under the prior of a new device (scale,
         unit shifts, single prices) and linearised at `profile`'s own prices.
-
-        Source: Bayesian A-optimal design (Chaloner & Verdinelli 1995), greedy.
         """
         prices = self.prices(profile, precision)
         pool, names = prices.pool, list(candidates)
@@ -395,17 +394,8 @@ class Physical(Predictor):
         groups = np.eye(priors.group_sd.shape[1])[priors.group]
         design = np.concatenate([share, share @ groups, np.ones((len(names), 1))], axis=1)
         variance = np.concatenate([(priors.deviation_sd**2).mean(axis=0), (priors.group_sd**2).mean(axis=0), [priors.scale_sd**2]])
-        covariance, noise = np.diag(variance), float((priors.network_sd**2).mean() + pool.base_sd**2)
-        chosen: list[int] = []
-        for _ in range(min(count, len(names))):
-            reach = design @ covariance @ design.T
-            gain = (reach**2).mean(axis=0) / (noise + np.diag(reach))
-            gain[chosen] = -np.inf
-            best = int(np.argmax(gain))
-            chosen.append(best)
-            direction = covariance @ design[best]
-            covariance = covariance - np.outer(direction, direction) / (noise + design[best] @ direction)
-        return [names[i] for i in chosen]
+        noise = float((priors.network_sd**2).mean() + pool.base_sd**2)
+        return [names[i] for i in most_telling(design, variance, noise, count)]
 
     def prices(self, profile: Profile, precision: str) -> _Prices:
         """Return a device's prices.

@@ -506,7 +506,7 @@ def calibrate(
     Args:
         name: Name of the new device: lower-case letters, digits, dots and hyphens.
         timings: CSV file with the columns ``network``, ``latency_ms`` and, where there are several, ``precision``.
-        base: Name of a related device. Its family is the prior.
+        base: Name of a related device, whose estimates fill in what the timings do not say.
         precision: Precision of rows that name none.
         to: Folder for the profile. None takes the user's device folder.
 

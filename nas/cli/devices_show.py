@@ -30,6 +30,7 @@ def command(
 
 
 def _render(profile: Profile, beside: Sequence[str]) -> None:
+    from nas.devices.new_device import calibrate_command
     from nas.devices.trust import MEANING
     from nas.report.tables import Column, print_lines, print_table
 
@@ -56,7 +57,7 @@ def _render(profile: Profile, beside: Sequence[str]) -> None:
     for name, precision_facts in profile.precisions.items():
         shown = [getattr(precision_facts.held_out, key, None) for key in ("networks", "mean_error_pct", "within_25_pct", "coverage_pct")]
         facts_of = [precision_facts.peak_gmacs, precision_facts.bandwidth_gb_s, precision_facts.launch_us]
-        numbers = ["" if value is None else f"{value:g}" for value in (*facts_of, *shown)]
+        numbers = ["" if value is None else f"{round(value, 2):g}" for value in (*facts_of, *shown)]
         rows.append(
             [
                 name,
@@ -88,7 +89,7 @@ def _render(profile: Profile, beside: Sequence[str]) -> None:
             count = len(set(precision_facts.former_timings_ms) - set(precision_facts.timings_ms))
             print_lines([f"  {name}: {precision_facts.carried_over}; {count} networks carried over"])
         if precision_facts.grade == "D":
-            print_lines([f"  {name}: grade D. Do this: nas devices calibrate NAME --from timings.csv --base {profile.name}"])
+            print_lines([f"  {name}: grade D. Do this: {calibrate_command(profile)}"])
         if precision_facts.unsupported_ops:
             print_lines([f"  {name}: cannot run {', '.join(precision_facts.unsupported_ops)}"])
         print_lines(f"  {name}: {note}" for note in precision_facts.notes)

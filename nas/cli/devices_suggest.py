@@ -21,7 +21,13 @@ _BUILT_BY = frozenset({"timm", "torchvision", "references"})
 def command(
     name: Annotated[str, typer.Argument(help="Name that the new device will have.", metavar="NAME")],
     count: Annotated[int, typer.Option(min=1, max=100, help="How many networks to suggest.")] = 10,
-    base: Annotated[str, typer.Option(help="A related device; its family's timings are the prior.", metavar="D")] = "sa8295p",
+    base: Annotated[
+        str,
+        typer.Option(
+            help="A related device, whose estimates fill in what the timings do not say; for a CPU or GPU one of nas devices list ncnn.",
+            metavar="D",
+        ),
+    ] = "sa8295p",
     precision: Precision = None,
     to: Annotated[
         Path | None,
@@ -35,6 +41,7 @@ def command(
 ) -> None:
     """Suggest the networks whose timings tell most about a new device, and write them as files to time."""
     from nas.devices.names import find_profile
+    from nas.devices.new_device import check_base
     from nas.devices.predictor import load_predictor
     from nas.devices.profile import read_profile
     from nas.graphs import workloads
@@ -43,6 +50,7 @@ def command(
     file = find_profile(base)
     profile = read_profile(file)
     chosen = precision or profile.default_precision
+    check_base(profile, chosen)
     predictor = load_predictor(profile, chosen, file.parent)
     known = [(n, workloads.describe(n)) for n in workloads.names()]
     small = [n for n, w in known if w.library in _BUILT_BY and w.params <= max_mparams * 1e6 and w.input[-1] <= 256]

@@ -12,7 +12,7 @@ from typing import Any
 
 from nas.devices.device_folder import checked_name, write_whole
 from nas.devices.names import config_home, find_profile, profile_files
-from nas.devices.predictor import Predictor, Sample, load_predictor
+from nas.devices.predictor import Predictor, Sample, load_predictor, predictors
 from nas.devices.profile import FitQuality, Origin, PrecisionProfile, Profile, read_profile
 from nas.devices.scores import Prediction, score
 from nas.devices.timings import UserTiming, read_timings
@@ -32,6 +32,8 @@ _REFUSED_MEDIAN_PCT = 40.0  # held-out error above which no profile is made
 _LOOSENESS = (1.0, 3.0)  # how far the new device may stray from its family: the better of both, by networks left out
 _OTHER_UNIT = 100.0
 """A device this much faster or slower than a related one was timed in another unit."""
+
+_OF_THE_USER = "timings by the user"
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def calibrate(name: str, timings: Sequence[UserTiming], base: Profile, predictor
         samples = [_sample(name, t, networks[t.subject]) for t in timings if t.precision == precision]
         _check_count(name, precision, len(samples), "")
         first = predictor.extended(samples)
-        bad = _broken(first.held_out(name, precision))
+        bad = _contradicting(_broken(first.held_out(name, precision)), samples, first, base, precision)
         broken += [f"{n} at {precision}: measured {ms:g} ms, expected about {expected:.3g} ms" for n, ms, expected in bad]
         consistent = [s for s in samples if s.name not in {n for n, _, _ in bad}]
         if len(bad) > _MOST_BROKEN * len(samples):
@@ -123,11 +125,48 @@ def calibrate(name: str, timings: Sequence[UserTiming], base: Profile, predictor
         compiled=base.compiled,
         default_precision=base.default_precision if base.default_precision in precisions else next(iter(precisions)),
         precisions=precisions,
-        origin=Origin(
-            title="timings by the user", reference=source, command=f"nas devices calibrate {name} --from {source} --base {base.name}"
-        ),
+        origin=Origin(title=_OF_THE_USER, reference=source, command=f"nas devices calibrate {name} --from {source} --base {base.name}"),
     )
     return Calibration(profile, predictor, predictions, tuple(broken))
+
+
+def _contradicting(
+    rows: Sequence[tuple[str, float, float]], samples: Sequence[Sample], fit: Predictor, base: Profile, precision: str
+) -> list[tuple[str, float, float]]:
+    """Return those of `_broken` that a fit which knows them cannot explain either; the others are only unlike all other networks."""
+    if precision not in base.precisions:
+        return list(rows)
+    graphs = {s.name: s.graph for s in samples}
+    profile = base.model_copy(update={"name": samples[0].device, "aliases": ()})
+    explained = {name: fit.estimate(graphs[name], profile, precision).latency_ms for name, _, _ in rows}
+    return [(name, ms, expected) for name, ms, expected in rows if abs(math.log(ms / explained[name])) > _BROKEN_LOG]
+
+
+def can_be_base(profile: Profile, precision: str | None = None) -> bool:
+    """Return whether another device's timings can be added to what is fitted to a device at a precision, by default its own."""
+    model = profile.at(precision).predictor
+    return bool(model) and predictors.get(model).extended is not Predictor.extended
+
+
+def calibrate_command(profile: Profile) -> str:
+    """Return the command that adds a device from timings; the base is `profile` unless that lends no prior or is a user's own device."""
+    lends = can_be_base(profile) and profile.origin.title != _OF_THE_USER
+    return "nas devices calibrate NAME --from timings.csv" + (f" --base {profile.name}" if lends else "")
+
+
+def check_base(profile: Profile, precision: str | None) -> None:
+    """Refuse a related device that lends no prior.
+
+    Raises:
+        UsageError: The model that is fitted to it cannot take up another device.
+    """
+    if not can_be_base(profile, precision):
+        able = sorted(name for name in predictors.names() if predictors.get(name).extended is not Predictor.extended)
+        raise UsageError(
+            f"base: the latency model of this device ({profile.at(precision).predictor or 'none'}) knows nothing of another one, got "
+            f"{profile.name!r}. Expected a device whose model is {' or '.join(able)}. Do this: --base sa8295p for an NPU, or a CPU or GPU of "
+            "nas devices list ncnn."
+        )
 
 
 def make_profile(name: str, timings: Path, *, base: str, precision: str | None, to: Path | None) -> Calibrated:
@@ -142,6 +181,7 @@ def make_profile(name: str, timings: Path, *, base: str, precision: str | None, 
     file = find_profile(base)
     related = read_profile(file)
     chosen = precision or related.default_precision
+    check_base(related, chosen if chosen in related.precisions else None)
     predictor = load_predictor(related, chosen if chosen in related.precisions else None, file.parent)
     calibration = calibrate(name, read_timings(timings, chosen), related, predictor, timings.name, timings.parent)
     with TemporaryDirectory() as folder:

@@ -184,8 +184,8 @@ def _remarks(result: Estimate) -> list[str]:
             f"int8 is likely to cost {drop:.1f} points of accuracy, up to {result.int8_drop_upper_pct:.1f} at 90 %, predicted from the graph alone"
         )
     if result.grade == "D" and result.basis == "estimated":
-        remedy = f"nas devices calibrate NAME --from timings.csv --base {result.device}"
-        lines.append(f"grade D: {result.device} has no model of its own that errs by less than 35 %. Do this: {remedy}")
+        remedy = "Do this: time a few networks there, then nas devices calibrate NAME --from timings.csv"
+        lines.append(f"grade D: {result.device} has no model of its own that errs by less than 35 %. {remedy}")
     if result.width_why:
         lines.append(result.width_why)
     elif result.extrapolated:

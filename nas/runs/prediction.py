@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal, cast, get_args
 
 from nas.devices.alike import WIDE, networks_alike, shares_of
 from nas.devices.names import find_profile
+from nas.devices.new_device import calibrate_command
 from nas.devices.peak_memory import peak_memory
 from nas.devices.placement import placement
 from nas.devices.predictor import Estimate as Priced
@@ -302,11 +303,7 @@ def _width_why(priced: Estimate, estimate: Priced, predictor: Predictor, profile
         why = "; ".join(priced.extrapolated_why) or "its operators are unlike those of the networks that were timed"
     names = networks_alike(shares_of(estimate.operators), priced.macs, predictor, profile, precision)
     factor = math.sqrt(estimate.upper_ms / max(estimate.lower_ms, 1e-9))
-    do = (
-        f" Do this: time {', '.join(names)} there, then nas devices calibrate NAME --from timings.csv --base {profile.name}."
-        if names
-        else ""
-    )
+    do = f" Do this: time {', '.join(names)} there, then {calibrate_command(profile)}." if names else ""
     return f"an interval of ×/÷ {factor:.1f}: {why}.{do}"
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from nas.devices.new_device import calibrate, profile_toml
+from nas.devices.new_device import calibrate, calibrate_command, check_base, profile_toml
 from nas.devices.predictor import load_predictor
 from nas.devices.profile import load_profile, read_profile
 from nas.devices.timings import read_timings
@@ -139,3 +139,42 @@ def test_latencies_in_another_unit_are_refused(tmp_path: Path, factor: float, un
     base = load_profile(BASE)
     with pytest.raises(UsageError, match=f"look like {unit}"):
         calibrate("mine", read_timings(write(tmp_path / "t.csv", factor), "fp16"), base, load_predictor(base), "t.csv", tmp_path)
+
+
+def test_a_board_leans_on_the_boards_that_were_timed(tmp_path: Path) -> None:
+    """Eight timings of a board that is 1.3 times as slow as a known one; the others follow, and its file says the same."""
+    base = load_profile("rpi5")
+    known = base.at("fp16").timings_ms
+    given = ("resnet18", "resnet50", "mobilenetv2_100", "squeezenet1_1", "shufflenet_v2_x1_0", "googlenet", "vgg16", "vit_base_patch32_384")
+    timings = read_timings(write(tmp_path / "t.csv", 1.3, count=8, base="rpi5", timed=given), "fp16")
+    made = calibrate("mine", timings, base, load_predictor(base), "t.csv", tmp_path)
+    assert [p.name for p in made.predictions["fp16"]] == list(given)  # the only transformer is unlike the others, and no broken timing
+    assert made.profile.at("fp16").grade in "BC"
+    assert calibrate_command(made.profile).endswith("--from timings.csv")
+    made.predictor.save(tmp_path / "mine.npz")
+    (tmp_path / "mine.toml").write_text(profile_toml(made.profile))
+    predictor = load_predictor(read_profile(tmp_path / "mine.toml"), "fp16", tmp_path)
+    from nas.graphs import workloads
+
+    errors = []
+    for name in ("efficientnet_b0", "mnasnet1_0", "mobilenet_v3_large", "regnet_y_400mf"):
+        graph, truth = workloads.load(name), 1.3 * known[name]
+        estimate = predictor.estimate(graph, made.profile, "fp16")
+        assert estimate == made.predictor.estimate(graph, made.profile, "fp16")
+        assert estimate.lower_ms < truth < estimate.upper_ms
+        errors.append(abs(estimate.latency_ms / truth - 1))
+    assert sum(errors) / len(errors) < 0.25
+    wrong = read_timings(write(tmp_path / "t.csv", 1.3, count=8, base="rpi5", timed=given, extra="mnasnet1_0,300\n"), "fp16")
+    (line,) = calibrate("mine", wrong, base, load_predictor(base), "t.csv", tmp_path).broken
+    assert line.startswith("mnasnet1_0 at fp16: measured 300 ms")
+    chosen = predictor.choose_informative({name: workloads.load(name) for name in given}, made.profile, "fp16", 5)
+    assert len(set(chosen)) == 5
+
+
+def test_only_a_device_that_can_lend_a_prior_is_a_base() -> None:
+    assert calibrate_command(load_profile("rpi5")).endswith("--base ncnn-raspberry-pi-5-broadcom-bcm2712-cortex-a76-4t")
+    assert calibrate_command(load_profile("coral-usb")).endswith("--from timings.csv")
+    check_base(load_profile("sa8295p"), "w8a8")
+    for device in ("coral-usb", "rtx-4090", "jetson-agx-orin"):
+        with pytest.raises(UsageError, match=r"Expected a device whose model is additive or physical. Do this: --base sa8295p"):
+            check_base(load_profile(device), None)
