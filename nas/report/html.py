@@ -28,7 +28,7 @@ from nas.report.charts import (
     stages_spec,
     timings_spec,
 )
-from nas.report.results import result_text, with_interval
+from nas.report.results import interval, result_text, with_interval
 from nas.results import Point, Result, decimals_of
 from nas.results.listings import RunSummary
 from nas.units import write_duration
@@ -177,7 +177,9 @@ def _answer(result: Result) -> str:
     if chosen is None:
         return f'<p class="answer">{escape(result.status)}: no network has been chosen.</p>'
     digits = decimals_of(result.blind.pictures if result.blind else None)
-    tested = f"of {result.blind.pictures:,} test pictures right" if result.blind else f"top-1{' as published' if chosen.network else ''}"
+    tested = f"top-1{' as published' if chosen.network else ''}"
+    if result.blind and chosen.accuracy_pct is not None:
+        tested = f"of {result.blind.pictures:,} test pictures right ({interval(chosen.accuracy_pct, result.blind.pictures)})"
     accuracy = "" if chosen.accuracy_pct is None else f", {chosen.accuracy_pct:.{digits}f} % {tested}"
     where = "; ".join(f"{at.shown[0]} {at.unit} ({at.shown[1]}) on {device}, {known_as(at)}" for device, at in chosen.devices.items())
     warning = f'<p class="warning">{escape(result.blind.verdict)}</p>' if result.blind and result.blind.verdict else ""
@@ -264,6 +266,7 @@ def _number(value: float | None, digits: int) -> str:
 def _cost(result: Result) -> str:
     if ledger := result.ledger:
         rows = [[p.phase, "" if p.forecast_s is None else write_duration(p.forecast_s), write_duration(p.seconds)] for p in ledger.phases]
+        rows += [["all else: reading pictures, prices, the choice", "", write_duration(ledger.other_s)]] if rows else []
         energy = "" if ledger.energy_j is None else f", {ledger.energy_j / 3.6e6:.3g} kWh of the processor package"
         total = f"{write_duration(ledger.seconds)} by the clock, {ledger.processor_s / 3600:.3g} processor-hours{energy}."
         return f"<p>{escape(total)}</p>" + _table(["phase", "forecast", "took"], rows)

@@ -48,7 +48,8 @@ def print_result(result: Result, console: Console | None = None) -> None:
     if chosen:
         print_lines(_choice(result), console)
         if result.blind and chosen.accuracy_pct is not None:
-            print_lines([f"  {chosen.accuracy_pct:.{digits}f} % of the test pictures; {result.blind.line}"], console)
+            between = interval(chosen.accuracy_pct, result.blind.pictures)
+            print_lines([f"  {chosen.accuracy_pct:.{digits}f} % of the test pictures ({between}); {result.blind.line}"], console)
         print_lines((f"  {line}" for line in result.blocks), console)
     if sensitive := sorted(result.sensitivity_db.items(), key=lambda item: item[1])[:3]:
         blocks = ", ".join(f"{block} {ratio:.1f} dB" for block, ratio in sensitive)
@@ -119,6 +120,12 @@ def with_interval(value: float | None, pictures: int) -> str:
     return f"{value:.{digits}f} ± {half:.{digits}f}"
 
 
+def interval(accuracy_pct: float, pictures: int) -> str:
+    """Return the 95 % interval of an accuracy in words."""
+    middle, half = wilson(accuracy_pct, pictures)
+    return f"95 % interval {middle - half:.1f}–{middle + half:.1f} %"
+
+
 def wilson(accuracy_pct: float, pictures: int) -> tuple[float, float]:
     """Return the middle and half the width of an accuracy's 95 % interval, in %.
 
@@ -156,6 +163,7 @@ def _ledger(ledger: Ledger) -> list[str]:
         + (f" (forecast {write_duration(cost.forecast_s)})" if cost.forecast_s is not None else "")
         for cost in ledger.phases
     )
+    phases += f"; all else (reading pictures, prices, the choice) {write_duration(ledger.other_s)}" if ledger.phases else ""
     return [f"cost: {write_duration(ledger.seconds)}{limit}{forecast}; {ledger.processor_s / 3600:.3g} processor-hours{energy}. {phases}"]
 
 

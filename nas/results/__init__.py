@@ -479,6 +479,11 @@ class Ledger(Record):
     energy_j: float | None = None
     phases: tuple[PhaseCost, ...] = ()
 
+    @property
+    def other_s(self) -> float:
+        """Seconds of no phase: reading pictures, pricing and choosing."""
+        return max(0.0, self.seconds - sum(cost.seconds for cost in self.phases))
+
 
 class ByClass(Record):
     """The accuracy of the exported file by class, on the test pictures.

@@ -115,6 +115,7 @@ def _by_study(
             "blind": problem.dataset.blind("test", delivery.accuracy_pct)
             if problem.dataset and delivery.accuracy_pct is not None
             else None,
+            "by_class": delivery.by_class,
             "lacking_operators": delivery.lacking_operators,
             "sensitivity_db": delivery.sensitivity_db,
             "evaluations": study.evaluations,
