@@ -2,6 +2,7 @@
 
 import json
 import socket
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -90,6 +91,7 @@ def test_every_phase(nas: Callable[..., Result], words: list[object], splits: li
     assert found["chosen"]["upper_ms"] <= 5
     assert found["chosen"]["resolution"] == 32
     assert found["chosen"]["accuracy_pct"] is not None
+    assert sum(found["by_class"]["pictures"]) == found["blind"]["pictures"]
     assert all(p["supernet_accuracy_pct"] is not None for p in found["front"])
     assert all(found["seconds"][phase] > 0 for phase in ("train", "search", "finetune", "export"))
     assert any("hybrid-s, since there are" in text for text in found["notices"])
@@ -121,6 +123,12 @@ def test_every_phase(nas: Callable[..., Result], words: list[object], splits: li
     scores = [sessions[name].run(None, {"input": x.astype(np.float32)})[0] for name, x in inputs.items()]
     assert all(np.allclose(scores[0], other, rtol=1e-4, atol=1e-4) for other in scores[1:])
     assert scores[0].argmax() == 1
+    script = tmp_path / "classify.py"
+    page = (ROOT / "docs" / "how-to" / "your-pictures.md").read_text(encoding="utf-8")
+    script.write_text(page.partition('title="classify.py"\n')[2].partition("```")[0], encoding="utf-8")
+    for name in ("run/model", "plain"):
+        command = [sys.executable, script, tmp_path / f"{name}.onnx", tmp_path / "data" / "light" / "0.png"]
+        assert "0.png: light (" in subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 def check_verified(found: dict[str, Any]) -> None:
