@@ -36,7 +36,7 @@ def write(path: Path, factor: float = 1.5, *, extra: str = "", count: int = 7, b
 
 
 def test_a_scaled_device_is_learned_and_its_file_can_be_read(tmp_path: Path) -> None:
-    """On a small pool; the large one is that of `tests/e2e/test_examples.py` and of the page own-device."""
+    """On a small pool; the large one is that of `tests/e2e/test_examples.py`."""
     base = load_profile(SMALL)
     timings = read_timings(write(tmp_path / "t.csv", base=SMALL, timed=SMALL_TIMED), "w8a8")
     made = calibrate("mine", timings, base, load_predictor(base), "t.csv", tmp_path)
