@@ -123,7 +123,7 @@ def with_interval(value: float | None, pictures: int) -> str:
 def interval(accuracy_pct: float, pictures: int) -> str:
     """Return the 95 % interval of an accuracy in words."""
     middle, half = wilson(accuracy_pct, pictures)
-    return f"95 % interval {middle - half:.1f}–{middle + half:.1f} %"
+    return f"95 % interval {max(0.0, middle - half):.1f}–{middle + half:.1f} %"
 
 
 def wilson(accuracy_pct: float, pictures: int) -> tuple[float, float]:
@@ -145,11 +145,11 @@ def _by_class(classes: ByClass) -> list[str]:
     for i in order[:_SHOWN_CLASSES]:
         wrong = [(count, classes.classes[j]) for j, count in enumerate(classes.confusion[i]) if j != i and count]
         taken = f", most often taken for {max(wrong)[1]} ({max(wrong)[0]})" if wrong else ""
-        lines.append(
-            f"  {classes.classes[i]}: {with_interval(classes.accuracy_pct[i], classes.pictures[i])} % of {classes.pictures[i]}{taken}"
-        )
+        accuracy, pictures = classes.accuracy_pct[i] or 0.0, classes.pictures[i]
+        middle, half = wilson(accuracy, pictures)
+        lines.append(f"  {classes.classes[i]}: {accuracy:.0f} % ({max(0.0, middle - half):.0f}–{middle + half:.0f}) of {pictures}{taken}")
     more = [f"  … {len(order) - _SHOWN_CLASSES} more classes in results.json"] if len(order) > _SHOWN_CLASSES else []
-    return ["on the test pictures of each class:", *lines, *more]
+    return ["on the test pictures of each class, with 95 % intervals:", *lines, *more]
 
 
 def _ledger(ledger: Ledger) -> list[str]:
