@@ -143,9 +143,9 @@ def _contradicting(
 
 
 def can_be_base(profile: Profile, precision: str | None = None) -> bool:
-    """Return whether another device's timings can be added to what is fitted to a device at a precision, by default its own."""
+    """Return whether another device's timings can be added to what is fitted to a device at a precision, by default its own; not where its model is unknown here."""
     model = profile.at(precision).predictor
-    return bool(model) and predictors.get(model).extended is not Predictor.extended
+    return model in predictors.names() and predictors.get(model).extended is not Predictor.extended
 
 
 def calibrate_command(profile: Profile) -> str:
@@ -158,8 +158,11 @@ def check_base(profile: Profile, precision: str | None) -> None:
     """Refuse a related device that lends no prior.
 
     Raises:
+        UnknownNameError: Its model is of a plug-in that is not installed here.
         UsageError: The model that is fitted to it cannot take up another device.
     """
+    if model := profile.at(precision).predictor:
+        predictors.get(model)
     if not can_be_base(profile, precision):
         able = sorted(name for name in predictors.names() if predictors.get(name).extended is not Predictor.extended)
         raise UsageError(
