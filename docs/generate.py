@@ -75,9 +75,15 @@ def systems() -> str:
 
 def reports() -> dict[str, str]:
     """Return the reports of the gallery by their place below ``docs/``."""
-    script = (_ROOT / "nas" / "report" / "vega.js").read_text(encoding="utf-8")
-    pages = sorted((_ROOT / "experiments" / "026_gallery" / "results").glob("*.html"))
-    return {f"gallery/{page.name}": page.read_text(encoding="utf-8").replace("@VEGA@", script, 1) for page in pages}
+    from nas.report.html import shared_parts
+
+    pages = {}
+    for path in sorted((_ROOT / "experiments" / "026_gallery" / "results").glob("*.html")):
+        text = path.read_text(encoding="utf-8")
+        for mark, part in shared_parts().items():
+            text = text.replace(mark, part, 1)
+        pages[f"gallery/{path.name}"] = text
+    return pages
 
 
 PAGES: dict[str, Callable[[], str]] = {"reference/command-line.md": command_line, "reference/systems.md": systems}

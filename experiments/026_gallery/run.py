@@ -4,7 +4,7 @@
     python experiments/026_gallery/run.py zoo              # one of zoo, pictures, chain
     python experiments/026_gallery/run.py --runs FOLDER    # where the runs are kept; default: a temporary folder
 
-A page is kept in ``results/NAME.html`` without its copy of Vega, which ``docs/generate.py`` puts back when the site is built;
+A page is kept in ``results/NAME.html`` without its copies of the style and of Vega, which ``docs/generate.py`` puts back when the site is built;
 ``results/results.json`` says command, seconds and what was chosen. The pictures are scikit-learn's embedded digits, enlarged to 32 px, so
 nothing is fetched; ``pictures`` and ``chain`` need the extra ``anchors`` for its published weights.
 """
@@ -15,7 +15,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -27,9 +26,6 @@ RUNS = {
     "chain": "--space chain --anchor mobilenetv2_100 --anchor tf_efficientnet_lite0 --data photos --device sa8295p --budget 1.2ms"
     " --resolution 96 --evals 24 --finetune-epochs 1",
 }
-VEGA = "@VEGA@"
-"""What stands in a kept page for Vega."""
-
 _EACH = {"train": 40, "test": 20}
 """Pictures a class."""
 
@@ -61,11 +57,14 @@ def nas(folder: Path, *words: str) -> float:
 
 
 def keep(page: Path, name: str) -> None:
-    """Keep a page without its copy of Vega."""
-    script = files("nas.report").joinpath("vega.js").read_text(encoding="utf-8")
+    """Keep a page without what all pages have alike."""
+    from nas.report.html import shared_parts
+
     text = page.read_text(encoding="utf-8")
-    assert text.count(script) == 1
-    (HERE / "results" / f"{name}.html").write_text(text.replace(script, VEGA), encoding="utf-8")
+    for mark, part in shared_parts().items():
+        assert text.count(part) == 1
+        text = text.replace(part, mark)
+    (HERE / "results" / f"{name}.html").write_text(text, encoding="utf-8")
 
 
 def main() -> None:
