@@ -15,11 +15,10 @@ from typing import Any
 
 import numpy as np
 from protocols import MONTH, enough
-from run import RESULTS, SEED, about, predicted, write_json
+from run import RESULTS, SEED, about, networks_of, predicted, write_json
 
 from latency_predictors.physical import Physical
-from nas.bench.aihub import graphs_of, read_models, read_table, samples_of, single_images
-from nas.bench.lineages import lineage_of, read_lineages
+from nas.bench.aihub import read_table, samples_of, single_images
 from nas.devices.predictor import Sample
 from nas.devices.scores import Prediction, score
 
@@ -82,10 +81,7 @@ def main() -> None:
     parser.add_argument("--members", type=int, default=12)
     parser.add_argument("--draws", type=int, default=2)
     options = parser.parse_args()
-    models = read_models(options.data / "aihub_models.csv")
-    graphs, families, _ = graphs_of(models)
-    listed = read_lineages()
-    lineages = {n: lineage_of(n, listed) for n in graphs}
+    _, graphs, families, lineages, _ = networks_of(options.data)
     images = set(single_images(graphs))
 
     def timed(before: str | None = None) -> list[Sample]:

@@ -19,15 +19,14 @@ from typing import Any
 
 import numpy as np
 from protocols import enough
-from run import GENERATIONS, RESULTS, SEED, SUMMARY, about, unseen_generation, write_json
+from run import GENERATIONS, RESULTS, SEED, SUMMARY, about, networks_of, unseen_generation, write_json
 
 from latency_predictors._pooled import fit_pooled
 from latency_predictors._quantities import KIND_OF, KINDS
 from latency_predictors._switches import columns_of, draw, priors_of
 from latency_predictors.physical import MEMBERS, Physical, Timings, features_of, fit_pool, timings_of
-from nas.bench.aihub import classifiers, graphs_of, read_models, read_table, samples_of, single_images
+from nas.bench.aihub import classifiers, read_table, samples_of, single_images
 from nas.bench.latency_models import stub_profile
-from nas.bench.lineages import lineage_of, read_lineages
 from nas.devices.predictor import Floats, Sample
 from nas.devices.scores import score
 
@@ -193,13 +192,11 @@ def main() -> None:
     parser.add_argument("--boards", nargs="+", choices=BOARDS, default=BOARDS, help="of ideas; three minutes each at 12 members")
     parser.add_argument("--state", type=Path, help="file that keeps the boards that are done, so that a run that was cut goes on (ideas)")
     options = parser.parse_args()
-    models = read_models(options.data / "aihub_models.csv")
-    graphs, families, _ = graphs_of(models)
-    listed = read_lineages()
+    models, graphs, families, lineages, _ = networks_of(options.data)
     table = read_table(options.data / "aihub_perf.csv.gz", graphs, "qnn")
     samples = [s for s in enough(samples_of(table, graphs, families)) if s.precision == "fp16"]
     if options.part == "former":
-        found = former(samples, classifiers(models), options.members, {n: lineage_of(n, listed) for n in graphs})
+        found = former(samples, classifiers(models), options.members, lineages)
     else:
         found = ideas(samples, set(single_images(graphs)), options.boards, options.members, options.state)
     command = f"{COMMAND} {options.part}" + (f" --members {options.members}" if options.members != MEMBERS else "")

@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from run import COMMAND, MIN_TIMED, RESULTS, SEED, about, write_json
+from run import COMMAND, MIN_TIMED, RESULTS, SEED, about, networks_of, write_json
 
 from latency_predictors._pooled import Fit, Priors, fit_pooled
 from latency_predictors._quantities import COLUMN, KIND_OF, KINDS
 from latency_predictors._switches import columns_of, draw, priors_of, relate
 from latency_predictors.physical import Timings, features_of, timings_of
-from nas.bench.aihub import classifiers, graphs_of, read_models, read_table, samples_of
+from nas.bench.aihub import classifiers, read_table, samples_of
 from nas.devices.predictor import Floats
 
 MEMBERS = 32
@@ -128,8 +128,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    models = read_models(options.data / "aihub_models.csv")
-    graphs, families, _ = graphs_of(models)
+    models, graphs, families, _, _ = networks_of(options.data)
     samples = samples_of(read_table(options.data / "aihub_perf.csv.gz", graphs, "qnn"), graphs, families)
     count = {key: sum((s.device, s.precision) == key for s in samples) for key in {(s.device, s.precision) for s in samples}}
     samples = [s for s in samples if count[s.device, s.precision] >= MIN_TIMED]

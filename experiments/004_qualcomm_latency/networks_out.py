@@ -17,13 +17,12 @@ from typing import Any
 
 import numpy as np
 from protocols import enough
-from run import RESULTS, SEED, about, predicted, write_json
+from run import RESULTS, SEED, about, networks_of, predicted, write_json
 
 from latency_predictors._pooled import Fit, fit_pooled
 from latency_predictors._switches import priors_of
 from latency_predictors.physical import MEMBERS, Physical, features_of
-from nas.bench.aihub import classifiers, graphs_of, read_models, read_table, samples_of, single_images
-from nas.bench.lineages import lineage_of, read_lineages
+from nas.bench.aihub import classifiers, read_table, samples_of, single_images
 from nas.devices.predictor import Sample
 from nas.devices.scores import Prediction, score
 
@@ -82,10 +81,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, help="leave out a seeded draw of so many networks by fits of their own; default all")
     parser.add_argument("--state", type=Path, help="file that keeps what is done, so that a run that was cut goes on")
     options = parser.parse_args()
-    models = read_models(options.data / "aihub_models.csv")
-    graphs, families, _ = graphs_of(models)
-    listed = read_lineages()
-    lineages = {n: lineage_of(n, listed) for n in graphs}
+    models, graphs, families, lineages, _ = networks_of(options.data)
     table = read_table(options.data / "aihub_perf.csv.gz", graphs, "qnn")
     samples = [s for s in enough(samples_of(table, graphs, families)) if s.precision == "fp16"]
     tested, classes = list(single_images(graphs)), set(classifiers(models))

@@ -19,11 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from run import MIN_TIMED, RESULTS, SEED, Held, about, predicted, write_json
+from run import MIN_TIMED, RESULTS, SEED, Held, about, networks_of, predicted, write_json
 
 from latency_predictors.physical import MEMBERS, Physical
-from nas.bench.aihub import classifiers, graphs_of, read_models, read_table, samples_of, single_images
-from nas.bench.lineages import lineage_of, read_lineages
+from nas.bench.aihub import classifiers, read_table, samples_of, single_images
 from nas.devices.predictor import Sample
 from nas.devices.scores import Prediction, score
 
@@ -121,10 +120,7 @@ def main() -> None:
     parser.add_argument("--state", type=Path, help="file that keeps what is done, so that a run that was cut goes on")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    models = read_models(options.data / "aihub_models.csv")
-    graphs, families, _ = graphs_of(models)
-    listed = read_lineages()
-    lineages = {n: lineage_of(n, listed) for n in graphs}
+    models, graphs, families, lineages, _ = networks_of(options.data)
     tested = list(single_images(graphs))
 
     def timed(before: str | None = None) -> list[Sample]:

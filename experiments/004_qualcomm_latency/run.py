@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -37,6 +37,7 @@ from nas.bench.aihub import (
 )
 from nas.bench.aihub_jobs import Board
 from nas.bench.latency_models import stub_profile
+from nas.bench.lineages import lineage_of, read_lineages
 from nas.devices.names import slug
 from nas.devices.predictor import Sample
 from nas.devices.scores import Prediction, score
@@ -95,6 +96,32 @@ HELD_OUT = {
 """Field of a profile -> protocol, whose results are ``results/lineage_*.json`` and ``results/release_*.json``."""
 
 QUALITY = ("mean_error_pct", "median_error_pct", "within_10_pct", "within_25_pct", "coverage_pct", "above_upper_pct", "halfwidth_pct")
+
+
+class Networks(NamedTuple):
+    """What is known of AI Hub's networks.
+
+    Attributes:
+        models: Rows of its table.
+        graphs: By name.
+        families: By name.
+        lineages: By name.
+        missing: Names of those without a graph.
+    """
+
+    models: list[dict[str, str]]
+    graphs: Mapping[str, Graph]
+    families: Mapping[str, str]
+    lineages: Mapping[str, str]
+    missing: Sequence[str]
+
+
+def networks_of(data: Path) -> Networks:
+    """Read the networks of a folder of AI Hub's tables."""
+    models = read_models(data / "aihub_models.csv")
+    graphs, families, missing = graphs_of(models)
+    listed = read_lineages()
+    return Networks(models, graphs, families, {name: lineage_of(name, listed) for name in graphs}, missing)
 
 
 def device_name(device: str, runtime: str) -> str:
@@ -300,8 +327,7 @@ def main() -> None:
     parser.add_argument("--runtime", choices=("qnn", "tflite"), action="append")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    models = read_models(options.data / "aihub_models.csv")
-    graphs, families, missing = graphs_of(models)
+    models, graphs, families, _, missing = networks_of(options.data)
     log.info("no graph for %s", ", ".join(missing))
     RESULTS.mkdir(exist_ok=True)
     ARTIFACTS.mkdir(exist_ok=True)

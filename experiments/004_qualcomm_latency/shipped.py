@@ -17,11 +17,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from run import ARTIFACTS, PROFILES, RESULTS, about, write_json
+from run import ARTIFACTS, PROFILES, RESULTS, about, networks_of, write_json
 
 from latency_predictors.physical import Physical
-from nas.bench.aihub import Table, graphs_of, input_of, read_models, read_table, samples_of, single_images, workload_name
-from nas.bench.lineages import lineage_of, read_lineages
+from nas.bench.aihub import Table, input_of, read_table, samples_of, single_images, workload_name
 from nas.devices.names import slug
 from nas.devices.predictor import Sample
 from nas.devices.profile import Profile, read_profile
@@ -93,9 +92,7 @@ def main() -> None:
     parser.add_argument("--runtime", choices=("qnn", "tflite"), action="append")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    models = read_models(options.data / "aihub_models.csv")
-    graphs, families, _ = graphs_of(models)
-    lineages = {name: lineage_of(name, read_lineages()) for name in graphs}
+    models, graphs, families, lineages, _ = networks_of(options.data)
     single = set(single_images(graphs))
     names = {row["aihub_model"]: workload_name(row) or f"{row['aihub_model']}@{input_of(row)[-1]}" for row in models}
     for runtime in options.runtime or ("qnn", "tflite"):
