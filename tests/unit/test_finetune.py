@@ -81,6 +81,28 @@ def test_one_that_was_killed_inside_an_epoch_gives_the_same_bits(
     assert found.history == unbroken[0].history
 
 
+def test_averaged_weights_outlast_a_kill(space: ElasticSpace, data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = replace(TINY, epochs=1, window=0.5)
+    whole, torn = tmp_path / "whole.safetensors", tmp_path / "torn.safetensors"
+    run(space, data, whole, recipe)
+
+    def write_and_die(path: Path, checkpoint: Checkpoint) -> None:
+        write_checkpoint(path, checkpoint)
+        if checkpoint.progress["step"] == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("nas.training.supernet.finetune.CHECKPOINT_S", 0.0)
+        patch.setattr("nas.training.supernet.finetune.write_checkpoint", write_and_die)
+        with pytest.raises(KeyboardInterrupt):
+            run(space, data, torn, recipe)
+    run(space, data, torn, recipe)
+    assert torn.read_bytes() == whole.read_bytes()
+    alone = run(space, data, tmp_path / "alone.safetensors", replace(recipe, window=0.0))
+    averaged = load_member(whole, space)[1]
+    assert not all(torch.equal(*pair) for pair in zip(averaged.parameters(), alone.module.parameters(), strict=True))
+
+
 def test_without_time_one_step_is_made_and_the_file_is_whole(space: ElasticSpace, data: Dataset, tmp_path: Path) -> None:
     module, path = fresh(space, space.extreme(False), num_classes=10, resolution=SIDE, seed=1), tmp_path / "member.safetensors"
     found = finetune(module, space.extreme(False), data, path, TINY, resolution=SIDE, left_s=lambda: 0.0)

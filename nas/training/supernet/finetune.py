@@ -10,6 +10,7 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -154,8 +155,9 @@ def finetune(
         best = _under(_BEST, found.tensors)
         module.load_state_dict(_under(_LAST, found.tensors) if epoch < recipe.epochs else best)
         restore_optimizer(tuning.optimizer, found.tensors)
-        for name, value in _under(_AVERAGE, found.tensors).items():
-            tuning.average.weights[name].copy_(value)
+        if tuning.average and epoch < recipe.epochs:
+            for name, value in _under(_AVERAGE, found.tensors).items():
+                tuning.average.weights[name].copy_(value)
         tuning.step, tuning.loss = int(found.progress.get("step", 0)), float(found.progress.get("loss", 0.0))
 
     def save() -> None:
@@ -163,7 +165,7 @@ def finetune(
         if epoch < recipe.epochs:
             tensors |= {_LAST + name: tensor for name, tensor in _state(module).items()}
             tensors |= optimizer_tensors(tuning.optimizer.state_dict()["state"])
-            if recipe.window:
+            if tuning.average:
                 tensors |= {_AVERAGE + name: tensor for name, tensor in tuning.average.weights.items()}
         inside = {"step": tuning.step, "loss": tuning.loss} if tuning.step else {}
         write_checkpoint(
@@ -174,7 +176,7 @@ def finetune(
     while epoch < recipe.epochs and epoch != stop_after:
         loss = tuning.epoch(epoch, shown, save)
         epoch = recipe.epochs if tuning.length.over else epoch + 1
-        with tuning.average.in_place(), recalibrated(module, _calibration(train, SCORING_PICTURES)):
+        with tuning.average.in_place() if tuning.average else nullcontext(), recalibrated(module, _calibration(train, SCORING_PICTURES)):
             accuracy_pct = 100 * float(np.mean(_right(module, validation)))
             history.append({"loss": loss, "validation_accuracy_pct": accuracy_pct})
             if accuracy_pct >= max(entry["validation_accuracy_pct"] for entry in history):
@@ -226,14 +228,14 @@ class _Finetuning:
 
     Attributes:
         length: Of the whole, in steps.
-        average: Of the weights.
+        average: Of the weights; None where the recipe averages none.
         step: Steps of the present epoch that are done.
         loss: Their sum.
     """
 
     def __init__(self, module: nn.Module, train: Batches, recipe: Recipe, seed: int, teacher: Teacher | None) -> None:
         self.module, self.train, self.recipe, self.seed, self.teacher = module, train, recipe, seed, teacher
-        self.average = Average(module)
+        self.average = Average(module) if recipe.window else None
         self.optimizer = optimizer_of(recipe, [[p for p in module.parameters() if (p.ndim > 1) is decays] for decays in (True, False)])
         self.steps = train.steps(recipe.batch)
         self.length = Length(self.steps * recipe.epochs)
@@ -283,7 +285,8 @@ class _Finetuning:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate_at(step, self.length.steps, recipe)
         self.optimizer.step()
-        self.average.add(recipe.decay_at(step, self.length.steps))
+        if self.average:
+            self.average.add(recipe.decay_at(step, self.length.steps))
         value = float(loss.detach())
         if not math.isfinite(value):
             epoch, i = divmod(step, self.steps)
