@@ -64,12 +64,16 @@ def decide_space(request: Request) -> tuple[Space, str]:
     From nothing is trained where no weights are here, or where an option speaks of that.
 
     Raises:
-        UsageError: No such folder of weights.
+        UsageError: No such folder of weights, or one beside ``--from-scratch``.
         ArtifactError: There are none in it, nor elsewhere on this machine.
     """
     if not request.data or PUBLISHED not in spaces.names():
         return FROM_NOTHING, ""
     if request.from_scratch:
+        if request.weights_dir:
+            raise UsageError(
+                f"search: --from-scratch forbids published weights, got --weights-dir {request.weights_dir}. Do this: leave one of them out."
+            )
         return FROM_NOTHING, f"space: {FROM_NOTHING}, trained from nothing, since --from-scratch forbids published weights."
     family = spaces.get(PUBLISHED)
     kind = evaluators.get(request.evaluator or family.evaluator_with_data)

@@ -184,9 +184,11 @@ def test_without_a_space_weights_at_hand_decide(weights: Path, tmp_path: Path, m
     name, why = decide_space(Request(devices=("sa8295p",), data="photos", weights_dir=str(weights), evals=3))
     assert name == "hybrid"
     assert "an option speaks of that" in why
-    name, why = decide_space(asked.model_copy(update={"from_scratch": True}))
+    name, why = decide_space(Request(devices=("sa8295p",), data="photos", from_scratch=True))
     assert name == "hybrid"
     assert "--from-scratch" in why
+    with pytest.raises(UsageError, match="--from-scratch forbids published weights, got --weights-dir"):
+        decide_space(asked.model_copy(update={"from_scratch": True}))
     assert decide_space(Request(devices=("sa8295p",))) == ("hybrid", "")
 
 
