@@ -51,9 +51,9 @@ _UNSEEN_SHARE = 0.05  # of a candidate's latency in unseen kinds, to call it ext
 _CHUNK = 4096
 _MANY_SUMS = 64  # from which one sparse product is taken: set by hand; scipy.sparse takes a fifth of a second to import
 _OTHER_FORM = "/other form"
-_MULTIPLIER, _SHIFT = np.uint64(0x9E3779B97F4A7C15), np.uint64(48)
-"""Of Fibonacci hashing: 2⁶⁴ over the golden ratio, and what leaves as many bits as there are slots. Source: Knuth, The Art of Computer Programming 3, 6.4."""
-_SLOTS = 1 << 16
+_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
+"""Of Fibonacci hashing: 2⁶⁴ over the golden ratio. Source: Knuth, The Art of Computer Programming 3, 6.4."""
+_SLOT_BITS = 16  # by hand: two segments of some thousand seldom share a slot, and the table stays in a processor's cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,7 +134,7 @@ class _Prices:
         self._matrix: Floats = np.zeros((256, self.table.shape[1]))
         self._unknown, self._fixed = (np.zeros(len(self._matrix), dtype=bool) for _ in range(2))
         self._ids = np.zeros(len(self._matrix), dtype=np.intp)
-        self._slots = np.zeros(_SLOTS, dtype=np.intp)
+        self._slots = np.zeros(1 << _SLOT_BITS, dtype=np.intp)
         self._quantiles: dict[float, float] = {}
 
     def row_of(self, segment: Graph, forbidden: frozenset[str]) -> int:
@@ -147,7 +147,7 @@ class _Prices:
         if row == len(self._matrix):
             self._matrix = np.concatenate([self._matrix, np.zeros_like(self._matrix)])
             self._unknown, self._fixed, self._ids = (
-                np.concatenate([held, np.zeros_like(held)]) for held in (self._unknown, self._fixed, self._ids)
+                np.concatenate([column, np.zeros_like(column)]) for column in (self._unknown, self._fixed, self._ids)
             )
         self._matrix[row] = counted.rows[counted.runnable(forbidden)].sum(axis=0) @ self.table
         self._unknown[row] = bool(counted.unknown) or not forbidden.isdisjoint(counted.ops)
@@ -163,11 +163,11 @@ class _Prices:
         A slot, by the hash of an id, holds the row that fell on it last: one look at an array for each segment. Where it holds another's, the
         dictionary is asked.
         """
-        asked = np.fromiter(map(id, map(itemgetter(1), itertools.chain.from_iterable(candidates))), np.intp, count)
-        slots = (asked.view(np.uint64) * _MULTIPLIER >> _SHIFT).view(np.intp)
+        ids = np.fromiter(map(id, map(itemgetter(1), itertools.chain.from_iterable(candidates))), np.intp, count)
+        slots = (ids.view(np.uint64) * _MULTIPLIER >> np.uint64(64 - _SLOT_BITS)).view(np.intp)
         rows = self._slots[slots]
-        if len(other := np.flatnonzero(self._ids[rows] != asked)):
-            known: list[int | None] = [self._rows.get(key) for key in asked[other].tolist()]
+        if len(other := np.flatnonzero(self._ids[rows] != ids)):
+            known: list[int | None] = [self._rows.get(key) for key in ids[other].tolist()]
             if None in known:
                 graphs = [graph for parts in candidates for _, graph in parts]
                 known = [self.row_of(graphs[i], forbidden) for i in other.tolist()]
@@ -182,7 +182,7 @@ class _Prices:
         ends = np.cumsum([0, *map(len, candidates)])
         rows = self._rows_of(candidates, int(ends[-1]), forbidden)
         sums = _sums_of_rows(self._matrix[: len(self._segments)], rows, ends)
-        unknown, fixed = (_any_of_rows(held[: len(self._segments)], rows, ends) for held in (self._unknown, self._fixed))
+        unknown, fixed = (_any_of_rows(flags[: len(self._segments)], rows, ends) for flags in (self._unknown, self._fixed))
         return sums, ~unknown, fixed
 
     def price(self, segment: Graph, forbidden: frozenset[str] = frozenset()) -> tuple[Floats, bool]:
@@ -222,9 +222,9 @@ def _sums_of_rows(matrix: Floats, rows: npt.NDArray[np.intp], ends: npt.NDArray[
     return np.asarray(np.add.reduceat(matrix[rows], ends[:-1]))
 
 
-def _any_of_rows(held: npt.NDArray[np.bool_], rows: npt.NDArray[np.intp], ends: npt.NDArray[np.intp]) -> npt.NDArray[np.bool_]:
+def _any_of_rows(flags: npt.NDArray[np.bool_], rows: npt.NDArray[np.intp], ends: npt.NDArray[np.intp]) -> npt.NDArray[np.bool_]:
     """Return (candidates,): whether one of the runs of ``rows`` between neighbouring ``ends`` is true; mostly none is."""
-    return np.logical_or.reduceat(held[rows], ends[:-1]) if held.any() else np.zeros(len(ends) - 1, dtype=bool)
+    return np.logical_or.reduceat(flags[rows], ends[:-1]) if flags.any() else np.zeros(len(ends) - 1, dtype=bool)
 
 
 def _fixes(segment: Graph) -> bool:

@@ -122,8 +122,14 @@ def with_interval(value: float | None, pictures: int) -> str:
 
 def interval(accuracy_pct: float, pictures: int) -> str:
     """Return the 95 % interval of an accuracy in words."""
+    lower, upper = _ends(accuracy_pct, pictures)
+    return f"95 % interval {lower:.1f}–{upper:.1f} %"
+
+
+def _ends(accuracy_pct: float, pictures: int) -> tuple[float, float]:
+    """Return the ends of an accuracy's 95 % interval, in %."""
     middle, half = wilson(accuracy_pct, pictures)
-    return f"95 % interval {max(0.0, middle - half):.1f}–{middle + half:.1f} %"
+    return max(0.0, middle - half), min(100.0, middle + half)  # rounding alone leaves 0…100
 
 
 def wilson(accuracy_pct: float, pictures: int) -> tuple[float, float]:
@@ -141,13 +147,12 @@ def wilson(accuracy_pct: float, pictures: int) -> tuple[float, float]:
 def _by_class(classes: ByClass) -> list[str]:
     """Return the accuracy of each class, the worst first, each with what it is taken for most often."""
     lines = []
-    order = sorted((i for i, n in enumerate(classes.pictures) if n), key=lambda i: classes.accuracy_pct[i] or 0.0)
-    for i in order[:_SHOWN_CLASSES]:
+    order = sorted((accuracy_pct, i) for i, accuracy_pct in enumerate(classes.accuracy_pct) if accuracy_pct is not None)
+    for accuracy_pct, i in order[:_SHOWN_CLASSES]:
         wrong = [(count, classes.classes[j]) for j, count in enumerate(classes.confusion[i]) if j != i and count]
         taken = f", most often taken for {max(wrong)[1]} ({max(wrong)[0]})" if wrong else ""
-        accuracy, pictures = classes.accuracy_pct[i] or 0.0, classes.pictures[i]
-        middle, half = wilson(accuracy, pictures)
-        lines.append(f"  {classes.classes[i]}: {accuracy:.0f} % ({max(0.0, middle - half):.0f}–{middle + half:.0f}) of {pictures}{taken}")
+        lower, upper = _ends(accuracy_pct, classes.pictures[i])
+        lines.append(f"  {classes.classes[i]}: {accuracy_pct:.0f} % ({lower:.0f}–{upper:.0f}) of {classes.pictures[i]}{taken}")
     more = [f"  … {len(order) - _SHOWN_CLASSES} more classes in results.json"] if len(order) > _SHOWN_CLASSES else []
     return ["on the test pictures of each class, with 95 % intervals:", *lines, *more]
 

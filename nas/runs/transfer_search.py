@@ -43,7 +43,7 @@ Report = Callable[[int, Mapping[str, float]], None]
 CONTESTANTS = 4  # by hand: two halvings
 _CONTESTANTS, _RACE = "contestants.json", "race.json"
 _STEP_BY_FORWARD = 4.3
-"""A training step takes as many times the forward run of its pictures (EfficientNet-Lite0 on two cores: 4.0 to 4.9). Set by hand."""
+"""A training step takes as many times the forward run of its pictures (EfficientNet-Lite0 on two cores: 4.0 to 4.9)."""
 
 _SIZES_EACH = 2
 """Sizes of one network among the contestants, at most. Set by hand."""
@@ -56,8 +56,7 @@ _LONG_STEPS = 1000
 """A training of so many steps makes up for norm statistics that are taken anew, whatever that costs at first. Set by hand."""
 
 _EXPORT_S, _TEST_BY_FORWARD = 30.0, 0.7
-"""Seconds of the export itself; a picture in the file's runtime takes as long as so many forward runs of PyTorch (0.2 and 0.45 in two runs).
-Set by hand."""
+"""Seconds of the export itself; a picture in the file's runtime takes as long as so many forward runs of PyTorch (0.2 and 0.45 in two runs)."""
 
 _EVERY_S = 1.0
 """Seconds between two events of a training: each writes a file. Set by hand."""

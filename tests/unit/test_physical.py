@@ -200,7 +200,7 @@ def test_segments_whose_ids_fall_on_one_slot_are_told_apart(monkeypatch: pytest.
     chains = [space.segments(space.sample(rng), None) for _ in range(80)]
     artifact = ARTIFACTS / profile.at("fp16").artifact
     plain = Physical.load(artifact)
-    monkeypatch.setattr("latency_predictors.physical._SHIFT", np.uint64(63))  # two slots
+    monkeypatch.setattr("latency_predictors.physical._SLOT_BITS", 1)  # two slots
     crowded = Physical.load(artifact)
     for _ in range(2):  # segments that are new, then known
         found, expected = (predictor.estimate_batch(chains, profile, "fp16").latency_ms for predictor in (crowded, plain))
