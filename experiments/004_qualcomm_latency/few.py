@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 from protocols import enough
-from run import GENERATIONS, RESULTS, SEED, SUMMARY, about, networks_of, unseen_generation, write_json
+from run import GENERATIONS, RESULTS, SEED, SUMMARY, UNSEEN_BOARDS, about, networks_of, unseen_generation, write_json
 
 from latency_predictors._pooled import fit_pooled
 from latency_predictors._quantities import KIND_OF, KINDS
@@ -31,14 +31,6 @@ from nas.devices.predictor import Floats, Sample
 from nas.devices.scores import score
 
 COMMAND = "python experiments/004_qualcomm_latency/few.py --data ../shared/data --part"
-BOARDS = (
-    "sa8295p",
-    "snapdragon-8-gen-1-phone",
-    "snapdragon-x-elite-crd",
-    "samsung-galaxy-s24",
-    "samsung-galaxy-s25",
-    "snapdragon-8-elite-gen-5-qrd",
-)
 TIMED, DRAWS, FOLDS = 10, 3, 3
 FARTHER = 2.0
 """How much farther than others the new board may stray in one of the ideas."""
@@ -176,7 +168,7 @@ def ideas(samples: Sequence[Sample], tested: set[str], boards: Sequence[str], me
 def former(samples: Sequence[Sample], tested: Sequence[str], members: int, lineages: Mapping[str, str]) -> dict[str, Any]:
     """Return the scores of classifiers where the board's whole generation is absent, as of the former table."""
     boards: dict[str, Any] = {}
-    for board in BOARDS:
+    for board in UNSEEN_BOARDS:
         predictions = unseen_generation(samples, board, tested, members, TIMED)
         scores = score(predictions, groups=lineages).dump()
         boards[board] = {"generation": GENERATIONS[board]} | {k: scores[k] for k in (*SUMMARY, "lineages_tested")}
@@ -189,7 +181,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--part", choices=("former", "ideas"), required=True)
     parser.add_argument("--members", type=int, default=MEMBERS)
-    parser.add_argument("--boards", nargs="+", choices=BOARDS, default=BOARDS, help="of ideas; three minutes each at 12 members")
+    parser.add_argument(
+        "--boards", nargs="+", choices=UNSEEN_BOARDS, default=UNSEEN_BOARDS, help="of ideas; three minutes each at 12 members"
+    )
     parser.add_argument("--state", type=Path, help="file that keeps the boards that are done, so that a run that was cut goes on (ideas)")
     options = parser.parse_args()
     models, graphs, families, lineages, _ = networks_of(options.data)
@@ -200,7 +194,7 @@ def main() -> None:
     else:
         found = ideas(samples, set(single_images(graphs)), options.boards, options.members, options.state)
     command = f"{COMMAND} {options.part}" + (f" --members {options.members}" if options.members != MEMBERS else "")
-    command += f" --boards {' '.join(options.boards)}" if options.part == "ideas" and set(options.boards) != set(BOARDS) else ""
+    command += f" --boards {' '.join(options.boards)}" if options.part == "ideas" and set(options.boards) != set(UNSEEN_BOARDS) else ""
     write_json(RESULTS / f"few_{options.part}_qnn.json", about(options) | {"command": command} | found)
 
 

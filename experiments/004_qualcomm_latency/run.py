@@ -70,6 +70,15 @@ log = logging.getLogger("qualcomm_latency")
 BUILT = {"2.50.0": "2026-08-28", "2.45.0": "2026-03-26"}
 """Date of an SDK's build, by version; source: the tool versions in aihub_wheel_sample.whl (2.50.0.260828221209, 2.45.0.260326154327)."""
 TITLES = {"sa7255p": "Qualcomm SA7255P", "sa8295p": "Qualcomm SA8295P", "sa8775p": "Qualcomm SA8775P"}
+UNSEEN_BOARDS = (
+    "sa8295p",
+    "snapdragon-8-gen-1-phone",
+    "snapdragon-x-elite-crd",
+    "samsung-galaxy-s24",
+    "samsung-galaxy-s25",
+    "snapdragon-8-elite-gen-5-qrd",
+)
+"""One of each generation, left out with all others of it. Chosen by hand."""
 # Hexagon generation of each device, for the protocol that leaves one out; profiles take it from the table of boards
 GENERATIONS = {
     "sa8295p": "v68",
@@ -457,14 +466,7 @@ def seed_results(samples: Sequence[Sample], tested: Sequence[str], options: argp
 def unseen_results(samples: Sequence[Sample], tested: Sequence[str], options: argparse.Namespace) -> None:
     only = [s for s in samples if s.precision == "fp16"]
     found: dict[str, Any] = {}
-    for device in (
-        "sa8295p",
-        "snapdragon-8-gen-1-phone",
-        "snapdragon-x-elite-crd",
-        "samsung-galaxy-s24",
-        "samsung-galaxy-s25",
-        "snapdragon-8-elite-gen-5-qrd",
-    ):
+    for device in UNSEEN_BOARDS:
         predictions = unseen_generation(only, device, tested, options.members)
         found[device] = {"generation": GENERATIONS[device]} | {k: v for k, v in score(predictions).dump().items() if k in SUMMARY}
         mean = float(np.mean([f["mean_error_pct"] for f in found.values()]))

@@ -4,7 +4,7 @@
     python experiments/026_gallery/run.py zoo              # one of zoo, pictures, chain
     python experiments/026_gallery/run.py --runs FOLDER    # where the runs are kept; default: a temporary folder
 
-A page is kept in ``results/NAME.html`` without its copies of the style and of Vega, which ``docs/generate.py`` puts back when the site is built;
+A page is kept in ``results/NAME.html`` without the style and the scripts that all pages have, which ``docs/generate.py`` puts back when the site is built;
 ``results/results.json`` says command, seconds and what was chosen. The pictures are scikit-learn's embedded digits, enlarged to 32 px, so
 nothing is fetched; ``pictures`` and ``chain`` need the extra ``anchors`` for its published weights.
 """

@@ -82,6 +82,14 @@ Precision = Annotated[
         metavar="P",
     ),
 ]
+Base = Annotated[
+    str,
+    typer.Option(
+        "--base",
+        help="A related device, whose estimates fill in what the timings do not say; for a CPU or GPU one of nas devices list ncnn.",
+        metavar="D",
+    ),
+]
 Confidence = Annotated[float, typer.Option("--confidence", help="Share of timings that the interval should hold, between 0.5 and 0.99.")]
 InputRange = Annotated[
     Literal["normalised", "unit", "bytes"],

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nas.cli._options import Format, Precision, write
+from nas.cli._options import Base, Format, Precision, write
 
 if TYPE_CHECKING:
     from nas.results import Calibrated
@@ -22,13 +22,7 @@ def command(
             help="CSV file with the columns network, latency_ms and, if wanted, precision. A network is a published name, an .onnx file or an architecture file.",
         ),
     ],
-    base: Annotated[
-        str,
-        typer.Option(
-            help="A related device, whose estimates fill in what the timings do not say; for a CPU or GPU one of nas devices list ncnn.",
-            metavar="D",
-        ),
-    ] = "sa8295p",
+    base: Base = "sa8295p",
     precision: Precision = None,
     to: Annotated[Path | None, typer.Option(help="Folder for the profile; default: the user's device folder.", metavar="DIR")] = None,
     form: Format = "table",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nas.cli._options import Format, Precision, write
+from nas.cli._options import Base, Format, Precision, write
 
 if TYPE_CHECKING:
     from nas.graphs.graph import Graph
@@ -21,13 +21,7 @@ _BUILT_BY = frozenset({"timm", "torchvision", "references"})
 def command(
     name: Annotated[str, typer.Argument(help="Name that the new device will have.", metavar="NAME")],
     count: Annotated[int, typer.Option(min=1, max=100, help="How many networks to suggest.")] = 10,
-    base: Annotated[
-        str,
-        typer.Option(
-            help="A related device, whose estimates fill in what the timings do not say; for a CPU or GPU one of nas devices list ncnn.",
-            metavar="D",
-        ),
-    ] = "sa8295p",
+    base: Base = "sa8295p",
     precision: Precision = None,
     to: Annotated[
         Path | None,

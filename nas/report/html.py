@@ -98,17 +98,17 @@ def runs_html(rows: Sequence[RunSummary], results: Mapping[str, Result]) -> str:
 
 
 def shared_parts() -> dict[str, str]:
-    """Return what all pages have alike, style and Vega, each by the mark that stands for it where pages are kept together."""
-    return {"@STYLE@": _STYLE, "@VEGA@": files("nas.report").joinpath("vega.js").read_text(encoding="utf-8")}
+    """Return what all pages have alike, each by the mark that stands for it where pages are kept together: style, Vega, and what starts it."""
+    return {"@STYLE@": _STYLE, "@VEGA@": files("nas.report").joinpath("vega.js").read_text(encoding="utf-8"), "@START@": _START}
 
 
 def _document(title: str, lead: str, parts: Iterator[tuple[str, str]]) -> str:
     sections = "\n".join(f"<section><h2>{escape(heading)}</h2>\n{body}\n</section>" for heading, body in parts if body)
-    style, script = shared_parts().values()
+    style, vega, start = shared_parts().values()
     return (
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         f'<link rel="icon" href="data:,"><title>{escape(title)}</title><style>{style}</style></head>\n<body>\n'
-        f"<h1>{escape(title)}</h1>\n{lead}\n{sections}\n<script>{script}</script><script>{_START}</script>\n</body></html>\n"
+        f"<h1>{escape(title)}</h1>\n{lead}\n{sections}\n<script>{vega}</script><script>{start}</script>\n</body></html>\n"
     )
 
 
