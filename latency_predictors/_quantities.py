@@ -8,7 +8,7 @@ each; because every price multiplies a sum over operators, a network is one vect
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from math import prod
@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nas.devices.predictor import Floats
+from nas.graphs import workloads
 from nas.graphs.graph import Graph, GraphBuilder, Operator
 from nas.graphs.images import CHANNELS
 from nas.graphs.operators import Shape
@@ -214,10 +215,8 @@ def quantities_of(graph: Graph, normalise: Callable[[Graph], Graph] | None = Non
     rows = np.zeros((len(compiled.operators), len(QUANTITIES)))
     near, images = _around_attention(compiled), _images_read(compiled)
     for row, operator in zip(rows, compiled.operators, strict=True):
+        row[:] = _row_of(compiled, operator, operator.name in near)
         row[COLUMN["image/read"]] += images.get(operator.name, 0.0)
-        if operator.category != "unknown" and not _count_image(row, compiled, operator):
-            _count(row, compiled, operator, near)
-            _deepen(row, compiled, operator)
     quantities = Quantities(
         tuple(op.name for op in compiled.operators),
         tuple(op.op for op in compiled.operators),
@@ -231,6 +230,42 @@ def quantities_of(graph: Graph, normalise: Callable[[Graph], Graph] | None = Non
     while len(_cache) > _CACHED_GRAPHS:
         _cache.popitem(last=False)
     return quantities
+
+
+_rows: dict[Hashable, Floats] = {}
+_CACHED_ROWS = 16_384  # 36 MB; by hand
+
+
+def _row_of(graph: Graph, op: Operator, near_attention: bool) -> Floats:
+    """Return what an operator does, (quantities,); most operators of a network do what one before them did."""
+    shapes = [tuple(graph.values[name].shape for name in op.inputs), tuple(v.shape for v in op.outputs), tuple(w.shape for w in op.weights)]
+    key = (op.op, op.attributes, *shapes, near_attention)
+    row = _rows.get(key)
+    if row is None:
+        row = np.zeros(len(QUANTITIES))
+        if op.category != "unknown" and not _count_image(row, graph, op):
+            _count(row, graph, op, near_attention)
+            _deepen(row, graph, op)
+        if len(_rows) == _CACHED_ROWS:
+            _rows.clear()
+        _rows[key] = row
+    return row
+
+
+def work_of(graph: Graph, normalise: Callable[[Graph], Graph], forbidden: Collection[str] = ()) -> tuple[Floats, bool]:
+    """Return the sum of a graph's quantities over the operators that a device runs, and whether it runs them all.
+
+    That of a published network in the form that Qualcomm's tables time was counted once and for all; every other graph's is counted here.
+    """
+    counts = workloads.counts()
+    row = counts.rows.get(graph.name)
+    if row is not None and counts.quantities == QUANTITIES and graph is workloads.deferred_with_normalisation(graph.name):
+        kinds = {kind for kind, runs in zip(counts.kinds, counts.runs[row], strict=True) if runs}
+        if kinds.isdisjoint(forbidden):
+            return counts.totals[row], True
+    counted = quantities_of(graph, normalise)
+    whole = not counted.unknown and set(counted.ops).isdisjoint(forbidden)
+    return counted.total if whole else counted.rows[counted.runnable(forbidden)].sum(axis=0), whole
 
 
 @cache
@@ -342,7 +377,7 @@ def _is_passive(op: Operator, following: bool) -> bool:
     return op.op in _PASSIVE and not (following and op.op == "Concat")
 
 
-def _count(row: Floats, graph: Graph, op: Operator, near_attention: set[str]) -> None:
+def _count(row: Floats, graph: Graph, op: Operator, near_attention: bool) -> None:
     def add(name: str, amount: float) -> None:
         row[COLUMN[name]] += amount
 
@@ -415,7 +450,7 @@ def _count(row: Floats, graph: Graph, op: Operator, near_attention: set[str]) ->
         _reduction(row, op, n_in, n_out)
     elif category == "layout":
         kind = {"Transpose": "transpose", "Concat": "concat", "Split": "split", "Gather": "gather"}.get(op.priced_as, "move")
-        if op.name in near_attention:
+        if near_attention:
             kind += "/attention"
         elif op.op == "Transpose" and tuple(op.attribute("perm")) in _NHWC:
             kind += "/nhwc"  # the device's own layout is channels-last

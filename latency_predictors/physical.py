@@ -30,7 +30,7 @@ import numpy.typing as npt
 
 from latency_predictors._design import most_telling
 from latency_predictors._pooled import Fit, Priors, fit_pooled
-from latency_predictors._quantities import COLUMN, KIND_OF, KINDS, QUANTITIES, kinds_of, quantities_of, requantisation
+from latency_predictors._quantities import COLUMN, KIND_OF, KINDS, QUANTITIES, kinds_of, quantities_of, requantisation, work_of
 from latency_predictors._switches import COLUMNS, OPTIONS, Switches, columns_of, draw, is_option, priors_of, relate
 from nas.devices.artifact import check_shapes, other_version, read_artifact, write_artifact
 from nas.devices.predictor import Estimate, Estimates, Floats, OperatorLatency, Predictor, Sample, Segments, predictors
@@ -142,15 +142,15 @@ class _Prices:
         row = self._rows.get(id(segment))
         if row is not None:
             return row
-        counted = quantities_of(segment, normalise)
+        work, whole = work_of(segment, normalise, forbidden)
         row = len(self._segments)
         if row == len(self._matrix):
             self._matrix = np.concatenate([self._matrix, np.zeros_like(self._matrix)])
             self._unknown, self._fixed, self._ids = (
                 np.concatenate([column, np.zeros_like(column)]) for column in (self._unknown, self._fixed, self._ids)
             )
-        self._matrix[row] = counted.rows[counted.runnable(forbidden)].sum(axis=0) @ self.table
-        self._unknown[row] = bool(counted.unknown) or not forbidden.isdisjoint(counted.ops)
+        self._matrix[row] = work @ self.table
+        self._unknown[row] = not whole
         self._fixed[row] = _fixes(segment)
         self._ids[row] = id(segment)
         self._segments.append(segment)

@@ -185,7 +185,7 @@ class Zoo(SearchSpace):
         row = self.row(architecture)
         if resolution not in (None, (row.resolution,) * 2):
             raise UsageError(f"space zoo: {row.gene} has no published accuracy at {resolution}. Expected {row.resolution}.")
-        return ((row.network, workloads.load(row.workload)),)
+        return ((row.network, workloads.deferred(row.workload)),)
 
     def timed_as(self, architecture: Architecture, resolution: Resolution | None = None) -> str:  # noqa: ARG002
         """Return the name of the network's graph."""

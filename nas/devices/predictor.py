@@ -26,7 +26,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, lru_cache
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import NormalDist
@@ -39,7 +39,6 @@ from nas.devices.profile import LEAST_SHARE, PrecisionProfile, Profile, SdkDrift
 from nas.errors import ArtifactError, UsageError, did_you_mean
 from nas.graphs import workloads
 from nas.graphs.graph import Graph, join
-from nas.graphs.images import with_normalisation
 from nas.registry import Registry
 
 Basis = Literal["measured", "estimated", "proxy"]
@@ -226,11 +225,6 @@ def fitted_key(predictor: str, fitted: Collection[tuple[str, str]], profile: Pro
     raise UsageError(f"{predictor}: nothing is fitted for {profile.name!r} at {precision!r}.{did_you_mean(profile.name, known)}")
 
 
-@cache  # as `workloads.load` is: what is counted of a graph is kept by its identity, and a search walks through over a thousand
-def _normalising(network: str) -> Graph:
-    return with_normalisation(workloads.load(network))
-
-
 class FewShot(Protocol):
     """A predictor that is fitted to a few timings of one device again and again, on features of all candidates computed once.
 
@@ -283,7 +277,7 @@ class Predictor(ABC):
             return None
         if self.as_written:
             return workloads.load_as_written(network)
-        return _normalising(network) if self.normalises_images else None
+        return workloads.deferred_with_normalisation(network) if self.normalises_images else None
 
     @abstractmethod
     def fit(self, samples: Sequence[Sample], profiles: Sequence[Profile]) -> Predictor:

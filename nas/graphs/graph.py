@@ -381,10 +381,14 @@ def _bytes(tensor: Value | Weight) -> float:
 
 
 def freeze(attributes: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
-    """Return attributes as sorted pairs with lists made tuples; None drops out."""
+    """Return attributes as sorted pairs with lists made tuples, so that they can be hashed; None drops out."""
     return tuple(
-        (key, tuple(value) if isinstance(value, list) else value) for key, value in sorted(attributes.items()) if value is not None
+        (key, _tuple_of(value) if isinstance(value, list) else value) for key, value in sorted(attributes.items()) if value is not None
     )
+
+
+def _tuple_of(values: list[Any]) -> tuple[Any, ...]:
+    return tuple([_tuple_of(value) if isinstance(value, list) else value for value in values])
 
 
 def _verified_values(graph: Graph) -> dict[str, Value]:

@@ -189,12 +189,11 @@ def published_front(problem: Problem) -> Fronts:
     """Return the front of the networks that stand beside every search (see `SearchSpace.stands_beside`), within its budgets."""
     if any(target.predictor is None for target in problem.targets):
         return Fronts(front=())
-    request, losses, points = problem.request, list[tuple[float, ...]](), list[Point]()
+    request, feasible = problem.request, list[tuple[Problem, Candidate]]()
     for space in [get_space(family) for family, family_kind in spaces.items() if family_kind.stands_beside]:
         kind = evaluators.get(space.evaluator)
         judge = Judge(space, problem.goal, problem.targets, request.confidence, None, request.batch)
         beside = Problem(request, problem.targets, problem.goal, space, judge, kind)
-        feasible = [c for c in survey(judge, kind.make(beside.assignment())) if c.verdict.feasible]
-        losses += [c.losses(problem.goal) for c in feasible]
-        points += [c.point(beside) for c in feasible]
-    return Fronts(front=tuple(points[i] for i in pareto_front(losses)) if points else ())
+        feasible += [(beside, c) for c in survey(judge, kind.make(beside.assignment())) if c.verdict.feasible]
+    best = [feasible[i] for i in pareto_front([c.losses(problem.goal) for _, c in feasible])]
+    return Fronts(front=tuple(candidate.point(beside) for beside, candidate in best))
