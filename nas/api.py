@@ -409,7 +409,7 @@ def rank(
         count: Number of networks.
         epochs: Passes over the training pictures, for each network.
         ceiling: Number of networks that are trained with a second seed. How well that orders them is the most that a score can reach.
-        known: Number of networks, at least 9, whose accuracies calibrate all scores together. Each other network gets an accuracy with an interval.
+        known: Number of networks, at least 5, whose accuracies calibrate all scores together. Each other network gets an accuracy with an interval.
         table: File of known accuracies, in place of training alone.
         column: Column of the table.
         device: Names of devices whose estimated latency is a baseline.

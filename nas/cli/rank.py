@@ -56,7 +56,7 @@ def command(
         typer.Option(
             "--known",
             min=0,
-            help="Calibrate all scores on N of the networks and predict the others' accuracies with intervals; at least 9; default: no calibration.",
+            help="Calibrate all scores on N of the networks and predict the others' accuracies with intervals; at least 5; default: no calibration.",
             metavar="N",
         ),
     ] = 0,

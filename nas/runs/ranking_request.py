@@ -13,7 +13,7 @@ from nas.runs.targets import load_targets
 from nas.spaces.elastic import ElasticSpace
 from nas.spaces.naming import family_of, get_elastic_space, get_space
 from nas.spaces.space import SearchSpace, spaces
-from nas.training.calibration import fewest_known
+from nas.training.calibration import FEWEST_KNOWN
 from nas.training.dataset import Dataset, load_dataset
 from nas.units import parse_resolution
 
@@ -51,10 +51,10 @@ class RankingRequest:
             raise UsageError(f"rank: too few networks, got {self.count}. Expected at least {FEWEST}.")
         if self.ceiling and not FEWEST <= self.ceiling <= self.count:
             raise UsageError(f"--ceiling: got {self.ceiling} networks. Expected {FEWEST} to {self.count}, which are trained.")
-        if self.known and not fewest_known() <= self.known <= self.count - FEWEST:
+        if self.known and not FEWEST_KNOWN <= self.known <= self.count - FEWEST:
             expected = (
-                f"{fewest_known()} to {self.count - FEWEST}, so that {FEWEST} are left"
-                if self.count - FEWEST >= fewest_known()
+                f"{FEWEST_KNOWN} to {self.count - FEWEST}, so that {FEWEST} are left"
+                if self.count - FEWEST >= FEWEST_KNOWN
                 else "more networks (-n)"
             )
             raise UsageError(f"--known: got {self.known} of {self.count} networks. Expected {expected}.")
