@@ -1,9 +1,11 @@
 """What every test process needs before it imports anything: one thread, compiled modules, timm beside a CPU build of PyTorch, one table of operators.
 
-PyTorch reads its table of ONNX operators once a process instead of once an export.
+PyTorch reads its table of ONNX operators once a process instead of once an export. What is imported is no garbage and is not searched for it again: graphs and
+modules are hundreds of thousands of objects, and by default a search for circles among them took half the time of reading and pricing a network.
 """
 
 import functools
+import gc
 import os
 import sys
 
@@ -16,6 +18,12 @@ def pytest_configure() -> None:
     from nas.spaces.pretrained.libraries import declare_torchvision_operators
 
     declare_torchvision_operators()
+    gc.set_threshold(50_000, 10, 10)
+
+
+def pytest_collection_finish() -> None:
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_runtest_setup() -> None:
