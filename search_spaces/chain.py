@@ -17,17 +17,17 @@ Source:
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise, product
 from math import prod
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from urllib.parse import quote, unquote
 
 import numpy as np
 
-from nas.errors import ArtifactError, UsageError
+from nas.errors import ArtifactError, GraphError, UsageError
 from nas.graphs.graph import Graph
 from nas.spaces.architecture import Architecture, Gene
 from nas.spaces.chain import Chain, ChainSpace, Segment, Stitch, open_chain
@@ -39,6 +39,7 @@ from nas.spaces.surgery.narrowing import coupled_channels
 from nas.spaces.surgery.skips import can_be_left_out
 from nas.spaces.surgery.stitching import resizing
 from nas.units import parse_resolution
+from search_spaces._changes_of_anchor import Change, follows
 
 if TYPE_CHECKING:
     from torch import nn
@@ -48,27 +49,14 @@ Policy = Literal["near", "all", "window", "aligned", "none"]
 
 NONE, WHOLE, OUT, MERGED = "none", "whole", "out", "merged"
 SHARES = (1.0, 0.857, 0.714, 0.571)
-"""Deployment resolutions as shares of the anchor's own: 224, 192, 160 and 128 of 224. Set by hand."""
+"""Deployment resolutions as shares of the anchors' own: 224, 192, 160 and 128 of 224; one anchor alone also runs at those between. Set by hand."""
 
 WIDTHS = ("0.5", "0.75")
+PROXY_STEPS = (8, 16, 32)
+"""Steps of a proxy's sides in pixels: the first at which anchors run and stitches fit, so that a size is judged at its own share. Set by hand."""
+
 _NEAREST = 2
 """Targets a source point is stitched to where the policy is ``near``, for each size of map."""
-
-
-@dataclass(frozen=True)
-class _Change:
-    """Going on in another anchor: indices of block ends."""
-
-    source: tuple[int, int]
-    target: tuple[int, int]
-
-
-def _follows(change: _Change, before: Sequence[_Change], anchor: int) -> bool:
-    """Return whether a change can come after others in a chain that begins in an anchor; no block is run twice."""
-    (a, i), (b, j) = change.source, change.target
-    here, start = before[-1].target if before else (anchor, -1)
-    left = max((earlier.source[1] for earlier in before if earlier.source[0] == b), default=-1)
-    return a == here and i > start and j >= left
 
 
 @spaces.register("chain")
@@ -116,10 +104,8 @@ class ChainOfAnchors(ChainSpace):
         self.untrained: dict[str, str] = {}
         self.frozen = frozen
         self.anchors = tuple(self._open(anchor, Path(weights_dir) if weights_dir else None, resolution) for anchor in anchors)
-        if len({chain.name for chain in self.anchors}) < len(anchors):
-            raise UsageError(
-                f"space chain: two anchors have one name, got {[chain.name for chain in self.anchors]!r}. Do this: rename a function."
-            )
+        if len(set(names := [chain.name for chain in self.anchors])) < len(anchors):
+            raise UsageError(f"space chain: two anchors have one name, got {names!r}. Do this: rename a function.")
         self._edits, self._policy, self._most, self._two_way = frozenset(edits), pairs, changes if len(anchors) > 1 else 0, two_way
         offered = self._resolutions(resolution)
         first = parse_resolution(offered[0])
@@ -135,6 +121,7 @@ class ChainOfAnchors(ChainSpace):
         )
         self._first_block = 2 + min(self._most, 2)
         self._graphs: dict[Part, Graph] = {}
+        self._running: dict[Resolution, bool] = {}
 
     @classmethod
     def make(cls, preset: str = "", **options: Any) -> ChainOfAnchors:
@@ -170,9 +157,9 @@ class ChainOfAnchors(ChainSpace):
         if fixed is not None:
             return (f"{fixed[0]}x{fixed[1]}",)
         height, width = (min(chain.resolution[i] for chain in self.anchors) for i in (0, 1))
-        texts = []
-        for share in SHARES:
-            size = (32 * round(height * share / 32), 32 * round(width * share / 32))
+        texts, step = [], 32 if len(self.anchors) > 1 else 16  # maps of several anchors need to fit
+        for share in SHARES if len(self.anchors) > 1 else sorted((*SHARES, *map(fmean, pairwise(SHARES))), reverse=True):
+            size = (step * round(height * share / step), step * round(width * share / step))
             if size == (0, 0) or any(chain.fixed_size and size != chain.resolution for chain in self.anchors):
                 continue
             texts.append(f"{size[0]}x{size[1]}")
@@ -208,7 +195,7 @@ class ChainOfAnchors(ChainSpace):
         """Return the anchors by their cost, the cheapest first."""
         return sorted(range(len(self.anchors)), key=lambda i: self.anchors[i].cuts.layer_macs)
 
-    def _pairs(self) -> Iterator[_Change]:
+    def _pairs(self) -> Iterator[Change]:
         """Yield the changes of anchor, in order of depth.
 
         ``window`` and ``aligned`` are SN-Net's and SN-Netv2's, for anchors of equal blocks: neighbours in cost whose blocks stand at most one apart,
@@ -223,7 +210,7 @@ class ChainOfAnchors(ChainSpace):
             directed = list(pairwise(order))
         elif not self._two_way:
             directed = [(a, b) for a, b in directed if order.index(a) < order.index(b)]
-        changes = [_Change((a, i), (b, j)) for a, b in directed for i, j in self._points(a, b)]
+        changes = [Change((a, i), (b, j)) for a, b in directed for i, j in self._points(a, b)]
         yield from sorted(
             changes, key=lambda change: (change.source[1] / len(self.anchors[change.source[0]].ends), change.source, change.target)
         )
@@ -250,7 +237,7 @@ class ChainOfAnchors(ChainSpace):
                     near = sorted((j for j, resize in allowed.items() if resize == how), key=lambda j: abs(j / m - i / n))
                     yield from ((i, j) for j in sorted(near[: _NEAREST if how == "same" else 1]))
 
-    def _text(self, change: _Change) -> str:
+    def _text(self, change: Change) -> str:
         (a, i), (b, j) = change.source, change.target
         return f"{self.anchors[a].name}:{i}>{self.anchors[b].name}:{j}"
 
@@ -274,10 +261,10 @@ class ChainOfAnchors(ChainSpace):
             return genes
         out = list(genes)
         anchor = next(i for i, chain in enumerate(self.anchors) if chain.name == genes[1])
-        taken: list[_Change] = []
+        taken: list[Change] = []
         for position, gene in enumerate(genes[2 : self._first_block], start=2):
             change = None if gene == NONE or len(taken) < position - 2 else self._texts[str(gene)]
-            if change is not None and _follows(change, taken, anchor):
+            if change is not None and follows(change, taken, anchor):
                 taken.append(change)
             else:
                 out[position] = NONE
@@ -297,12 +284,12 @@ class ChainOfAnchors(ChainSpace):
             for changes in self._following((), a, self._first_block - 2):
                 yield (self.choices[0].values[0], chain.name, *changes, *rest)
 
-    def _following(self, before: Sequence[_Change], anchor: int, most: int) -> Iterator[tuple[str, ...]]:
+    def _following(self, before: Sequence[Change], anchor: int, most: int) -> Iterator[tuple[str, ...]]:
         """Yield the changes that can follow others, `most` of them, filled up with none."""
         yield (NONE,) * most
         if most:
             for text, change in self._texts.items():
-                if _follows(change, before, anchor):
+                if follows(change, before, anchor):
                     yield from ((text, *more) for more in self._following((*before, change), anchor, most - 1))
 
     def enumerate(self) -> Iterator[Architecture]:
@@ -339,9 +326,9 @@ class ChainOfAnchors(ChainSpace):
         """Return a member: a route that is uniform among those of as many changes, with most of its blocks whole."""
         genes: list[Gene] = [choice.values[rng.integers(len(choice.values))] for choice in self.choices[:2]]
         anchor = next(i for i, chain in enumerate(self.anchors) if chain.name == genes[1])
-        wanted, taken = int(rng.integers(self._first_block - 1)), list[_Change]()
+        wanted, taken = int(rng.integers(self._first_block - 1)), list[Change]()
         for i in range(self._first_block - 2):
-            following = [text for text, change in self._texts.items() if i < wanted and _follows(change, taken, anchor)]
+            following = [text for text, change in self._texts.items() if i < wanted and follows(change, taken, anchor)]
             genes.append(following[rng.integers(len(following))] if following else NONE)
             taken += [self._texts[str(genes[-1])]] if following else []
         edited = max(0.0, 1.25 * rng.random() - 0.25) ** 2  # a fifth is not edited, a few are all over: members at every latency
@@ -433,19 +420,33 @@ class ChainOfAnchors(ChainSpace):
     # --- proxies, ends, what a report shows ------------------------------------------------------------------------------
 
     def proxy_of(self, resolution: Resolution) -> Resolution:
-        """Return the proxy of a member at the first resolution: multiples of 32, unless an anchor runs at its own size alone."""
+        """Return the proxy of a member at the first resolution, unless an anchor runs at its own size alone."""
         return self._proxy(parse_resolution(str(self.choices[0].values[0])), resolution)
 
     def proxy(self, architecture: Architecture, resolution: Resolution) -> Resolution:
-        """Return the proxy resolution times (deployment resolution / the largest), in steps of 32 pixels."""
+        """Return the proxy resolution times (deployment resolution / the largest), in steps of `PROXY_STEPS`."""
         return self._proxy(parse_resolution(str(architecture.genes[0])), resolution)
 
     def _proxy(self, own: Resolution, base: Resolution) -> Resolution:
         if any(chain.fixed_size for chain in self.anchors):
             return own
         largest = parse_resolution(str(self.choices[0].values[0]))
-        height, width = (min(side, max(32, 32 * round(b * side / most / 32))) for b, side, most in zip(base, own, largest, strict=True))
+        wanted = [(b * side / most, side) for b, side, most in zip(base, own, largest, strict=True)]
+        for step in PROXY_STEPS:
+            height, width = (min(side, max(32, step * round(length / step))) for length, side in wanted)
+            if step == PROXY_STEPS[-1] or self._runs((height, width)):
+                break
         return height, width
+
+    def _runs(self, size: Resolution) -> bool:
+        """Return whether every anchor runs at a size, and every stitch resizes there as it does at the first one."""
+        if size not in self._running:
+            try:
+                chains = self.chains(size)
+                self._running[size] = all(change.resizing(chains) == change.resizing(self.anchors) for change in self.changes)
+            except GraphError:
+                self._running[size] = False
+        return self._running[size]
 
     def extreme(self, largest: bool) -> Architecture:
         """Return the dearest anchor as it is, or the cheapest with every block as small as it can be."""
@@ -471,9 +472,8 @@ class ChainOfAnchors(ChainSpace):
 
     def member(self, anchor: str, resolution: str | None = None) -> Architecture:
         """Return an anchor by itself."""
-        genes: list[Gene] = [choice.values[0] for choice in self.choices]
-        genes[0], genes[1] = resolution or genes[0], anchor
-        return self.architecture(genes)
+        first, _, *rest = (choice.values[0] for choice in self.choices)
+        return self.architecture([resolution or first, anchor, *rest])
 
     def describe(self, architecture: Architecture) -> Mapping[str, Gene]:
         """Return resolution, anchor and changes by name; `facts` has the blocks."""

@@ -1,9 +1,12 @@
-"""A front from one trained network without training: what each single change of a block loses, then the best changes within each latency.
+"""A front from trained networks: what each single change loses, then the best changes within each latency, by a knapsack over the device's prices.
 
-    python experiments/019_anchors/front.py --data ../shared/data/cifar10_jpeg.tar.xz --weights-dir /tmp/anchors/weights --out /tmp/front
+    python experiments/019_anchors/front.py --data ../shared/data/cifar10_jpeg.tar.xz --weights-dir /tmp/anchors/weights --out /tmp/front \\
+        --anchor mobilenetv2_100 --anchor tf_efficientnet_lite0
 
-Every block of the network is left out, narrowed and merged, one at a time, and scored with recalibrated batch norms; a knapsack over the device's
-prices then chooses the forms of all blocks for each of sixty latencies, and each choice is scored. Goes on where it stopped.
+Every block of each anchor is left out, narrowed and merged, one at a time; each anchor is shown smaller pictures; some of the stitches are taken; all are scored as a
+search scores them (last layers solved for by least squares, batch norms recalibrated). For each of sixty latencies, evenly spaced, the route, the size and the forms of its
+blocks are chosen whose losses sum to the least; each choice is scored on validation, and those that validation likes best on the way up are scored once on test.
+With `--epochs` what is shared is trained first, anchors frozen, members drawn by milliseconds, the dearest anchor teaching. Goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -11,25 +14,28 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
 from scipy.stats import kendalltau
-from study import Scorer
+from study import Lines
 
-from nas.devices.names import find_profile
-from nas.devices.predictor import load_predictor
-from nas.devices.profile import load_profile
-from nas.errors import UsageError
+from nas.runs.targets import load_targets, make_goal
+from nas.searching.buckets import LatencyBuckets
+from nas.searching.judge import Judge
 from nas.spaces.architecture import Architecture
 from nas.spaces.chain import ChainSpace
 from nas.spaces.naming import get_space
-from nas.training.dataset import load_dataset
-from nas.training.supernet.batches import Batches
-from nas.training.supernet.fitting import fit
-from nas.training.supernet.weights import Supernet
+from nas.training.dataset import Split, load_dataset
+from nas.training.evaluators.supernet import SupernetEvaluator
+from nas.training.memory import keep_freed_memory
+from nas.training.supernet.train import Recipe, train
+from nas.units import parse_resolution
+from search_spaces.chain import NONE, WHOLE
 
 HERE = Path(__file__).parent
 LATENCIES = 60
@@ -38,16 +44,15 @@ _STEPS = 1000
 """A budget is divided into so many; prices are rounded up, so that it holds."""
 
 
-def choose_forms(prices_ms: Sequence[Mapping[str, float]], losses: Sequence[Mapping[str, float]], budget_ms: float) -> list[str]:
-    """Return the form of each block whose losses sum to the least, prices within the budget.
+def best_forms(
+    prices_ms: Sequence[Mapping[str, float]], losses: Sequence[Mapping[str, float]], most_ms: float
+) -> list[tuple[float, float, tuple[str, ...]]]:
+    """Return (milliseconds, loss, the form of each block) of the best choices, the cheapest first: no other costs no more and loses less.
 
     Args:
-        prices_ms: For each block, milliseconds of each form that it can take.
+        prices_ms: For each block, milliseconds of each form that it can take, not negative.
         losses: What is lost by each form of each block, in any unit that adds up; 0 for the block as it is.
-        budget_ms: That the sum of prices does not pass.
-
-    Raises:
-        UsageError: Even the cheapest forms pass it.
+        most_ms: That the sum of prices does not pass.
 
     Source:
         The multiple-choice knapsack of HALP (arXiv 2110.10811) and LayerMerge (arXiv 2406.12837), by dynamic programming over latency.
@@ -57,14 +62,28 @@ def choose_forms(prices_ms: Sequence[Mapping[str, float]], losses: Sequence[Mapp
         following: dict[int, tuple[float, tuple[str, ...]]] = {}
         for spent, (loss, forms) in best.items():
             for form, price in prices.items():
-                at = spent + max(0, math.ceil(_STEPS * price / budget_ms - 1e-9))
+                at = spent + max(0, math.ceil(_STEPS * price / most_ms - 1e-9))
                 if at <= _STEPS and (at not in following or loss + lost[form] < following[at][0]):
                     following[at] = loss + lost[form], (*forms, form)
         best = following
-    if not best:
-        cheapest = sum(min(prices.values()) for prices in prices_ms)
-        raise UsageError(f"forms of blocks: nothing is within the budget, got {budget_ms:g} ms. The cheapest forms take {cheapest:g} ms.")
-    return list(min(best.items(), key=lambda item: (item[1][0], item[0]))[1][1])
+    front: list[tuple[float, float, tuple[str, ...]]] = []
+    for spent, (loss, forms) in sorted(best.items()):
+        if not front or loss < front[-1][1]:
+            front.append((spent * most_ms / _STEPS, loss, forms))
+    return front
+
+
+@dataclass(frozen=True)
+class Route:
+    """A way through the anchors at a size of picture, all blocks whole.
+
+    Attributes:
+        genes: Of that member.
+        points_lost: Against the best anchor as it is.
+    """
+
+    genes: tuple[int | str, ...]
+    points_lost: float
 
 
 class Scores:
@@ -72,113 +91,206 @@ class Scores:
 
     Args:
         args: Of the command line.
-        space: Of one anchor.
+        space: Of the anchors.
     """
 
     def __init__(self, args: argparse.Namespace, space: ChainSpace) -> None:
-        self.space, self.path = space, args.out / f"{args.anchor}.jsonl"
-        self.rows = [json.loads(line) for line in self.path.read_text().splitlines()] if self.path.is_file() else []
-        self.profile = load_profile(args.device)
-        self.predictor = load_predictor(self.profile, self.profile.default_precision, find_profile(args.device).parent)
+        self.space, self.lines, self.device = space, Lines(args.out / "scores.jsonl"), args.device
+        targets = load_targets([args.device])
+        self.precision = targets[0].precision
+        self.judge = Judge(space, make_goal(targets, []), targets)
         dataset = load_dataset(args.data, seed=args.seed, images=args.images)
-        side = (args.side, args.side)
-        supernet = Supernet(space, dataset.num_classes, side)
-        fit(supernet, lambda size: Batches(dataset, "train", size, torch.device("cpu")))
-        self.scorer = Scorer(supernet, dataset, count=1000)
+        few = dataset.thinned("validation", args.validation).thinned("test", args.test or dataset.count("test"))
+        began_s = time.process_time()
+        recipe = Recipe(epochs=args.epochs, batch=64, learning_rate=args.learning_rate, warmup=0.1, weight_decay=0.02, random_members=1)
+        draw = LatencyBuckets(space, self.judge, args.seed).draw if args.epochs else None
+        path, size = args.out / f"shared-{args.epochs}.safetensors", (args.side, args.side)
+        supernet = train(space, dataset, path, recipe, resolution=size, seed=args.seed, device="cpu", draw=draw).supernet
+        self.evaluators = {split: SupernetEvaluator(supernet, few, split) for split in ("validation", "test")}
+        if not self.lines.has(split="train"):
+            self.lines.add({"member": "", "split": "train", "seconds": time.process_time() - began_s})
 
-    def latency_ms(self, member: Architecture) -> float:
-        """Return the price at 224 pixels."""
-        parts = self.space.segments(member, (224, 224))
-        return float(self.predictor.estimate_batch([parts], self.profile, self.profile.default_precision).latency_ms[0])
+    @property
+    def minutes(self) -> float:
+        """Of processor time for everything but the test pictures."""
+        return sum(row["seconds"] for row in self.lines.rows if row["split"] != "test") / 60
 
-    def accuracy_pct(self, member: Architecture) -> float:
-        """Return the score on validation pictures, from the file where it holds it."""
-        for row in self.rows:
-            if row["genes"] == list(member.genes):
+    def latencies_ms(self, members: Sequence[Architecture]) -> list[float]:
+        """Return prices, each at the member's own resolution."""
+        return [verdict.values[f"latency_ms/{self.device}"] for verdict in self.judge.verdicts(members)]
+
+    def accuracy_pct(self, member: Architecture, split: Split = "validation") -> float:
+        """Return a score, from the file where it holds it."""
+        name = f"{self.space.facts(member)['chain']} at {member.genes[0]}"  # the same in a space of more anchors
+        for row in self.lines.rows:
+            if row["member"] == name and row["split"] == split:
                 return float(row["accuracy_pct"])
-        found = self.scorer.accuracy_pct(member)
-        self.rows.append({"genes": list(member.genes), "accuracy_pct": found})
-        with self.path.open("a") as stream:
-            stream.write(json.dumps(self.rows[-1]) + "\n")
+        began_s = time.process_time()
+        found = self.evaluators[split].evaluate(member).accuracy_pct
+        self.lines.add({"member": name, "split": split, "accuracy_pct": found, "seconds": time.process_time() - began_s})
         return found
 
 
-def front(args: argparse.Namespace) -> dict[str, object]:
+class Knapsack:
+    """The best members within latencies, by what single changes lose.
+
+    Args:
+        scores: Of members.
+        stitches: How many of the changes of anchor are scored, spread over the depth.
+        known: Earlier results, from which the losses of single changes are taken; blocks that are not in them stay whole. None: all are scored.
+    """
+
+    def __init__(self, scores: Scores, stitches: int, known: Path | None = None) -> None:
+        self.scores, self.space = scores, scores.space
+        self.first = next(i for i, c in enumerate(self.space.choices) if WHOLE in c.values)
+        wholes = [self.space.member(chain.name) for chain in self.space.anchors]
+        self.best_pct = max(scores.accuracy_pct(member) for member in wholes)
+        self.losses = self._singles(wholes) if known is None else self._known(known)
+        self.sizes: dict[str, dict[str, float]] = {}
+        self.routes = list(self._routes(wholes, stitches))
+
+    def _lost(self, member: Architecture) -> float:
+        return self.best_pct - self.scores.accuracy_pct(member)
+
+    def _blocks(self, genes: Sequence[int | str]) -> list[int]:
+        """Return the positions of genes of blocks that a member runs and that can be something else than whole."""
+        forms = [form for chain in self.space.blocks(self.space.architecture(genes)).values() for form in chain[1:-1]]
+        return [self.first + i for i, form in enumerate(forms) if form and len(self.space.choices[self.first + i].values) > 1]
+
+    def _singles(self, wholes: Sequence[Architecture]) -> dict[int, dict[str, float]]:
+        found = {}
+        for whole in wholes:
+            base = self._lost(whole)
+            for i in self._blocks(whole.genes):
+                members = {str(form): self._with(whole.genes, {i: str(form)}) for form in self.space.choices[i].values}
+                found[i] = {form: 0.0 if form == WHOLE else max(0.0, self._lost(member) - base) for form, member in members.items()}
+        return found
+
+    def _known(self, path: Path) -> dict[int, dict[str, float]]:
+        """Return the losses of an earlier result, by the position of the block's gene."""
+        rows = {row["block"]: row["points_lost"] for row in json.loads(path.read_text())["singles"]}
+        return {i: rows[choice.name] for i, choice in enumerate(self.space.choices) if choice.name in rows}
+
+    def _with(self, genes: Sequence[int | str], forms: Mapping[int, str]) -> Architecture:
+        return self.space.architecture([forms.get(i, gene) for i, gene in enumerate(genes)])
+
+    def _routes(self, wholes: Sequence[Architecture], stitches: int) -> Iterator[Route]:
+        """Yield every anchor at every size, and some changes of anchor at every size, as if sizes and changes lost on their own."""
+        sizes = [str(size) for size in self.space.choices[0].values]
+        for whole in wholes:
+            for size in sizes:
+                member = self.space.architecture((size, *whole.genes[1:]))
+                self.sizes.setdefault(str(whole.genes[1]), {})[size] = self._lost(member) - self._lost(whole)
+                yield Route(member.genes, self._lost(member))
+        changed = [genes for genes in self.space.routes() if self.first > 2 and genes[2] != NONE]  # type: ignore[attr-defined]
+        for genes in changed[:: max(1, len(changed) // stitches)] if stitches else []:
+            lost = self._lost(self.space.architecture(genes))
+            for size in sizes:
+                yield Route((size, *genes[1:]), lost + self.sizes[genes[1]][size])
+
+    def members(self, latencies: int) -> list[Architecture]:
+        """Return the member that should lose least within each of so many latencies, evenly spaced from the least to that of the best anchor."""
+        found: list[tuple[float, float, Architecture]] = []
+        for route in self.routes:
+            blocks = [i for i in self._blocks(route.genes) if i in self.losses]
+            changed = [{str(form): self._with(route.genes, {i: str(form)}) for form in self.space.choices[i].values} for i in blocks]
+            own_ms = self.scores.latencies_ms([self.space.architecture(route.genes)])[0]
+            prices = [dict(zip(row, self.scores.latencies_ms(list(row.values())), strict=True)) for row in changed]
+            least = [min(row.values()) for row in prices]
+            floor_ms = own_ms + sum(value - own_ms for value in least)
+            extra = [{form: value - low for form, value in row.items()} for row, low in zip(prices, least, strict=True)]
+            for ms, loss, forms in best_forms(extra, [self.losses[i] for i in blocks], own_ms - floor_ms + 1e-9):
+                member = self._with(route.genes, dict(zip(blocks, forms, strict=True)))
+                found.append((floor_ms + ms, route.points_lost + loss, member))
+        most = max(ms for ms, lost, _ in found if lost <= 0.5)
+        chosen = []
+        for limit_ms in np.linspace(min(ms for ms, _, _ in found), most, latencies):
+            within = [row for row in found if row[0] <= limit_ms + 1e-9]
+            chosen.append(min(within, key=lambda row: (row[1], row[0]))[2])
+        return list(dict.fromkeys(chosen))
+
+
+def front(args: argparse.Namespace) -> dict[str, Any]:
     """Return members by latency with their accuracies."""
     space = get_space(
         "chain",
-        anchors=[args.anchor],
+        anchors=args.anchor,
         weights_dir=args.weights_dir,
         num_classes=10,
-        resolution=(args.side, args.side),
+        changes=min(1, args.stitches),
         edits=tuple(args.edits.split(",")),
+        resolution=parse_resolution(args.resolution) if args.resolution else None,
     )
     assert isinstance(space, ChainSpace)
-    scores, whole = Scores(args, space), space.member(args.anchor)
-    base_ms, base_pct = scores.latency_ms(whole), scores.accuracy_pct(whole)
-    blocks = [i for i, choice in enumerate(space.choices) if i >= 2 and len(choice.values) > 1]
-    prices, losses = [], []
-    for i in blocks:
-        members = {str(form): space.architecture([*whole.genes[:i], form, *whole.genes[i + 1 :]]) for form in space.choices[i].values}
-        prices.append({form: scores.latency_ms(member) - base_ms for form, member in members.items()})
-        losses.append({form: max(0.0, base_pct - scores.accuracy_pct(member)) for form, member in members.items()})
-    least_ms = base_ms + sum(min(row.values()) for row in prices)
-    found: dict[tuple[object, ...], dict[str, object]] = {}
-    # prices are savings: each block pays its dearest form, and the budget is what may be spent beside
-    shift = [max(0.0, -min(row.values())) for row in prices]
-    shifted = [{form: value + own for form, value in row.items()} for row, own in zip(prices, shift, strict=True)]
-    for budget_ms in np.linspace(max(least_ms, 0.5 * base_ms), base_ms, LATENCIES):
-        try:
-            forms = choose_forms(shifted, losses, float(budget_ms - base_ms + sum(shift)) or 1e-9)
-        except UsageError:
-            continue
-        genes = list(whole.genes)
-        for i, form in zip(blocks, forms, strict=True):
-            genes[i] = form
-        member = space.architecture(genes)
-        if member.genes not in found:
-            found[member.genes] = {
-                "forms": {space.choices[i].name: form for i, form in zip(blocks, forms, strict=True) if form != "whole"},
-                "latency_ms": scores.latency_ms(member),
-                "validation_pct": scores.accuracy_pct(member),
-            }
-    rows = sorted(found.values(), key=lambda row: float(row["latency_ms"]))  # type: ignore[arg-type]
-    within = [row for row in rows if float(row["validation_pct"]) >= base_pct - 1.5]  # type: ignore[arg-type]
+    scores = Scores(args, space)
+    knapsack = Knapsack(scores, args.stitches, args.known)
+    rows = []
+    members = knapsack.members(args.latencies)
+    for member, ms in zip(members, scores.latencies_ms(members), strict=True):
+        row = {
+            "genes": list(member.genes),
+            "chain": space.facts(member)["chain"],
+            "latency_ms": ms,
+            "validation_pct": scores.accuracy_pct(member),
+        }
+        rows.append(row)
+    rows.sort(key=lambda row: row["latency_ms"])
+    minutes = scores.minutes
+    if args.test:
+        for row in rows:
+            row["test_pct"] = scores.accuracy_pct(space.architecture(row["genes"]), "test")
+    alone = [space.member(chain.name) for chain in space.anchors]
+    anchors = [{"anchor": a.genes[1], "latency_ms": ms} for a, ms in zip(alone, scores.latencies_ms(alone), strict=True)]
+    for row, member in zip(anchors, alone, strict=True):
+        row |= {f"{split}_pct": scores.accuracy_pct(member, split) for split in scores.evaluators if split == "validation" or args.test}
+    split = "test_pct" if args.test else "validation_pct"
     return {
-        "anchor": args.anchor,
+        "anchors": anchors,
         "device": args.device,
         "edits": args.edits,
-        "precision": scores.profile.default_precision,
+        "precision": scores.precision,
         "images": args.images,
+        "validation": args.validation,
+        "test": args.test,
         "side": args.side,
-        "anchor_ms": base_ms,
-        "anchor_validation_pct": base_pct,
+        "epochs": args.epochs,
+        "processor_minutes": minutes,
         "members": len(rows),
-        "kendall_accuracy_latency": float(kendalltau([r["validation_pct"] for r in rows], [r["latency_ms"] for r in rows]).statistic),
-        "fastest_within_1.5_points_ms": within[0]["latency_ms"] if within else None,
+        "ratio": rows[-1]["latency_ms"] / rows[0]["latency_ms"],
+        "kendall_accuracy_latency": float(kendalltau([r[split] for r in rows], [r["latency_ms"] for r in rows]).statistic),
         "front": rows,
-        "singles": [{"block": space.choices[i].name, "ms": p, "points_lost": q} for i, p, q in zip(blocks, prices, losses, strict=True)],
+        "sizes": knapsack.sizes,
+        "singles": [{"block": space.choices[i].name, "points_lost": lost} for i, lost in knapsack.losses.items()],
     }
 
 
 def main() -> None:
     """Run it."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--anchor", default="mobilenetv2_100")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--anchor", action="append", required=True)
     parser.add_argument("--device", default="sa8295p")
     parser.add_argument("--edits", default="out,width,merge", help="names joined by commas")
+    parser.add_argument("--resolution", default="", help="of every member; default: a gene")
+    parser.add_argument("--stitches", type=int, default=0, help="changes of anchor that are scored")
+    parser.add_argument("--known", type=Path, help="earlier results, for what single changes lose")
+    parser.add_argument("--latencies", type=int, default=LATENCIES)
     parser.add_argument("--data", default="digits")
     parser.add_argument("--images", type=int, default=10_000)
-    parser.add_argument("--side", type=int, default=64)
+    parser.add_argument("--validation", type=int, default=500, help="pictures that choose")
+    parser.add_argument("--test", type=int, default=0, help="pictures that the front is tested on")
+    parser.add_argument("--side", type=int, default=64, help="of the pictures of a member of the largest size")
+    parser.add_argument("--epochs", type=int, default=0, help="of joint training; 0: nothing is trained")
+    parser.add_argument("--learning-rate", type=float, default=5e-4)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--weights-dir", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
+    keep_freed_memory()
     args.out.mkdir(parents=True, exist_ok=True)
     found = front(args)
     (HERE / "results").mkdir(exist_ok=True)
-    of = "" if args.edits == parser.get_default("edits") else "-" + args.edits.replace(",", "-")
-    (HERE / "results" / f"front-{args.anchor}-{args.device}{of}.json").write_text(json.dumps(found, indent=1) + "\n")
+    words = ["front", *args.anchor, args.device, *([] if args.edits == parser.get_default("edits") else args.edits.split(","))]
+    (HERE / "results" / f"{'-'.join(words)}.json").write_text(json.dumps(found, indent=1) + "\n")
     print(json.dumps({key: value for key, value in found.items() if key not in ("front", "singles")}, indent=1))
 
 

@@ -18,6 +18,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -25,44 +26,51 @@ import torch
 from study import Lines
 from torch import nn
 
-from nas.devices.names import find_profile
-from nas.devices.predictor import load_predictor
-from nas.devices.profile import load_profile
+from nas.devices.measure import measure_graph, measure_in_turn
 from nas.errors import UsageError
 from nas.graphs.frontends.torch_module import trace_module
 from nas.graphs.passes import normalise
+from nas.runs.targets import load_targets
 from nas.spaces.architecture import Architecture
-from nas.spaces.chain import ChainSpace
 from nas.spaces.naming import get_space
 from nas.spaces.operator_family import fuse
 from nas.spaces.pretrained import open_pretrained
 from nas.training.dataset import Dataset, load_dataset
+from nas.training.evaluators.supernet import SupernetEvaluator
 from nas.training.supernet.batches import Batches
 from nas.training.supernet.finetune import FINETUNING, finetune
 from nas.training.supernet.fitting import fit
 from nas.training.supernet.statistics import predictions
+from nas.training.supernet.teacher import Teacher
 from nas.training.supernet.weights import Supernet
+from nas.units import parse_resolution
 
 HERE = Path(__file__).parent
 OTHER = "tf_efficientnet_lite0"
 SIZES = range(96, 224, 16)
+LOCAL = "local-cpu"
 
 
 class Prices:
-    """Latencies of modules on a device.
+    """Latencies of modules on a device: predicted, or timed on this machine.
 
     Args:
-        device: Its name.
+        device: Its name; ``local-cpu`` is ONNX Runtime on one thread.
     """
 
     def __init__(self, device: str) -> None:
-        self.profile = load_profile(device)
-        self.predictor = load_predictor(self.profile, self.profile.default_precision, find_profile(device).parent)
+        self.precision: str = "fp32"
+        self.target = None if device == LOCAL else load_targets([device])[0]
+        if self.target is not None:
+            self.precision = self.target.precision
 
     def latency_ms(self, module: nn.Module, side: int = 224) -> float:
         """Return what a network takes at a size of picture."""
         graph = normalise(trace_module(fuse(module), (1, 3, side, side), "network"))
-        return float(self.predictor.estimate(graph, self.profile, self.profile.default_precision).latency_ms)
+        if self.target is None:
+            return measure_graph(graph, lambda path: measure_in_turn([path], rounds=3)[0][0]).median_ms
+        assert self.target.predictor is not None
+        return float(self.target.predictor.estimate(graph, self.target.profile, self.precision).latency_ms)
 
 
 def trained(name: str, folder: Path) -> nn.Module:
@@ -145,13 +153,17 @@ class Trainings:
         self.args, self.prices, self.dataset = args, prices, dataset
         self.lines = Lines(args.out / f"shrink-{args.device}-{args.share:g}.jsonl")
 
-    def run(self, name: str, make: Callable[[], tuple[nn.Module, Architecture, int]]) -> None:
-        """Train a network for the minutes and add its row, unless it is there."""
+    def run(self, name: str, make: Callable[[], tuple[nn.Module, Architecture, int]], teacher: Teacher | None = None) -> None:
+        """Train a network for the minutes and add its row, unless it is there or was not asked for."""
         args = self.args
-        if self.lines.has(network=name, seed=args.seed):
+        if self.lines.has(network=name, seed=args.seed) or (args.only and name not in args.only.split(";")):
             return
-        module, member, side = make()
-        size = max(32, round(args.side * side / 224))
+        try:
+            module, member, side = make()
+        except UsageError as error:
+            self.lines.add({"network": name, "seed": args.seed, "why_not": str(error)})
+            return
+        size = max(32, round(args.side * side / 224 / 8) * 8)
         began_s, wall_s = time.process_time(), time.monotonic()
 
         def left_s() -> float:
@@ -161,7 +173,7 @@ class Trainings:
 
         recipe = replace(FINETUNING, epochs=60, batch=64, learning_rate=args.learning_rate, warmup=0.1, weight_decay=0.02)
         path = args.out / f"{args.device}-{args.share:g}-{name}-{args.seed}.safetensors"
-        done = finetune(module, member, self.dataset, path, recipe, resolution=(size, size), seed=args.seed, left_s=left_s)
+        done = finetune(module, member, self.dataset, path, recipe, resolution=(size, size), seed=args.seed, left_s=left_s, teacher=teacher)
         minutes = (time.process_time() - began_s) / 60
         test = Batches(self.dataset, "test", (size, size), torch.device("cpu"))
         test_pct = 100 * float(np.mean(predictions(done.module, test) == test.labels.numpy()))
@@ -181,20 +193,43 @@ def peer(name: str) -> Architecture:
     return Architecture("peer", 1, (name,))
 
 
-def from_front(args: argparse.Namespace, front: Path, dataset: Dataset, limit_ms: float) -> tuple[nn.Module, Architecture, int]:
-    """Return the member that validation likes best untrained, among those of the front that are fast enough, with fitted weights."""
-    rows = [row for row in json.loads(front.read_text())["front"] if row["latency_ms"] <= limit_ms]
-    if not rows:
-        raise UsageError(f"{front}: has no member within {limit_ms:.3f} ms.")
-    forms = max(rows, key=lambda row: row["validation_pct"])["forms"]
-    size = (args.side, args.side)
-    space = get_space("chain", anchors=[args.anchor], weights_dir=args.weights_dir, num_classes=10, resolution=size)
-    assert isinstance(space, ChainSpace)
-    whole = space.member(args.anchor)
-    member = space.architecture([forms.get(c.name, gene) for c, gene in zip(space.choices, whole.genes, strict=True)])
-    supernet = Supernet(space, 10, size)
-    fit(supernet, lambda size: Batches(dataset, "train", size, torch.device("cpu")))
-    return supernet.extract(member), member, 224
+class Fronts:
+    """Members of fronts (`front.py`) with the weights with which a search scores them.
+
+    Args:
+        args: Of the command line.
+        dataset: Of the trainings.
+    """
+
+    def __init__(self, args: argparse.Namespace, dataset: Dataset) -> None:
+        self.args, self.dataset = args, dataset
+
+    @cached_property
+    def evaluator(self) -> SupernetEvaluator:
+        """Of the anchor's space, sizes of pictures among its genes."""
+        space = get_space("chain", anchors=[self.args.anchor], weights_dir=self.args.weights_dir, num_classes=10)
+        supernet = Supernet(space, 10, (self.args.side, self.args.side))
+        fit(supernet, lambda size: Batches(self.dataset, "train", size, torch.device("cpu")))
+        return SupernetEvaluator(supernet, self.dataset)
+
+    def member(self, front: Path, limit_ms: float) -> tuple[nn.Module, Architecture, int]:
+        """Return the member that validation likes best untrained, among those of a front that are fast enough."""
+        rows = [row for row in json.loads(front.read_text())["front"] if row["latency_ms"] <= limit_ms]
+        if not rows:
+            raise UsageError(f"{front}: has no member within {limit_ms:.3f} ms.")
+        space = self.evaluator.supernet.space
+        member = space.architecture(max(rows, key=lambda row: row["validation_pct"])["genes"])
+        size = space.proxy(member, self.evaluator.supernet.resolution)
+        return self.evaluator.module(member, size), member, parse_resolution(str(member.genes[0]))[0]
+
+    @cached_property
+    def teacher(self) -> Teacher:
+        """The anchor's own scores of the training pictures."""
+        module = trained(self.args.anchor, self.args.weights_dir).eval()
+        train = Batches(self.dataset, "train", (self.args.side, self.args.side), torch.device("cpu"))
+        with torch.no_grad():
+            scores = torch.cat([module(x) for x, _ in train.plain(256)])
+        return Teacher.of(self.args.anchor, scores.numpy())
 
 
 def main() -> None:
@@ -212,6 +247,7 @@ def main() -> None:
     parser.add_argument("--weights-dir", type=Path, required=True)
     parser.add_argument("--front", type=Path, required=True, help="results of front.py for the same anchor and device")
     parser.add_argument("--merged-front", type=Path, help="likewise, with --edits merge: a member that is 1.3 times as fast is trained too")
+    parser.add_argument("--only", default="", help="names of networks, joined by semicolons; default: all")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
@@ -223,9 +259,12 @@ def main() -> None:
     def at(name: str, module: nn.Module) -> tuple[nn.Module, Architecture, int]:
         return module, peer(name), fitting_side(module, prices, target_ms)
 
-    trainings.run("chain", lambda: from_front(args, args.front, dataset, target_ms))
+    fronts = Fronts(args, dataset)
+    trainings.run("chain", lambda: fronts.member(args.front, target_ms))
+    if not args.only or "chain, taught" in args.only:
+        trainings.run("chain, taught", lambda: fronts.member(args.front, target_ms), fronts.teacher)
     if args.merged_front:
-        trainings.run("merged", lambda: from_front(args, args.merged_front, dataset, anchor_ms / 1.3))
+        trainings.run("merged", lambda: fronts.member(args.merged_front, anchor_ms / 1.3))
     trainings.run("as it is", lambda: (trained(args.anchor, args.weights_dir), peer("as it is"), 224))
     trainings.run("torch-pruning", lambda: (pruned(args.weights_dir, args.anchor, prices, target_ms), peer("torch-pruning"), 224))
     trainings.run("fastnas", lambda: (fastnas(args, dataset, prices, target_ms), peer("fastnas"), 224))
@@ -233,7 +272,7 @@ def main() -> None:
         trainings.run(name, lambda share=share, name=name: (sliced(args.weights_dir, args.anchor, share), peer(name), 224))  # type: ignore[misc]
     trainings.run("smaller input", lambda: at("smaller input", trained(args.anchor, args.weights_dir)))
     trainings.run("Lite0, smaller input", lambda: at("Lite0", trained(OTHER, args.weights_dir)))
-    facts = {"anchor": args.anchor, "device": args.device, "precision": prices.profile.default_precision, "images": args.images}
+    facts = {"anchor": args.anchor, "device": args.device, "precision": prices.precision, "images": args.images}
     facts |= {"side": args.side, "minutes": args.minutes, "anchor_ms": anchor_ms, "target_ms": target_ms, "torch": torch.__version__}
     (HERE / "results" / f"shrink-{args.device}.json").write_text(json.dumps(facts | {"networks": trainings.lines.rows}, indent=1) + "\n")
 

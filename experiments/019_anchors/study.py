@@ -22,10 +22,9 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import save_file
+from scipy.stats import kendalltau
 
-from nas.devices.names import find_profile
-from nas.devices.predictor import load_predictor
-from nas.devices.profile import load_profile
+from nas.runs.targets import load_targets
 from nas.spaces.chain import ChainSpace, Stitch
 from nas.spaces.naming import get_space
 from nas.training.dataset import Dataset, load_dataset
@@ -36,6 +35,7 @@ from nas.training.supernet.statistics import calibration_indices, pictures, reca
 from nas.training.supernet.weights import Supernet
 
 HERE = Path(__file__).parent
+DEVICES = ("sa8295p", "hailo-8")
 ANCHORS = ("mobilenetv2_100", "tf_efficientnet_lite0")
 
 
@@ -151,14 +151,17 @@ def stitches(dataset: Dataset, out: Path, side: int, seed: int, every: int) -> N
                     "least_squares_pct": scores["least_squares"].accuracy_pct(space.member(chain.name)),
                 }
             )
-    profile = load_profile("sa8295p")
-    predictor = load_predictor(profile, "fp16", find_profile("sa8295p").parent)
+    targets = load_targets(DEVICES)
     for member, stitch in list(one_change(space))[::every]:
         if lines.has(stitch=stitch.slot, seed=seed):
             continue
         found = {f"{name}_pct": scorer.accuracy_pct(member) for name, scorer in scores.items()}
-        latency_ms = float(predictor.estimate(space.lower(member, (224, 224)), profile, "fp16").latency_ms)
-        lines.add({"stitch": stitch.slot, "seed": seed, **found, "explained": explained[stitch.slot], "sa8295p_fp16_ms": latency_ms})
+        graph = space.lower(member, (224, 224))
+        costs = {"macs": float(graph.cost.macs)}
+        for target in targets:
+            assert target.predictor is not None
+            costs[f"{target.profile.name}_ms"] = float(target.predictor.estimate(graph, target.profile, target.precision).latency_ms)
+        lines.add({"stitch": stitch.slot, "seed": seed, **found, "explained": explained[stitch.slot], **costs})
 
 
 def matching(dataset: Dataset, out: Path, side: int, seed: int, every: int) -> None:
@@ -208,6 +211,39 @@ def choice_of_target(stitched: list[dict[str, Any]], pairs: list[dict[str, Any]]
     return {"sources": len(rivals), "by_similarity_pct": float(np.mean(similar)), "by_nearest_index_pct": float(np.mean(nearest))}
 
 
+def by_time_or_by_macs(rows: list[dict[str, Any]], device: str) -> dict[str, float]:
+    """Return what a search by multiply-adds loses against one by milliseconds: points of accuracy within the same milliseconds, a mean over budgets.
+
+    Each search knows the accuracies of all members and hands over its own front; of that the best within each of twenty latencies is taken. The spread is
+    over members drawn with replacement.
+    """
+
+    def lost(chosen: list[dict[str, Any]]) -> float:
+        cost = f"{device}_ms"
+        fronts = {}
+        for name in (cost, "macs"):
+            ordered = sorted(chosen, key=lambda row: (row[name], -row["least_squares_pct"]))
+            best, front = -1.0, []
+            for row in ordered:
+                if row["least_squares_pct"] > best:
+                    best = row["least_squares_pct"]
+                    front.append(row)
+            fronts[name] = front
+        times = [row[cost] for row in chosen]
+        gaps = []
+        for limit_ms in np.linspace(min(times), max(times), 20):
+            within = {name: [row["least_squares_pct"] for row in front if row[cost] <= limit_ms] for name, front in fronts.items()}
+            if all(within.values()):
+                gaps.append(max(within[cost]) - max(within["macs"]))
+        return float(np.mean(gaps)) if gaps else 0.0
+
+    rng = np.random.default_rng(0)
+    drawn = [lost([rows[i] for i in rng.integers(len(rows), size=len(rows))]) for _ in range(200)]
+    low, high = np.quantile(drawn, [0.05, 0.95])
+    order = float(kendalltau([row["macs"] for row in rows], [row[f"{device}_ms"] for row in rows]).statistic)
+    return {"points_lost_by_macs": lost(rows), "low": float(low), "high": float(high), "kendall_of_macs_and_ms": order}
+
+
 def summary(out: Path) -> None:
     """Write ``results/study.json`` from the lines."""
     found: dict[str, Any] = {}
@@ -223,6 +259,7 @@ def summary(out: Path) -> None:
             "mean_gain_points": float(np.mean(gain)),
             "mean_share_of_poorer_anchor": float(np.mean(share)),
             "choice_of_target": choice_of_target(rows, found["pairs"]),
+            "search_by_macs": {device: by_time_or_by_macs(rows, device) for device in DEVICES},
         }
     (HERE / "results").mkdir(exist_ok=True)
     (HERE / "results" / "study.json").write_text(json.dumps(found, indent=1) + "\n")

@@ -296,6 +296,7 @@ def _accuracies(run: RunDirectory) -> dict[str, str]:
 
 def _of_trial(run: RunDirectory, problem: Problem, trial: int, weights: str | None) -> Subject:
     from nas.training.supernet.batches import Batches
+    from nas.training.supernet.reconstruction import Members
     from nas.training.supernet.statistics import calibration_indices, pictures, recalibrate
     from nas.training.supernet.train import load_supernet
 
@@ -312,7 +313,7 @@ def _of_trial(run: RunDirectory, problem: Problem, trial: int, weights: str | No
         raise UsageError(f"--trial: space {space.name} has no shared weights. Do this: --weights FILE.safetensors, or --weights random.")
     supernet = load_supernet(Path(problem.request.supernet or run.path / SUPERNET_FILE), space.plain)
     resolution = problem.judge.verdicts([architecture])[0].resolution
-    module = supernet.extract(space.without_precisions(architecture), resolution)
+    module = Members(supernet, dataset).module(space.without_precisions(architecture), resolution)
     train = Batches(dataset, "train", resolution, supernet.device)
     recalibrate(module, pictures(train.plain(128, calibration_indices(train))))
     return _of_problem(Subject(space, architecture, module, resolution, "shared, not fine-tuned"), problem, run)

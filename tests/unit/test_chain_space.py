@@ -259,3 +259,78 @@ def test_deit_counts() -> None:
     anchors = [f"deit_{size}_patch16_224" for size in ("tiny", "small", "base")]
     space = get_space("chain", anchors=anchors, pairs="window", changes=1, edits=())
     assert space.size() // len(space.choices[0].values) == 71
+
+
+def test_members_follow_their_anchor(networks: Path) -> None:
+    """Reconstruction: the anchor itself is not touched, and an edited member ends nearer to the anchor than without it."""
+    from nas.training.dataset import load_dataset
+    from nas.training.supernet.batches import Batches
+    from nas.training.supernet.fitting import anchor_path, fit
+    from nas.training.supernet.reconstruction import Members
+    from nas.training.supernet.statistics import recalibrate
+
+    space = chain(networks, "small", "large", pairs="near", changes=1)
+    dataset = load_dataset("digits", images=400)
+    supernet = Supernet(space, 10, (32, 32))
+    train = Batches(dataset, "train", (32, 32), torch.device("cpu"))
+    fit(supernet, lambda _size: train)
+    x = next(train.plain(256))[0]
+    anchor, members, before = anchor_path(supernet, space.member("small"), train)[0](x), Members(supernet, dataset), supernet.flat.clone()
+    whole = space.member("small")
+    for name, own in zip(supernet.path(whole).weights, members.path(whole).weights, strict=True):
+        assert all(torch.equal(name[key], own[key]) for key in name)
+    blocks = [i for i, choice in enumerate(space.choices) if choice.name.startswith("small.")]
+    seen = set()
+    for i in blocks:
+        for form in {"0.5", "merged", "out"} & set(space.choices[i].values):
+            member = space.architecture([*whole.genes[:i], form, *whole.genes[i + 1 :]])
+            errors = []
+            for path in (supernet.path(member), members.path(member)):
+                recalibrate(path, [x])
+                errors.append(float((path(x) - anchor).square().mean()))
+            assert errors[1] < errors[0], (space.choices[i].name, form)
+            seen.add(form)
+    assert seen == {"0.5", "merged", "out"}
+    assert torch.equal(before, supernet.flat)
+    module = members.module(member, (32, 32)).eval()
+    assert module(x).shape == (len(x), 10)
+    stitched = next(genes for genes in space.routes() if genes[2] != "none")  # type: ignore[attr-defined]
+    assert members.path(space.architecture(stitched))(x).isfinite().all()
+
+
+def test_where_a_segment_closes(networks: Path) -> None:
+    from nas.spaces.surgery.closing import Closing, closing_layer
+
+    space = chain(networks, "small", "middle", edits=("merge",))
+    inverted, layer = space.anchors[0].blocks()[1].build(), space.anchors[1].blocks()[1].build()
+    first = closing_layer(inverted)
+    assert first is not None
+    assert first.layer.endswith("project.0")
+    assert first.norm is not None
+    second = closing_layer(layer)
+    assert second is not None
+    assert second.norm is None
+    merged = next(p for parts in space.slots((32, 32), 10).values() for p in parts if getattr(p, "merged", False))
+    assert closing_layer(merged.build()) == Closing("run0.convs.2", "run0.norms.2")
+    assert closing_layer(space.anchors[0].blocks()[0].build()) is None  # a rectifier follows
+
+
+def test_a_size_is_judged_at_its_own_share(networks: Path) -> None:
+    """Proxies of sizes between multiples of 32 are sizes of their own, where anchors run and stitches fit there."""
+    space = get_space("chain", anchors=[f"{networks}:small"], num_classes=10)
+    assert isinstance(space, ChainSpace)
+    sizes = [str(value) for value in space.choices[0].values]
+    proxies = [space.proxy(space.member("small", size), (64, 64))[0] for size in sizes]
+    assert len(sizes) == 7
+    assert proxies == sorted(proxies, reverse=True)
+    assert len(set(proxies)) >= 4
+    two = get_space("chain", anchors=[f"{networks}:small", f"{networks}:large"], num_classes=10)
+    assert isinstance(two, ChainSpace)
+    assert len(two.choices[0].values) == 4
+    for size in two.choices[0].values:
+        member = two.architecture(
+            [size, "small", next(v for v in two.choices[2].values if v != "none"), *[c.values[0] for c in two.choices[3:]]]
+        )
+        side = two.proxy(member, (64, 64))
+        module = two.build(member, resolution=side).eval()
+        assert module(torch.randn(1, 3, *side)).shape == (1, 10)

@@ -223,7 +223,7 @@ def runs_of(segment: fx.GraphModule) -> tuple[Run, ...]:
         if len(layers) > 1:
             used |= set(nodes)
             last = layers[-1][1]
-            runs.append(Run(tuple(layers), tuple(nodes), last if last and _holds_activation(segment.get_submodule(last)) else None))
+            runs.append(Run(tuple(layers), tuple(nodes), last if last and holds_activation(segment.get_submodule(last)) else None))
     return tuple(runs)
 
 
@@ -245,7 +245,8 @@ def _is_activation(segment: fx.GraphModule, node: fx.Node) -> bool:
     return node.op == "call_function" and node.target in _FUNCTIONS
 
 
-def _holds_activation(norm: nn.Module) -> bool:
+def holds_activation(norm: nn.Module) -> bool:
+    """Return whether a batch norm holds an activation, as some libraries' do."""
     return isinstance(getattr(norm, "act", None), nn.Module) and not isinstance(norm.act, nn.Identity)
 
 

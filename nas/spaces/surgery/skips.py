@@ -28,4 +28,9 @@ def _passes(segment: fx.GraphModule, node: fx.Node) -> bool:
     if node.op == "call_module":
         part = segment.get_submodule(str(node.target))
         return isinstance(part, _PASSING) or type(part).__name__ in _PASSING_NAMES
-    return node.op in ("call_function", "call_method") and (node.target in _SUMS or node.target in _RESHAPES)
+    return is_sum(node) or (node.op in ("call_function", "call_method") and node.target in _RESHAPES)
+
+
+def is_sum(node: fx.Node) -> bool:
+    """Return whether a node adds."""
+    return node.op in ("call_function", "call_method") and node.target in _SUMS

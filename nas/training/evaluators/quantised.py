@@ -20,6 +20,7 @@ from nas.spaces.space import Resolution
 from nas.training.dataset import Dataset, Split
 from nas.training.evaluator import Assignment, Evaluator, Metrics, Need, evaluators, needed
 from nas.training.supernet.batches import Batches
+from nas.training.supernet.reconstruction import Members
 from nas.training.supernet.statistics import calibration_indices, pictures, predictions, recalibrate
 from nas.training.supernet.weights import Supernet
 from nas.units import QUANTISED
@@ -63,13 +64,14 @@ class QuantisedEvaluator(Evaluator):
     ) -> None:
         self.supernet, self.dataset, self.precision, self.recipe, self.split = supernet, dataset, precision, tuple(recipe), split
         self.space = space or supernet.space
+        self._members = Members(supernet, dataset)
         self._scored: dict[Resolution, Batches] = {}
         self._shown: dict[Resolution, tuple[list[Tensor], list[Tensor]]] = {}
 
     @cached_property
     def key(self) -> str:
         """Hash of weights, data, split, precision, recipe and space."""
-        text = f"{self.supernet.key} {self.dataset.key} {self.split} {self.precision} {' '.join(self.recipe)} {self.space.name}"
+        text = f"{self._members.key} {self.dataset.key} {self.split} {self.precision} {' '.join(self.recipe)} {self.space.name}"
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def evaluate(self, architecture: Architecture) -> Metrics:
@@ -82,7 +84,7 @@ class QuantisedEvaluator(Evaluator):
         plain = self.space.without_precisions(architecture)
         size = self.supernet.space.proxy(plain, self.supernet.resolution)
         statistics, shown, scored = self._pictures(size)
-        member = self.supernet.extract(plain, size)
+        member = self._members.module(plain, size)
         recalibrate(member, statistics)
         parts = children(self.space, architecture)
         used = set(parts.values()) or {self.precision}
@@ -96,7 +98,7 @@ class QuantisedEvaluator(Evaluator):
 
     def module(self, architecture: Architecture, resolution: Resolution) -> nn.Module:
         """Return the member with the shared weights, in float."""
-        return self.supernet.extract(self.space.without_precisions(architecture), resolution)
+        return self._members.module(self.space.without_precisions(architecture), resolution)
 
     def _pictures(self, size: Resolution) -> tuple[list[Tensor], list[Tensor], Batches]:
         """Return what sets batch norms, what sets ranges, and what is scored, at a size."""

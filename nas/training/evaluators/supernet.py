@@ -21,6 +21,7 @@ from nas.spaces.space import Resolution
 from nas.training.dataset import Dataset, Split
 from nas.training.evaluator import Assignment, Evaluator, Metrics, Need, evaluators, needed
 from nas.training.supernet.batches import Batches
+from nas.training.supernet.reconstruction import Members
 from nas.training.supernet.statistics import calibration_indices, pictures, predictions, recalibrate
 from nas.training.supernet.weights import Supernet
 from nas.units import QUANTISED
@@ -50,13 +51,14 @@ class SupernetEvaluator(Evaluator):
 
     def __init__(self, supernet: Supernet, dataset: Dataset, split: Split = "validation") -> None:
         self.supernet, self.dataset, self.split = supernet, dataset, split
+        self._members = Members(supernet, dataset)
         self._scored: dict[Resolution, Batches] = {}
         self._calibration: dict[Resolution, list[Tensor]] = {}
 
     @cached_property
     def key(self) -> str:
         """Hash of weights, data, split and proxy resolution."""
-        text = f"{self.supernet.key} {self.dataset.key} {self.split}"
+        text = f"{self._members.key} {self.dataset.key} {self.split}"
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def _pictures(self, size: Resolution) -> tuple[list[Tensor], Batches]:
@@ -75,11 +77,11 @@ class SupernetEvaluator(Evaluator):
 
     def right(self, architecture: Architecture) -> npt.NDArray[np.bool_]:
         """Return for each picture whether the member names its class, shape (n,): what a paired test needs."""
-        path = self.supernet.path(architecture)
+        path = self._members.path(architecture)
         calibration, scored = self._pictures(self.supernet.space.proxy(architecture, self.supernet.resolution))
         recalibrate(path, calibration)
         return np.equal(predictions(path, scored), self.dataset.labels(self.split))
 
     def module(self, architecture: Architecture, resolution: Resolution) -> nn.Module:
         """Return the member with the shared weights."""
-        return self.supernet.extract(architecture, resolution)
+        return self._members.module(architecture, resolution)

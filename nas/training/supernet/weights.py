@@ -171,7 +171,7 @@ class Supernet:
             weights.append({name: nn.Parameter(tensor, requires_grad=gradients) for name, tensor in zip(link.names, own, strict=True)})
         return Path(links, tuple(weights))
 
-    def extract(self, architecture: Architecture, resolution: Resolution | None = None) -> nn.Module:
+    def extract(self, architecture: Architecture, resolution: Resolution | None = None, path: Path | None = None) -> nn.Module:
         """Return a member as a module of its own, whose weights are its own and as small as it is.
 
         Its batch norms have fresh statistics; see `nas.training.supernet.statistics.recalibrate`. Parameters whose shape depends
@@ -181,11 +181,12 @@ class Supernet:
         Args:
             architecture: The member.
             resolution: At which it is to run; defaults to the member's proxy.
+            path: The member with weights of its own, where they are no longer the shared ones.
         """
         size = resolution or self.space.proxy(architecture, self.resolution)
         with torch.random.fork_rng(devices=[]):
             module = self.space.build(architecture, num_classes=self.num_classes, resolution=size)
-        path = self.path(architecture)
+        path = path or self.path(architecture)
         with torch.no_grad():
             for child, weights in zip(module.children(), path.weights, strict=True):
                 kernels = {id(part.weight) for part in child.modules() if isinstance(part, nn.Conv2d)}
