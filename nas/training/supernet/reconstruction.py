@@ -175,7 +175,7 @@ class _Moments:
         return weight, target - weight @ mean, covariance, target
 
 
-def _advanced(link: Link, weights: Mapping[str, Tensor], streams: Sequence[Tensor], targets: Sequence[Tensor] | None) -> list[Tensor]:
+def _advanced(link: Link, weights: dict[str, Tensor], streams: Sequence[Tensor], targets: Sequence[Tensor] | None) -> list[Tensor]:
     """Return what a part makes of each batch; its closing layer is solved for first, where there are targets."""
     module = link.module.eval()
     for norm in link.norms:
