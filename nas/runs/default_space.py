@@ -15,9 +15,10 @@ from nas.spaces.space import spaces
 from nas.training.evaluator import evaluators
 from nas.units import parse_duration, write_duration
 
-Space = Literal["zoo", "chain", "hybrid", "vit-t"]
+Space = Literal["zoo", "chain", "residual-s", "hybrid", "vit-t"]
 PUBLISHED: Space = "zoo"
 STITCHED: Space = "chain"
+ALONE: Space = "residual-s"
 FROM_NOTHING: Space = "hybrid"
 TRANSFORMER: Space = "vit-t"
 
@@ -60,8 +61,8 @@ class Kind(Record):
 def decide_space(request: Request) -> tuple[Space, str]:
     """Return the name of a space and why, in one line; without the user's pictures nothing has to be said.
 
-    Networks with published weights come first, which ``experiments/021_own_pictures`` is to check against what is trained from nothing in the same time.
-    From nothing is trained where no weights are here, or where an option speaks of that.
+    Networks with published weights come first (``experiments/021_own_pictures``). From nothing is trained where no weights are here, or where an option
+    speaks of that: a plain network alone, which has all the time, rather than shared weights, unless the option is of the latter.
 
     Raises:
         UsageError: No such folder of weights, or one beside ``--from-scratch``.
@@ -74,7 +75,8 @@ def decide_space(request: Request) -> tuple[Space, str]:
             raise UsageError(
                 f"search: --from-scratch forbids published weights, got --weights-dir {request.weights_dir}. Do this: leave one of them out."
             )
-        return FROM_NOTHING, f"space: {FROM_NOTHING}, trained from nothing, since --from-scratch forbids published weights."
+        alone = _from_nothing_alone(request)
+        return alone, f"space: {alone}, trained from nothing, since --from-scratch forbids published weights."
     family = spaces.get(PUBLISHED)
     kind = evaluators.get(request.evaluator or family.evaluator_with_data)
     try:
@@ -88,13 +90,21 @@ def decide_space(request: Request) -> tuple[Space, str]:
     except ArtifactError:
         if request.weights_dir:  # the user means to start from weights
             raise
-        return FROM_NOTHING, (
-            f"space: {FROM_NOTHING}, trained from nothing, since no published weights are on this machine. With them a search ends higher and sooner. "
+        alone = _from_nothing_alone(request)
+        return alone, (
+            f"space: {alone}, trained from nothing, since no published weights are on this machine. With them a search ends higher and sooner. "
             "Do this: pip install 'hardware-aware-nas[anchors]', or --weights-dir DIR."
         )
     names = [str(name) for name in space.choices[0].values]
     shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
     return PUBLISHED, f"space: {PUBLISHED}, since published weights of {shown} are here. To train from nothing: --from-scratch."
+
+
+def _from_nothing_alone(request: Request) -> Space:
+    """Return the space whose choice is trained alone; where an option speaks of another one, that whose members share weights."""
+    if ALONE.partition("-")[0] not in spaces.names() or _useless_options(request.model_copy(update={"from_scratch": False}), ALONE):
+        return FROM_NOTHING
+    return ALONE
 
 
 def kinds_beside(problem: Problem) -> list[Kind]:
@@ -106,7 +116,7 @@ def kinds_beside(problem: Problem) -> list[Kind]:
     request = problem.request
     if not request.data or problem.dataset is None:
         return []
-    first: Space = PUBLISHED if problem.evaluator.transfers else FROM_NOTHING
+    first: Space = PUBLISHED if problem.evaluator.transfers else ALONE if problem.evaluator.fresh else FROM_NOTHING
     others: list[Space] = [*([STITCHED] if first == PUBLISHED else []), *(name for name in WORTH if name != first)]
     others = [name for name in others if _family(name) in spaces.names()]
     if request.time_limit is None:

@@ -382,8 +382,10 @@ def _picture_s(dataset: Dataset, module: nn.Module, size: Resolution) -> float:
 
 
 def _recipe(problem: Problem, dataset: Dataset, architecture: Architecture, pace: Pace) -> Recipe:
-    from nas.training.supernet.finetune import finetuning_recipe
+    from nas.training.supernet.finetune import ALONE, finetuning_recipe
 
+    if problem.evaluator.fresh:
+        return replace(ALONE, epochs=pace.epochs(problem.request.finetune_epochs, ALONE.epochs))
     recipe = finetuning_recipe(dataset, problem.space.lower(architecture, problem.judge.verdicts([architecture])[0].resolution).cost.macs)
     default = recipe.epochs if problem.request.data else min(recipe.epochs, SHOWN_EPOCHS)
     return replace(recipe, epochs=pace.epochs(problem.request.finetune_epochs, default))

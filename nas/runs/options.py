@@ -42,7 +42,7 @@ def _with_data(request: Request, kind: type[Evaluator], family: type[SearchSpace
 def _time_limit(request: Request, kind: type[Evaluator], family: type[SearchSpace]) -> str:
     if request.storage or request.workers:
         return "other processes go by the number of scores (--evals)"
-    return "" if kind.transfers else _with_supernet(request, kind, family)
+    return "" if kind.transfers or kind.fresh else _with_supernet(request, kind, family)
 
 
 def _with_supernet(request: Request, kind: type[Evaluator], family: type[SearchSpace]) -> str:  # noqa: ARG001
@@ -50,7 +50,7 @@ def _with_supernet(request: Request, kind: type[Evaluator], family: type[SearchS
 
 
 def _quantisation(request: Request, kind: type[Evaluator], family: type[SearchSpace]) -> str:
-    return "" if kind.transfers else _with_supernet(request, kind, family)
+    return "" if kind.transfers or kind.fresh else _with_supernet(request, kind, family)
 
 
 def _with_training(request: Request, kind: type[Evaluator], family: type[SearchSpace]) -> str:

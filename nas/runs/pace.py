@@ -21,6 +21,9 @@ MOST_EPOCHS = 300
 TRAINED, SEARCHED = 0.55, 0.68
 """Share of the limit after which shared weights are trained, and after which no further candidate is scored; fine-tuning has the rest."""
 
+SEARCHED_ALONE = 0.1
+"""Likewise where no weights are shared, and candidates are ordered by training-free scores."""
+
 EXPORT_S = 30.0
 """Kept for the export itself; the test of the file comes on top. Set by hand."""
 

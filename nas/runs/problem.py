@@ -27,7 +27,7 @@ from nas.searching.searcher import searchers
 from nas.spaces.architecture import Architecture
 from nas.spaces.elastic import ElasticSpace
 from nas.spaces.naming import family_of, get_space, is_elastic
-from nas.spaces.space import SearchSpace, spaces
+from nas.spaces.space import Resolution, SearchSpace, spaces
 from nas.training.evaluator import Assignment, Evaluator, evaluators
 from nas.units import Precision, parse_duration, parse_resolution, write_resolution
 
@@ -196,6 +196,11 @@ def make_problem(request: Request, *, decoder: str | None = None) -> Problem:
     if dataset is not None:
         options["num_classes"] = dataset.num_classes
         name, notices = _preset(request, dataset, targets)
+        if kind.fresh and resolution is None and "resolution" in family.options:
+            options["resolution"] = own_size(dataset)
+            notices.append(
+                f"resolution: {write_resolution(own_size(dataset))} px, that of the pictures (128 at most). Another one: --resolution."
+            )
     options = {key: value for key, value in options.items() if key in family.options and value is not None}
     space = get_space(name, **options)
     if "without" in family.options and (lacking := lacking_families(space, targets)):
@@ -240,6 +245,13 @@ def _dataset(request: Request, decoder: str | None) -> Dataset:
     from nas.training.dataset import load_dataset
 
     return load_dataset(request.data or DEFAULT_DATA, seed=request.seed, decoder=decoder)
+
+
+def own_size(dataset: Dataset) -> Resolution:
+    """Return the size at which a network that starts from nothing is trained and deployed where the user names none."""
+    from nas.training.supernet.train import default_resolution
+
+    return default_resolution(dataset)
 
 
 def _preset(request: Request, dataset: Dataset, targets: Sequence[Target]) -> tuple[str, list[str]]:

@@ -30,10 +30,11 @@ from nas.runs.delivery import (
 from nas.runs.directory import JOURNAL, RunDirectory, remembered
 from nas.runs.explain import Scored
 from nas.runs.forecast import TrainingForecast
-from nas.runs.pace import SEARCHED, SHOWN_EPOCHS, TRAINED, Pace, evaluations
+from nas.runs.pace import SEARCHED, SEARCHED_ALONE, SHOWN_EPOCHS, TRAINED, Pace, evaluations
 from nas.runs.page import PAGE
 from nas.runs.problem import Problem, nearest_miss
 from nas.runs.published_search import published_front
+from nas.runs.trainable import trainable
 from nas.searching.buckets import LatencyBuckets
 from nas.searching.pareto import front as pareto_front
 from nas.searching.pareto import knee
@@ -73,7 +74,8 @@ def search_by_study(
     """
     limit = problem.request.time_limit
     with clocked(run, parse_duration(limit) if limit else None, bus) as clock:
-        found, scored = _by_study(run, problem, result, bus, timed, Pace(problem.request, clock))
+        pace = Pace(problem.request, clock)
+        found, scored = _by_study(run, trainable(run, problem, pace, bus), result, bus, timed, pace)
     return found.model_copy(update={"ledger": clock.ledger}), scored
 
 
@@ -148,6 +150,7 @@ def try_study(run: RunDirectory, problem: Problem, bus: EventBus, rung: int, unt
     with clocked(run, until_s, bus) as clock:
         pace, dataset = Pace(problem.request, clock), problem.dataset
         assert dataset is not None
+        problem = trainable(run, problem, pace, bus)
         evaluator, facts = prepared(run, problem, bus, pace)
         study = searched(run, problem, evaluator, facts, bus, pace)
         front = front_of(problem, study)
@@ -164,7 +167,7 @@ def try_study(run: RunDirectory, problem: Problem, bus: EventBus, rung: int, unt
                 resolution=point.resolution,
                 latency_ms=point.latency_ms,
                 upper_ms=point.upper_ms,
-                supernet_accuracy_pct=point.supernet_accuracy_pct,
+                supernet_accuracy_pct=None if problem.evaluator.fresh else point.supernet_accuracy_pct,
                 scored_pictures=dataset.count("validation"),
                 raced_accuracy_pct=(100 * float(right.mean()),) if chosen else (),
                 pictures=len(right),
@@ -277,7 +280,7 @@ def searched(run: RunDirectory, problem: Problem, evaluator: Evaluator, facts: M
             bus=listening,
             shared=bool(request.storage or request.workers),
             locked=True,
-            left_s=pace.until(SEARCHED),
+            left_s=pace.until(SEARCHED_ALONE if problem.evaluator.fresh else SEARCHED),
         )
 
     if run.read(DECISION) is not None:

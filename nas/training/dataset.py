@@ -35,8 +35,12 @@ Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 Pixels = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
-VALIDATION_SHARE = 0.2
-"""Share of train that becomes validation where the user brings none; likewise for test. Set by hand."""
+HELD_OUT_SHARE = 0.2
+"""Share of train that becomes test where the user brings none; and validation, up to `ENOUGH` pictures. Set by hand."""
+
+ENOUGH, LEAST_SHARE = 1000, 0.1
+"""Pictures of validation up to which a fifth of train is taken, and the share that is taken at least. So many are compared where trained networks are
+(`nas.training.evaluators.probe`); the others teach more as pictures of train. Set by hand."""
 
 
 _SHOWN_CLASSES = 20  # by hand: one screen
@@ -278,7 +282,7 @@ def complete_splits(
     notices: tuple[str, ...] = ()
     splits = dict(existing)
     if "test" not in splits:
-        splits["train"], splits["test"] = _parted(labels, splits["train"], seed, twins)
+        splits["train"], splits["test"] = _parted(labels, splits["train"], HELD_OUT_SHARE, seed, twins)
         test = splits["test"]
         notices += (f"no test split was given: a stratified fifth of train, {len(test)} pictures, is test",)
     if images is not None:
@@ -292,21 +296,26 @@ def complete_splits(
                 if split in splits:
                     splits[split] = np.intersect1d(splits[split], pool)
     if "validation" not in splits:
-        splits["train"], splits["validation"] = _parted(labels, splits["train"], seed, twins)
+        splits["train"], splits["validation"] = _parted(labels, splits["train"], validation_share(len(splits["train"])), seed, twins)
     return splits, notices
 
 
+def validation_share(pictures: int) -> float:
+    """Return the share of so many pictures that becomes validation: a fifth, as long as that is at most `ENOUGH`, and a tenth at least."""
+    return max(min(HELD_OUT_SHARE, ENOUGH / max(pictures, 1)), LEAST_SHARE)
+
+
 def _parted(
-    labels: Labels, pool: npt.NDArray[np.int64], seed: int, twins: npt.NDArray[np.int64] | None
+    labels: Labels, pool: npt.NDArray[np.int64], share: float, seed: int, twins: npt.NDArray[np.int64] | None
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Part a pool of pictures in two, stratified; pictures of one content stay together where each class has contents enough."""
     if twins is not None:
         _, firsts, group = np.unique(twins[pool], return_index=True, return_inverse=True)
         distinct = np.unique(labels[pool[firsts]], return_counts=True)[1]
-    if twins is None or len(firsts) == len(pool) or len(distinct) < len(np.unique(labels[pool])) or distinct.min() * VALIDATION_SHARE < 1:
-        rest, second = stratified(labels[pool], VALIDATION_SHARE, seed)
+    if twins is None or len(firsts) == len(pool) or len(distinct) < len(np.unique(labels[pool])) or distinct.min() * share < 1:
+        rest, second = stratified(labels[pool], share, seed)
         return pool[rest], pool[second]
-    _, second = stratified(labels[pool[firsts]], VALIDATION_SHARE, seed)
+    _, second = stratified(labels[pool[firsts]], share, seed)
     drawn = np.isin(group, second)
     return pool[~drawn], pool[drawn]
 

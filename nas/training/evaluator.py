@@ -87,6 +87,7 @@ class Evaluator(ABC):
         scored: Name of the scores in one or two words, for the headings of tables.
         caution: Warning for those who read the scores as accuracies; empty where they are.
         transfers: Whether members have trained weights. They are fine-tuned against each other then, without a searcher.
+        fresh: Whether `module` returns fresh weights: the choice is trained from nothing, and has all the time that its search leaves.
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset()
@@ -94,6 +95,7 @@ class Evaluator(ABC):
     scored: ClassVar[str] = "score"
     caution: ClassVar[str] = ""
     transfers: ClassVar[bool] = False
+    fresh: ClassVar[bool] = False
 
     @classmethod
     def make(cls, assignment: Assignment) -> Evaluator:  # noqa: ARG003

@@ -56,6 +56,8 @@ IN_VAIN = {
     "hybrid-s": {"from_scratch", "anchors", "weights_dir", "column", "runner", "study"},
     "hybrid-s --data digits": {"from_scratch", "anchors", "column", "runner", "study"},
     "vit-n": {"from_scratch", "anchors", "weights_dir", "mixers", "knobs", "column", "runner", "study"},
+    "residual-s": {"from_scratch", "anchors", "weights_dir", "mixers", "knobs", "column", "runner", "study"},
+    "residual-s --data digits": {"from_scratch", "anchors", "weights_dir", "mixers", "knobs", "column", "runner", "study", "proxy_resolution", "epochs"},
     "chain": {"from_scratch", "mixers", "knobs", "column", "runner", "study"},
     "fbnet": {"from_scratch", "anchors", "weights_dir", "mixers", "knobs", "column", "runner", "study"},
     "ofa": {"from_scratch", "anchors", "weights_dir", "mixers", "knobs", "column", "runner", "study"},

@@ -179,14 +179,16 @@ def test_without_a_space_weights_at_hand_decide(weights: Path, tmp_path: Path, m
     with pytest.raises(ArtifactError, match="no published weights"):
         decide_space(asked.model_copy(update={"weights_dir": str(tmp_path)}))
     name, why = decide_space(Request(devices=("sa8295p",), data="photos"))
-    assert name == "hybrid"
+    assert name == "residual-s"
     assert "no published weights" in why
     name, why = decide_space(Request(devices=("sa8295p",), data="photos", weights_dir=str(weights), evals=3))
     assert name == "hybrid"
     assert "an option speaks of that" in why
     name, why = decide_space(Request(devices=("sa8295p",), data="photos", from_scratch=True))
-    assert name == "hybrid"
+    assert name == "residual-s"
     assert "--from-scratch" in why
+    assert decide_space(Request(devices=("sa8295p",), data="photos", from_scratch=True, mixers=("pool",)))[0] == "hybrid"
+    assert decide_space(Request(devices=("sa8295p",), data="photos", from_scratch=True, epochs=3))[0] == "hybrid"
     with pytest.raises(UsageError, match="--from-scratch forbids published weights, got --weights-dir"):
         decide_space(asked.model_copy(update={"from_scratch": True}))
     assert decide_space(Request(devices=("sa8295p",))) == ("hybrid", "")

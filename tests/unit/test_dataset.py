@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from nas.errors import DataError, UnknownNameError, UsageError
-from nas.training.dataset import SPLITS, Dataset, load_dataset
+from nas.training.dataset import SPLITS, Dataset, complete_splits, load_dataset, validation_share
 
 
 @pytest.fixture(autouse=True)
@@ -61,6 +61,13 @@ def test_subset_is_stratified_and_keeps_test() -> None:
     assert data.count("train") + data.count("validation") == 100
     assert data.count("test") == 360
     check_splits(data)
+
+
+@pytest.mark.parametrize(("pictures", "held_out"), [(100, 20), (5000, 1000), (8000, 1000), (10_000, 1000), (50_000, 5000)])
+def test_a_fifth_is_validation_until_that_is_enough(pictures: int, held_out: int) -> None:
+    assert round(pictures * validation_share(pictures)) == held_out
+    splits, _ = complete_splits(np.arange(pictures) % 10, {"train": np.arange(pictures), "test": np.arange(0)}, seed=0, images=None)
+    assert [len(splits[split]) for split in ("train", "validation")] == [pictures - held_out, held_out]
 
 
 def test_folder_tar_and_compressed_tar_are_one_data_set(tmp_path: Path) -> None:

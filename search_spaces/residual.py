@@ -1,0 +1,218 @@
+"""``residual``: plain residual networks, which choose resolution, widths and depths: dense 3 × 3 convolutions alone.
+
+    stem ─▶ (block × depth) × 4 ─▶ mean ─▶ linear        block: y = relu(x + conv(relu(conv(x)))), a batch norm after each convolution
+
+Few choices, and the fastest to train that are: where pictures and minutes are few, a member trained alone from nothing ends above what a larger space
+makes of the same minutes (``experiments/021_own_pictures``). Small pictures are not reduced before the first stage. Presets: ``s`` (0.1 to 8 M parameters)
+and ``m``.
+
+Source:
+    He et al., arXiv 1512.03385; at 32 pixels widths of 16, 32 and 64, depths of 3, 3, 3 and 0 are their ResNet-20 for CIFAR-10 (section 4.2). Differs: two
+    convolutions in the stem, a convolution in the shortcut wherever a stage begins, and a last stage of depth 0 to 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from nas.errors import UsageError
+from nas.graphs.graph import GraphBuilder
+from nas.spaces.architecture import Architecture, Gene
+from nas.spaces.elastic import ElasticSpace, Part
+from nas.spaces.space import Choice, Resolution, spaces
+from nas.units import parse_resolution
+from search_spaces.hybrid import Head
+
+if TYPE_CHECKING:
+    from torch import nn
+
+RESOLUTIONS = ("32x32", "64x64", "96x96", "128x128", "160x160", "192x192", "224x224", "256x256", "288x288")
+BANDS = ((16, 44, 1), (48, 92, 2), (96, 4096, 4))
+"""Shortest side from and to which the stem reduces pictures by so much. Set by hand, so that the first stage has maps of some 24 to 72 positions a side."""
+
+
+@dataclass(frozen=True)
+class _Size:
+    """Widths and depths of the stages of a preset."""
+
+    widths: tuple[tuple[int, ...], ...]
+    depths: tuple[tuple[int, ...], ...]
+
+
+# Source: ours, set by hand, around ResNet-20 and ResNet-18 (arXiv 1512.03385).
+SIZES: Mapping[str, _Size] = {
+    "s": _Size(
+        ((16, 24, 32, 48, 64), (32, 48, 64, 96, 128), (64, 96, 128, 192, 256), (128, 192, 256, 384)),
+        ((1, 2, 3), (1, 2, 3), (1, 2, 3), (0, 1, 2)),
+    ),
+    "m": _Size(
+        ((32, 48, 64, 96), (64, 96, 128, 192), (128, 192, 256, 384), (256, 384, 512)),
+        ((1, 2, 3, 4), (1, 2, 3, 4), (1, 2, 3, 4, 6), (0, 1, 2, 3)),
+    ),
+}
+
+
+def reduction(size: Resolution) -> int:
+    """Return by how much the stem reduces pictures of a size."""
+    return next(factor for _, most, factor in BANDS if min(size) <= most)
+
+
+def _halved(side: int) -> int:
+    return -(-side // 2)
+
+
+def map_size(size: Resolution, stage: int) -> Resolution:
+    """Return the size of a stage's maps."""
+    height, width = size
+    for _ in range(reduction(size).bit_length() - 1 + stage):
+        height, width = _halved(height), _halved(width)
+    return height, width
+
+
+@dataclass(frozen=True)
+class Stem(Part):
+    """(1, 3, h, w) -> (1, width, h / r, w / r): two 3 × 3 convolutions, with r of `reduction`."""
+
+    width: int
+
+    @property
+    def strides(self) -> tuple[int, int]:
+        """Of the two convolutions."""
+        factor = reduction((self.shape[2], self.shape[3]))
+        return (2 if factor > 1 else 1), (2 if factor > 2 else 1)
+
+    def lower(self, builder: GraphBuilder, x: str) -> str:
+        """Write the deploy form."""
+        first, second = self.strides
+        x = builder.unary("Relu", builder.conv(x, max(8, self.width // 2), 3, stride=first, name="conv1"))
+        return builder.unary("Relu", builder.conv(x, self.width, 3, stride=second, name="conv2"))
+
+    def build(self) -> nn.Module:
+        """Return the training form."""
+        from torch import nn
+
+        from search_spaces.layers.convolution import ConvNorm
+
+        (first, second), narrow = self.strides, max(8, self.width // 2)
+        return nn.Sequential(ConvNorm(3, narrow, 3, stride=first), nn.ReLU(), ConvNorm(narrow, self.width, 3, stride=second), nn.ReLU())
+
+
+@dataclass(frozen=True)
+class Block(Part):
+    """(1, c, h, w) -> (1, width, h / stride, w / stride): y = relu(s(x) + conv(relu(conv(x)))); s is x itself, or a 1 × 1 convolution of the stride.
+
+    Attributes:
+        width: Of both convolutions.
+        stride: Of the first, and of the shortcut.
+        projects: Whether the shortcut has a convolution: where a stage after the first begins.
+    """
+
+    width: int
+    stride: int
+    projects: bool
+
+    def lower(self, builder: GraphBuilder, x: str) -> str:
+        """Write the deploy form."""
+        y = builder.unary("Relu", builder.conv(x, self.width, 3, stride=self.stride, name="conv1"))
+        y = builder.conv(y, self.width, 3, name="conv2")
+        past = builder.conv(x, self.width, 1, stride=self.stride, name="shortcut") if self.projects else x
+        return builder.unary("Relu", builder.binary("Add", past, y, name="residual"))
+
+    def build(self) -> nn.Module:
+        """Return the training form."""
+        from search_spaces.layers.residual import ResidualBlock
+
+        return ResidualBlock(self.shape[1], self.width, self.stride, projects=self.projects)
+
+
+@spaces.register("residual")
+class ResidualSpace(ElasticSpace):
+    """Plain residual networks; see the module.
+
+    Args:
+        preset: ``s`` or ``m``.
+        num_classes: Of the head.
+        resolution: Fixes the deployment resolution; None leaves it to the search.
+
+    Raises:
+        UsageError: A resolution below 32 pixels or with a side that is no multiple of 4.
+    """
+
+    presets = ("s", "m")
+    evaluator_with_data: ClassVar[str] = "alone"
+    options: ClassVar[frozenset[str]] = frozenset({"num_classes", "resolution"})
+
+    def __init__(self, preset: str, *, num_classes: int = 1000, resolution: Resolution | None = None) -> None:
+        self.name, self.num_classes, self._size = f"residual-{preset}", num_classes, SIZES[preset]
+        if resolution is not None and (min(resolution) < 32 or any(side % 4 for side in resolution)):
+            raise UsageError(
+                f"space {self.name}: cannot take the resolution, got {resolution}. Expected multiples of 4 from 32 pixels a side."
+            )
+        resolutions = RESOLUTIONS if resolution is None else (f"{resolution[0]}x{resolution[1]}",)
+        choices = [Choice("resolution", resolutions)]
+        for s, (widths, depths) in enumerate(zip(self._size.widths, self._size.depths, strict=True)):
+            choices += [Choice(f"stage{s}.width", widths, ordered=True), Choice(f"stage{s}.depth", depths, ordered=True)]
+        self.choices = tuple(choices)
+        self._stem, self._block, self._head = cache(Stem), cache(Block), cache(Head)
+
+    @classmethod
+    def make(cls, preset: str = "", **options: Any) -> ResidualSpace:
+        """Return the space of a preset; options are those of the class.
+
+        Raises:
+            UsageError: An option that the space does not know.
+        """
+        cls.check_options(preset, options)
+        return cls(preset, **options)
+
+    def canonical(self, genes: tuple[Gene, ...]) -> tuple[Gene, ...]:
+        """Return the spelling in which the width of a last stage without blocks takes its first value."""
+        return (*genes[:-2], self._size.widths[-1][0], 0) if genes[-1:] == (0,) else genes
+
+    def size(self) -> int:
+        """Return the exact number of members."""
+        total = len(self.choices[0].values)
+        for widths, depths in zip(self._size.widths, self._size.depths, strict=True):
+            total *= len(widths) * sum(d > 0 for d in depths) + (0 in depths)
+        return total
+
+    def resolution(self, architecture: Architecture) -> Resolution:
+        """Return the deployment resolution of an architecture."""
+        return parse_resolution(str(architecture.genes[0]))
+
+    def proxy(self, architecture: Architecture, resolution: Resolution) -> Resolution:
+        """Return the proxy resolution times (deployment resolution / 224), in steps of 4 pixels, if the search may choose.
+
+        The stem's reduction is the same for all sizes of a supernet.
+        """
+        if len(self.choices[0].values) == 1:
+            return resolution
+        least, most, _ = next(band for band in BANDS if min(resolution) <= band[1])
+        sides = zip(resolution, self.resolution(architecture), strict=True)
+        height, width = (min(most, max(least, 4 * round(base * side / 224 / 4))) for base, side in sides)
+        return height, width
+
+    def parts(self, architecture: Architecture, resolution: Resolution | None = None, num_classes: int | None = None) -> tuple[Part, ...]:
+        """Return the chain of an architecture."""
+        genes: tuple[Any, ...] = architecture.genes
+        return tuple(self._chain(resolution or self.resolution(architecture), genes[1::2], genes[2::2], num_classes or self.num_classes))
+
+    def _chain(self, size: Resolution, widths: tuple[int, ...], depths: tuple[int, ...], classes: int) -> Iterator[Part]:
+        before, last = widths[0], 0
+        yield self._stem("stem", (1, 3, *size), before)
+        for s, (width, depth) in enumerate(zip(widths, depths, strict=True)):
+            for b in range(depth):
+                begins = s > 0 and b == 0
+                shape = (1, before, *map_size(size, last))
+                yield self._block(f"stage{s}.block{b}", shape, width, 2 if begins else 1, begins)
+                before, last = width, s
+        yield self._head("head", (1, before, *map_size(size, last)), classes)
+
+    def slots(self, resolution: Resolution, num_classes: int) -> Mapping[str, tuple[Part, ...]]:
+        """Return every position at the largest widths and the largest proxy."""
+        largest = self.extreme(largest=True)
+        size = self.proxy(self.architecture((self.choices[0].values[-1], *largest.genes[1:])), resolution)
+        return {part.slot: (part,) for part in self.parts(largest, size, num_classes)}
