@@ -1,8 +1,9 @@
 """A search among published networks on the user's pictures, as the protocol says; the results are kept without the weights.
 
     python experiments/021_own_pictures/run.py --data /tmp/cifar-1000 --time-limit 25min [--precision w8a8] [--also w8a8] [--seed 0] [--name cifar-1000]
+    python experiments/021_own_pictures/run.py --data /tmp/cifar-1000 --time-limit 25min --from-scratch
 
-Needs the weights of the extra ``anchors``. With ``--also`` the choice is written and tested at another precision, too, after the search. Limits are by the clock; the file says the processor seconds too, and how loaded the machine was.
+Needs the weights of the extra ``anchors``, unless all is trained from nothing. With ``--also`` the choice is written and tested at another precision, too, after the search. Limits are by the clock; the file says the processor seconds too, and how loaded the machine was.
 """
 
 import argparse
@@ -25,7 +26,7 @@ HERE = Path(__file__).parent
 
 
 def main() -> None:
-    """Search, and write ``results/NAME-LIMIT[-PRECISION]-SEED.json``."""
+    """Search, and write ``results/NAME-LIMIT[-PRECISION][-from-scratch][-BUDGET]-SEED.json``."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--time-limit", default="25min")
@@ -33,6 +34,7 @@ def main() -> None:
     parser.add_argument("--also")
     parser.add_argument("--budget", default="5ms")
     parser.add_argument("--device", default="sa8295p")
+    parser.add_argument("--from-scratch", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--name")
     parser.add_argument("--run", type=Path, help="the run directory; resumed where it exists")
@@ -46,7 +48,7 @@ def main() -> None:
             found = nas.search(
                 given.device,
                 given.budget,
-                space="zoo",
+                **({"from_scratch": True} if given.from_scratch else {"space": "zoo"}),
                 data=given.data,
                 time_limit=given.time_limit,
                 precision=given.precision,
@@ -73,17 +75,20 @@ def main() -> None:
         "ledger": found.ledger.dump(),
         "by_class": found.by_class.dump() if found.by_class else None,
         "seconds": found.seconds,
-        "notices": [line for line in found.notices if line.startswith(("forecast", "test accuracy"))],
+        "notices": [line for line in found.notices if line.startswith(("forecast", "test accuracy", "space", "size", "resolution"))],
         "threads": torch.get_num_threads(),
         "load": os.getloadavg()[0],
         "versions": {name: version(name) for name in ("torch", "onnxruntime", "timm")},
         "machine": platform.processor() or platform.machine(),
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    row["chosen"].pop("architecture", None)
+    if not given.from_scratch:
+        row["chosen"].pop("architecture", None)
     given.out.mkdir(parents=True, exist_ok=True)
-    precision = f"-{given.precision}" if given.precision else ""
-    (given.out / f"{row['data']}-{given.time_limit}{precision}-{given.seed}.json").write_text(json.dumps(row, indent=1) + "\n")
+    kind = "".join(
+        f"-{word}" for word in (given.precision, given.from_scratch and "from-scratch", given.budget != "5ms" and given.budget) if word
+    )
+    (given.out / f"{row['data']}-{given.time_limit}{kind}-{given.seed}.json").write_text(json.dumps(row, indent=1) + "\n")
 
 
 if __name__ == "__main__":
