@@ -240,3 +240,33 @@ def test_the_best_network_at_hand_teaches_a_choice_that_is_worse(
     assert taught("c", asked.model_copy(update={"weights_dir": None}), 0.0) is None
     with pytest.raises(UsageError, match="no such folder"):
         check_teachers(make_problem(asked.model_copy(update={"weights_dir": str(tmp_path / "none")})))
+
+
+@pytest.mark.slow
+def test_from_nothing_one_network_has_all_the_time(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import nas
+    from nas.runs.lifecycle import resume
+
+    only(monkeypatch)
+    monkeypatch.setattr("nas.training.evaluators.zero_cost.POOL", 3)
+    monkeypatch.setattr("nas.training.supernet.finetune.CHECKPOINT_S", 0.0)
+    monkeypatch.setattr("nas.runs.trainable._picture_s", lambda *_: 1e-3)
+    options = {"data": photos, "from_scratch": True, "finetune_epochs": 4, "evals": 2}
+
+    def kill(event: Event) -> None:
+        if isinstance(event, PhaseAdvanced) and event.phase == "finetune" and event.done >= 2:
+            raise Killed
+
+    with pytest.raises(Killed):
+        nas.search("sa8295p", "5ms", out=tmp_path / "run", bus=EventBus([kill]), **options)
+    resumed = resume(tmp_path / "run", EventBus())
+    whole = nas.search("sa8295p", "5ms", out=tmp_path / "whole", **options)
+    assert resumed.chosen is not None
+    assert whole.chosen is not None
+    assert resumed.chosen.architecture.space == "residual-s"
+    assert resumed.chosen.architecture.genes == whole.chosen.architecture.genes
+    assert resumed.chosen.accuracy_pct == whole.chosen.accuracy_pct is not None
+    assert resumed.chosen.resolution == 64  # the pictures have 40 pixels
+    assert resumed.model is not None
+    assert any("size: networks of at most" in line for line in whole.notices)
+    assert whole.scored == "training-free rank"
