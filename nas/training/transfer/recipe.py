@@ -15,14 +15,12 @@ class TransferRecipe(Recipe):
 
     Attributes:
         frozen_norms: Whether norm statistics stay those that the training starts with; else batches give them, and the end takes them anew.
-        trained_from: Reduction of maps from which on layers are trained; those before stay as they are (`nas.training.transfer.early`). 0 trains all.
         first_side: Share of the deployment size at which training begins, see `side_at`.
         grown: Share of the steps after which the pictures have their deployment size.
     """
 
     window: float = 0.05
     frozen_norms: bool = False
-    trained_from: int = 0
     first_side: float = 0.75
     grown: float = 0.5
 
@@ -35,13 +33,6 @@ class TransferRecipe(Recipe):
         share = min(1.0, self.first_side + (1 - self.first_side) * step / max(self.grown * steps, 1))
         height, width = (min(side, max(32, 32 * round(side * share / 32))) for side in size)
         return (height, width) if step < self.grown * steps else size
-
-
-SHORT = 20
-"""Epochs below which time is what a training lacks. Set by hand."""
-
-TRAINED_FROM = 16
-"""`TransferRecipe.trained_from` of a short training: MobileNetV2's step takes 0.6 times as long then, at 96 and at 128 pixels."""
 
 
 def transfer_recipe(pictures: int, epochs: int) -> TransferRecipe:
@@ -61,6 +52,5 @@ def transfer_recipe(pictures: int, epochs: int) -> TransferRecipe:
         weight_decay=0.05,
         clip=5.0,
         smoothing=0.1,
-        trained_from=TRAINED_FROM if epochs < SHORT else 0,
         augmentation=Augmentation(shift=0.1, scale=0.1, mixup=mixup),
     )

@@ -34,7 +34,6 @@ from nas.training.supernet.checkpoint import (
 )
 from nas.training.supernet.statistics import calibration_indices, pictures, predictions, recalibrate
 from nas.training.supernet.train import learning_rate_at, optimizer_of
-from nas.training.transfer.early import early_layers
 from nas.training.transfer.recipe import TransferRecipe
 
 CHECKPOINT_S = 30.0
@@ -88,17 +87,13 @@ class Tuning:
         self.module = self.module.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.train = Batches(self.dataset, "train", self.size, torch.device(self.device))
         self.batch = min(self.recipe.batch, len(self.train))
-        self._early = early_layers(self.module, self.size, self.recipe.trained_from) if self.recipe.trained_from else []
-        for layer in self._early:
-            layer.requires_grad_(False)
-        trained = [p for p in self.module.parameters() if p.requires_grad]
-        self._optimizer = optimizer_of(self.recipe, [[p for p in trained if (p.ndim > 1) is decays] for decays in (True, False)])
+        self._optimizer = optimizer_of(
+            self.recipe, [[p for p in self.module.parameters() if (p.ndim > 1) is decays] for decays in (True, False)]
+        )
         self._average = Average(self.module)
         self._loss, self._since = 0.0, 0
         if self.path.is_file():
             self._restore()
-        elif self._early and not self.recipe.frozen_norms:  # theirs are taken anew once, since batches do not give them
-            recalibrate(self.module, pictures(self.train.plain(128, calibration_indices(self.train))))
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -129,8 +124,6 @@ class Tuning:
         """
         saved_s = time.monotonic()
         self.module.train(not self.recipe.frozen_norms)
-        for layer in self._early:
-            layer.eval()
         while self.step < min(until, self.steps):
             began_s, size = time.monotonic(), self.recipe.size_at(self.step, self.steps, self.size)
             loss = self._one(size)
