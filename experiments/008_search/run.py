@@ -31,7 +31,7 @@ from typing import Any
 
 import numpy as np
 
-from nas.bench.search import PEERS, Job, Runs, Table, Task, compare, contestants
+from nas.bench.search import Job, Runs, Table, Task, compare, contestants, peer_names
 from nas.searching.objective import Goal
 from nas.searching.pareto import hypervolume
 from nas.searching.searcher import Searcher, Trial, searchers
@@ -76,7 +76,7 @@ def table(arguments: argparse.Namespace) -> dict[str, Any]:
             f"{name} - {peer}": differences(rows[name], rows[peer])
             for name in names
             for peer in names
-            if name not in PEERS and peer in PEERS
+            if name not in peer_names() and peer in peer_names()
         },
     }
 

@@ -25,6 +25,7 @@ import nas
 from nas.spaces.naming import get_space
 from nas.training.accuracy_table import read_accuracies
 from nas.training.evaluators.zero_cost import VOTERS, ZeroCost
+from nas.training.memory import keep_freed_memory
 from nas.training.score import scores, vote
 
 HERE = Path(__file__).parent
@@ -44,6 +45,7 @@ def drawn(path: Path) -> tuple[list[str], Array, list[str]]:
 
 def measure(accuracies: Path, out: Path, names: tuple[str, ...], count: int, cells: str = "nasbench201") -> None:
     """Score the first `count` drawn networks by `names`, as members of a space of the benchmark's cells; processor seconds are kept beside the scores."""
+    keep_freed_memory()
     rows, _, _ = drawn(accuracies)
     space = get_space(cells)
     judge = ZeroCost(space, SEED, voters=names)

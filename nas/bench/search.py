@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
+from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -20,6 +21,7 @@ from typing import Any, Protocol, cast
 import numpy as np
 import numpy.typing as npt
 
+from nas.bench.peer import Run, peers
 from nas.errors import DataError, NasError, UnknownNameError, UsageError, one_line
 from nas.graphs.arrays import read_arrays
 from nas.searching.objective import Budget, Goal, Objective
@@ -53,9 +55,9 @@ class Table:
         space: What is searched.
         column: Which accuracy.
         raw: Whether isomorphic networks are apart.
-        members: Its architectures.
-        accuracy_pct: By architecture; the mean over an identity's members.
-        latency_ms: By device, then by architecture.
+        members: Architectures whose latency is known.
+        accuracy_pct: By architecture of the space; the mean over an identity's members.
+        latency_ms: By device, then by architecture; a table may lack members of the space.
     """
 
     space: SearchSpace
@@ -96,8 +98,10 @@ class Table:
         accuracy_pct = {m: float(np.mean(groups[i])) for m, i in zip(members, identities, strict=True)}
         order = [parse(str(text)) for text in first["arch"]]
         latency_ms = {d: dict(zip(order, first[f"ms/{d}"].astype(float).tolist(), strict=True)) for d in devices}
-        if missing := set(members) - set(order):
-            raise DataError(f"{latencies}: lacks architectures that {accuracies.name} has, {len(missing)} in all.")
+        timed = set(order)
+        if lacking := timed - set(members):
+            raise DataError(f"{latencies}: has {len(lacking)} architectures that {accuracies.name} lacks.")
+        members = tuple(member for member in members if member in timed)
         return cls(family, column, raw, members, accuracy_pct, latency_ms)
 
     def task(self, device: str, quantile: float) -> Task:
@@ -123,9 +127,10 @@ class Task(Prescreen):
     budget_ms: float
 
     def judge(self, architectures: list[Architecture]) -> list[tuple[Mapping[str, float], Mapping[str, float]]]:
-        """Look latencies up."""
-        latencies = self.table.latency_ms[self.device]
-        return [({LATENCY.name: latencies[a]}, {"latency/table": latencies[a] / self.budget_ms - 1.0}) for a in architectures]
+        """Look latencies up; a network that was not timed counts as one of twice the budget."""
+        known = self.table.latency_ms[self.device]
+        latencies = [known.get(a, 2 * self.budget_ms) for a in architectures]
+        return [({LATENCY.name: latency}, {"latency/table": latency / self.budget_ms - 1.0}) for latency in latencies]
 
     def goal(self, objectives: int) -> Goal:
         """Return accuracy, or accuracy and latency, within the budget."""
@@ -215,97 +220,35 @@ def run_searcher(name: str, meter: Meter, goal: Goal, seed: int) -> None:
         searcher.tell(meter.measure(architecture))
 
 
-def run_optuna(sampler: str, meter: Meter, goal: Goal, seed: int) -> None:
-    """Let a sampler of Optuna propose as it comes: its defaults, categorical parameters, constraints set on each trial."""
-    import optuna
-
-    kinds: dict[str, Callable[[], optuna.samplers.BaseSampler]] = {
-        "random": lambda: optuna.samplers.RandomSampler(seed=seed),
-        "tpe": lambda: optuna.samplers.TPESampler(seed=seed),
-        "nsga2": lambda: optuna.samplers.NSGAIISampler(seed=seed),
-        "nsga3": lambda: optuna.samplers.NSGAIIISampler(seed=seed),
-        "gp": lambda: optuna.samplers.GPSampler(seed=seed),
-    }
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    study = optuna.create_study(directions=[o.direction for o in goal.objectives], sampler=kinds[sampler]())
-    space = meter.task.table.space
-    distributions: dict[str, optuna.distributions.BaseDistribution] = {
-        c.name: optuna.distributions.CategoricalDistribution(c.values) for c in space.choices
-    }
-    while True:
-        trial = study.ask(distributions)
-        values = meter.measure(space.architecture([trial.params[c.name] for c in space.choices]))
-        for key, violation in values.violations.items():
-            trial.set_constraint(key, violation)
-        study.tell(trial, [values.values.get(o.name, 0.0) for o in goal.objectives])
-
-
-def run_pymoo(_: str, meter: Meter, goal: Goal, seed: int) -> None:
-    """Let pymoo's NSGA-II propose by the recipe of its documentation for integer variables."""
-    from pymoo.algorithms.moo.nsga2 import NSGA2
-    from pymoo.core.problem import Problem
-    from pymoo.core.termination import NoTermination
-    from pymoo.operators.crossover.sbx import SBX
-    from pymoo.operators.mutation.pm import PM
-    from pymoo.operators.repair.rounding import RoundingRepair
-    from pymoo.operators.sampling.rnd import IntegerRandomSampling
-    from pymoo.problems.static import StaticProblem
-
-    space = meter.task.table.space
-    sizes = np.array([len(choice.values) for choice in space.choices])
-    problem = Problem(n_var=len(sizes), n_obj=len(goal.objectives), n_ieq_constr=len(goal.budgets), xl=0, xu=sizes - 1, vtype=int)
-    algorithm = NSGA2(
-        pop_size=40,
-        sampling=IntegerRandomSampling(),
-        crossover=SBX(prob=1.0, eta=3.0, vtype=float, repair=RoundingRepair()),
-        mutation=PM(prob=1.0, eta=3.0, vtype=float, repair=RoundingRepair()),
-        eliminate_duplicates=True,
-    )
-    algorithm.setup(problem, termination=NoTermination(), seed=seed, verbose=False)
-    while True:
-        population = algorithm.ask()
-        if population is None or len(population) == 0:
-            return
-        values = [meter.measure(space.decode(codes)) for codes in population.get("X").astype(int)]
-        losses = [[o.sign * t.values.get(o.name, 0.0) for o in goal.objectives] for t in values]
-        static = StaticProblem(problem, F=np.array(losses), G=np.array([list(t.violations.values()) for t in values]))
-        algorithm.evaluator.eval(static, population)
-        algorithm.tell(infills=population)
-
-
-PEERS: Mapping[str, Callable[[str, Meter, Goal, int], None]] = {
-    "optuna:random": run_optuna,
-    "optuna:tpe": run_optuna,
-    "optuna:nsga2": run_optuna,
-    "optuna:nsga3": run_optuna,
-    "optuna:gp": run_optuna,
-    "pymoo:nsga2": run_pymoo,
-}
-"""What people use, in the same run: package and algorithm."""
-
-SLOW = {"optuna:gp", "gp"}
-"""Left out of ``all``: some tenths of a second a proposal."""
+def peer_names() -> list[str]:
+    """Return what people use, in the same run: package and algorithm."""
+    return [f"{name}:{algorithm}" for name in peers.names() for algorithm in peers.get(name).algorithms]
 
 
 def contestants(name: str) -> list[str]:
-    """Return the searchers that a name means: itself, ``all`` that can run here, or ``ours``.
+    """Return the searchers that a name means: itself, or ``all`` that can run here and take no tenths of a second a proposal.
 
     Raises:
         UnknownNameError: None of that name.
+        UsageError: The peer's package is missing.
     """
-    everyone = [*searchers.names(), *PEERS]
+    everyone = [*searchers.names(), *peer_names()]
     if name == "all":
-        return [one for one in everyone if one not in SLOW and one != "exhaustive" and _runs_here(one)]
+        return [one for one in everyone if _joins_all(one)]
     if name not in everyone:
         raise UnknownNameError("searcher", name, everyone)
+    package, _, algorithm = name.partition(":")
+    if algorithm and not peers.get(package).installed():
+        raise UsageError(f"searcher {name}: {package} is missing. Do this: pip install {package}.")
     return [name]
 
 
-def _runs_here(name: str) -> bool:
-    from importlib.util import find_spec
-
-    package = name.partition(":")[0] if ":" in name else name.partition("-")[0]
-    return package not in ("nni", "pymoo") or find_spec(package) is not None
+def _joins_all(name: str) -> bool:
+    package, _, algorithm = name.partition(":")
+    if algorithm:
+        peer = peers.get(package)
+        return algorithm not in peer.left_out and peer.installed()
+    return name not in ("gp", "exhaustive") and (not name.startswith("nni-") or find_spec("nni") is not None)
 
 
 def run_once(name: str, task: Task, seed: int, evals: int) -> dict[str, float]:
@@ -315,8 +258,9 @@ def run_once(name: str, task: Task, seed: int, evals: int) -> dict[str, float]:
         meter = Meter(task, evals)
         start = time.perf_counter()
         try:
-            if name in PEERS:
-                PEERS[name](name.partition(":")[2], meter, task.goal(objectives), seed)
+            package, _, algorithm = name.partition(":")
+            if algorithm:
+                peers.get(package)().run(algorithm, Run(task.table.space, task.goal(objectives), seed, evals, meter.measure))
             else:
                 run_searcher(name, meter, task.goal(objectives), seed)
         except Enough:
