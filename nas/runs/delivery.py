@@ -255,12 +255,12 @@ def finish(
         architecture,
         dataset,
         run.path / MEMBER_FILE,
-        _recipe(problem, dataset, architecture, pace),
+        recipe_of(problem, dataset, architecture, pace),
         resolution=verdict.resolution,
         seed=problem.request.seed,
         bus=bus,
         device=str(device),
-        left_s=pace.but(_reserve_s(problem, dataset, module, architecture)) if pace.limited else None,
+        left_s=pace.but(reserve_s_of(problem, dataset, module, architecture)) if pace.limited else None,
         teacher=teacher,
     )
     predicted = predictions(tuned.module, Batches(dataset, "test", verdict.resolution, device))
@@ -297,7 +297,7 @@ def tune_for_a_while(
     device = str(next(module.parameters()).device)
     final_pictures = CALIBRATION_PICTURES + 2 * dataset.count("validation")
     reserve_s = final_pictures * _picture_s(dataset, module, size)
-    path, recipe = run.path / _TRIED_FILE.format(rung), _recipe(problem, dataset, architecture, pace)
+    path, recipe = run.path / TRIED_FILE.format(rung), recipe_of(problem, dataset, architecture, pace)
     seed, left_s, teacher = problem.request.seed, pace.but(reserve_s), teacher_of(run, problem, evaluator, architecture, pace, bus)
     return finetune(
         module, architecture, dataset, path, recipe, resolution=size, seed=seed, bus=bus, device=device, left_s=left_s, teacher=teacher
@@ -308,14 +308,14 @@ def _tuned_before(run: RunDirectory, problem: Problem, architecture: Architectur
     """Return a network as the last trial before `rung` left it; None where there was none, or of another network."""
     from nas.training.supernet.finetune import load_member
 
-    files = [path for i in range(rung) if (path := run.path / _TRIED_FILE.format(i)).is_file()]
+    files = [path for i in range(rung) if (path := run.path / TRIED_FILE.format(i)).is_file()]
     if not files:
         return None
     tuned, module, _ = load_member(files[-1], problem.space)
     return module if tuned == architecture else None
 
 
-_TRIED_FILE = "tried-{}.safetensors"
+TRIED_FILE = "tried-{}.safetensors"
 """Of a network as the trial of that number left it."""
 
 _MOST_TRIALS = 8
@@ -359,7 +359,7 @@ def quantises(problem: Problem, architecture: Architecture) -> bool:
     return precision in QUANTISED or precision == "mixed"
 
 
-def _reserve_s(problem: Problem, dataset: Dataset, module: nn.Module, architecture: Architecture) -> float:
+def reserve_s_of(problem: Problem, dataset: Dataset, module: nn.Module, architecture: Architecture) -> float:
     """Return the seconds that are kept for the last statistics, the export and the test, by the time of a forward run."""
     from nas.training.supernet.statistics import CALIBRATION_PICTURES
 
@@ -381,7 +381,8 @@ def _picture_s(dataset: Dataset, module: nn.Module, size: Resolution) -> float:
     return (time.monotonic() - began_s) / len(few)
 
 
-def _recipe(problem: Problem, dataset: Dataset, architecture: Architecture, pace: Pace) -> Recipe:
+def recipe_of(problem: Problem, dataset: Dataset, architecture: Architecture, pace: Pace) -> Recipe:
+    """Return how a choice is fine-tuned."""
     from nas.training.supernet.finetune import ALONE, finetuning_recipe
 
     if problem.evaluator.fresh:

@@ -6,13 +6,14 @@ had not been: weights after every epoch, trials after every evaluation, then the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nas.events import Event, EventBus, Notice, PhaseAdvanced
 from nas.results import Contender, Fronts, Point, Result, Verification
+from nas.runs.anchor_race import raced
 from nas.runs.choice import LEADER, Correct, Decision, blocks, decide
 from nas.runs.clock import clocked
 from nas.runs.cluster import OneAtATime, search_on_cluster
@@ -89,15 +90,17 @@ def _by_study(
     study = searched(run, problem, evaluator, facts, bus, pace)
     front = front_of(problem, study)
     changed: dict[str, object] = {}
+
+    def decided(judged: Problem, among: Sequence[Trial]) -> Decision:
+        return raced(run, judged, evaluator, decide(judged, evaluator, among, study.trials()), pace, bus)
+
     if timed is not None:
-        problem, front, changed = _revised(run, problem, evaluator, study, timed)
-    decision = remembered(
-        run, _DECISION[bool(problem.judge.corrections)], Decision, lambda: decide(problem, evaluator, front, study.trials())
-    )
+        problem, front, changed = _revised(run, problem, evaluator, study, timed, decided)
+    decision = remembered(run, _DECISION[bool(problem.judge.corrections)], Decision, lambda: decided(problem, front))
     architecture = Architecture(problem.space.name, problem.space.version, decision.genes)
     run.write_text("architecture.json", architecture.to_json() + "\n")
     delivery = handed_over(run, architecture, lambda: deliver(run, problem, evaluator, architecture, bus, pace))
-    points = tuple(_delivered(point_of(problem, trial), architecture, delivery) for trial in front)
+    points = tuple(_delivered(point, architecture, delivery) for point in _with(problem, evaluator, front, architecture))
     scored = tuple(point_of(problem, trial) for trial in study.trials() if trial.evaluated and trial.feasible)
     found = result.model_copy(
         update={
@@ -199,7 +202,12 @@ _DECISION = (DECISION, "decision-timed.json")
 
 
 def _revised(
-    run: RunDirectory, problem: Problem, evaluator: Evaluator, study: Study, timed: Finalists
+    run: RunDirectory,
+    problem: Problem,
+    evaluator: Evaluator,
+    study: Study,
+    timed: Finalists,
+    decided: Callable[[Problem, Sequence[Trial]], Decision],
 ) -> tuple[Problem, list[Trial], dict[str, object]]:
     """Time the front's best; return the problem and the front as these timings have them, and what the result says of it."""
     front = study.front()
@@ -216,13 +224,14 @@ def _revised(
         return problem, front, {"verified": timings, "revision": revision_of(revised, former, None, feasible=False)}
 
     def decided_again() -> Decision:
-        decision = decide(revised, evaluator, again, study.trials())
+        decision = decided(revised, again)
         if decision.genes != before.genes:  # the former choice may have been fine-tuned already
             (run.path / MEMBER_FILE).unlink(missing_ok=True)
         return decision
 
     after = remembered(run, _DECISION[True], Decision, decided_again)
-    chosen = next(point_of(revised, trial) for trial in again if trial.architecture.genes == after.genes)
+    choice = Architecture(problem.space.name, problem.space.version, after.genes)
+    chosen = next(point for point in _with(revised, evaluator, again, choice) if point.key == choice.key)
     return revised, again, {"verified": timings, "revision": revision_of(revised, former, chosen, feasible=True)}
 
 
@@ -372,6 +381,15 @@ def open_study(run: RunDirectory, problem: Problem, *, attributes: Mapping[str, 
         score="" if problem.evaluator.scored.endswith("score") else problem.evaluator.scored,
         timeout_s=request.storage_timeout,
     )
+
+
+def _with(problem: Problem, evaluator: Evaluator, front: Sequence[Trial], choice: Architecture) -> list[Point]:
+    """Return a front's points, and that of the choice where it is none of them: an anchor that is better once fine-tuned."""
+    points = [point_of(problem, trial) for trial in front]
+    if all(point.key != choice.key for point in points):
+        score_pct = evaluator.evaluate(choice).accuracy_pct
+        points.append(problem.point(choice, problem.judge.verdicts([choice])[0], supernet_accuracy_pct=score_pct))
+    return points
 
 
 def point_of(problem: Problem, trial: Trial) -> Point:

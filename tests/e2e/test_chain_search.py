@@ -1,6 +1,7 @@
 """A search that starts from two networks of the user's: every phase, on a handful of pictures."""
 
 import json
+import re
 from collections.abc import Callable
 from math import prod
 from pathlib import Path
@@ -31,6 +32,8 @@ def test_two_anchors_become_one_file(nas: Callable[..., Result], tmp_path: Path,
     assert found["chosen"]["architecture"]["space"].startswith("chain-")
     assert "small" in found["chosen"]["chain"] or "large" in found["chosen"]["chain"]
     assert found["chosen"]["accuracy_pct"] is not None
+    assert "beside the anchors that are within the budgets" in found["why"]
+    assert {"small 0–5 at 32 px", "large 0–6 at 32 px"} <= set(re.findall(r"(?:small|large) 0–\d at 32 px", found["why"]))
     sizes = [prod(weight.dims) for weight in onnx.load(found["model"]).graph.initializer if weight.data_type == onnx.TensorProto.FLOAT]
     assert sum(sizes) == pytest.approx(found["chosen"]["params"], rel=0.01)  # nothing of what is not run; constants of resizing beside
     assert (tmp_path / "run" / "chain.png").read_bytes().startswith(b"\x89PNG")

@@ -313,3 +313,24 @@ def test_where_a_segment_closes(networks: Path) -> None:
     merged = next(p for parts in space.slots((32, 32), 10).values() for p in parts if getattr(p, "merged", False))
     assert closing_layer(merged.build()) == Closing("run0.convs.2", "run0.norms.2")
     assert closing_layer(space.anchors[0].blocks()[0].build()) is None  # a rectifier follows
+
+
+def test_a_size_is_judged_at_its_own_share(networks: Path) -> None:
+    """Proxies of sizes between multiples of 32 are sizes of their own, where anchors run and stitches fit there."""
+    space = get_space("chain", anchors=[f"{networks}:small"], num_classes=10)
+    assert isinstance(space, ChainSpace)
+    sizes = [str(value) for value in space.choices[0].values]
+    proxies = [space.proxy(space.member("small", size), (64, 64))[0] for size in sizes]
+    assert len(sizes) == 7
+    assert proxies == sorted(proxies, reverse=True)
+    assert len(set(proxies)) >= 4
+    two = get_space("chain", anchors=[f"{networks}:small", f"{networks}:large"], num_classes=10)
+    assert isinstance(two, ChainSpace)
+    assert len(two.choices[0].values) == 4
+    for size in two.choices[0].values:
+        member = two.architecture(
+            [size, "small", next(v for v in two.choices[2].values if v != "none"), *[c.values[0] for c in two.choices[3:]]]
+        )
+        side = two.proxy(member, (64, 64))
+        module = two.build(member, resolution=side).eval()
+        assert module(torch.randn(1, 3, *side)).shape == (1, 10)
