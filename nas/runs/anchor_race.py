@@ -26,6 +26,9 @@ from nas.spaces.chain import ChainSpace
 from nas.spaces.elastic import ElasticSpace
 from nas.training.evaluator import Evaluator
 
+RACED_FILES = "raced-*.safetensors"
+"""Of the contestants, until one is decided on."""
+
 SHARE = 0.2
 """Of the choice's fine-tuning, that each contestant is given first. Set by hand."""
 
@@ -98,7 +101,7 @@ def _tuned(
             share = SHARE / (1 - SHARE * i / len(contestants)) / len(contestants)  # of what is left now; each has the same time
             until_s = pace.clock.spent_s + share * (pace.clock.left_s - reserve_s_of(problem, dataset, module, member))
             left_s = partial(_left_s, pace, until_s)
-        path = run.path / f"raced-{member.key}.safetensors"
+        path = run.path / RACED_FILES.replace("*", member.key)
         device = str(next(module.parameters()).device)
         bus.emit(Notice(f"anchors: {_named(problem, member)} is fine-tuned for a while."))
         done = finetune(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from nas.events import Event, EventBus, Notice, PhaseAdvanced
 from nas.results import Contender, Fronts, Point, Result, Verification
-from nas.runs.anchor_race import raced
+from nas.runs.anchor_race import RACED_FILES, raced
 from nas.runs.choice import LEADER, Correct, Decision, blocks, decide
 from nas.runs.clock import clocked
 from nas.runs.cluster import OneAtATime, search_on_cluster
@@ -99,6 +99,8 @@ def _by_study(
     decision = remembered(run, _DECISION[bool(problem.judge.corrections)], Decision, lambda: decided(problem, front))
     architecture = Architecture(problem.space.name, problem.space.version, decision.genes)
     run.write_text("architecture.json", architecture.to_json() + "\n")
+    for left in run.path.glob(RACED_FILES):
+        left.unlink()
     delivery = handed_over(run, architecture, lambda: deliver(run, problem, evaluator, architecture, bus, pace))
     points = tuple(_delivered(point, architecture, delivery) for point in _with(problem, evaluator, front, architecture))
     scored = tuple(point_of(problem, trial) for trial in study.trials() if trial.evaluated and trial.feasible)
