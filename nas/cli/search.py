@@ -77,7 +77,7 @@ def command(
         str | None,
         typer.Option(
             "--evaluator",
-            help="What scores candidates: supernet, quantised, probe, zero-cost, published or table; default: the space's own.",
+            help="What scores candidates: supernet, quantised, probe, zero-cost, alone, published or table; default: the space's own.",
             metavar="NAME",
         ),
     ] = None,
