@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from nas.errors import UsageError
 from nas.graphs.graph import GraphBuilder
 from nas.spaces.architecture import Architecture, Gene
-from nas.spaces.elastic import ElasticSpace, Part
+from nas.spaces.elastic import ElasticSpace, Part, proportional
 from nas.spaces.naming import SpaceName
 from nas.spaces.operator_family import OperatorFamily
 from nas.spaces.space import Choice, Resolution, spaces
@@ -271,16 +271,6 @@ class Hybrid(ElasticSpace):
             if self._dearest_macs() <= self._size.most_macs:
                 break
 
-    @classmethod
-    def make(cls, preset: str = "", **options: Any) -> Hybrid:
-        """Return the space of a preset; options are those of the class.
-
-        Raises:
-            UsageError: An option that the space does not know.
-        """
-        cls.check_options(preset, options)
-        return cls(preset, **options)
-
     @property
     def families(self) -> Mapping[str, frozenset[str]]:
         """Operator families in use, each with the operator kinds that its settings lower to at 224 × 224."""
@@ -370,12 +360,8 @@ class Hybrid(ElasticSpace):
         """
         if len(self.choices[0].values) == 1:
             return resolution
-        small = is_small(resolution)
-        height, width = (
-            min(SMALL - 4, max(16, size)) if small else max(SMALL, size)
-            for size in (4 * round(base * side / 224 / 4) for base, side in zip(resolution, self.resolution(architecture), strict=True))
-        )
-        return height, width
+        least, most = (16, SMALL - 4) if is_small(resolution) else (SMALL, None)
+        return proportional(resolution, self.resolution(architecture), least, most)
 
     def slots(self, resolution: Resolution, num_classes: int) -> Mapping[str, tuple[Part, ...]]:
         """Return every setting of every position at the stage's widths and the largest proxy."""

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from nas.errors import UsageError
 from nas.graphs.graph import GraphBuilder
 from nas.spaces.architecture import Architecture, Gene
-from nas.spaces.elastic import ElasticSpace, Part
+from nas.spaces.elastic import ElasticSpace, Part, proportional
 from nas.spaces.space import Choice, Resolution, spaces
 from nas.units import parse_resolution
 from search_spaces.hybrid import Head
@@ -158,16 +158,6 @@ class ResidualSpace(ElasticSpace):
         self.choices = tuple(choices)
         self._stem, self._block, self._head = cache(Stem), cache(Block), cache(Head)
 
-    @classmethod
-    def make(cls, preset: str = "", **options: Any) -> ResidualSpace:
-        """Return the space of a preset; options are those of the class.
-
-        Raises:
-            UsageError: An option that the space does not know.
-        """
-        cls.check_options(preset, options)
-        return cls(preset, **options)
-
     def canonical(self, genes: tuple[Gene, ...]) -> tuple[Gene, ...]:
         """Return the spelling in which the width of a last stage without blocks takes its first value."""
         return (*genes[:-2], self._size.widths[-1][0], 0) if genes[-1:] == (0,) else genes
@@ -191,9 +181,7 @@ class ResidualSpace(ElasticSpace):
         if len(self.choices[0].values) == 1:
             return resolution
         least, most, _ = next(band for band in BANDS if min(resolution) <= band[1])
-        sides = zip(resolution, self.resolution(architecture), strict=True)
-        height, width = (min(most, max(least, 4 * round(base * side / 224 / 4))) for base, side in sides)
-        return height, width
+        return proportional(resolution, self.resolution(architecture), least, most)
 
     def parts(self, architecture: Architecture, resolution: Resolution | None = None, num_classes: int | None = None) -> tuple[Part, ...]:
         """Return the chain of an architecture."""

@@ -317,16 +317,6 @@ class VisionTransformer(ElasticSpace):
 
     options: ClassVar[frozenset[str]] = frozenset({"num_classes", "resolution"})
 
-    @classmethod
-    def make(cls, preset: str = "", **options: Any) -> VisionTransformer:
-        """Return the space of a preset; options are those of the class.
-
-        Raises:
-            UsageError: An option that the space does not know.
-        """
-        cls.check_options(preset, options)
-        return cls(preset, **options)
-
     def canonical(self, genes: tuple[Gene, ...]) -> tuple[Gene, ...]:
         """Return the spelling in which genes of blocks beyond the depth take their first value."""
         if self._parallel:  # a single branch has nothing to be joined with

@@ -15,10 +15,11 @@ sys.dont_write_bytecode = False
 
 
 def pytest_configure() -> None:
+    from nas.cli import COLLECTED
     from nas.spaces.pretrained.libraries import declare_torchvision_operators
 
     declare_torchvision_operators()
-    gc.set_threshold(50_000, 10, 10)
+    gc.set_threshold(*COLLECTED)
 
 
 def pytest_collection_finish() -> None:

@@ -1,6 +1,6 @@
 """MobileNetV2 on this machine's processor: blocks timed one by one, what they predict of whole networks, and members near half its time.
 
-    python experiments/019_anchors/local.py --data ../shared/data/cifar10_jpeg.tar.xz --weights-dir /tmp/anchors/weights --out /tmp/local \\
+    python experiments/019_anchors/local.py --data ../shared/data/cifar10_jpeg.tar.xz --weights-dir /tmp/anchors/weights \\
         --front experiments/019_anchors/results/front-mobilenetv2_100-sa8295p.json
 
 ONNX Runtime, one thread, fp32, random weights. What single changes lose is taken from the results of `front.py`; a knapsack over the timed blocks chooses members, whose

@@ -12,7 +12,6 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,6 +28,7 @@ from nas.spaces.architecture import Architecture
 from nas.training.dataset import Dataset
 from nas.training.evaluators.probe import ProbeEvaluator
 from nas.training.memory import keep_freed_memory
+from nas.training.note import noted
 from nas.training.supernet.batches import Batches
 from nas.training.supernet.finetune import load_member
 from nas.training.supernet.statistics import predictions
@@ -61,7 +61,7 @@ def main() -> None:
     widest = posed[BUDGETS[-1]]
     trained: dict[str, Row] = {}
     for member in {m.key: m for members in peers.values() for m in members}.values():
-        trained[member.key] = _remembered(options.work / f"peer-{member.key}.json", lambda member=member: _train(options, widest, member))
+        trained[member.key] = noted(options.work / f"peer-{member.key}.json", lambda member=member: _train(options, widest, member))
         print(trained[member.key], flush=True)
     rows = []
     for budget in BUDGETS:
@@ -77,14 +77,6 @@ def main() -> None:
     (HERE / "results" / f"budgets-{options.data.name}-{options.minutes:g}min-{options.seed}.json").write_text(
         json.dumps(report, indent=1) + "\n"
     )
-
-
-def _remembered(path: Path, make: Callable[[], Row]) -> Row:
-    if not path.is_file():
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps(make()))
-        part.replace(path)
-    return dict(json.loads(path.read_text()))
 
 
 def _search(options: argparse.Namespace, budget: str) -> Row:
@@ -109,7 +101,7 @@ def _search(options: argparse.Namespace, budget: str) -> Row:
         assert problem.dataset is not None
         return row | {"test_pct": _test(module, problem.dataset.normalised_by(*expected), size), "processor_s": round(took_s, 1)}
 
-    return _remembered(note, searched)
+    return noted(note, searched)
 
 
 def _peers(problem: Problem) -> list[Architecture]:

@@ -16,7 +16,6 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,6 +31,7 @@ from nas.spaces.elastic import ElasticSpace
 from nas.spaces.naming import get_elastic_space
 from nas.training.dataset import Dataset, load_dataset
 from nas.training.evaluators.supernet import SupernetEvaluator
+from nas.training.note import noted
 from nas.training.supernet.finetune import FINETUNING, finetune
 from nas.training.supernet.train import default_recipe, train
 
@@ -72,10 +72,10 @@ def main() -> None:
         for size in SIZES:
             member = _at(space, architecture, size)
             row: Row = {"architecture": i, "size": size, "macs": space.lower(member).cost.macs}
-            row |= _remembered(options.work / f"score-{i}-{size}.json", lambda member=member: _score(evaluator, member))
+            row |= noted(options.work / f"score-{i}-{size}.json", lambda member=member: _score(evaluator, member))
             if not options.score_only:
                 note = options.work / f"tuned-{i}-{size}.json"
-                row |= _remembered(note, lambda member=member: _tune(evaluator, dataset, member, options))
+                row |= noted(note, lambda member=member: _tune(evaluator, dataset, member, options))
             rows.append(row)
             print(row, flush=True)
     if not options.score_only:
@@ -93,14 +93,6 @@ def _drawn(space: ElasticSpace, count: int, most_macs: float, seed: int) -> list
 
 def _at(space: ElasticSpace, architecture: Architecture, size: int) -> Architecture:
     return space.architecture((f"{size}x{size}", *architecture.genes[1:]))
-
-
-def _remembered(path: Path, make: Callable[[], Row]) -> Row:
-    if not path.is_file():
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps(make()))
-        part.replace(path)
-    return dict(json.loads(path.read_text()))
 
 
 def _score(evaluator: SupernetEvaluator, member: Architecture) -> Row:

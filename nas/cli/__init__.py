@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _EVERYWHERE = ("--debug", "--wide")
 """Options of every command."""
 
-_COLLECTED = (50_000, 10, 10)
+COLLECTED = (50_000, 10, 10)
 """Objects made between two searches for garbage. Python's default is made for small programs: beside PyTorch's objects, half the time of reading and
 pricing a graph went into such searches, which found nothing."""
 
@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> None:
     words = sys.argv[1:] if arguments is None else list(arguments)
     debug = "--debug" in words
     _ready_streams()
-    gc.set_threshold(*_COLLECTED)
+    gc.set_threshold(*COLLECTED)
     if "--wide" in words:
         from nas.report.tables import show_whole_tables
 

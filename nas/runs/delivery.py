@@ -386,8 +386,11 @@ def recipe_of(problem: Problem, dataset: Dataset, architecture: Architecture, pa
     from nas.training.supernet.finetune import ALONE, finetuning_recipe
 
     if problem.evaluator.fresh:
-        return replace(ALONE, epochs=pace.epochs(problem.request.finetune_epochs, ALONE.epochs))
-    recipe = finetuning_recipe(dataset, problem.space.lower(architecture, problem.judge.verdicts([architecture])[0].resolution).cost.macs)
+        recipe = ALONE
+    else:
+        recipe = finetuning_recipe(
+            dataset, problem.space.lower(architecture, problem.judge.verdicts([architecture])[0].resolution).cost.macs
+        )
     default = recipe.epochs if problem.request.data else min(recipe.epochs, SHOWN_EPOCHS)
     return replace(recipe, epochs=pace.epochs(problem.request.finetune_epochs, default))
 

@@ -197,10 +197,8 @@ def make_problem(request: Request, *, decoder: str | None = None) -> Problem:
         options["num_classes"] = dataset.num_classes
         name, notices = _preset(request, dataset, targets)
         if kind.fresh and resolution is None and "resolution" in family.options:
-            options["resolution"] = own_size(dataset)
-            notices.append(
-                f"resolution: {write_resolution(own_size(dataset))} px, that of the pictures (128 at most). Another one: --resolution."
-            )
+            options["resolution"] = own_size = _own_size(dataset)
+            notices.append(f"resolution: {write_resolution(own_size)} px, that of the pictures (128 at most). Another one: --resolution.")
     options = {key: value for key, value in options.items() if key in family.options and value is not None}
     space = get_space(name, **options)
     if "without" in family.options and (lacking := lacking_families(space, targets)):
@@ -208,7 +206,9 @@ def make_problem(request: Request, *, decoder: str | None = None) -> Problem:
         options["without"] = sorted(lacking)
         space = get_space(name, **options)
     own = None if "resolution" in family.options else resolution
-    larger = larger_preset(Judge(space, goal, targets, request.confidence, own, request.batch), options) if dataset else ""
+    larger = (
+        larger_preset(Judge(space, goal, targets, request.confidence, own, request.batch), options) if dataset and not kind.fresh else ""
+    )
     if request.precision == "any" and isinstance(space, ElasticSpace) and "table" not in kind.needs:
         space, targets = choose_by_part(space, targets)
     judge = Judge(space, goal, targets, request.confidence, own, request.batch)
@@ -247,7 +247,7 @@ def _dataset(request: Request, decoder: str | None) -> Dataset:
     return load_dataset(request.data or DEFAULT_DATA, seed=request.seed, decoder=decoder)
 
 
-def own_size(dataset: Dataset) -> Resolution:
+def _own_size(dataset: Dataset) -> Resolution:
     """Return the size at which a network that starts from nothing is trained and deployed where the user names none."""
     from nas.training.supernet.train import default_resolution
 

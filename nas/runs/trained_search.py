@@ -76,7 +76,7 @@ def search_by_study(
     limit = problem.request.time_limit
     with clocked(run, parse_duration(limit) if limit else None, bus) as clock:
         pace = Pace(problem.request, clock)
-        found, scored = _by_study(run, trainable(run, problem, pace, bus), result, bus, timed, pace)
+        found, scored = _by_study(run, problem, result, bus, timed, pace)
     return found.model_copy(update={"ledger": clock.ledger}), scored
 
 
@@ -85,7 +85,9 @@ def _by_study(
 ) -> tuple[Result, tuple[Point, ...]]:
     if problem.request.storage:  # so that workers and `nas studies` see it while its supernet is trained
         open_study(run, problem).note({"request": problem.request.model_dump_json(), "status": "training"})
-    zoo = remembered(run, "zoo.json", Fronts, lambda: published_front(problem)).front
+    posed = problem
+    zoo = remembered(run, "zoo.json", Fronts, lambda: published_front(posed)).front
+    problem = trainable(run, problem, pace, bus)
     evaluator, facts = prepared(run, problem, bus, pace)
     study = searched(run, problem, evaluator, facts, bus, pace)
     front = front_of(problem, study)

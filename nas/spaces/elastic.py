@@ -154,6 +154,13 @@ class ElasticSpace(SearchSpace):
         return torch.nn.Sequential(chain_of(chain)).to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
+def proportional(base: Resolution, deployed: Resolution, least: int, most: int | None = None) -> Resolution:
+    """Return a proxy resolution times (deployment resolution / 224), in steps of 4 pixels, each side within bounds."""
+    sides = (4 * round(side * own / 224 / 4) for side, own in zip(base, deployed, strict=True))
+    height, width = (max(least, side if most is None else min(most, side)) for side in sides)
+    return height, width
+
+
 def child_name(label: str) -> str:
     """Return the name that a part has in the module which `ElasticSpace.build` returns."""
     return label.replace(".", "_")

@@ -88,13 +88,14 @@ class SearchSpace(ABC):
     choices: tuple[Choice, ...]
 
     @classmethod
-    @abstractmethod
     def make(cls, preset: str = "", **options: Any) -> SearchSpace:
-        """Return the space of a preset.
+        """Return the space of a preset; options are those of the class. One whose class takes no preset overrides this.
 
         Raises:
             UsageError: An option that the space does not know.
         """
+        cls.check_options(preset, options)
+        return cls(preset, **options)  # type: ignore[call-arg]
 
     @classmethod
     def has_preset(cls, preset: str) -> bool:

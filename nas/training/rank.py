@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +21,7 @@ from nas.errors import ArtifactError
 from nas.results import Agreement
 from nas.spaces.architecture import Architecture
 from nas.spaces.space import Resolution, SearchSpace
+from nas.training.note import noted
 
 if TYPE_CHECKING:
     from nas.training.dataset import Dataset
@@ -57,22 +57,20 @@ def train_alone(
     settings = [architecture.to_json(), dataset.num_classes, list(size), dataset.key, seed, recipe.entries]
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:12]
     note = folder / f"{architecture.key}-{digest}.json"
-    if note.is_file():
-        return _read_accuracy(note)
-    folder.mkdir(parents=True, exist_ok=True)
-    module = fresh(space, architecture, num_classes=dataset.num_classes, resolution=size, seed=seed)
-    trained = finetune(module, architecture, dataset, note.with_suffix(".safetensors"), recipe, resolution=size, seed=seed, device=device)
-    part = note.with_name(f".{note.name}.part")
-    part.write_text(json.dumps({"accuracy_pct": trained.validation_accuracy_pct, "settings": settings}, default=str), encoding="utf-8")
-    os.replace(part, note)
-    return trained.validation_accuracy_pct
 
+    def train() -> dict[str, object]:
+        folder.mkdir(parents=True, exist_ok=True)
+        module = fresh(space, architecture, num_classes=dataset.num_classes, resolution=size, seed=seed)
+        trained = finetune(
+            module, architecture, dataset, note.with_suffix(".safetensors"), recipe, resolution=size, seed=seed, device=device
+        )
+        return {"accuracy_pct": trained.validation_accuracy_pct, "settings": settings}
 
-def _read_accuracy(note: Path) -> float:
+    known = noted(note, train)
     try:
-        return float(json.loads(note.read_text(encoding="utf-8"))["accuracy_pct"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ArtifactError(f"rank {note}: cannot be read ({error!r}). Do this: remove it; its network is trained again.") from None
+        return float(known["accuracy_pct"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ArtifactError(f"note {note}: has no accuracy ({error!r}). Do this: remove it; its network is trained again.") from None
 
 
 def agreements(

@@ -7,11 +7,8 @@ from dataclasses import dataclass
 from torch import fx, nn
 
 from nas.spaces.surgery.merging import ConvolutionRun, can_merge, holds_activation
-from nas.spaces.surgery.skips import is_sum
+from nas.spaces.surgery.skips import is_identity, is_sum
 from nas.spaces.surgery.stitching import StitchLayer
-
-_PASSING = (nn.Identity, nn.Dropout)
-_PASSING_NAMES = ("DropPath",)
 
 
 @dataclass(frozen=True)
@@ -49,7 +46,7 @@ def closing_layer(module: nn.Module) -> Closing | None:
             norm = name
         elif isinstance(layer, nn.Linear | nn.Conv2d):
             return Closing(name, norm) if _pointwise(layer) and (norm or layer.bias is not None) else None
-        elif not (isinstance(layer, _PASSING) or type(layer).__name__ in _PASSING_NAMES) or norm:
+        elif not is_identity(layer) or norm:
             return None
         node = node.all_input_nodes[0]
     return None

@@ -9,8 +9,8 @@ from torch import fx, nn
 
 _SUMS = (operator.add, torch.add, "add", torch.ops.aten.add.Tensor)
 _RESHAPES = ("reshape", "view", "flatten", "contiguous", torch.reshape, torch.flatten)
-_PASSING = (nn.Identity, nn.Dropout, nn.ReLU)
-_PASSING_NAMES = ("DropPath", "PatchDropout")
+_IDENTITIES = (nn.Identity, nn.Dropout)
+_IDENTITY_NAMES = ("DropPath", "PatchDropout")
 
 
 def can_be_left_out(segment: fx.GraphModule) -> bool:
@@ -27,8 +27,13 @@ def can_be_left_out(segment: fx.GraphModule) -> bool:
 def _passes(segment: fx.GraphModule, node: fx.Node) -> bool:
     if node.op == "call_module":
         part = segment.get_submodule(str(node.target))
-        return isinstance(part, _PASSING) or type(part).__name__ in _PASSING_NAMES
+        return is_identity(part) or isinstance(part, nn.ReLU)
     return is_sum(node) or (node.op in ("call_function", "call_method") and node.target in _RESHAPES)
+
+
+def is_identity(layer: nn.Module) -> bool:
+    """Return whether a layer gives what enters it, in evaluation mode."""
+    return isinstance(layer, _IDENTITIES) or type(layer).__name__ in _IDENTITY_NAMES
 
 
 def is_sum(node: fx.Node) -> bool:

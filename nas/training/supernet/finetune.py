@@ -53,7 +53,7 @@ FINETUNING = Recipe(epochs=6, batch=64, learning_rate=1e-3, warmup=0.1, weight_d
 """The default recipe after a supernet."""
 
 ALONE = Recipe(epochs=30, batch=64, learning_rate=3e-3, warmup=0.15, weight_decay=0.05)
-"""The default recipe of a network that starts from nothing."""
+"""The default recipe of a network that starts from nothing, at least; a time limit may allow more epochs. Its epochs are set by hand."""
 
 _CPU_MACS = 5e12
 """Multiply-adds that a fine-tuning may take on a CPU: some five minutes of two cores. Set by hand."""
