@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nas.devices.predictor import Floats
-from nas.graphs import workloads
+from nas.graphs import known
 from nas.graphs.graph import Graph, GraphBuilder, Operator
 from nas.graphs.images import CHANNELS
 from nas.graphs.operators import Shape
@@ -257,9 +257,9 @@ def work_of(graph: Graph, normalise: Callable[[Graph], Graph], forbidden: Collec
 
     That of a published network in the form that Qualcomm's tables time was counted once and for all; every other graph's is counted here.
     """
-    counts = workloads.counts()
+    counts = known.counts()
     row = counts.rows.get(graph.name)
-    if row is not None and counts.quantities == QUANTITIES and graph is workloads.deferred_with_normalisation(graph.name):
+    if row is not None and counts.quantities == QUANTITIES and graph is known.deferred_with_normalisation(graph.name):
         kinds = {kind for kind, runs in zip(counts.kinds, counts.runs[row], strict=True) if runs}
         if kinds.isdisjoint(forbidden):
             return counts.totals[row], True

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from nas.errors import ArtifactError, NasError, UsageError, one_line
-from nas.graphs import workloads
+from nas.graphs import known, workloads
 from nas.graphs.graph import Graph
 from nas.spaces.architecture import Architecture
 from nas.spaces.pretrained import find_weights, networks_at_hand, open_pretrained
@@ -185,7 +185,7 @@ class Zoo(SearchSpace):
         row = self.row(architecture)
         if resolution not in (None, (row.resolution,) * 2):
             raise UsageError(f"space zoo: {row.gene} has no published accuracy at {resolution}. Expected {row.resolution}.")
-        return ((row.network, workloads.deferred(row.workload)),)
+        return ((row.network, known.deferred(row.workload)),)
 
     def timed_as(self, architecture: Architecture, resolution: Resolution | None = None) -> str:  # noqa: ARG002
         """Return the name of the network's graph."""

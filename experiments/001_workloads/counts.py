@@ -14,7 +14,7 @@ from dataclasses import astuple
 import numpy as np
 
 from latency_predictors._quantities import QUANTITIES, quantities_of
-from nas.graphs import workloads
+from nas.graphs import known, workloads
 from nas.graphs.images import with_normalisation
 from nas.graphs.passes import normalise
 
@@ -34,7 +34,7 @@ def main() -> None:
         totals.append(counted.total)
         kinds.append(set(counted.ops))
     columns = sorted(set[str]().union(*kinds))
-    out = workloads.folder() / workloads.COUNTS
+    out = workloads.folder() / known.COUNTS
     with out.open("wb") as file:
         np.savez_compressed(
             file,

@@ -37,7 +37,7 @@ import numpy.typing as npt
 
 from nas.devices.profile import LEAST_SHARE, PrecisionProfile, Profile, SdkDrift
 from nas.errors import ArtifactError, UsageError, did_you_mean
-from nas.graphs import workloads
+from nas.graphs import known, workloads
 from nas.graphs.graph import Graph, join
 from nas.registry import Registry
 
@@ -277,7 +277,7 @@ class Predictor(ABC):
             return None
         if self.as_written:
             return workloads.load_as_written(network)
-        return workloads.deferred_with_normalisation(network) if self.normalises_images else None
+        return known.deferred_with_normalisation(network) if self.normalises_images else None
 
     @abstractmethod
     def fit(self, samples: Sequence[Sample], profiles: Sequence[Profile]) -> Predictor:

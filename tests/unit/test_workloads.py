@@ -11,7 +11,7 @@ import pytest
 
 from latency_predictors._quantities import QUANTITIES, quantities_of
 from nas.errors import ArtifactError, UnknownNameError
-from nas.graphs import workloads
+from nas.graphs import known, workloads
 from nas.graphs.deferred import DeferredGraph
 from nas.graphs.graph import Graph
 from nas.graphs.images import with_normalisation
@@ -29,14 +29,14 @@ def test_graphs_are_what_the_index_says() -> None:
         folded = sum(op.outputs[0].shape[1] for op in graph.operators if op.op.startswith("Conv"))
         assert (graph.name, tuple(graph.inputs[0].shape), graph.cost.macs) == (name, facts.input, facts.macs)
         assert graph.cost.params <= facts.params + folded, name
-        known = workloads.deferred(name)
-        assert (known.inputs, known.precisions, known.cost) == (graph.inputs, graph.precisions, graph.cost), name
+        unread = known.deferred(name)
+        assert (unread.inputs, unread.precisions, unread.cost) == (graph.inputs, graph.precisions, graph.cost), name
 
 
 @pytest.mark.slow
 def test_the_same_networks_are_there_as_their_libraries_build_them() -> None:
     for name in workloads.names():
-        written, deployed = workloads.load_as_written(name), workloads.deferred(name)
+        written, deployed = workloads.load_as_written(name), known.deferred(name)
         assert (written.name, written.inputs[0].shape) == (name, deployed.inputs[0].shape)
         assert written.cost.macs >= 0.99 * deployed.cost.macs, name
         assert len(written.operators) >= deployed.cost.operators, name
@@ -47,7 +47,7 @@ def test_the_same_networks_are_there_as_their_libraries_build_them() -> None:
 
 def test_counts_are_those_of_the_graphs() -> None:
     """Of networks that together run every kind of operator, and do every kind of work, that any of them does."""
-    counts = workloads.counts()
+    counts = known.counts()
     assert counts.quantities == QUANTITIES, _RECOUNT
     traits = np.concatenate([counts.runs, counts.totals > 0], axis=1)
     names, operators, seen = list(counts.rows), counts.costs[:, -1], np.zeros(traits.shape[1], dtype=bool)
@@ -67,13 +67,13 @@ def test_a_published_network_is_judged_without_its_graph(monkeypatch: pytest.Mon
     some = [architecture for architecture in zoo.enumerate() if zoo.timed_as(architecture) in ("affnet", "lcnet_050", "swin_s3_tiny_224")]
     with monkeypatch.context() as patch:
         patch.setattr(workloads, "unpack", lambda name, _: pytest.fail(f"{name} was read"))
-        known = verdicts(some)
-    monkeypatch.setattr(workloads, "deferred", workloads.load)
+        counted = verdicts(some)
+    monkeypatch.setattr(known, "deferred", workloads.load)
     monkeypatch.setattr(
-        workloads, "deferred_with_normalisation", cache(lambda name: replace(with_normalisation(workloads.load(name)), name="read"))
+        known, "deferred_with_normalisation", cache(lambda name: replace(with_normalisation(workloads.load(name)), name="read"))
     )
-    assert verdicts(some) == known
-    assert len({verdict.values["macs"] for verdict in known}) == 3
+    assert verdicts(some) == counted
+    assert len({verdict.values["macs"] for verdict in counted}) == 3
 
 
 _RECOUNT = "Do this: python experiments/001_workloads/counts.py"
@@ -82,14 +82,14 @@ _RECOUNT = "Do this: python experiments/001_workloads/counts.py"
 def test_a_deferred_graph_becomes_a_plain_one() -> None:
     plain = workloads.load("resnet18")
     for use in (lambda g: replace(g, name="other"), pickle.dumps, lambda g: g.operators, hash):
-        graph = workloads.deferred.__wrapped__("resnet18")
+        graph = known.deferred.__wrapped__("resnet18")
         assert type(graph) is DeferredGraph
         use(graph)
         assert type(graph) is (DeferredGraph if use is pickle.dumps else Graph)
         assert pickle.loads(pickle.dumps(graph)) == graph == plain  # noqa: S301 - what was written here
         assert (graph.cost, graph.key) == (plain.cost, plain.key)
     with pytest.raises(AttributeError, match="'colour'"):
-        _ = workloads.deferred.__wrapped__("resnet18").colour
+        _ = known.deferred.__wrapped__("resnet18").colour
 
 
 def test_packing_round_trips() -> None:
