@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 
 from nas.errors import ArtifactError, TrainingError, UnknownNameError, UsageError
 from nas.events import Event, EventBus, PhaseAdvanced, PhaseStarted
@@ -32,10 +33,12 @@ from nas.training.supernet.footprint import predicted_memory_bytes
 from nas.training.supernet.train import (
     Recipe,
     Trained,
+    Training,
     learning_rate_at,
     load_supernet,
     train,
 )
+from nas.training.supernet.weights import Supernet
 
 SIDE = (32, 32)
 TINY = Recipe(epochs=3, batch=32, learning_rate=1e-3)
@@ -373,6 +376,17 @@ def test_shrinking_opens_settings_from_the_upper_end_one_kind_after_the_other() 
     assert [lowest_open(depth, p, kinds) for p in (0.0, 0.2, 0.3, 0.5, 1.0)] == [1, 1, 1, 0, 0]
     assert [lowest_open(width, p, kinds) for p in (0.0, 0.5, 0.66, 0.79, 0.8, 1.0)] == [2, 2, 1, 1, 0, 0]
     assert lowest_open(Choice("mixer", ("a", "b")), 0.0, kinds) == 0
+
+
+def test_shrinking_follows_the_schedule_that_a_time_limit_cuts(space: ElasticSpace, data: Dataset) -> None:
+    recipe = replace(TINY, epochs=1000, methods=("progressive-shrinking",))
+    batches = Batches(data, "train", SIDE, torch.device("cpu"))
+    training = Training(Supernet(space, data.num_classes, SIDE), batches, recipe, 0, Accelerator(cpu=True))
+    begun = training.members(7, torch.arange(2))[1]
+    training.length.steps = 8
+    done = training.members(7, torch.arange(2))[1]
+    assert begun != space.at_end(begun, 0)
+    assert done == space.at_end(done, 0)
 
 
 def test_recipes_that_do_not_go_together_are_refused() -> None:

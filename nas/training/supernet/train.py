@@ -344,9 +344,8 @@ class Training:
         """Return the members of a step, as the recipe has them."""
         space, seed = self.supernet.space, self.seed
         draw = self._draw or partial(fair_members, space, seed)
-        steps = self.steps * self.recipe.epochs
         return self.plan.members.members(
-            Moment(space, step, steps, seed, self.recipe.random_members, draw, partial(self._loss_of, step, indices))
+            Moment(space, step, self.length.steps, seed, self.recipe.random_members, draw, partial(self._loss_of, step, indices))
         )
 
     def _loss_of(self, step: int, indices: Tensor, architecture: Architecture) -> float:
