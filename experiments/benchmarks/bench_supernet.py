@@ -47,7 +47,7 @@ def sandwich_against_plain(name: str, batch: int, rounds: int, seed: int) -> dic
     order = training.batches.order(seed, 0)
     shared_ms, plain_ms = [], []
     for step in range(rounds):
-        members = training.members(step)
+        members = training.members(step, order[:batch])
         modules = [supernet.extract(member).train() for member in members]
         optimizers = [optimizer_of(recipe, [[p for p in m.parameters() if (p.ndim > 1) is d] for d in (True, False)]) for m in modules]
         indices = order[:batch]
