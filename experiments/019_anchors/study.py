@@ -28,6 +28,7 @@ from nas.runs.targets import load_targets
 from nas.spaces.chain import ChainSpace, Stitch
 from nas.spaces.naming import get_space
 from nas.training.dataset import Dataset, load_dataset
+from nas.training.memory import keep_freed_memory
 from nas.training.supernet.batches import Batches
 from nas.training.supernet.finetune import FINETUNING, finetune
 from nas.training.supernet.fitting import alikeness, fit, match_penultimate
@@ -63,14 +64,13 @@ class Scorer:
 
     Args:
         supernet: The weights.
-        dataset: Whose training pictures calibrate and whose validation or test pictures are scored.
-        split: Which are scored.
-        count: How many, the same for every member.
+        dataset: Whose training pictures calibrate and whose validation pictures are scored.
+        count: How many are scored, the same for every member.
     """
 
-    def __init__(self, supernet: Supernet, dataset: Dataset, split: str = "validation", count: int = 600) -> None:
+    def __init__(self, supernet: Supernet, dataset: Dataset, count: int = 600) -> None:
         self.supernet = supernet
-        train, scored = (Batches(dataset, name, supernet.resolution, torch.device("cpu")) for name in ("train", split))
+        train, scored = (Batches(dataset, name, supernet.resolution, torch.device("cpu")) for name in ("train", "validation"))
         self.calibration = list(pictures(train.plain(256, calibration_indices(train, 256))))
         self.scored = list(scored.plain(200, calibration_indices(scored, count)))
 
@@ -125,23 +125,28 @@ def anchors(dataset: Dataset, out: Path, side: int, seed: int, epochs: int) -> N
         lines.add(row | {"processor_minutes": (time.process_time() - began_s) / 60})
 
 
-def one_change(space: ChainSpace) -> Iterator[tuple[Any, Stitch]]:
-    """Yield every member with one stitch between maps of equal size, with its stitch."""
+def one_change(space: ChainSpace, every: int) -> Iterator[tuple[Any, Stitch]]:
+    """Yield members with one stitch between maps of equal size, with their stitches: all from every so many-th point."""
+    sources: list[tuple[str, int]] = []
     for genes in space.routes():  # type: ignore[attr-defined]
         member = space.architecture(genes)
         stitches = [part for part in space.parts(member) if isinstance(part, Stitch)]
         if len(stitches) == 1 and stitches[0].forms[0].grid == stitches[0].forms[1].grid:
-            yield member, stitches[0]
+            source = stitches[0].source
+            if source not in sources:
+                sources.append(source)
+            if sources.index(source) % every == 0:
+                yield member, stitches[0]
 
 
 def stitches(dataset: Dataset, out: Path, side: int, seed: int, every: int) -> None:
-    """Score stitches between points of equal size, started by least squares and at random, without any training; one in `every`."""
+    """Score stitches between points of equal size, started by least squares and at random, without any training."""
     lines = Lines(out / "stitches.jsonl")
     space = spaces_of(out, side, pairs="all", changes=1, edits=())
     random, batches = supernet_of(space, dataset, side)
     solved, _ = supernet_of(space, dataset, side)
     explained = fit(solved, lambda _size: next(iter(batches.values()))).explained
-    scores = {name: Scorer(net, dataset) for name, net in (("least_squares", solved), ("random", random))}
+    scores = {"least_squares": Scorer(solved, dataset), "random": Scorer(random, dataset)}
     for chain in space.anchors:
         if not lines.has(stitch=chain.name, seed=seed):
             lines.add(
@@ -152,16 +157,26 @@ def stitches(dataset: Dataset, out: Path, side: int, seed: int, every: int) -> N
                 }
             )
     targets = load_targets(DEVICES)
-    for member, stitch in list(one_change(space))[::every]:
+    for member, stitch in one_change(space, every):
         if lines.has(stitch=stitch.slot, seed=seed):
             continue
+        began_s = time.process_time()
         found = {f"{name}_pct": scorer.accuracy_pct(member) for name, scorer in scores.items()}
         graph = space.lower(member, (224, 224))
         costs = {"macs": float(graph.cost.macs)}
         for target in targets:
             assert target.predictor is not None
             costs[f"{target.profile.name}_ms"] = float(target.predictor.estimate(graph, target.profile, target.precision).latency_ms)
-        lines.add({"stitch": stitch.slot, "seed": seed, **found, "explained": explained[stitch.slot], **costs})
+        lines.add(
+            {
+                "stitch": stitch.slot,
+                "seed": seed,
+                **found,
+                "explained": explained[stitch.slot],
+                **costs,
+                "seconds": time.process_time() - began_s,
+            }
+        )
 
 
 def matching(dataset: Dataset, out: Path, side: int, seed: int, every: int) -> None:
@@ -171,14 +186,25 @@ def matching(dataset: Dataset, out: Path, side: int, seed: int, every: int) -> N
     supernet, batches = supernet_of(space, dataset, side)
     fit(supernet, lambda _size: next(iter(batches.values())))
     scorer = Scorer(supernet, dataset)
-    for member, stitch in list(one_change(space))[::every]:
+    for member, stitch in one_change(space, every):
         if lines.has(stitch=stitch.slot, seed=seed):
             continue
+        began_s = time.process_time()
         before = scorer.accuracy_pct(member)
         loss = match_penultimate(supernet, stitch, batches)
         after = scorer.accuracy_pct(member)
         depth = stitch.source[1] / len(next(chain for chain in space.anchors if chain.name == stitch.source[0]).ends)
-        lines.add({"stitch": stitch.slot, "seed": seed, "depth": depth, "before_pct": before, "after_pct": after, "loss": loss})
+        lines.add(
+            {
+                "stitch": stitch.slot,
+                "seed": seed,
+                "depth": depth,
+                "before_pct": before,
+                "after_pct": after,
+                "loss": loss,
+                "seconds": time.process_time() - began_s,
+            }
+        )
 
 
 def pairs(dataset: Dataset, out: Path, side: int, seed: int) -> None:
@@ -189,6 +215,18 @@ def pairs(dataset: Dataset, out: Path, side: int, seed: int) -> None:
     for slot, value in alikeness(supernet, batches).items():
         if not lines.has(stitch=slot, seed=seed):
             lines.add({"stitch": slot, "seed": seed, "cka": value})
+
+
+def by_depth(rows: list[dict[str, Any]]) -> list[dict[str, float]]:
+    """Return what matching at the penultimate layer gains in each third of the depth, with its standard error."""
+    found = []
+    for third in range(3):
+        gains = [row["after_pct"] - row["before_pct"] for row in rows if min(2, int(3 * row["depth"])) == third]
+        if len(gains) > 1:
+            before = float(np.mean([row["before_pct"] for row in rows if min(2, int(3 * row["depth"])) == third]))
+            error = float(np.std(gains, ddof=1) / len(gains) ** 0.5)
+            found.append({"third": third + 1, "stitches": len(gains), "before_pct": before, "gain": float(np.mean(gains)), "error": error})
+    return found
 
 
 def choice_of_target(stitched: list[dict[str, Any]], pairs: list[dict[str, Any]]) -> dict[str, float]:
@@ -259,6 +297,7 @@ def summary(out: Path) -> None:
             "mean_gain_points": float(np.mean(gain)),
             "mean_share_of_poorer_anchor": float(np.mean(share)),
             "choice_of_target": choice_of_target(rows, found["pairs"]),
+            "matching": by_depth(found["matching"]),
             "search_by_macs": {device: by_time_or_by_macs(rows, device) for device in DEVICES},
         }
     (HERE / "results").mkdir(exist_ok=True)
@@ -274,9 +313,10 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=64)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--every", type=int, default=1, help="score one stitch in so many")
+    parser.add_argument("--every", type=int, default=1, help="score the stitches from one point in so many")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
+    keep_freed_memory()
     args.out.mkdir(parents=True, exist_ok=True)
     if args.step == "summary":
         summary(args.out)
