@@ -137,7 +137,7 @@ class Knapsack:
     Args:
         scores: Of members.
         stitches: How many of the changes of anchor are scored, spread over the depth.
-        known: Earlier results, from which the losses of single changes are taken; those of anchors that are not in them are scored.
+        known: Earlier results, from which the losses of single changes are taken; blocks that are not in them stay whole. None: all are scored.
     """
 
     def __init__(self, scores: Scores, stitches: int, known: Path | None = None) -> None:
@@ -145,8 +145,7 @@ class Knapsack:
         self.first = next(i for i, c in enumerate(self.space.choices) if WHOLE in c.values)
         wholes = [self.space.member(chain.name) for chain in self.space.anchors]
         self.best_pct = max(scores.accuracy_pct(member) for member in wholes)
-        self.losses = {} if known is None else self._known(known)
-        self.losses |= self._singles([whole for whole in wholes if not self.losses.keys() & set(self._blocks(whole.genes))])
+        self.losses = self._singles(wholes) if known is None else self._known(known)
         self.sizes: dict[str, dict[str, float]] = {}
         self.routes = list(self._routes(wholes, stitches))
 
@@ -168,7 +167,7 @@ class Knapsack:
         return found
 
     def _known(self, path: Path) -> dict[int, dict[str, float]]:
-        """Return the losses of an earlier result, by the position of the block's gene; blocks of its anchors that are not in it stay whole."""
+        """Return the losses of an earlier result, by the position of the block's gene."""
         rows = {row["block"]: row["points_lost"] for row in json.loads(path.read_text())["singles"]}
         return {i: rows[choice.name] for i, choice in enumerate(self.space.choices) if choice.name in rows}
 
