@@ -250,6 +250,8 @@ def calibrated(scores: Array, truth: Array, drawn: npt.NDArray[np.bool_]) -> dic
         figures["regret_points"].append(float(own.max() - own[int(np.argmax(predicted))]))
         figures["covered"].append(float(((own >= found.lower_pct[rest]) & (own <= found.upper_pct[rest])).mean()))
         figures["width"].append(float(np.median((found.upper_pct - found.lower_pct)[rest])))
+    if drawn.all():
+        del figures["best_tenth_kendall"]
     means = {name: round(float(np.mean(values)), 4) for name, values in figures.items()}
     return means | {"kendall_sd": round(float(np.std(figures["kendall"])), 4)}
 

@@ -1,5 +1,7 @@
 """Every registered training-free score keeps the contract, and equals its formula written out."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from torch import nn
 
 from nas.testing import scores as suite
 from nas.training.score import Probe, scores, vote
+from nas.training.scores.progressivity import features_of
 
 
 @pytest.mark.parametrize("name", scores.names())
@@ -65,6 +68,39 @@ def test_expressivity_of_one_direction_is_zero() -> None:
     assert scores.get("expressivity")().measure(column) == 0.0  # a vector is no map: nothing is counted
     flat = suite.probe_of(nn.Sequential(nn.Conv2d(8, 8, 1, bias=False)))
     assert scores.get("expressivity")().measure(flat) > 0
+
+
+def test_progressivity_by_numpy() -> None:
+    probe = suite.probe_of(nn.Conv2d(8, 8, 3, padding=1, bias=False))
+    entropies = []
+    for features in features_of(probe):
+        columns = features.detach().double().numpy().transpose(1, 0, 2, 3).reshape(8, -1)
+        share = np.linalg.eigvalsh(np.cov(columns, bias=True))
+        share /= share.sum()
+        entropies.append(-float((share * np.log(np.maximum(share, 1e-12))).sum()))
+    assert len(entropies) == 4, "the head, which pools, is no block"
+    assert scores.get("progressivity")().measure(probe) == pytest.approx(np.diff(entropies).min(), rel=1e-6)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_trainability_sees_the_spectral_norm_of_a_linear_block(stride: int) -> None:
+    """The block maps each position, or each square of four, by one matrix, whose largest singular value counts."""
+
+    def make() -> nn.Module:
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Conv2d(3, 8, 1, bias=False), nn.Conv2d(8, 8, stride, stride, bias=False)).train()
+
+    probe = Probe(make, torch.randn(32, 3, 16, 16, generator=torch.Generator().manual_seed(1)), torch.arange(32) % 2, 1)
+    made: list[nn.Module] = []
+    probe = replace(probe, make=lambda: made.append(make()) or made[-1])  # type: ignore[func-returns-value]
+    features_of(probe)
+    sigma = float(torch.linalg.matrix_norm(made[0][1].weight.detach().flatten(1), ord=2))  # type: ignore[index]
+    assert scores.get("trainability")().measure(probe) == pytest.approx(-sigma - 1 / sigma + 2, abs=0.1)
+
+
+def test_trainability_refuses_what_changes_nothing() -> None:
+    probe = suite.probe_of(nn.Identity())
+    assert scores.get("trainability")().measure(probe) == -np.inf
 
 
 def test_a_vote_follows_every_score() -> None:
