@@ -383,10 +383,10 @@ def _picture_s(dataset: Dataset, module: nn.Module, size: Resolution) -> float:
 
 def recipe_of(problem: Problem, dataset: Dataset, architecture: Architecture, pace: Pace) -> Recipe:
     """Return how a choice is fine-tuned."""
-    from nas.training.supernet.finetune import ALONE, finetuning_recipe
+    from nas.training.supernet.finetune import alone_recipe, finetuning_recipe
 
     if problem.evaluator.fresh:
-        recipe = ALONE
+        recipe = alone_recipe(problem.space)
     else:
         recipe = finetuning_recipe(
             dataset, problem.space.lower(architecture, problem.judge.verdicts([architecture])[0].resolution).cost.macs

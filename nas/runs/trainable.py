@@ -71,14 +71,15 @@ def trainable(run: RunDirectory, problem: Problem, pace: Pace, bus: EventBus) ->
 
 def _timed(problem: Problem, pace: Pace, bus: EventBus) -> Trainable:
     """Time a few steps; return the bound, after saying it and what the run will take."""
-    from nas.training.supernet.finetune import ALONE
+    from nas.training.recipe import compose
+    from nas.training.supernet.finetune import alone_recipe
 
-    dataset, middle = problem.dataset, _middle(problem)
+    dataset, middle, recipe = problem.dataset, _middle(problem), alone_recipe(problem.space)
     assert dataset is not None
     search_s, training_s = _shares(problem, pace)
-    often = problem.request.finetune_epochs or (ALONE.epochs if problem.request.data else SHOWN_EPOCHS)
+    often = problem.request.finetune_epochs or (recipe.epochs if problem.request.data else SHOWN_EPOCHS)
     looks = (dataset.count("validation") * often + 2 * dataset.count("test")) / 3  # a forward run is a third of a step
-    steps_of = often * dataset.count("train") + looks
+    steps_of = often * dataset.count("train") * compose(recipe.methods).pictures.cost + looks
     smallest, timed = (v.values["macs"] for v in problem.judge.verdicts([problem.space.extreme(False), middle]))  # type: ignore[attr-defined]
     second_macs = timed / _picture_s(problem, middle)
     macs = max(training_s * second_macs / steps_of, smallest)

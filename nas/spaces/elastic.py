@@ -69,6 +69,9 @@ class ElasticSpace(SearchSpace):
     least_proxy: int = 32
     """Least side in pixels at which a supernet trains by default."""
 
+    any_size: bool = False
+    """Whether the network of a member takes smaller pictures than its own, too, so that its training may begin with those."""
+
     calibration_pictures: int = 1024
     """Training pictures from which a member's batch-norm statistics are taken when it is scored."""
 

@@ -13,6 +13,7 @@ from nas.errors import NasError, UsageError
 from nas.graphs.graph import Graph, join
 from nas.spaces.architecture import Architecture
 from nas.spaces.chain import ChainSpace
+from nas.spaces.elastic import ElasticSpace
 from nas.spaces.naming import get_space
 from nas.spaces.operator_family import fuse
 from nas.spaces.space import SearchSpace, spaces
@@ -141,6 +142,11 @@ def check_building(space: SearchSpace, count: int = 3) -> None:
         with counter, torch.no_grad(), sdpa_kernel(SDPBackend.MATH):  # the one whose operations the counter sees
             output = module.to("meta")(torch.zeros(graph.inputs[0].shape, device="meta"))  # shapes and counts, no arithmetic
         assert tuple(output.shape) == graph.values[graph.outputs[0]].shape
+        if isinstance(space, ElasticSpace) and space.any_size:
+            half = [side // 2 for side in graph.inputs[0].shape[2:]]
+            assert module(torch.zeros(*graph.inputs[0].shape[:2], *half, device="meta")).shape == output.shape, (
+                "it takes no smaller pictures"
+            )
         macs = counter.get_total_flops() / 2
         assert abs(macs - graph.cost.macs) <= 0.001 * graph.cost.macs, f"the module has {macs} MACs, the graph {graph.cost.macs}"
         built = sum(p.numel() for p in module.parameters() if p.ndim > 1)

@@ -126,6 +126,12 @@ class Pictures(SupernetRecipe):
     aspect: ClassVar[Aspect] = "pictures"
     schedule: ClassVar[Sequence[tuple[float, float]]] = ((1.0, 1.0),)
 
+    @property
+    def cost(self) -> float:
+        """The share that is left of the multiply-adds of a training on whole pictures."""
+        ends = [0.0, *(end for end, _ in self.schedule)]
+        return sum((end - begin) * share**2 for begin, (end, share) in zip(ends, self.schedule, strict=False))
+
     def size(self, progress: float, resolution: Resolution) -> Resolution:
         """Return the size of the pictures when the share `progress` of the steps is done."""
         share = next((share for end, share in self.schedule if progress < end), 1.0)

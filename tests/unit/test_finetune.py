@@ -11,9 +11,10 @@ from nas.errors import ArtifactError, TrainingError
 from nas.spaces.elastic import ElasticSpace
 from nas.spaces.naming import get_space
 from nas.training.dataset import Dataset, load_dataset
+from nas.training.recipe import compose
 from nas.training.supernet.batches import Batches
 from nas.training.supernet.checkpoint import Checkpoint, write_checkpoint
-from nas.training.supernet.finetune import Finetuned, finetune, finetuning_recipe, fresh, load_member
+from nas.training.supernet.finetune import Finetuned, alone_recipe, finetune, finetuning_recipe, fresh, load_member
 from nas.training.supernet.statistics import predictions, recalibrated
 from nas.training.supernet.train import Recipe
 
@@ -57,6 +58,18 @@ def test_it_learns_and_resumes_to_the_same_bits(
     assert np.array_equal(found.right, unbroken[0].right)
     again = run(space, data, path)
     assert again.validation_accuracy_pct == found.validation_accuracy_pct
+
+
+def test_a_network_of_any_size_sees_small_pictures_first_and_costs_as_much_less(data: Dataset, tmp_path: Path) -> None:
+    space, vit = get_space("residual-s", num_classes=10, resolution=SIDE), get_space("vit-n", num_classes=10)
+    recipe, pictures = alone_recipe(space), compose(alone_recipe(space).methods).pictures
+    assert alone_recipe(vit).methods == ()
+    module, seen = fresh(space, space.extreme(False), num_classes=10, resolution=SIDE, seed=1), list[tuple[int, ...]]()  # type: ignore[attr-defined]
+    module.register_forward_pre_hook(lambda _, inputs: seen.append(tuple(inputs[0].shape[2:])) if torch.is_grad_enabled() else None)
+    finetune(module, space.extreme(False), data, tmp_path / "m.safetensors", replace(recipe, epochs=4, batch=32), resolution=SIDE)  # type: ignore[attr-defined]
+    steps = 4 * (data.count("train") // 32)
+    assert seen == [(16, 16)] * (steps // 2) + [(24, 24)] * (steps // 4) + [(32, 32)] * (steps // 4)
+    assert pictures.cost == pytest.approx((2 * (1 / 4) + 9 / 16 + 1) / 4)
 
 
 def test_one_that_was_killed_inside_an_epoch_gives_the_same_bits(

@@ -12,25 +12,25 @@ from nas.runs.problem import make_problem
 from nas.runs.request import Request
 from nas.runs.trainable import trainable
 from nas.spaces.naming import get_elastic_space
-from search_spaces.residual import ResidualSpace, map_size
+from search_spaces.residual import ResidualSpace
 
 
 def test_its_resnet_20_has_the_published_parameters() -> None:
     space = ResidualSpace("s", num_classes=10, resolution=(32, 32))
-    graph = space.lower(space.architecture(["32x32", 16, 3, 32, 3, 64, 3, 128, 0]))
+    unreduced = (28, 28)
+    graph = space.lower(space.architecture(["32x32", 16, 3, 32, 3, 64, 3, 128, 0]), unreduced)
     ours = 16 * 8 * 9 - 16 * 3 * 9 + 8 * 3 * 9 + 8  # the second convolution of the stem, and the narrower first one
     shortcuts = 16 * 32 + 32 + 32 * 64 + 64
     assert graph.cost.params == pytest.approx(269_722 + ours + shortcuts, rel=0.005)  # arXiv 1512.03385, table 6: 0.27 M
-    assert graph.cost.macs == pytest.approx(41e6, rel=0.05)
+    assert graph.cost.macs == pytest.approx(41e6 * (28 / 32) ** 2, rel=0.05)
 
 
-def test_small_pictures_are_not_reduced_before_the_first_stage() -> None:
-    assert [map_size((side, side), 0)[0] for side in (32, 64, 96, 128, 224)] == [32, 32, 24, 32, 56]
-    space = get_elastic_space("residual-s")
-    assert {space.proxy(space.architecture((text, *space.extreme(True).genes[1:])), (32, 32)) for text in ("32x32", "288x288")} == {
-        (16, 16),
-        (40, 40),
-    }
+def test_a_preset_for_short_trainings_reduces_small_pictures_once_more() -> None:
+    small, medium = (get_elastic_space(f"residual-{preset}") for preset in "sm")
+    assert [small.map_size((side, side), 0)[0] for side in (28, 32, 64, 96, 128, 224)] == [28, 16, 16, 24, 32, 56]
+    assert [medium.map_size((side, side), 0)[0] for side in (28, 32, 64, 96, 128, 224)] == [28, 32, 32, 24, 32, 56]
+    for space, sizes in ((small, {(32, 32), (40, 40)}), (medium, {(16, 16), (40, 40)})):
+        assert {space.proxy(space.architecture((text, *space.extreme(True).genes[1:])), (32, 32)) for text in ("32x32", "288x288")} == sizes
 
 
 def test_a_network_from_nothing_is_as_large_as_the_time_allows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,9 +23,11 @@ from torch import Tensor, nn
 from nas.errors import ArtifactError, TrainingError
 from nas.events import EventBus, PhaseFinished
 from nas.spaces.architecture import Architecture
+from nas.spaces.elastic import ElasticSpace
 from nas.spaces.space import Resolution, SearchSpace
 from nas.training.dataset import Dataset
 from nas.training.memory import keep_compiled_kernels, keep_freed_memory
+from nas.training.recipe import compose
 from nas.training.supernet.average import Average
 from nas.training.supernet.batches import Batches
 from nas.training.supernet.checkpoint import (
@@ -52,11 +54,17 @@ from nas.training.supernet.train import Recipe, learning_rate_at, optimizer_of
 FINETUNING = Recipe(epochs=6, batch=64, learning_rate=1e-3, warmup=0.1, weight_decay=0.02)
 """The default recipe after a supernet."""
 
-ALONE = Recipe(epochs=30, batch=64, learning_rate=3e-3, warmup=0.15, weight_decay=0.05)
-"""The default recipe of a network that starts from nothing, at least; a time limit may allow more epochs. Its epochs are set by hand."""
+ALONE = Recipe(epochs=30, batch=64, learning_rate=3e-3, warmup=0.15, weight_decay=0.05, methods=("low-resolution",))
+"""The default recipe of a network that starts from nothing, at least; a time limit may allow more epochs. Its epochs are set by hand; that smaller pictures
+come first follows ``experiments/021_own_pictures``."""
 
 _CPU_MACS = 5e12
 """Multiply-adds that a fine-tuning may take on a CPU: some five minutes of two cores. Set by hand."""
+
+
+def alone_recipe(space: SearchSpace) -> Recipe:
+    """Return `ALONE`; on whole pictures alone where the networks of a space take no smaller ones."""
+    return ALONE if isinstance(space, ElasticSpace) and space.any_size else replace(ALONE, methods=())
 
 
 def finetuning_recipe(dataset: Dataset, macs: int) -> Recipe:
@@ -117,7 +125,7 @@ def finetune(
         architecture: What it is.
         dataset: ``train`` gives weights and statistics, ``validation`` the choice of the epoch.
         path: The checkpoint, written after every epoch and twice a minute inside one; at the end it holds the network that is returned.
-        recipe: How.
+        recipe: How; of its methods those count that decide the pictures.
         resolution: Of the pictures.
         seed: Of everything random.
         bus: Told of the progress.
@@ -238,6 +246,7 @@ class _Finetuning:
 
     def __init__(self, module: nn.Module, train: Batches, recipe: Recipe, seed: int, teacher: Teacher | None) -> None:
         self.module, self.train, self.recipe, self.seed, self.teacher = module, train, recipe, seed, teacher
+        self.pictures = compose(recipe.methods).pictures
         self.average = Average(module) if recipe.window else None
         self.optimizer = optimizer_of(recipe, [[p for p in module.parameters() if (p.ndim > 1) is decays] for decays in (True, False)])
         self.steps = train.steps(recipe.batch)
@@ -277,7 +286,10 @@ class _Finetuning:
     def _one(self, step: int, indices: Tensor) -> float:
         recipe, rng = self.recipe, np.random.default_rng([self.seed, 21, step])
         soft_targets = self.teacher.soft_targets(indices) if self.teacher else None
-        (x,), target, _ = self.train.augmented(indices, recipe.augmentation, recipe.smoothing, rng, soft_targets=soft_targets)
+        progress, whole = step / self.length.steps, self.train.resolution
+        augmentation = self.pictures.augmentation(progress, recipe.augmentation)
+        (x,), target, _ = self.train.augmented(indices, augmentation, recipe.smoothing, rng, soft_targets=soft_targets)
+        x = self.pictures.shrink(x, self.pictures.size(progress, whole))
         with torch.random.fork_rng(devices=[]):  # dropout and stochastic depth of a published network
             torch.manual_seed(int(rng.integers(2**62)))
             with torch.autocast(x.device.type, torch.bfloat16, enabled=recipe.mixed_precision == "bf16"):
