@@ -54,7 +54,7 @@ from nas.training.supernet.train import Recipe, learning_rate_at, optimizer_of
 FINETUNING = Recipe(epochs=6, batch=64, learning_rate=1e-3, warmup=0.1, weight_decay=0.02)
 """The default recipe after a supernet."""
 
-ALONE = Recipe(epochs=30, batch=64, learning_rate=3e-3, warmup=0.15, weight_decay=0.05, methods=("low-resolution",))
+ALONE = Recipe(epochs=60, batch=64, learning_rate=3e-3, warmup=0.15, weight_decay=0.05, methods=("low-resolution",))
 """The default recipe of a network that starts from nothing, at least; a time limit may allow more epochs. Its epochs are set by hand; that smaller pictures
 come first follows ``experiments/021_own_pictures``."""
 
