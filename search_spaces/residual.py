@@ -1,26 +1,26 @@
-"""``residual``: plain residual networks, which choose resolution, widths and depths: dense 3 × 3 convolutions alone.
+"""``residual``: plain residual networks, which choose resolution, width and depths: dense 3 × 3 convolutions alone.
 
     stem ─▶ (block × depth) × 4 ─▶ mean ─▶ linear        block: y = relu(x + conv(relu(conv(x)))), a batch norm after each convolution
 
 Few choices, and the fastest to train that are: where pictures and minutes are few, a member trained alone from nothing ends above what a larger space
-makes of the same minutes (``experiments/021_own_pictures``). Presets: ``s`` (0.1 to 8 M parameters), whose stem halves pictures of 32 pixels: a quarter of the
+makes of the same minutes (``experiments/021_own_pictures``). Presets: ``s`` (0.1 to 13 M parameters), whose stem halves pictures of 32 pixels: a quarter of the
 multiply-adds, and so more epochs; and ``m``, for longer trainings, which leaves them whole.
 
 Source:
-    He et al., arXiv 1512.03385; at 32 pixels widths of 16, 32 and 64, depths of 3, 3, 3 and 0 are their ResNet-20 for CIFAR-10 (section 4.2). Differs: two
-    convolutions in the stem, a convolution in the shortcut wherever a stage begins, and a last stage of depth 0 to 2.
+    He et al., arXiv 1512.03385; without the stem's reduction a width of 16 with depths of 3, 3, 3 and 0 is their ResNet-20 for CIFAR-10 (section 4.2), whose
+    widths double from stage to stage, too. Differs: two convolutions in the stem, a convolution in the shortcut wherever a stage begins, and a last stage of depth 0 to 2.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from nas.errors import UsageError
 from nas.graphs.graph import GraphBuilder
-from nas.spaces.architecture import Architecture, Gene
+from nas.spaces.architecture import Architecture
 from nas.spaces.elastic import ElasticSpace, Part, proportional
 from nas.spaces.space import Choice, Resolution, spaces
 from nas.units import parse_resolution
@@ -36,9 +36,9 @@ Band = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class _Size:
-    """Widths and depths of the stages of a preset, and the bands of its stem."""
+    """Widths of the first stage, depths of the stages of a preset, and the bands of its stem."""
 
-    widths: tuple[tuple[int, ...], ...]
+    widths: tuple[int, ...]
     depths: tuple[tuple[int, ...], ...]
     bands: tuple[Band, ...]
 
@@ -47,12 +47,12 @@ class _Size:
 # those of `s` at most 28 below 128 pixels, which short trainings of 32 pixels ask for (experiments/021_own_pictures).
 SIZES: Mapping[str, _Size] = {
     "s": _Size(
-        ((16, 24, 32, 48, 64), (32, 48, 64, 96, 128), (64, 96, 128, 192, 256), (128, 192, 256, 384)),
+        (16, 20, 24, 28, 32, 40, 48, 56, 64),
         ((1, 2, 3), (1, 2, 3), (1, 2, 3), (0, 1, 2)),
         ((16, 28, 1), (32, 60, 2), (64, 4096, 4)),
     ),
     "m": _Size(
-        ((32, 48, 64, 96), (64, 96, 128, 192), (128, 192, 256, 384), (256, 384, 512)),
+        (32, 40, 48, 56, 64, 80, 96, 112, 128),
         ((1, 2, 3, 4), (1, 2, 3, 4), (1, 2, 3, 4, 6), (0, 1, 2, 3)),
         ((16, 44, 1), (48, 92, 2), (96, 4096, 4)),
     ),
@@ -150,22 +150,9 @@ class ResidualSpace(ElasticSpace):
                 f"space {self.name}: cannot take the resolution, got {resolution}. Expected multiples of 4 from 32 pixels a side."
             )
         resolutions = RESOLUTIONS if resolution is None else (f"{resolution[0]}x{resolution[1]}",)
-        choices = [Choice("resolution", resolutions)]
-        for s, (widths, depths) in enumerate(zip(self._size.widths, self._size.depths, strict=True)):
-            choices += [Choice(f"stage{s}.width", widths, ordered=True), Choice(f"stage{s}.depth", depths, ordered=True)]
-        self.choices = tuple(choices)
+        depths = [Choice(f"stage{s}.depth", values, ordered=True) for s, values in enumerate(self._size.depths)]
+        self.choices = (Choice("resolution", resolutions), Choice("width", self._size.widths, ordered=True), *depths)
         self._stem, self._block, self._head = cache(Stem), cache(Block), cache(Head)
-
-    def canonical(self, genes: tuple[Gene, ...]) -> tuple[Gene, ...]:
-        """Return the spelling in which the width of a last stage without blocks takes its first value."""
-        return (*genes[:-2], self._size.widths[-1][0], 0) if genes[-1:] == (0,) else genes
-
-    def size(self) -> int:
-        """Return the exact number of members."""
-        total = len(self.choices[0].values)
-        for widths, depths in zip(self._size.widths, self._size.depths, strict=True):
-            total *= len(widths) * sum(d > 0 for d in depths) + (0 in depths)
-        return total
 
     def reduction(self, size: Resolution) -> int:
         """Return by how much the stem reduces pictures of a size."""
@@ -195,12 +182,14 @@ class ResidualSpace(ElasticSpace):
     def parts(self, architecture: Architecture, resolution: Resolution | None = None, num_classes: int | None = None) -> tuple[Part, ...]:
         """Return the chain of an architecture."""
         genes: tuple[Any, ...] = architecture.genes
-        return tuple(self._chain(resolution or self.resolution(architecture), genes[1::2], genes[2::2], num_classes or self.num_classes))
+        width, *depths = genes[1:]
+        return tuple(self._chain(resolution or self.resolution(architecture), width, depths, num_classes or self.num_classes))
 
-    def _chain(self, size: Resolution, widths: tuple[int, ...], depths: tuple[int, ...], classes: int) -> Iterator[Part]:
-        before, last = widths[0], 0
+    def _chain(self, size: Resolution, first: int, depths: Sequence[int], classes: int) -> Iterator[Part]:
+        before, last = first, 0
         yield self._stem("stem", (1, 3, *size), before, self.reduction(size))
-        for s, (width, depth) in enumerate(zip(widths, depths, strict=True)):
+        for s, depth in enumerate(depths):
+            width = first * 2**s
             for b in range(depth):
                 begins = s > 0 and b == 0
                 shape = (1, before, *self.map_size(size, last))

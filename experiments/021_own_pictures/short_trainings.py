@@ -1,0 +1,113 @@
+"""What a residual network makes of equal processor seconds from nothing: its stem, its width, small pictures first.
+
+    python experiments/021_own_pictures/short_trainings.py --data /tmp/cifar-1000
+
+Each row trains one network of `residual` by the recipe of a network that is trained alone (`nas.training.supernet.finetune.ALONE`), for equal processor seconds on half of the
+training pictures; the other half and the validation pictures score it, batch norms recalibrated; validation pictures also choose the epoch. The test pictures are not read. Goes on where it stopped.
+"""
+
+import argparse
+import copy
+import json
+import os
+import platform
+import time
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+
+from nas.spaces.naming import get_elastic_space
+from nas.training.dataset import Dataset, load_dataset
+from nas.training.supernet.batches import Batches
+from nas.training.supernet.finetune import ALONE, finetune, fresh
+from nas.training.supernet.statistics import predictions
+
+HERE = Path(__file__).parent
+SIZE = (32, 32)
+SMALL, WIDE, DEEP = (32, 1, 1, 1, 0), (64, 1, 1, 1, 0), (32, 3, 3, 3, 0)
+ROWS = {
+    "stem that leaves pictures whole": ("residual-m", SMALL, False),
+    "stem that halves them": ("residual-s", SMALL, False),
+    "stem that halves them, small pictures first": ("residual-s", SMALL, True),
+    "three times as deep, stem that halves them, small pictures first": ("residual-s", DEEP, True),
+    "twice as wide, stem that halves them, small pictures first": ("residual-s", WIDE, True),
+}
+
+
+def main() -> None:
+    """Train each row, and write ``results/short_trainings.json``."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--seconds", type=float, default=200.0, help="of the processor, for each row")
+    parser.add_argument("--pictures", type=int, default=4500)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=HERE / "results" / "short_trainings.json")
+    given = parser.parse_args()
+    done = json.loads(given.out.read_text()) if given.out.is_file() else {}
+    data, others = _halved(load_dataset(given.data, seed=given.seed), given.pictures, given.seed)
+    for name, (space_name, genes, small_first) in ROWS.items():
+        if name in done:
+            continue
+        space = get_elastic_space(space_name)
+        member = space.architecture(("32x32", *genes))
+        module = fresh(space, member, num_classes=data.num_classes, resolution=SIZE, seed=given.seed)
+        recipe = replace(ALONE, epochs=300, methods=ALONE.methods if small_first else ())
+        began_s = time.process_time()
+        end_s = began_s + given.seconds
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / "member.safetensors"
+            trained = finetune(
+                module,
+                member,
+                data,
+                path,
+                recipe,
+                resolution=SIZE,
+                seed=given.seed,
+                left_s=lambda end_s=end_s: max(0.0, end_s - time.process_time()),
+            )
+        took_s = time.process_time() - began_s
+        scored = Batches(others, "validation", SIZE, torch.device("cpu"))
+        right = predictions(trained.module, scored) == others.labels("validation")
+        share, count = float(right.mean()), len(right)
+        done[name] = {
+            "space": space_name,
+            "genes": genes,
+            "methods": recipe.methods,
+            "macs": space.lower(member).cost.macs,
+            "params": space.lower(member).cost.params,
+            "training_pictures": data.count("train"),
+            "epochs_begun": len(trained.history),
+            "processor_s": round(took_s, 1),
+            "accuracy_pct": round(100 * share, 2),
+            "pictures": count,
+            "half_width_pct": round(196 * (share * (1 - share) / count) ** 0.5, 2),
+            "seed": given.seed,
+            "threads": torch.get_num_threads(),
+            "load": os.getloadavg()[0],
+            "torch": torch.__version__,
+            "machine": platform.processor() or platform.machine(),
+            "when": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        given.out.write_text(json.dumps(done, indent=1) + "\n")
+        print(name, done[name], flush=True)
+
+
+def _halved(data: Dataset, count: int, seed: int) -> tuple[Dataset, Dataset]:
+    """Return the data set with `count` of its training pictures, and one whose validation has all the others, too."""
+    order = np.random.default_rng(seed).permutation(data._splits["train"])
+    rest = np.sort(np.concatenate([order[count:], data._splits["validation"]]))
+    halves = copy.copy(data), copy.copy(data)
+    for half, splits in zip(halves, ({"train": np.sort(order[:count])}, {"validation": rest}), strict=True):
+        half._held, half._splits = {}, {**data._splits, **splits}
+    return halves
+
+
+if __name__ == "__main__":
+    from nas.errors import run_script
+
+    run_script(main)
