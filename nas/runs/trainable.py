@@ -120,13 +120,14 @@ def _middle(problem: Problem) -> Architecture:
 
 
 def _picture_s(problem: Problem, member: Architecture) -> float:
-    """Return the seconds that a picture takes in a training step of a member, the median of a few steps."""
+    """Return the seconds that a picture takes in a training step of a member, the median of a few steps with the quickest number of threads."""
     import torch
     import torch.nn.functional as F
 
     from nas.training.memory import keep_freed_memory
     from nas.training.supernet.finetune import ALONE, fresh
     from nas.training.supernet.train import optimizer_of
+    from nas.training.threads import kept_threads, quickest_threads
 
     keep_freed_memory()
     assert problem.dataset is not None
@@ -136,13 +137,20 @@ def _picture_s(problem: Problem, member: Architecture) -> float:
     batch = min(ALONE.batch, problem.dataset.count("train"))
     x = torch.zeros(batch, 3, *size, device=device).to(memory_format=torch.channels_last)
     labels, optimizer = torch.zeros(batch, dtype=torch.long, device=device), optimizer_of(ALONE, [list(module.parameters()), []])
-    seconds = []
-    for _ in range(_TIMED_STEPS):
-        began_s = time.monotonic()
+
+    def step() -> None:
         loss = F.cross_entropy(module(x), labels)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         float(loss.detach())  # waits for a GPU
-        seconds.append(time.monotonic() - began_s)
+
+    seconds = []
+    with kept_threads():
+        if device == "cpu":
+            torch.set_num_threads(quickest_threads(step))
+        for _ in range(_TIMED_STEPS):
+            began_s = time.monotonic()
+            step()
+            seconds.append(time.monotonic() - began_s)
     return float(np.median(seconds[1:])) / batch

@@ -1,5 +1,6 @@
 """Training of one network: resumable to the bit, the best epoch kept, what is loaded is what was scored."""
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,10 +14,11 @@ from nas.spaces.naming import get_space
 from nas.training.dataset import Dataset, load_dataset
 from nas.training.recipe import compose
 from nas.training.supernet.batches import Batches
-from nas.training.supernet.checkpoint import Checkpoint, write_checkpoint
+from nas.training.supernet.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from nas.training.supernet.finetune import Finetuned, alone_recipe, finetune, finetuning_recipe, fresh, load_member
 from nas.training.supernet.statistics import predictions, recalibrated
 from nas.training.supernet.train import Recipe
+from nas.training.threads import quickest_threads
 
 SIDE = (32, 32)
 TINY = Recipe(epochs=4, batch=32, learning_rate=3e-3)
@@ -70,6 +72,22 @@ def test_a_network_of_any_size_sees_small_pictures_first_and_costs_as_much_less(
     steps = 4 * (data.count("train") // 32)
     assert seen == [(16, 16)] * (steps // 2) + [(24, 24)] * (steps // 4) + [(32, 32)] * (steps // 4)
     assert pictures.cost == pytest.approx((2 * (1 / 4) + 9 / 16 + 1) / 4)
+
+
+def test_steps_have_the_threads_with_which_they_are_quickest(space: ElasticSpace, data: Dataset, tmp_path: Path) -> None:
+    own = torch.get_num_threads()
+    try:
+        torch.set_num_threads(4)
+        assert quickest_threads(lambda: time.sleep(0.002 * torch.get_num_threads())) == 1
+        assert quickest_threads(lambda: time.sleep(0.02 / torch.get_num_threads())) == 4
+        path = tmp_path / "m.safetensors"
+        run(space, data, path, stop_after=1)
+        (height, width, count) = read_checkpoint(path, "member").progress["threads"][0]
+        assert (height, width) == SIDE
+        assert count in (1, 2, 4)
+        assert torch.get_num_threads() == 4
+    finally:
+        torch.set_num_threads(own)
 
 
 def test_one_that_was_killed_inside_an_epoch_gives_the_same_bits(

@@ -6,6 +6,7 @@ before each epoch is scored, and from more of them at the end; those that the tr
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import math
 import time
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -50,6 +52,7 @@ from nas.training.supernet.statistics import (
 )
 from nas.training.supernet.teacher import Teacher, distillation_loss
 from nas.training.supernet.train import Recipe, learning_rate_at, optimizer_of
+from nas.training.threads import kept_threads, quickest_threads
 
 FINETUNING = Recipe(epochs=6, batch=64, learning_rate=1e-3, warmup=0.1, weight_decay=0.02)
 """The default recipe after a supernet."""
@@ -103,6 +106,7 @@ class Finetuned:
     seconds: float
 
 
+@kept_threads()
 def finetune(
     module: nn.Module,
     architecture: Architecture,
@@ -169,6 +173,7 @@ def finetune(
         if tuning.average and epoch < recipe.epochs:
             for name, value in _under(_AVERAGE, found.tensors).items():
                 tuning.average.weights[name].copy_(value)
+        tuning.threads = {(height, width): count for height, width, count in found.progress.get("threads", [])}
         tuning.step, tuning.loss = int(found.progress.get("step", 0)), float(found.progress.get("loss", 0.0))
 
     def save() -> None:
@@ -178,7 +183,8 @@ def finetune(
             tensors |= optimizer_tensors(tuning.optimizer.state_dict()["state"])
             if tuning.average:
                 tensors |= {_AVERAGE + name: tensor for name, tensor in tuning.average.weights.items()}
-        inside = {"step": tuning.step, "loss": tuning.loss} if tuning.step else {}
+        inside: dict[str, Any] = {"step": tuning.step, "loss": tuning.loss} if tuning.step else {}
+        inside["threads"] = [[*size, count] for size, count in tuning.threads.items()]
         write_checkpoint(
             path, Checkpoint("member", identity, {"epoch": epoch, "epochs": recipe.epochs, "history": history, **inside}, tensors)
         )
@@ -240,6 +246,7 @@ class _Finetuning:
     Attributes:
         length: Of the whole, in steps.
         average: Of the weights; None where the recipe averages none.
+        threads: Of an operator, for each size of the pictures; those with which a step was quickest when the size came first.
         step: Steps of the present epoch that are done.
         loss: Their sum.
     """
@@ -251,6 +258,7 @@ class _Finetuning:
         self.optimizer = optimizer_of(recipe, [[p for p in module.parameters() if (p.ndim > 1) is decays] for decays in (True, False)])
         self.steps = train.steps(recipe.batch)
         self.length = Length(self.steps * recipe.epochs)
+        self.threads: dict[Resolution, int] = {}
         self.step, self.loss = 0, 0.0
         self._saved_s = self._told_s = time.monotonic()
 
@@ -290,6 +298,8 @@ class _Finetuning:
         augmentation = self.pictures.augmentation(progress, recipe.augmentation)
         (x,), target, _ = self.train.augmented(indices, augmentation, recipe.smoothing, rng, soft_targets=soft_targets)
         x = self.pictures.shrink(x, self.pictures.size(progress, whole))
+        if x.device.type == "cpu":
+            self._take_threads(x, target)
         with torch.random.fork_rng(devices=[]):  # dropout and stochastic depth of a published network
             torch.manual_seed(int(rng.integers(2**62)))
             with torch.autocast(x.device.type, torch.bfloat16, enabled=recipe.mixed_precision == "bf16"):
@@ -310,6 +320,14 @@ class _Finetuning:
                 f"Do this: a learning rate below {recipe.learning_rate:g}."
             )
         return value
+
+    def _take_threads(self, x: Tensor, target: Tensor) -> None:
+        height, width = x.shape[2:]
+        if (height, width) not in self.threads:
+            trial = copy.deepcopy(self.module)
+            with torch.random.fork_rng(devices=[]):
+                self.threads[height, width] = quickest_threads(lambda: self._loss(trial(x).float(), target).backward())
+        torch.set_num_threads(self.threads[height, width])
 
     def _loss(self, scores: Tensor, target: Tensor) -> Tensor:
         if self.teacher is None:
