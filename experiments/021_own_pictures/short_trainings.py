@@ -28,12 +28,12 @@ from nas.training.supernet.statistics import predictions
 
 HERE = Path(__file__).parent
 SIZE = (32, 32)
-SMALL, WIDE, DEEP = (32, 1, 1, 1, 0), (64, 1, 1, 1, 0), (32, 3, 3, 3, 0)
+SMALL, WIDE, DEEP = (32, 1, 1, 1, 0), (64, 1, 1, 1, 0), (32, 2, 2, 2, 0)
 ROWS = {
     "stem that leaves pictures whole": ("residual-m", SMALL, False),
     "stem that halves them": ("residual-s", SMALL, False),
     "stem that halves them, small pictures first": ("residual-s", SMALL, True),
-    "three times as deep, stem that halves them, small pictures first": ("residual-s", DEEP, True),
+    "twice as deep, stem that halves them, small pictures first": ("residual-s", DEEP, True),
     "twice as wide, stem that halves them, small pictures first": ("residual-s", WIDE, True),
 }
 
