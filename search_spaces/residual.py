@@ -3,7 +3,7 @@
     stem ─▶ (block × depth) × 4 ─▶ mean ─▶ linear        block: y = relu(x + conv(relu(conv(x)))), a batch norm after each convolution
 
 Few choices, and the fastest to train that are: where pictures and minutes are few, a member trained alone from nothing ends above what a larger space
-makes of the same minutes (``experiments/021_own_pictures``). Presets: ``s`` (0.08 to 8 M parameters), whose stem halves pictures of 32 pixels: a quarter of the
+makes of the same minutes (``experiments/021_own_pictures``). Presets: ``s`` (0.08 to 6.5 M parameters), whose stem halves pictures of 32 pixels: a quarter of the
 multiply-adds, and so more epochs; and ``m``, for longer trainings, which leaves them whole.
 
 Source:

@@ -7,14 +7,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-import torch
-
-_TIMED = 3  # by hand
+_TIMED, _WORTH = 3, 1.25
+"""Steps that are timed, and how much quicker twice as many threads must be: threads that wait take a processor all the same. Set by hand."""
 
 
 @contextmanager
 def kept_threads() -> Iterator[None]:
     """Leave the number of threads as it was before."""
+    import torch
+
     own = torch.get_num_threads()
     try:
         yield
@@ -24,11 +25,13 @@ def kept_threads() -> Iterator[None]:
 
 @kept_threads()
 def quickest_threads(step: Callable[[], object]) -> int:
-    """Return the number of threads, all that there are or fewer by halves, with which a step is quickest.
+    """Return the number of threads, all that there are or fewer by halves, with which a step is quickest; fewer where more are hardly quicker.
 
     Args:
         step: Is taken a few times with each number.
     """
+    import torch
+
     count, seconds = torch.get_num_threads(), dict[int, float]()
     if count == 1:
         return 1
@@ -37,7 +40,10 @@ def quickest_threads(step: Callable[[], object]) -> int:
         step()
         seconds[count] = statistics.median(_taken_s(step) for _ in range(_TIMED))
         count //= 2
-    return min(seconds, key=seconds.__getitem__)
+    best = max(seconds)
+    while best > 1 and seconds[best // 2] <= _WORTH * seconds[best]:
+        best //= 2
+    return best
 
 
 def _taken_s(step: Callable[[], object]) -> float:

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -183,10 +182,13 @@ def finetune(
             tensors |= optimizer_tensors(tuning.optimizer.state_dict()["state"])
             if tuning.average:
                 tensors |= {_AVERAGE + name: tensor for name, tensor in tuning.average.weights.items()}
-        inside: dict[str, Any] = {"step": tuning.step, "loss": tuning.loss} if tuning.step else {}
-        inside["threads"] = [[*size, count] for size, count in tuning.threads.items()]
+        inside = {"step": tuning.step, "loss": tuning.loss} if tuning.step else {}
+        threads = [[*size, count] for size, count in tuning.threads.items()]
         write_checkpoint(
-            path, Checkpoint("member", identity, {"epoch": epoch, "epochs": recipe.epochs, "history": history, **inside}, tensors)
+            path,
+            Checkpoint(
+                "member", identity, {"epoch": epoch, "epochs": recipe.epochs, "history": history, "threads": threads, **inside}, tensors
+            ),
         )
 
     shown.start(epoch, f"{architecture.key} at {resolution[0]}x{resolution[1]} on {dataset.name}")
