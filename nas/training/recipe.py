@@ -8,6 +8,8 @@ Life of a recipe::
     Pictures.size, .augmentation    at which size they are shown the batch, and how it is changed
     Teaching.loss                   what each member but the first learns from
 
+The pictures' part serves a network that is trained by itself, too (`nas.training.supernet.finetune`).
+
 A recipe is one file in ``nas/training/recipes/``. It keeps nothing from step to step: all of it follows from (seed, step) and the weights, so that an
 interrupted training goes on to the same bits.
 """

@@ -2,7 +2,6 @@
 
 import inspect
 import json
-import math
 import re
 import runpy
 import shlex
@@ -20,7 +19,6 @@ import pytest
 
 import nas as product
 from nas import results
-from nas.devices import measure
 from tests.e2e.conftest import Result
 
 ROOT = Path(__file__).parents[2]
@@ -31,6 +29,8 @@ FENCE = re.compile(r"^```(\w*)[ \t]*(?:title=\"([^\"]+)\")?\n(.*?)^```$", re.MUL
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 SHELLS = ("", "sh", "bash", "console")
 OURS = ("nas ", "python ")
+TRIES = 10
+"""Of a timing that is refused, and rightly so, since other tests share the cores."""
 
 
 class Block(NamedTuple):
@@ -71,6 +71,10 @@ def run_command(text: str, nas: Callable[..., Result]) -> None:
         runpy.run_path(words[1], run_name="__main__")
         return
     result = nas(*words[1:])
+    for _ in range(TRIES):
+        if "spread too far" not in result.err:
+            break
+        result = nas(*words[1:])
     assert result.code == 0 or (result.code == 3 and "--budget" in words), f"{text}: {result.err}"
     if target:
         Path(target.strip()).write_text(result.out, encoding="utf-8")
@@ -80,7 +84,6 @@ def run_command(text: str, nas: Callable[..., Result]) -> None:
 @pytest.mark.parametrize("page", [page for page in PAGES if set(commands(page)) - set(not_run())], ids=lambda page: page.stem)
 def test_every_command_runs(page: Path, nas: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(measure, "ABSURD", math.inf)  # other tests share the cores: timings spread, and that is refused elsewhere
     for block in blocks(page):
         if block.title:
             Path(block.title).write_text(block.text, encoding="utf-8")

@@ -8,7 +8,6 @@ from typing import Any
 import answers
 import numpy as np
 import pytest
-import torch
 
 RELATIVE = 1e-9
 """Sums over operators may be taken in another order on another machine."""
@@ -46,25 +45,15 @@ def test_searches_among_published_networks() -> None:
     same(answers.zoo(), answers.read("zoo"), "search --space zoo")
 
 
-RECORDED_ON = "AVX512"
-"""Instructions of the processor on which the run of the digits was written down."""
-
-
 @pytest.mark.slow
 def test_a_seeded_run(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    found, expected = answers.digits(run), answers.read("digits")
-    if torch.backends.cpu.get_cpu_capability() == RECORDED_ON:  # another processor rounds otherwise, and close scores change places
-        assert [p["key"] for p in found["front"]] == [p["key"] for p in expected["front"]]
-        assert found["chosen"]["key"] == expected["chosen"]["key"]
-    before = {point["key"]: point for point in expected["front"]}
-    common = [point for point in found["front"] if point["key"] in before]
-    assert len(common) >= len(before) // 2
-    for point in common:
-        same(point["devices"], before[point["key"]]["devices"], point["key"])
-    if found["chosen"]["key"] != expected["chosen"]["key"]:
-        return
-    arrays, known = answers.tensors(run), np.load(answers.ANSWERS / "digits.npz")
+    found, expected = answers.digits(run), answers.read(answers.digits_name())
+    assert [p["key"] for p in found["front"]] == [p["key"] for p in expected["front"]]
+    assert found["chosen"]["key"] == expected["chosen"]["key"]
+    for point, before in zip(found["front"], expected["front"], strict=True):
+        same(point["devices"], before["devices"], point["key"])
+    arrays, known = answers.tensors(run), np.load(answers.ANSWERS / f"{answers.digits_name()}.npz")
     assert arrays.keys() == set(known.files)
     for name in known.files:  # another processor rounds otherwise, and training carries that on
         np.testing.assert_allclose(arrays[name], known[name], rtol=1e-2, atol=1e-2, err_msg=name)

@@ -80,8 +80,10 @@ def test_steps_have_the_threads_with_which_they_are_quickest(space: ElasticSpace
         torch.set_num_threads(4)
         assert quickest_threads(lambda: time.sleep(0.002 * torch.get_num_threads())) == 1
         assert quickest_threads(lambda: time.sleep(0.02 / torch.get_num_threads())) == 4
-        path = tmp_path / "m.safetensors"
-        run(space, data, path, stop_after=1)
+        path, module = tmp_path / "m.safetensors", fresh(space, space.extreme(False), num_classes=10, resolution=SIDE, seed=1)
+        run(space, data, tmp_path / "unlimited.safetensors", stop_after=1)
+        assert read_checkpoint(tmp_path / "unlimited.safetensors", "member").progress["threads"] == []
+        finetune(module, space.extreme(False), data, path, TINY, resolution=SIDE, seed=2, stop_after=1, left_s=lambda: 60.0)
         (height, width, count) = read_checkpoint(path, "member").progress["threads"][0]
         assert (height, width) == SIDE
         assert count in (1, 2, 4)

@@ -172,7 +172,7 @@ def finetune(
         if tuning.average and epoch < recipe.epochs:
             for name, value in _under(_AVERAGE, found.tensors).items():
                 tuning.average.weights[name].copy_(value)
-        tuning.threads = {(height, width): count for height, width, count in found.progress.get("threads", [])}
+        tuning.threads = {(h, w): count for h, w, count in found.progress.get("threads", []) if count <= torch.get_num_threads()}
         tuning.step, tuning.loss = int(found.progress.get("step", 0)), float(found.progress.get("loss", 0.0))
 
     def save() -> None:
@@ -248,7 +248,8 @@ class _Finetuning:
     Attributes:
         length: Of the whole, in steps.
         average: Of the weights; None where the recipe averages none.
-        threads: Of an operator, for each size of the pictures; those with which a step was quickest when the size came first.
+        threads: Of an operator, for each size of the pictures; those with which a step was quickest when the size came first. Under a time limit alone:
+            otherwise the weights are to follow from the seed.
         step: Steps of the present epoch that are done.
         loss: Their sum.
     """
@@ -300,7 +301,7 @@ class _Finetuning:
         augmentation = self.pictures.augmentation(progress, recipe.augmentation)
         (x,), target, _ = self.train.augmented(indices, augmentation, recipe.smoothing, rng, soft_targets=soft_targets)
         x = self.pictures.shrink(x, self.pictures.size(progress, whole))
-        if x.device.type == "cpu":
+        if x.device.type == "cpu" and self.length.left_s is not None:
             self._take_threads(x, target)
         with torch.random.fork_rng(devices=[]):  # dropout and stochastic depth of a published network
             torch.manual_seed(int(rng.integers(2**62)))

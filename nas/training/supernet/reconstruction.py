@@ -5,7 +5,7 @@
 
 A part that was narrowed or merged, and every part after it, gets the linear layer at its end that brings the member nearest to the anchor at that point;
 a part before blocks that are left out stands for them too. Inner weights stay as they are. A stitch was solved for already; a member that does no more than
-change anchor is left as it is (`experiments/019_anchors`: solving after it, too, lost 3.5 points on a mean of twelve).
+change anchor is left as it is (``experiments/019_anchors``: solving after it, too, lost 3.5 points on a mean of twelve).
 """
 
 from __future__ import annotations
