@@ -2,8 +2,8 @@
 
     python experiments/021_own_pictures/short_trainings.py --data /tmp/cifar-1000
 
-Each row trains one network of `residual` by the recipe of a network that is trained alone (`nas.training.supernet.finetune.ALONE`), for equal processor seconds on half of the
-training pictures; the other half and the validation pictures score it, batch norms recalibrated; validation pictures also choose the epoch. The test pictures are not read. Goes on where it stopped.
+Each row trains one network of `residual` by the recipe of a network that is trained alone (`nas.training.supernet.finetune.ALONE`) or by SGD, for equal processor seconds on so many of the
+training pictures; the others and the validation pictures score it, batch norms recalibrated; validation pictures also choose the epoch. The test pictures are not read. Goes on where it stopped.
 """
 
 import argparse
@@ -28,34 +28,43 @@ from nas.training.supernet.statistics import predictions
 
 HERE = Path(__file__).parent
 SIZE = (32, 32)
-SMALL, WIDE, DEEP = (32, 1, 1, 1, 0), (64, 1, 1, 1, 0), (32, 2, 2, 2, 0)
+SMALL, WIDE, DEEP, CHOSEN = (32, 1, 1, 1, 0), (64, 1, 1, 1, 0), (32, 2, 2, 2, 0), (32, 1, 1, 2, 1)
+RESNET_20 = (16, 3, 3, 3, 0)
+SGD = replace(ALONE, optimizer="sgd", learning_rate=0.1, weight_decay=5e-4)
+WHOLE, SGD_WHOLE = replace(ALONE, methods=()), replace(SGD, methods=())
 ROWS = {
-    "stem that leaves pictures whole": ("residual-m", SMALL, False),
-    "stem that halves them": ("residual-s", SMALL, False),
-    "stem that halves them, small pictures first": ("residual-s", SMALL, True),
-    "twice as deep, stem that halves them, small pictures first": ("residual-s", DEEP, True),
-    "twice as wide, stem that halves them, small pictures first": ("residual-s", WIDE, True),
+    "stem that leaves pictures whole": ("residual-m", SMALL, WHOLE),
+    "stem that halves them": ("residual-s", SMALL, WHOLE),
+    "stem that halves them, small pictures first": ("residual-s", SMALL, ALONE),
+    "twice as deep, stem that halves them, small pictures first": ("residual-s", DEEP, ALONE),
+    "twice as wide, stem that halves them, small pictures first": ("residual-s", WIDE, ALONE),
+    "what ten minutes chose": ("residual-s", CHOSEN, ALONE),
+    "what ten minutes chose, by SGD": ("residual-s", CHOSEN, SGD),
+    "what ten minutes chose, whole pictures, by SGD": ("residual-s", CHOSEN, SGD_WHOLE),
+    "ResNet-20, small pictures first, by SGD": ("residual-m", RESNET_20, SGD),
+    "ResNet-20, whole pictures, by SGD": ("residual-m", RESNET_20, SGD_WHOLE),
 }
 
 
 def main() -> None:
-    """Train each row, and write ``results/short_trainings.json``."""
+    """Train each row, and write ``results/short_trainings.json``, or what `--out` names."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True)
     parser.add_argument("--seconds", type=float, default=200.0, help="of the processor, for each row")
     parser.add_argument("--pictures", type=int, default=4500)
+    parser.add_argument("--only", nargs="+", choices=ROWS, help="rows by name; all by default")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=HERE / "results" / "short_trainings.json")
     given = parser.parse_args()
     done = json.loads(given.out.read_text()) if given.out.is_file() else {}
     data, others = _halved(load_dataset(given.data, seed=given.seed), given.pictures, given.seed)
-    for name, (space_name, genes, small_first) in ROWS.items():
-        if name in done:
+    for name, (space_name, genes, recipe) in ROWS.items():
+        if name in done or not (given.only is None or name in given.only):
             continue
         space = get_elastic_space(space_name)
         member = space.architecture(("32x32", *genes))
         module = fresh(space, member, num_classes=data.num_classes, resolution=SIZE, seed=given.seed)
-        recipe = replace(ALONE, epochs=300, methods=ALONE.methods if small_first else ())
+        recipe = replace(recipe, epochs=300)
         began_s = time.process_time()
         end_s = began_s + given.seconds
         with TemporaryDirectory() as folder:
@@ -78,6 +87,7 @@ def main() -> None:
             "space": space_name,
             "genes": genes,
             "methods": recipe.methods,
+            "optimizer": recipe.optimizer,
             "macs": space.lower(member).cost.macs,
             "params": space.lower(member).cost.params,
             "training_pictures": data.count("train"),
