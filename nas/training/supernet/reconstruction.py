@@ -59,7 +59,7 @@ class Members:
     @property
     def key(self) -> str:
         """Of the weights, and of what is done to them."""
-        return self.supernet.key + (f" {RIDGE} {PICTURES} {POSITIONS}" if self._reconstruction else "")
+        return self.supernet.key + (f" {RIDGE} {PICTURES} {POSITIONS} from the first edit" if self._reconstruction else "")
 
     def path(self, member: Architecture) -> Path:
         """Return a member as a path; its batch norms are to be recalibrated."""
