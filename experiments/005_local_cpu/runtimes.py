@@ -31,6 +31,7 @@ from nas.devices.predictor import Sample
 from nas.devices.profile import Profile
 from nas.errors import ArtifactError, GraphError, one_line
 from nas.graphs import workloads
+from nas.graphs.onnx_session import onnx_session
 from nas.graphs.onnx_writer import write_onnx
 
 OUT = Path(__file__).parent / "results" / "runtimes.json"
@@ -86,11 +87,7 @@ def run_of(runtime: str, name: str, files: Path) -> Callable[[], object]:
     if not path.is_file():
         raise ArtifactError(f"{runtime}: no file of {name}")
     if runtime == "onnxruntime":
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        session = onnx_session(path, threads=1)
         entry = session.get_inputs()[0].name
         return lambda: session.run(None, {entry: picture})
     if runtime == "openvino":

@@ -40,6 +40,7 @@ from nas.exporting.exporters.onnx import OnnxExporter
 from nas.exporting.exporters.onnx_quantised import QuantisedOnnxExporter
 from nas.exporting.trained import Trained, accuracy_in_runtime_pct, spared
 from nas.graphs.frontends.torch_module import trace_module
+from nas.graphs.onnx_session import onnx_session
 from nas.quantisation.method import DEFAULT_RECIPE
 from nas.quantisation.simulate import simulate
 from nas.runs.delivery import MEMBER_FILE
@@ -404,9 +405,7 @@ def transformer(report: Report, weights: Path, dataset: Dataset, seed: int, stop
 
 def scored(path: Path, dataset: Dataset, split: Split, size: tuple[int, int]) -> dict[str, Any]:
     """Return the accuracy of a file in ONNX Runtime on a split, one picture at a time, and which answers are right, packed as hexadecimals."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    session = onnx_session(path, threads=1)
     name = session.get_inputs()[0].name
     found = [int(session.run(None, {name: x.contiguous().numpy()})[0].argmax()) for x, _ in Batches(dataset, split, size, CPU).plain(1)]
     right = np.array(found) == dataset.labels(split)

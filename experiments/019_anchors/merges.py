@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
@@ -22,6 +21,7 @@ from torch import nn
 from nas.devices.names import find_profile
 from nas.devices.predictor import load_predictor
 from nas.devices.profile import load_profile
+from nas.graphs.onnx_session import onnx_session
 from nas.spaces.chain import open_chain
 from nas.spaces.pretrained import open_pretrained
 from nas.spaces.surgery.merging import ConvolutionRun, runs_of
@@ -99,7 +99,7 @@ def equal() -> dict[str, Any]:
         assert isinstance(merged, nn.Conv2d)
         (y,) = ReferenceEvaluator(as_onnx(merged, np.float64)).run(None, {"x": x.numpy()})
         row["reference_evaluator"] = float(np.abs(y - branched.numpy()).max()) / largest
-        session = onnxruntime.InferenceSession(as_onnx(merged, np.float32).SerializeToString(), providers=["CPUExecutionProvider"])
+        session = onnx_session(as_onnx(merged, np.float32).SerializeToString())
         (y,) = session.run(None, {"x": x.numpy().astype(np.float32)})
         row["onnxruntime_fp32"] = float(np.abs(y - branched.numpy()).max()) / largest
         rows.append(row | {"layers": len(told), "kernel": list(merged.kernel_size), "groups": merged.groups})

@@ -18,11 +18,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import torch
 
 from nas.devices.predictor import load_predictor
 from nas.devices.profile import find_profile, load_profile
+from nas.graphs.onnx_session import onnx_session
 from nas.spaces.naming import get_elastic_space
 from nas.spaces.token_reduction import KEEPS, token_reductions
 from nas.testing.operators import relative_error
@@ -50,9 +50,7 @@ def exported(module: torch.nn.Module, path: Path, dataset: Dataset) -> dict[str,
     with torch.no_grad():
         expected = module.eval()(x)
         torch.onnx.export(module, (x,), str(path), dynamo=True, opset_version=18, verbose=False, external_data=False)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    session = onnx_session(path, threads=1)
     feeds = {session.get_inputs()[0].name: x.numpy()}
     times = []
     for _ in range(RUNS):

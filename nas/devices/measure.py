@@ -20,6 +20,7 @@ from nas.devices.model_inputs import fed, precision_of_file
 from nas.devices.runner import called, named_runner, run, runners
 from nas.errors import MeasurementError, NasError, UsageError, one_line
 from nas.graphs.graph import Graph
+from nas.graphs.onnx_session import onnx_session
 
 LocalDevice = Literal["local-cpu", "local-cuda"]
 ABSURD = 0.75
@@ -187,10 +188,7 @@ def _opened(
         raise MeasurementError(
             f"measure: this ONNX Runtime has no {provider}. Do this: pip install onnxruntime-gpu, on a machine with a GPU."
         )
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.log_severity_level = 3
-    session = _run_guarded(lambda: onnxruntime.InferenceSession(str(path), options, providers=[provider]), path, device)
+    session = _run_guarded(lambda: onnx_session(path, threads=threads, provider=provider), path, device)
     feed = _run_guarded(lambda: fed(session.get_inputs(), shapes or {}, dims or {}), path, device)
     runtime = f"onnxruntime-{'cpu' if device == 'local-cpu' else 'cuda'} {onnxruntime.__version__}"
     return lambda: session.run(None, feed), precision_of_file(path), runtime

@@ -12,6 +12,7 @@ from nas.errors import ArtifactError
 from nas.exporting.exporter import Artifact
 from nas.graphs.features import stage_maps
 from nas.graphs.frontends.onnx_file import read_onnx
+from nas.graphs.onnx_session import onnx_session
 
 
 def with_features(artifact: Artifact) -> Artifact:
@@ -55,8 +56,6 @@ def with_features(artifact: Artifact) -> Artifact:
 
 
 def _answers(model: str | bytes, outputs: list[str], picture: npt.NDArray[np.float32]) -> list[npt.NDArray[Any]]:
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    session = onnx_session(model)
     answers: list[npt.NDArray[Any]] = session.run(outputs, {session.get_inputs()[0].name: picture})
     return answers

@@ -15,6 +15,7 @@ import numpy as np
 
 from nas.errors import UsageError
 from nas.graphs.graph import Graph, GraphBuilder
+from nas.graphs.onnx_session import onnx_session
 from nas.spaces.operator_family import OperatorFamily, fuse
 from nas.spaces.space import Resolution
 
@@ -271,14 +272,12 @@ def check_graph_runs(operator: OperatorFamily, channels: int, resolution: Resolu
         resolution: Of the map.
         path: Where the file goes.
     """
-    import onnxruntime
-
     from nas.graphs.onnx_writer import write_onnx
 
     if operator.grade == "red":
         return
     write_onnx(lower(operator, channels, resolution), path, np.random.default_rng(11))
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    session = onnx_session(path)
     x = np.zeros((1, channels, *resolution), np.float32)
     (y,) = session.run(None, {session.get_inputs()[0].name: x})
     assert y.shape == x.shape, f"{operator}: the written graph gives {y.shape}"
@@ -326,7 +325,6 @@ def check_onnx(
     import warnings
 
     import onnx
-    import onnxruntime
     import torch
 
     generator = torch.Generator().manual_seed(7)
@@ -350,7 +348,7 @@ def check_onnx(
             if scripted:
                 warnings.simplefilter("ignore")  # that it will be replaced, and that sizes become constants, as they shall
             torch.onnx.export(gallery, inputs, str(path), dynamo=not scripted, opset_version=18, verbose=False, external_data=False)
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    session = onnx_session(path)
     feeds = {entry.name: x.numpy() for entry, x in zip(session.get_inputs(), inputs, strict=True)}
     faults = [
         f"{label}: ONNX Runtime differs by {error:.1e}"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nas.graphs.graph import Graph, GraphBuilder
+from nas.graphs.onnx_session import onnx_session
 from nas.spaces.space import Resolution
 from nas.spaces.token_reduction import BlockSize, LayeredReduction, TokenReduction
 from nas.testing.operators import count, exported_operators, randomise, relative_error
@@ -106,7 +107,6 @@ def check_elastic(method: TokenReduction) -> None:
 def check_onnx(method: TokenReduction, path: Path, grid: Resolution, tolerance: float = 1e-4) -> None:
     """The exported module gives the same tokens in ONNX Runtime; the graph, written with random weights, runs unless it is red."""
     import onnx
-    import onnxruntime
     import torch
 
     from nas.graphs.onnx_writer import write_onnx
@@ -117,7 +117,7 @@ def check_onnx(method: TokenReduction, path: Path, grid: Resolution, tolerance: 
         with torch.no_grad():
             expected = module(x)
             torch.onnx.export(module, (x,), str(path), dynamo=True, opset_version=18, verbose=False, external_data=False)
-        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        session = onnx_session(path)
         (answer,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
         error = relative_error(torch.from_numpy(answer), expected)
         assert error <= tolerance, f"{method} at {grid}: ONNX Runtime differs by {error:.1e}"
@@ -127,6 +127,6 @@ def check_onnx(method: TokenReduction, path: Path, grid: Resolution, tolerance: 
         if method.npu_grade != "red":
             written = path.with_stem(f"{path.stem}_written{i}")
             write_onnx(graph, written, np.random.default_rng(7))
-            session = onnxruntime.InferenceSession(str(written), providers=["CPUExecutionProvider"])
+            session = onnx_session(written)
             (answer,) = session.run(None, {session.get_inputs()[0].name: np.zeros(shape, np.float32)})
             assert answer.shape == tuple(expected.shape), f"{method} at {grid}: the written graph gives {answer.shape}"

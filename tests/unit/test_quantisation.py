@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
 from torch import nn
@@ -16,6 +15,7 @@ from nas.errors import ArtifactError, UsageError
 from nas.exporting.exporters.onnx_quantised import QuantisedOnnxExporter
 from nas.graphs.frontends.onnx_file import read_onnx
 from nas.graphs.frontends.torch_module import trace_module
+from nas.graphs.onnx_session import onnx_session
 from nas.quantisation.learning import Learning
 from nas.quantisation.method import Activations, methods, range_of
 from nas.quantisation.sensitivity import sensitivity_db
@@ -61,7 +61,7 @@ def pictures() -> list[torch.Tensor]:
 
 
 def scores(path: Path, pictures: list[torch.Tensor]) -> np.ndarray:
-    session = onnxruntime.InferenceSession(str(path))
+    session = onnx_session(path)
     return np.concatenate([session.run(None, {"input": x[i : i + 1].numpy()})[0] for x in pictures for i in range(len(x))])
 
 

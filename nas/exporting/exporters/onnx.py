@@ -19,6 +19,7 @@ from onnx import numpy_helper
 from nas.errors import ArtifactError, one_line
 from nas.exporting.exporter import PEAKS, Artifact, Exporter, ExportOrder, Scores, exporters, refuse_existing
 from nas.graphs.graph import Graph
+from nas.graphs.onnx_session import onnx_session
 from nas.spaces.operator_family import fuse
 
 if TYPE_CHECKING:
@@ -72,11 +73,7 @@ class OnnxExporter(Exporter):
     @classmethod
     def reload(cls, path: Path) -> Scores:
         """Return what a file answers in ONNX Runtime; each call has one core, which for many pictures is quicker than all cores for each."""
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        session = onnx_session(path, threads=1)
         name = session.get_inputs()[0].name
         return lambda picture: session.run(None, {name: picture})[0]
 
@@ -286,8 +283,6 @@ def scope_of(node: onnx.NodeProto) -> str:
 
 def scores_of(path: Path, probe: np.ndarray) -> np.ndarray:
     """Return what a file says of an input in ONNX Runtime."""
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    session = onnx_session(path)
     scores: np.ndarray = session.run(None, {session.get_inputs()[0].name: probe})[0]
     return scores

@@ -24,6 +24,7 @@ from nas.errors import ArtifactError, UsageError
 from nas.exporting.exporter import Artifact, ExportOrder, exporters, refuse_existing
 from nas.exporting.exporters.onnx import OnnxExporter, publish, scope_of, scores_of, written
 from nas.graphs.graph import Graph
+from nas.graphs.onnx_session import onnx_session
 from nas.quantisation.method import (
     DEFAULT_RECIPE,
     Activations,
@@ -282,8 +283,6 @@ def _rename(model: onnx.ModelProto, names: Mapping[str, str]) -> None:
 
 def _observed(source: Path, pictures: Iterator[np.ndarray]) -> dict[str, Activations]:
     """Run the float file with everything that a quantised operator touches as an output."""
-    import onnxruntime
-
     model = onnx.load(str(source))
     constants = {tensor.name for tensor in model.graph.initializer}
     touched = [
@@ -293,7 +292,7 @@ def _observed(source: Path, pictures: Iterator[np.ndarray]) -> dict[str, Activat
     names = [name for name in dict.fromkeys(touched) if name not in inputs]
     have = {info.name for info in model.graph.output}
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in have)
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = onnx_session(model.SerializeToString())
     observed = {name: Activations() for name in [*inputs, *names]}
     for picture in pictures:
         observed[inputs[0]].observe(picture)
