@@ -125,7 +125,7 @@ def _picture_s(problem: Problem, member: Architecture) -> float:
     import torch.nn.functional as F
 
     from nas.training.memory import keep_freed_memory
-    from nas.training.supernet.finetune import ALONE, fresh
+    from nas.training.supernet.finetune import alone_recipe, fresh
     from nas.training.supernet.train import optimizer_of
     from nas.training.threads import kept_threads, quickest_threads
 
@@ -134,9 +134,10 @@ def _picture_s(problem: Problem, member: Architecture) -> float:
     size, device = problem.judge.verdicts([member])[0].resolution, "cuda" if torch.cuda.is_available() else "cpu"
     module = fresh(problem.space, member, num_classes=problem.dataset.num_classes, resolution=size, seed=0)
     module = module.to(device).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-    batch = min(ALONE.batch, problem.dataset.count("train"))
+    recipe = alone_recipe(problem.space)
+    batch = min(recipe.batch, problem.dataset.count("train"))
     x = torch.zeros(batch, 3, *size, device=device).to(memory_format=torch.channels_last)
-    labels, optimizer = torch.zeros(batch, dtype=torch.long, device=device), optimizer_of(ALONE, [list(module.parameters()), []])
+    labels, optimizer = torch.zeros(batch, dtype=torch.long, device=device), optimizer_of(recipe, [list(module.parameters()), []])
 
     def step() -> None:
         loss = F.cross_entropy(module(x), labels)

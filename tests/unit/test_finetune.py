@@ -62,10 +62,23 @@ def test_it_learns_and_resumes_to_the_same_bits(
     assert again.validation_accuracy_pct == found.validation_accuracy_pct
 
 
+def test_a_whitening_start_is_part_of_the_recipe_and_resumes_to_the_same_bits(space: ElasticSpace, data: Dataset, tmp_path: Path) -> None:
+    recipe = replace(TINY, whitening=True)
+    assert recipe.entries == TINY.entries | {"whitening": True}
+    run(space, data, tmp_path / "a.safetensors", recipe)
+    for stop in (1, None):
+        run(space, data, tmp_path / "b.safetensors", recipe, stop_after=stop)
+    run(space, data, tmp_path / "plain.safetensors", stop_after=1)
+    assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+    assert (tmp_path / "a.safetensors").read_bytes() != (tmp_path / "plain.safetensors").read_bytes()
+    with pytest.raises(ArtifactError):
+        run(space, data, tmp_path / "plain.safetensors", recipe)
+
+
 def test_a_network_of_any_size_sees_small_pictures_first_and_costs_as_much_less(data: Dataset, tmp_path: Path) -> None:
     space, vit = get_space("residual-s", num_classes=10, resolution=SIDE), get_space("vit-n", num_classes=10)
     recipe, pictures = alone_recipe(space), compose(alone_recipe(space).methods).pictures
-    assert alone_recipe(vit).methods == ()
+    assert (alone_recipe(vit).methods, alone_recipe(vit).optimizer, recipe.optimizer) == ((), "adamw", "sgd")
     module, seen = fresh(space, space.extreme(False), num_classes=10, resolution=SIDE, seed=1), list[tuple[int, ...]]()  # type: ignore[attr-defined]
     module.register_forward_pre_hook(lambda _, inputs: seen.append(tuple(inputs[0].shape[2:])) if torch.is_grad_enabled() else None)
     finetune(module, space.extreme(False), data, tmp_path / "m.safetensors", replace(recipe, epochs=4, batch=32), resolution=SIDE)  # type: ignore[attr-defined]

@@ -52,21 +52,25 @@ from nas.training.supernet.statistics import (
 from nas.training.supernet.teacher import Teacher, distillation_loss
 from nas.training.supernet.train import Recipe, learning_rate_at, optimizer_of
 from nas.training.threads import kept_threads, quickest_threads
+from nas.training.whitening import whiten
 
 FINETUNING = Recipe(epochs=6, batch=64, learning_rate=1e-3, warmup=0.1, weight_decay=0.02)
 """The default recipe after a supernet."""
 
-ALONE = Recipe(epochs=60, batch=64, learning_rate=3e-3, warmup=0.15, weight_decay=0.05, methods=("low-resolution",))
-"""The default recipe of a network that starts from nothing, at least; a time limit may allow more epochs. Its epochs are set by hand; that smaller pictures
-come first follows ``experiments/021_own_pictures``."""
+ALONE = Recipe(epochs=60, batch=64, learning_rate=3e-3, warmup=0.15, weight_decay=0.05)
+"""The default recipe of a network that starts from nothing, at least; a time limit may allow more epochs. Its epochs are set by hand."""
+
+PLAIN = replace(ALONE, optimizer="sgd", learning_rate=0.1, weight_decay=5e-4, methods=("low-resolution",), whitening=True)
+"""That of a plain convolutional network, which takes pictures of any size: as He et al. train theirs (arXiv 1512.03385, section 4.2), with small pictures first and a
+whitening start, both after ``experiments/021_own_pictures``."""
 
 _CPU_MACS = 5e12
 """Multiply-adds that a fine-tuning may take on a CPU: some five minutes of two cores. Set by hand."""
 
 
 def alone_recipe(space: SearchSpace) -> Recipe:
-    """Return `ALONE`; on whole pictures alone where the networks of a space take no smaller ones."""
-    return ALONE if isinstance(space, ElasticSpace) and space.any_size else replace(ALONE, methods=())
+    """Return `PLAIN` where the networks of a space take pictures of any size, else `ALONE`."""
+    return PLAIN if isinstance(space, ElasticSpace) and space.any_size else ALONE
 
 
 def finetuning_recipe(dataset: Dataset, macs: int) -> Recipe:
@@ -157,6 +161,8 @@ def finetune(
         "start": _hash(module),
     } | ({"teacher": teacher.key} if teacher else {})
     train, validation = (Batches(dataset, split, resolution, torch.device(device)) for split in ("train", "validation"))
+    if recipe.whitening and not path.is_file():
+        whiten(module, _calibration(train, SCORING_PICTURES))
     tuning = _Finetuning(module, train, recipe, seed, teacher)
     tuning.length.left_s = left_s
     shown = Shown("finetune", bus, recipe.epochs, tuning.length)

@@ -71,6 +71,7 @@ class Recipe:
         augmentation: Of the pictures.
         mixed_precision: ``no`` or ``bf16``.
         methods: Recipes of supernet training by name, see `nas.training.recipe.compose`; the default's where there are none.
+        whitening: Whether a single network's first convolution starts with the principal components of the pictures (`nas.training.whitening`).
         window: Share of the steps over which the weights of a single network are averaged; the average is what is scored and exported. 0 averages nothing.
     """
 
@@ -88,6 +89,7 @@ class Recipe:
     mixed_precision: Literal["no", "bf16"] = "no"
     methods: tuple[str, ...] = ()
     window: float = 0.0
+    whitening: bool = False
 
     def __post_init__(self) -> None:
         if self.batch < 1:
@@ -101,9 +103,9 @@ class Recipe:
     def entries(self) -> dict[str, Any]:
         """The recipe as checkpoints have it: what came later is left out where it is not used, so that older ones still fit."""
         own = asdict(self)
-        methods, window = own.pop("methods"), own.pop("window")
+        methods, window, whitening = own.pop("methods"), own.pop("window"), own.pop("whitening")
         own["augmentation"] = self.augmentation.entries
-        return own | ({"methods": list(methods)} if methods else {}) | ({"window": window} if window else {})
+        return own | ({"methods": list(methods)} if methods else {}) | ({"window": window} if window else {}) | ({"whitening": True} if whitening else {})
 
     def decay_at(self, step: int, steps: int) -> float:
         """Return the share that the averaged weights keep at a step: little at first, so that the start is forgotten.
