@@ -1,14 +1,15 @@
-"""``residual``: plain residual networks, which choose resolution, width and depths: dense 3 × 3 convolutions alone.
+"""``residual``: plain residual networks, which choose resolution, width and depths: dense 3 × 3 convolutions and max pooling alone.
 
-    stem ─▶ (block × depth) × 4 ─▶ mean ─▶ linear        block: y = relu(x + conv(relu(conv(x)))), a batch norm after each convolution
+    stem ─▶ (max pool ─▶ relu(conv) ─▶ layer × depth) × 4 ─▶ mean ─▶ linear        layer: y = x + relu(conv(x)), a batch norm after each convolution
 
 Few choices, and the fastest to train that are: where pictures and minutes are few, a member trained alone from nothing ends above what a larger space
-makes of the same minutes (``experiments/021_own_pictures``). Presets: ``s`` (0.08 to 6.5 M parameters), whose stem halves pictures of 32 pixels: a quarter of the
-multiply-adds, and so more epochs; and ``m``, for longer trainings, which leaves them whole.
+makes of the same minutes (``experiments/021_own_pictures``). The width doubles from stage to stage; the last stage may be missing. Presets: ``s``, of three
+stages of one layer, which chooses resolution and width alone, and ``m``, of up to four stages of up to six, for longer trainings.
 
 Source:
-    He et al., arXiv 1512.03385; without the stem's reduction a width of 16 with depths of 3, 3, 3 and 0 is their ResNet-20 for CIFAR-10 (section 4.2), whose
-    widths double from stage to stage, too. Differs: two convolutions in the stem, a convolution in the shortcut wherever a stage begins, and a last stage of depth 0 to 2.
+    The stages of networks that are trained in seconds, Page, "How to train your ResNet" (2018), and Jordan, arXiv 2404.00498, section 3, with the shortcuts of He et al., arXiv
+    1512.03385. Wide before deep, where seconds count: Zagoruyko and Komodakis, arXiv 1605.07146. Differs: pictures are pooled before a stage's first convolution, not
+    after it, which spares three quarters of its multiply-adds; a shortcut spans one convolution; ReLU for GELU.
 """
 
 from __future__ import annotations
@@ -34,41 +35,22 @@ Band = tuple[int, int, int]
 """Shortest side from and to which the stem reduces pictures, and by how much."""
 
 
-@dataclass(frozen=True)
-class _Size:
-    """Widths of the first stage, depths of the stages of a preset, and the bands of its stem."""
-
-    widths: tuple[int, ...]
-    depths: tuple[tuple[int, ...], ...]
-    bands: tuple[Band, ...]
-
-
-# Source: ours, set by hand, around ResNet-20 and ResNet-18 (arXiv 1512.03385); widths are multiples of 16, since convolutions of others run slowly on CPUs and NPUs. The bands of `m` leave the first stage maps of some 24 to 72 positions a side;
-# those of `s` at most 28 below 128 pixels, which short trainings of 32 pixels ask for (experiments/021_own_pictures).
-SIZES: Mapping[str, _Size] = {
-    "s": _Size(
-        (16, 32, 48, 64),
-        ((1, 2), (1, 2), (1, 2), (0, 1)),
-        ((16, 28, 1), (32, 60, 2), (64, 4096, 4)),
-    ),
-    "m": _Size(
-        (16, 32, 48, 64, 80, 96, 112, 128),
-        ((1, 2, 3, 4), (1, 2, 3, 4), (1, 2, 3, 4, 6), (0, 1, 2, 3)),
-        ((16, 44, 1), (48, 92, 2), (96, 4096, 4)),
-    ),
+# Source: ours, set by hand; widths are multiples of 8, since convolutions of others run slowly on CPUs and NPUs. The bands leave the stem maps of some 24 to 72 positions a side.
+WIDTHS = (16, 24, 32, 40, 48, 64, 80, 96, 128)
+BANDS: tuple[Band, ...] = ((16, 44, 1), (48, 92, 2), (96, 4096, 4))
+DEPTHS: Mapping[str, tuple[tuple[int, ...], ...]] = {
+    "s": ((1,), (1,), (1,), (0,)),
+    "m": ((1, 2, 3, 4), (1, 2, 3, 4), (1, 2, 3, 4, 6), (0, 1, 2, 3)),
 }
-
-
-def _halved(side: int) -> int:
-    return -(-side // 2)
+"""Layers beside the first of each stage, by preset; a stage of none is left out."""
 
 
 @dataclass(frozen=True)
 class Stem(Part):
-    """(1, 3, h, w) -> (1, width, h / r, w / r): two 3 × 3 convolutions.
+    """(1, 3, h, w) -> (1, width, h / r, w / r): a 3 × 3 convolution; two that halve where r is 4, the first of half the width.
 
     Attributes:
-        width: Of the second.
+        width: Of the last.
         reduction: r, of 1, 2 or 4.
     """
 
@@ -76,15 +58,15 @@ class Stem(Part):
     reduction: int
 
     @property
-    def strides(self) -> tuple[int, int]:
-        """Of the two convolutions."""
-        return (2 if self.reduction > 2 else 1), (2 if self.reduction > 1 else 1)
+    def _convolutions(self) -> tuple[tuple[int, int], ...]:
+        """Width and stride of each."""
+        return ((self.width // 2, 2), (self.width, 2)) if self.reduction > 2 else ((self.width, self.reduction),)
 
     def lower(self, builder: GraphBuilder, x: str) -> str:
         """Write the deploy form."""
-        first, second = self.strides
-        x = builder.unary("Relu", builder.conv(x, max(8, self.width // 2), 3, stride=first, name="conv1"))
-        return builder.unary("Relu", builder.conv(x, self.width, 3, stride=second, name="conv2"))
+        for i, (width, stride) in enumerate(self._convolutions):
+            x = builder.unary("Relu", builder.conv(x, width, 3, stride=stride, name=f"conv{i + 1}"))
+        return x
 
     def build(self) -> nn.Module:
         """Return the training form."""
@@ -92,36 +74,50 @@ class Stem(Part):
 
         from search_spaces.layers.convolution import ConvNorm
 
-        (first, second), narrow = self.strides, max(8, self.width // 2)
-        return nn.Sequential(ConvNorm(3, narrow, 3, stride=first), nn.ReLU(), ConvNorm(narrow, self.width, 3, stride=second), nn.ReLU())
+        layers, before = list[nn.Module](), 3
+        for width, stride in self._convolutions:
+            layers += [ConvNorm(before, width, 3, stride=stride), nn.ReLU()]
+            before = width
+        return nn.Sequential(*layers)
 
 
 @dataclass(frozen=True)
-class Block(Part):
-    """(1, c, h, w) -> (1, width, h / stride, w / stride): y = relu(s(x) + conv(relu(conv(x)))); s is x itself, or a 1 × 1 convolution of the stride.
+class Reduction(Part):
+    """(1, c, h, w) -> (1, width, h / 2, w / 2): the largest of each two by two positions, and a 3 × 3 convolution.
 
     Attributes:
-        width: Of both convolutions.
-        stride: Of the first, and of the shortcut.
-        projects: Whether the shortcut has a convolution: where a stage after the first begins.
+        width: Of the convolution.
     """
 
     width: int
-    stride: int
-    projects: bool
 
     def lower(self, builder: GraphBuilder, x: str) -> str:
         """Write the deploy form."""
-        y = builder.unary("Relu", builder.conv(x, self.width, 3, stride=self.stride, name="conv1"))
-        y = builder.conv(y, self.width, 3, name="conv2")
-        past = builder.conv(x, self.width, 1, stride=self.stride, name="shortcut") if self.projects else x
-        return builder.unary("Relu", builder.binary("Add", past, y, name="residual"))
+        return builder.unary("Relu", builder.conv(builder.pool("MaxPool", x, 2, name="pool"), self.width, 3, name="conv"))
 
     def build(self) -> nn.Module:
         """Return the training form."""
-        from search_spaces.layers.residual import ResidualBlock
+        from torch import nn
 
-        return ResidualBlock(self.shape[1], self.width, self.stride, projects=self.projects)
+        from search_spaces.layers.convolution import ConvNorm
+
+        return nn.Sequential(nn.MaxPool2d(2), ConvNorm(self.shape[1], self.width, 3), nn.ReLU())
+
+
+@dataclass(frozen=True)
+class Layer(Part):
+    """(1, c, h, w) -> (1, c, h, w): y = x + relu(conv(x)), 3 × 3."""
+
+    def lower(self, builder: GraphBuilder, x: str) -> str:
+        """Write the deploy form."""
+        y = builder.unary("Relu", builder.conv(x, self.shape[1], 3, name="conv"))
+        return builder.binary("Add", x, y, name="residual")
+
+    def build(self) -> nn.Module:
+        """Return the training form."""
+        from search_spaces.layers.residual import ResidualLayer
+
+        return ResidualLayer(self.shape[1])
 
 
 @spaces.register("residual")
@@ -137,33 +133,33 @@ class ResidualSpace(ElasticSpace):
         UsageError: A resolution below 32 pixels or with a side that is no multiple of 4.
     """
 
-    version = 2
+    version = 3
     presets = ("s", "m")
     any_size = True
     evaluator_with_data: ClassVar[str] = "alone"
     options: ClassVar[frozenset[str]] = frozenset({"num_classes", "resolution"})
 
     def __init__(self, preset: str, *, num_classes: int = 1000, resolution: Resolution | None = None) -> None:
-        self.name, self.num_classes, self._size = f"residual-{preset}", num_classes, SIZES[preset]
+        self.name, self.num_classes = f"residual-{preset}", num_classes
         if resolution is not None and (min(resolution) < 32 or any(side % 4 for side in resolution)):
             raise UsageError(
                 f"space {self.name}: cannot take the resolution, got {resolution}. Expected multiples of 4 from 32 pixels a side."
             )
         resolutions = RESOLUTIONS if resolution is None else (f"{resolution[0]}x{resolution[1]}",)
-        depths = [Choice(f"stage{s}.depth", values, ordered=True) for s, values in enumerate(self._size.depths)]
-        self.choices = (Choice("resolution", resolutions), Choice("width", self._size.widths, ordered=True), *depths)
-        self._stem, self._block, self._head = cache(Stem), cache(Block), cache(Head)
+        depths = [Choice(f"stage{s}.depth", values, ordered=True) for s, values in enumerate(DEPTHS[preset])]
+        self.choices = (Choice("resolution", resolutions), Choice("width", WIDTHS, ordered=True), *depths)
+        self._stem, self._reduction, self._layer, self._head = cache(Stem), cache(Reduction), cache(Layer), cache(Head)
 
     def reduction(self, size: Resolution) -> int:
         """Return by how much the stem reduces pictures of a size."""
-        return next(factor for _, most, factor in self._size.bands if min(size) <= most)
+        return next(factor for _, most, factor in BANDS if min(size) <= most)
 
-    def map_size(self, size: Resolution, stage: int) -> Resolution:
-        """Return the size of a stage's maps."""
+    def map_size(self, size: Resolution, stages: int) -> Resolution:
+        """Return the size of the maps after so many stages."""
         height, width = size
-        for _ in range(self.reduction(size).bit_length() - 1 + stage):
-            height, width = _halved(height), _halved(width)
-        return height, width
+        for _ in range(self.reduction(size).bit_length() - 1):  # convolutions round up, pooling rounds down
+            height, width = -(-height // 2), -(-width // 2)
+        return height >> stages, width >> stages
 
     def resolution(self, architecture: Architecture) -> Resolution:
         """Return the deployment resolution of an architecture."""
@@ -176,7 +172,7 @@ class ResidualSpace(ElasticSpace):
         """
         if len(self.choices[0].values) == 1:
             return resolution
-        least, most, _ = next(band for band in self._size.bands if min(resolution) <= band[1])
+        least, most, _ = next(band for band in BANDS if min(resolution) <= band[1])
         return proportional(resolution, self.resolution(architecture), least, most)
 
     def parts(self, architecture: Architecture, resolution: Resolution | None = None, num_classes: int | None = None) -> tuple[Part, ...]:
@@ -185,17 +181,16 @@ class ResidualSpace(ElasticSpace):
         width, *depths = genes[1:]
         return tuple(self._chain(resolution or self.resolution(architecture), width, depths, num_classes or self.num_classes))
 
-    def _chain(self, size: Resolution, first: int, depths: Sequence[int], classes: int) -> Iterator[Part]:
-        before, last = first, 0
-        yield self._stem("stem", (1, 3, *size), before, self.reduction(size))
-        for s, depth in enumerate(depths):
-            width = first * 2**s
-            for b in range(depth):
-                begins = s > 0 and b == 0
-                shape = (1, before, *self.map_size(size, last))
-                yield self._block(f"stage{s}.block{b}", shape, width, 2 if begins else 1, begins)
-                before, last = width, s
-        yield self._head("head", (1, before, *self.map_size(size, last)), classes)
+    def _chain(self, size: Resolution, width: int, depths: Sequence[int], classes: int) -> Iterator[Part]:
+        yield self._stem("stem", (1, 3, *size), width, self.reduction(size))
+        stages = 0
+        for depth in depths:
+            if depth:
+                yield self._reduction(f"stage{stages}.reduction", (1, width << stages, *self.map_size(size, stages)), width << stages + 1)
+                stages += 1
+                for i in range(depth):
+                    yield self._layer(f"stage{stages - 1}.layer{i}", (1, width << stages, *self.map_size(size, stages)))
+        yield self._head("head", (1, width << stages, *self.map_size(size, stages)), classes)
 
     def slots(self, resolution: Resolution, num_classes: int) -> Mapping[str, tuple[Part, ...]]:
         """Return every position at the largest widths and the largest proxy."""

@@ -1,9 +1,9 @@
-"""What a residual network makes of equal processor seconds from nothing: its stem, its width, small pictures first.
+"""What a residual network makes of equal processor seconds from nothing: its recipe, its stem, its width.
 
     python experiments/021_own_pictures/short_trainings.py --data /tmp/cifar-1000
 
-Each row trains one network of `residual` by the recipe of a network that is trained alone (`nas.training.supernet.finetune.ALONE`) or by SGD, for equal processor seconds on so many of the
-training pictures; the others and the validation pictures score it, batch norms recalibrated; validation pictures also choose the epoch. The test pictures are not read. Goes on where it stopped.
+Each row trains one network of `residual` by the recipe of the space (`nas.training.supernet.finetune.PLAIN`) or by one that differs in what the row names, for equal processor seconds on
+so many of the training pictures; the others and the validation pictures score it, batch norms recalibrated; validation pictures also choose the epoch. The test pictures are not read. Goes on where it stopped.
 """
 
 import argparse
@@ -23,26 +23,21 @@ import torch
 from nas.spaces.naming import get_elastic_space
 from nas.training.dataset import Dataset, load_dataset
 from nas.training.supernet.batches import Batches
-from nas.training.supernet.finetune import ALONE, finetune, fresh
+from nas.training.supernet.finetune import ALONE, PLAIN, finetune, fresh
 from nas.training.supernet.statistics import predictions
 
 HERE = Path(__file__).parent
 SIZE = (32, 32)
-SMALL, WIDE, DEEP, CHOSEN = (32, 1, 1, 1, 0), (64, 1, 1, 1, 0), (32, 2, 2, 2, 0), (32, 1, 1, 2, 1)
 RESNET_20 = (16, 3, 3, 3, 0)
-SGD = replace(ALONE, optimizer="sgd", learning_rate=0.1, weight_decay=5e-4)
-WHOLE, SGD_WHOLE = replace(ALONE, methods=()), replace(SGD, methods=())
+ADAMW = {"optimizer": "adamw", "learning_rate": ALONE.learning_rate, "weight_decay": ALONE.weight_decay}
 ROWS = {
-    "stem that leaves pictures whole": ("residual-m", SMALL, WHOLE),
-    "stem that halves them": ("residual-s", SMALL, WHOLE),
-    "stem that halves them, small pictures first": ("residual-s", SMALL, ALONE),
-    "twice as deep, stem that halves them, small pictures first": ("residual-s", DEEP, ALONE),
-    "twice as wide, stem that halves them, small pictures first": ("residual-s", WIDE, ALONE),
-    "what ten minutes chose": ("residual-s", CHOSEN, ALONE),
-    "what ten minutes chose, by SGD": ("residual-s", CHOSEN, SGD),
-    "what ten minutes chose, whole pictures, by SGD": ("residual-s", CHOSEN, SGD_WHOLE),
-    "ResNet-20, small pictures first, by SGD": ("residual-m", RESNET_20, SGD),
-    "ResNet-20, whole pictures, by SGD": ("residual-m", RESNET_20, SGD_WHOLE),
+    "width 32": ("residual-s", (32, 1, 1, 1, 0), PLAIN),
+    "width 32, random start": ("residual-s", (32, 1, 1, 1, 0), replace(PLAIN, whitening=False)),
+    "width 32, by AdamW": ("residual-s", (32, 1, 1, 1, 0), replace(PLAIN, **ADAMW)),
+    "width 32, whole pictures": ("residual-s", (32, 1, 1, 1, 0), replace(PLAIN, methods=())),
+    "width 64": ("residual-s", (64, 1, 1, 1, 0), PLAIN),
+    "ResNet-20": ("residual-m", RESNET_20, PLAIN),
+    "ResNet-20, whole pictures, random start": ("residual-m", RESNET_20, replace(PLAIN, methods=(), whitening=False)),
 }
 
 
@@ -50,8 +45,8 @@ def main() -> None:
     """Train each row, and write ``results/short_trainings.json``, or what `--out` names."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True)
-    parser.add_argument("--seconds", type=float, default=200.0, help="of the processor, for each row")
-    parser.add_argument("--pictures", type=int, default=4500)
+    parser.add_argument("--seconds", type=float, default=250.0, help="of the processor, for each row")
+    parser.add_argument("--pictures", type=int, default=8000)
     parser.add_argument("--only", nargs="+", choices=ROWS, help="rows by name; all by default")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=HERE / "results" / "short_trainings.json")
@@ -87,6 +82,7 @@ def main() -> None:
             "space": space_name,
             "genes": genes,
             "methods": recipe.methods,
+            "whitening": recipe.whitening,
             "optimizer": recipe.optimizer,
             "macs": space.lower(member).cost.macs,
             "params": space.lower(member).cost.params,

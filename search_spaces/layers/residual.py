@@ -1,4 +1,4 @@
-"""The basic block of residual networks."""
+"""The layer of residual networks."""
 
 from __future__ import annotations
 
@@ -6,28 +6,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from search_spaces.layers.convolution import ConvNorm
-from search_spaces.layers.pyramid import BRANCH_SCALE
 
 
-class ResidualBlock(nn.Module):
-    """y = relu(s(x) + conv(relu(conv(x)))), a batch norm after each convolution. (n, c, h, w) -> (n, width, h / stride, w / stride).
+class ResidualLayer(nn.Module):
+    """y = x + relu(norm(conv(x))), 3 × 3. (n, c, h, w) -> (n, c, h, w).
 
     Args:
         channels: c.
-        width: Of both convolutions.
-        stride: Of the first, and of the shortcut.
-        projects: Whether the shortcut s is a 1 × 1 convolution; else it is x itself.
 
     Source:
-        He et al., arXiv 1512.03385, figure 5 (left) and shortcuts B of section 3.3. Differs: the last norm starts at `BRANCH_SCALE`.
+        Page, "How to train your ResNet" (2018), whose shortcuts have the rectifier on the branch, too. Differs: one convolution a branch for two.
     """
 
-    def __init__(self, channels: int, width: int, stride: int, *, projects: bool) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        self.conv1 = ConvNorm(channels, width, 3, stride=stride)
-        self.conv2 = ConvNorm(width, width, 3)
-        self.shortcut = ConvNorm(channels, width, 1, stride=stride) if projects else nn.Identity()
-        nn.init.constant_(self.conv2.norm.weight, BRANCH_SCALE)
+        self.conv = ConvNorm(channels, channels, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self.shortcut(x) + self.conv2(F.relu(self.conv1(x))))
+        return x + F.relu(self.conv(x))

@@ -1,4 +1,4 @@
-"""Plain residual networks: published counts, what small pictures are spared, and how large a network can be trained in the time that there is."""
+"""Plain residual networks: their counts, what large pictures are spared, and how large a network can be trained in the time that there is."""
 
 from pathlib import Path
 
@@ -15,21 +15,23 @@ from nas.spaces.naming import get_elastic_space
 from search_spaces.residual import ResidualSpace
 
 
-def test_its_resnet_20_has_the_published_parameters() -> None:
-    space = ResidualSpace("m", num_classes=10, resolution=(32, 32))
-    graph = space.lower(space.architecture(["32x32", 16, 3, 3, 3, 0]))
-    ours = 16 * 8 * 9 - 16 * 3 * 9 + 8 * 3 * 9 + 8  # the second convolution of the stem, and the narrower first one
-    shortcuts = 16 * 32 + 32 + 32 * 64 + 64
-    assert graph.cost.params == pytest.approx(269_722 + ours + shortcuts, rel=0.005)  # arXiv 1512.03385, table 6: 0.27 M
-    assert graph.cost.macs == pytest.approx(41e6, rel=0.05)
+def test_its_members_are_the_convolutions_that_the_page_names() -> None:
+    space = ResidualSpace("s", num_classes=10, resolution=(32, 32))
+    graph = space.lower(space.architecture(["32x32", 32, 1, 1, 1, 0]))
+    kernels = [3 * 32, 32 * 64, 64 * 64, 64 * 128, 128 * 128, 128 * 256, 256 * 256]
+    positions = [32**2, 16**2, 16**2, 8**2, 8**2, 4**2, 4**2]
+    biases = 32 + 2 * (64 + 128 + 256)  # of the folded norms
+    assert graph.cost.params == sum(9 * kernel for kernel in kernels) + biases + 256 * 10 + 10
+    convolutions = sum(9 * kernel * area for kernel, area in zip(kernels, positions, strict=True))
+    assert graph.cost.macs == pytest.approx(convolutions + 2560, rel=0.003)  # sums and means
 
 
-def test_a_preset_for_short_trainings_reduces_small_pictures_once_more() -> None:
-    small, medium = (get_elastic_space(f"residual-{preset}") for preset in "sm")
-    assert [small.map_size((side, side), 0)[0] for side in (28, 32, 64, 96, 128, 224)] == [28, 16, 16, 24, 32, 56]
-    assert [medium.map_size((side, side), 0)[0] for side in (28, 32, 64, 96, 128, 224)] == [28, 32, 32, 24, 32, 56]
-    for space, sizes in ((small, {(32, 32), (40, 40)}), (medium, {(16, 16), (40, 40)})):
-        assert {space.proxy(space.architecture((text, *space.extreme(True).genes[1:])), (32, 32)) for text in ("32x32", "288x288")} == sizes
+def test_pictures_are_reduced_before_the_first_stage_as_their_size_asks() -> None:
+    space = get_elastic_space("residual-s")
+    assert [space.map_size((side, side), 0)[0] for side in (28, 32, 64, 96, 128, 224)] == [28, 32, 32, 24, 32, 56]
+    assert space.map_size((28, 36), 3) == (3, 4)
+    proxies = {space.proxy(space.architecture((text, *space.extreme(True).genes[1:])), (32, 32)) for text in ("32x32", "288x288")}
+    assert proxies == {(16, 16), (40, 40)}
 
 
 def test_a_network_from_nothing_is_as_large_as_the_time_allows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

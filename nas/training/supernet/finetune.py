@@ -60,7 +60,7 @@ FINETUNING = Recipe(epochs=6, batch=64, learning_rate=1e-3, warmup=0.1, weight_d
 ALONE = Recipe(epochs=60, batch=64, learning_rate=3e-3, warmup=0.15, weight_decay=0.05)
 """The default recipe of a network that starts from nothing, at least; a time limit may allow more epochs. Its epochs are set by hand."""
 
-PLAIN = replace(ALONE, optimizer="sgd", learning_rate=0.1, weight_decay=5e-4, methods=("low-resolution",), whitening=True)
+PLAIN = replace(ALONE, epochs=20, optimizer="sgd", learning_rate=0.1, weight_decay=5e-4, methods=("low-resolution",), whitening=True)
 """That of a plain convolutional network, which takes pictures of any size: as He et al. train theirs (arXiv 1512.03385, section 4.2), with small pictures first and a
 whitening start, both after ``experiments/021_own_pictures``."""
 

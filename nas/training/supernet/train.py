@@ -105,7 +105,12 @@ class Recipe:
         own = asdict(self)
         methods, window, whitening = own.pop("methods"), own.pop("window"), own.pop("whitening")
         own["augmentation"] = self.augmentation.entries
-        return own | ({"methods": list(methods)} if methods else {}) | ({"window": window} if window else {}) | ({"whitening": True} if whitening else {})
+        return (
+            own
+            | ({"methods": list(methods)} if methods else {})
+            | ({"window": window} if window else {})
+            | ({"whitening": True} if whitening else {})
+        )
 
     def decay_at(self, step: int, steps: int) -> float:
         """Return the share that the averaged weights keep at a step: little at first, so that the start is forgotten.
