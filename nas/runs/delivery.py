@@ -386,7 +386,7 @@ def recipe_of(problem: Problem, dataset: Dataset, architecture: Architecture, pa
     from nas.training.supernet.finetune import alone_recipe, finetuning_recipe
 
     if problem.evaluator.fresh:
-        recipe = alone_recipe(problem.space)
+        recipe = alone_recipe(problem.space, dataset)
     else:
         recipe = finetuning_recipe(
             dataset, problem.space.lower(architecture, problem.judge.verdicts([architecture])[0].resolution).cost.macs

@@ -74,8 +74,9 @@ def _timed(problem: Problem, pace: Pace, bus: EventBus) -> Trainable:
     from nas.training.recipe import compose
     from nas.training.supernet.finetune import alone_recipe
 
-    dataset, middle, recipe = problem.dataset, _middle(problem), alone_recipe(problem.space)
+    dataset, middle = problem.dataset, _middle(problem)
     assert dataset is not None
+    recipe = alone_recipe(problem.space, dataset)
     search_s, training_s = _shares(problem, pace)
     often = problem.request.finetune_epochs or (recipe.epochs if problem.request.data else SHOWN_EPOCHS)
     looks = (dataset.count("validation") * often + 2 * dataset.count("test")) / 3  # a forward run is a third of a step
@@ -134,7 +135,7 @@ def _picture_s(problem: Problem, member: Architecture) -> float:
     size, device = problem.judge.verdicts([member])[0].resolution, "cuda" if torch.cuda.is_available() else "cpu"
     module = fresh(problem.space, member, num_classes=problem.dataset.num_classes, resolution=size, seed=0)
     module = module.to(device).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-    recipe = alone_recipe(problem.space)
+    recipe = alone_recipe(problem.space, problem.dataset)
     batch = min(recipe.batch, problem.dataset.count("train"))
     x = torch.zeros(batch, 3, *size, device=device).to(memory_format=torch.channels_last)
     labels, optimizer = torch.zeros(batch, dtype=torch.long, device=device), optimizer_of(recipe, [list(module.parameters()), []])
