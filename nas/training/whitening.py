@@ -30,7 +30,7 @@ def whiten(module: nn.Module, pictures: Iterable[Tensor]) -> None:
     x = torch.cat(list(pictures))
     if conv is None or conv.groups > 1 or conv.in_channels != x.shape[1] or conv.out_channels < 2:
         return
-    patches = F.unfold(x, conv.kernel_size, stride=conv.kernel_size[0])  # type: ignore[arg-type]
+    patches = F.unfold(x, conv.kernel_size, stride=conv.kernel_size[0])
     patches = patches.transpose(1, 2).flatten(0, 1).double()
     variances, components = torch.linalg.eigh(torch.cov(patches.T))
     filters = (components / (variances + REGULARISATION * variances.mean()).sqrt()).T.flip(0).to(conv.weight.dtype)
