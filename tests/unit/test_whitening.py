@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from nas.training.whitening import whiten
+from nas.training.supernet.whitening import whiten
 
 
 def pictures() -> list[torch.Tensor]:

@@ -51,8 +51,8 @@ from nas.training.supernet.statistics import (
 )
 from nas.training.supernet.teacher import Teacher, distillation_loss
 from nas.training.supernet.train import Recipe, learning_rate_at, optimizer_of
+from nas.training.supernet.whitening import whiten
 from nas.training.threads import kept_threads, quickest_threads
-from nas.training.whitening import whiten
 
 FINETUNING = Recipe(epochs=6, batch=64, learning_rate=1e-3, warmup=0.1, weight_decay=0.02)
 """The default recipe after a supernet."""

@@ -71,7 +71,7 @@ class Recipe:
         augmentation: Of the pictures.
         mixed_precision: ``no`` or ``bf16``.
         methods: Recipes of supernet training by name, see `nas.training.recipe.compose`; the default's where there are none.
-        whitening: Whether a single network's first convolution starts with the principal components of the pictures (`nas.training.whitening`).
+        whitening: Whether a single network's first convolution starts with the principal components of the pictures (`nas.training.supernet.whitening`).
         window: Share of the steps over which the weights of a single network are averaged; the average is what is scored and exported. 0 averages nothing.
     """
 
