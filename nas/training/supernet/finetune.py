@@ -61,8 +61,8 @@ ALONE = Recipe(epochs=60, batch=64, learning_rate=3e-3, warmup=0.15, weight_deca
 """The default recipe of a network that starts from nothing, at least; a time limit may allow more epochs. Its epochs are set by hand."""
 
 PLAIN = replace(ALONE, epochs=20, optimizer="sgd", learning_rate=0.1, weight_decay=5e-4, methods=("low-resolution",), whitening=True)
-"""That of a plain convolutional network, which takes pictures of any size: as He et al. train theirs (arXiv 1512.03385, section 4.2), with small pictures first and a
-whitening start; large networks for few epochs rather than small ones for many. All three after ``experiments/021_own_pictures``."""
+"""That of a plain convolutional network, which takes pictures of any size: as He et al. train theirs (arXiv 1512.03385, section 4.2), with small pictures first and
+large networks for few epochs rather than small ones for many (``experiments/021_own_pictures``), and a whitening start, which is not told apart from a random one there."""
 
 _CPU_MACS = 5e12
 """Multiply-adds that a fine-tuning may take on a CPU: some five minutes of two cores. Set by hand."""
