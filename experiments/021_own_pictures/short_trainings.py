@@ -28,7 +28,6 @@ from nas.training.supernet.statistics import predictions
 
 HERE = Path(__file__).parent
 SIZE = (32, 32)
-RESNET_20 = (16, 3, 3, 3, 0)
 ADAMW = {"optimizer": "adamw", "learning_rate": ALONE.learning_rate, "weight_decay": ALONE.weight_decay}
 ROWS = {
     "width 32": ("residual-s", (32, 1, 1, 1, 0), PLAIN),
@@ -36,8 +35,8 @@ ROWS = {
     "width 32, by AdamW": ("residual-s", (32, 1, 1, 1, 0), replace(PLAIN, **ADAMW)),
     "width 32, whole pictures": ("residual-s", (32, 1, 1, 1, 0), replace(PLAIN, methods=())),
     "width 64": ("residual-s", (64, 1, 1, 1, 0), PLAIN),
-    "ResNet-20": ("residual-m", RESNET_20, PLAIN),
-    "ResNet-20, whole pictures, random start": ("residual-m", RESNET_20, replace(PLAIN, methods=(), whitening=False)),
+    "width 16, three layers a stage": ("residual-m", (16, 3, 3, 3, 0), PLAIN),
+    "width 16, three layers a stage, whole pictures, random start": ("residual-m", (16, 3, 3, 3, 0), replace(PLAIN, methods=(), whitening=False)),
 }
 
 
