@@ -36,7 +36,11 @@ ROWS = {
     "width 32, whole pictures": ("residual-s", (32, 1, 1, 1, 0), replace(PLAIN, methods=())),
     "width 64": ("residual-s", (64, 1, 1, 1, 0), PLAIN),
     "width 16, three layers a stage": ("residual-m", (16, 3, 3, 3, 0), PLAIN),
-    "width 16, three layers a stage, whole pictures, random start": ("residual-m", (16, 3, 3, 3, 0), replace(PLAIN, methods=(), whitening=False)),
+    "width 16, three layers a stage, whole pictures, random start": (
+        "residual-m",
+        (16, 3, 3, 3, 0),
+        replace(PLAIN, methods=(), whitening=False),
+    ),
 }
 
 
