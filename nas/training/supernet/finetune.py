@@ -166,7 +166,7 @@ def finetune(
         "start": _hash(module),
     } | ({"teacher": teacher.key} if teacher else {})
     train, validation = (Batches(dataset, split, resolution, torch.device(device)) for split in ("train", "validation"))
-    if recipe.whitening and not path.is_file():
+    if recipe.whitening and not path.is_file():  # after the start was hashed: processors differ in the last bits of components
         whiten(module, _calibration(train, SCORING_PICTURES))
     tuning = _Finetuning(module, train, recipe, seed, teacher)
     tuning.length.left_s = left_s

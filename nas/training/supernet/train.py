@@ -103,14 +103,9 @@ class Recipe:
     def entries(self) -> dict[str, Any]:
         """The recipe as checkpoints have it: what came later is left out where it is not used, so that older ones still fit."""
         own = asdict(self)
-        methods, window, whitening = own.pop("methods"), own.pop("window"), own.pop("whitening")
         own["augmentation"] = self.augmentation.entries
-        return (
-            own
-            | ({"methods": list(methods)} if methods else {})
-            | ({"window": window} if window else {})
-            | ({"whitening": True} if whitening else {})
-        )
+        later = {"methods": list(own.pop("methods")), "window": own.pop("window"), "whitening": own.pop("whitening")}
+        return own | {name: value for name, value in later.items() if value}
 
     def decay_at(self, step: int, steps: int) -> float:
         """Return the share that the averaged weights keep at a step: little at first, so that the start is forgotten.
