@@ -14,7 +14,8 @@ def onnx_session(model: str | Path | bytes, *, threads: int = 0, provider: str =
 
     On an x86 processor without VNNI, ONNX Runtime multiplies 8-bit activations by signed weights in sums of 16 bits, which overflow: the
     answers of a w8a8 file are then wrong by far more than its rounding. `session.x64quantprecision` asks for the exact products there,
-    which take longer; elsewhere it changes nothing (ONNX Runtime, `onnxruntime_session_options_config_keys.h`).
+    which take longer; elsewhere it changes nothing (ONNX Runtime, `onnxruntime_session_options_config_keys.h`). Two of its passes then write the same tensor
+    of some transformers, and it refuses the file; without the pass that turns other signed tensors into unsigned ones the products are as exact.
 
     Args:
         model: Path of the file, or its bytes.
@@ -22,9 +23,15 @@ def onnx_session(model: str | Path | bytes, *, threads: int = 0, provider: str =
         provider: ONNX Runtime's name of who computes.
     """
     import onnxruntime
+    from onnxruntime.capi.onnxruntime_pybind11_state import Fail
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # a refusal is raised, not printed
     options.add_session_config_entry("session.x64quantprecision", "1")
-    return onnxruntime.InferenceSession(model if isinstance(model, bytes) else str(model), options, providers=[provider])
+    source = model if isinstance(model, bytes) else str(model)
+    try:
+        return onnxruntime.InferenceSession(source, options, providers=[provider])
+    except Fail:
+        options.add_session_config_entry("optimization.disable_specified_optimizers", "QDQS8ToU8Transformer")
+        return onnxruntime.InferenceSession(source, options, providers=[provider])
