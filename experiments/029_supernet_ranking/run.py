@@ -21,13 +21,12 @@ import platform
 import tarfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import astuple
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
-import torch.nn.functional as F
 
 import nas
 from nas.spaces.naming import get_elastic_space, get_space
@@ -43,7 +42,10 @@ SPACE = "nasbench201-c8n2"
 SEED, DRAWN, BEST = 0, 1000, 500
 KNOWN, REPEATS, EVERY = 10, 100, 20
 AZ_NAS = ("expressivity", "progressivity", "trainability")
-MOST_EPOCHS, CALIBRATION = 1000, 256
+KINDS = ("accuracy", "explained")
+"""What a supernet says of a member, see `nas.training.supernet.scores.SharedScores`."""
+
+MOST_EPOCHS = 1000
 Array = npt.NDArray[np.float64]
 
 
@@ -107,28 +109,14 @@ def train(given: argparse.Namespace) -> None:
 
 def score(given: argparse.Namespace) -> None:
     """Score the chosen rows with shared weights; what `--out` has already is not scored again."""
-    from nas.training.supernet.batches import Batches
-    from nas.training.supernet.statistics import calibration_indices, pictures, recalibrate
+    from nas.training.evaluators.supernet import SupernetEvaluator
     from nas.training.supernet.train import load_supernet
 
     rows, _, accuracy = read_accuracies(given.accuracies)
-    dataset = pictures_of(given.data, given.seed, given.images)
+    dataset = pictures_of(given.data, given.seed, given.images).thinned("validation", given.pictures)
     space = get_elastic_space(SPACE, num_classes=dataset.num_classes)
-    supernet = load_supernet(given.name.with_suffix(".safetensors"), space)
-    train, validation = (Batches(dataset, split, supernet.resolution, supernet.device) for split in ("train", "validation"))
-    calibration = list(pictures(train.plain(256, calibration_indices(train, CALIBRATION))))
-    shown = list(validation.plain(250, torch.from_numpy(np.random.default_rng(SEED).permutation(len(validation))[: given.pictures])))
-
-    def measure(row: str) -> tuple[float, float]:
-        path = supernet.path(space.parse(row))
-        recalibrate(path, calibration)
-        with torch.no_grad():
-            answers = [(path(x), y) for x, y in shown]
-        right = sum(float((scores.argmax(1) == y).sum()) for scores, y in answers)
-        loss = sum(float(F.cross_entropy(scores, y, reduction="sum")) for scores, y in answers)
-        return 100 * right / given.pictures, -loss / given.pictures
-
-    keep(given, rows, accuracy, ("accuracy", "likelihood"), measure)
+    evaluator = SupernetEvaluator(load_supernet(given.name.with_suffix(".safetensors"), space), dataset)
+    keep(given, rows, accuracy, KINDS, lambda row: astuple(evaluator.scores(space.parse(row))))
 
 
 def free(given: argparse.Namespace) -> None:
@@ -167,7 +155,7 @@ def compare(given: argparse.Namespace) -> None:
     rows, columns, accuracy = read_accuracies(given.accuracies)
     wanted = chosen(accuracy)
     files = {path.stem: dict(np.load(path)) for path in given.scores}
-    supernets = {f"{stem} {kind}": kept[kind] for stem, kept in files.items() for kind in ("accuracy", "likelihood")}
+    supernets = {f"{stem} {kind}": kept[kind] for stem, kept in files.items() for kind in KINDS if kind in kept}
     voters = dict(np.load(given.free)) if given.free else {}
     parts = supernets | {name: values for name, values in voters.items() if name != "processor_s"}
     known = np.flatnonzero(~np.isnan(np.stack(list(parts.values()))).any(axis=0))

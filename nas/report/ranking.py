@@ -9,6 +9,7 @@ from nas.results import Agreement, Ranking
 
 LABELS = {
     "supernet": "supernet",
+    "features": "supernet's features",
     "calibrated": "calibrated scores",
     "vote": "vote of training-free scores",
     "params": "parameters",

@@ -28,7 +28,6 @@ from nas.runs.teaching import teacher_of
 from nas.spaces.architecture import Architecture
 from nas.spaces.elastic import ElasticSpace
 from nas.training.evaluator import Evaluator
-from nas.units import QUANTISED
 
 if TYPE_CHECKING:
     from torch import nn
@@ -348,22 +347,16 @@ def deliver_tuned(run: RunDirectory, problem: Problem, dataset: Dataset, archite
         np.mean(predictions(module, Batches(dataset, "validation", size, device), 64) == dataset.labels("validation"))
     )
     predicted = None
-    if quantises(problem, architecture) or not exporters.get(problem.request.exporter).runs_here():
+    if problem.quantises(architecture) or not exporters.get(problem.request.exporter).runs_here():
         predicted = predictions(module, Batches(dataset, "test", size, device), 64)
     return _export_tested(run, problem, dataset, architecture, (module.to("cpu"), validation_pct), predicted, bus)
-
-
-def quantises(problem: Problem, architecture: Architecture) -> bool:
-    """Return whether a network's file is to hold integers."""
-    precision = problem.judge.verdicts([architecture])[0].precisions[problem.device]
-    return precision in QUANTISED or precision == "mixed"
 
 
 def reserve_s_of(problem: Problem, dataset: Dataset, module: nn.Module, architecture: Architecture) -> float:
     """Return the seconds that are kept for the last statistics, the export and the test, by the time of a forward run."""
     from nas.training.supernet.statistics import CALIBRATION_PICTURES
 
-    files = 2 if quantises(problem, architecture) else 1
+    files = 2 if problem.quantises(architecture) else 1
     pictures = CALIBRATION_PICTURES + 2 * dataset.count("validation") + (1 + files) * dataset.count("test")
     return EXPORT_S + pictures * _picture_s(dataset, module, problem.judge.verdicts([architecture])[0].resolution)
 
@@ -433,7 +426,7 @@ def _export_tested(
         left.unlink(missing_ok=True)
     facts = run_facts(run, problem, architecture) | {"validation_accuracy_pct": f"{validation_pct:.4f}"}
     trained = Trained(problem.space, architecture, module.to("cpu"), verdict.resolution, dataset, problem.recipe)
-    quantised = quantises(problem, architecture)
+    quantised = problem.quantises(architecture)
     if quantised and (slower := _slower(problem, architecture, precision)):
         bus.emit(Notice(slower))
     artifact = trained.export(

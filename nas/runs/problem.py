@@ -29,7 +29,7 @@ from nas.spaces.elastic import ElasticSpace
 from nas.spaces.naming import family_of, get_space, is_elastic
 from nas.spaces.space import Resolution, SearchSpace, spaces
 from nas.training.evaluator import Assignment, Evaluator, evaluators
-from nas.units import Precision, parse_duration, parse_resolution, write_resolution
+from nas.units import QUANTISED, Precision, parse_duration, parse_resolution, write_resolution
 
 if TYPE_CHECKING:
     from nas.training.dataset import Dataset
@@ -94,6 +94,11 @@ class Problem:
     def precision(self) -> str:
         """The least precise of the devices' precisions: what members are scored at where they do not say it themselves."""
         return Precision.least(target.precision for target in self.targets)
+
+    def quantises(self, architecture: Architecture) -> bool:
+        """Return whether a network's file is to hold integers."""
+        precision = self.judge.verdicts([architecture])[0].precisions[self.device]
+        return precision in QUANTISED or precision == "mixed"
 
     @property
     def recipe(self) -> tuple[str, ...]:

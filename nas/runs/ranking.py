@@ -25,6 +25,7 @@ from nas.training.rank import Values, agreements, train_alone
 from nas.training.score import vote
 
 if TYPE_CHECKING:
+    from nas.training.supernet.scores import SharedScores
     from nas.training.supernet.train import Recipe
     from nas.training.supernet.weights import Supernet
 
@@ -86,7 +87,7 @@ def rank_members(contest: Contest) -> Ranking:
     accuracy, again = _accuracies(contest, members)
     supernet, measured = _supernet_scores(contest, members), _training_free(contest, members)
     baselines = _counts(contest, members) | _latencies(contest, members) | {"vote": vote(measured)}
-    calibrated, known = _calibrated(contest, accuracy, np.column_stack([*supernet.values(), measured]))
+    calibrated, known = _calibrated(contest, accuracy, np.column_stack([supernet["features"], measured]) if supernet else measured)
     scores = supernet | ({"calibrated": calibrated.accuracy_pct} if calibrated else {})
     rest = ~known
     judged, compared = agreements(accuracy[rest], _of(scores, rest), _of(baselines, rest), contest.seed)
@@ -202,7 +203,14 @@ def _supernet_scores(contest: Contest, members: Sequence[Architecture]) -> dict[
 
     assert contest.dataset is not None
     evaluator = SupernetEvaluator(contest.supernet, contest.dataset)
-    return {"supernet": _each(contest, "members scored with shared weights", members, lambda m: evaluator.evaluate(m).accuracy_pct)}
+    found: list[SharedScores] = []
+
+    def score(member: Architecture) -> float:
+        found.append(evaluator.scores(member))
+        return found[-1].accuracy_pct
+
+    accuracy = _each(contest, "members scored with shared weights", members, score)
+    return {"supernet": accuracy, "features": np.array([one.explained for one in found])}
 
 
 def _each(contest: Contest, detail: str, members: Sequence[Architecture], score: Callable[[Architecture], float]) -> Values:

@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -14,16 +13,13 @@ import numpy.typing as npt
 from nas.errors import ArtifactError, GraphError, UsageError
 from nas.events import EventBus, Notice, PhaseAdvanced, PhaseFinished, PhaseStarted
 from nas.results import Contender
-from nas.runs.clock import Clock
 from nas.runs.directory import RunDirectory
-from nas.runs.problem import Problem, nearest_miss
+from nas.runs.problem import nearest_miss
+from nas.runs.transfer_times import ENOUGH_EPOCHS, Times
 from nas.searching.judge import Verdict
 from nas.spaces.architecture import Architecture
 from nas.spaces.space import SearchSpace
 from nas.units import write_resolution
-
-if TYPE_CHECKING:
-    from nas.training.evaluators.probe import ProbeEvaluator
 
 Right = npt.NDArray[np.bool_]
 
@@ -84,20 +80,17 @@ class Candidates:
 
     Args:
         run: Keeps the probes.
-        problem: Of the run.
-        evaluator: That probes.
+        times: Of the run.
         bus: Told of the progress.
-        clock: Of the run.
 
     Attributes:
         rows: What is known of each that was probed, by key.
         priced: All that the judge has seen, by key.
     """
 
-    def __init__(self, run: RunDirectory, problem: Problem, evaluator: ProbeEvaluator, bus: EventBus, clock: Clock) -> None:
-        self.run, self.problem, self.evaluator, self.bus, self.clock = run, problem, evaluator, bus, clock
-        assert problem.dataset is not None
-        self.dataset, self.space = problem.dataset, evaluator.space
+    def __init__(self, run: RunDirectory, times: Times, bus: EventBus) -> None:
+        self.run, self.times, self.bus = run, times, bus
+        self.problem, self.evaluator, self.clock = times.problem, times.evaluator, times.clock
         self.rows: dict[str, Contender] = {}
         self.priced: dict[str, tuple[Architecture, Verdict]] = {}
         self._left_out: set[tuple[object, ...]] = set()
@@ -116,12 +109,25 @@ class Candidates:
         self.priced[architecture.key] = architecture, verdict
         return verdict if verdict.feasible else None
 
-    def first(self, network: str) -> Architecture | None:
-        """Return the size that is probed first: about half the network's own, or the largest below it that is within the budgets."""
-        return next((m for m in reversed(first_sizes(self.problem.space, network)) if self.fits(m)), None)
+    def _first(self, members: Sequence[Architecture], probed: Sequence[Candidate]) -> Architecture:
+        """Return the size that is probed first: the largest of those up to half the network's own at which it could be trained often enough.
+
+        Args:
+            members: Those sizes, within the budgets, the largest first.
+            probed: What was probed before, which tells the speed of the machine.
+        """
+        if not probed:
+            return members[0]
+        return next((member for member in members if self._trainable(member, probed)), members[-1])
+
+    def _trainable(self, member: Architecture, probed: Sequence[Candidate]) -> bool:
+        if self.clock.limit_s is None:
+            return True
+        second_macs = sum(one.verdict.values["macs"] for one in probed) / sum(one.picture_s for one in probed)
+        return self.times.epochs(member, self.priced[member.key][1].values["macs"] / second_macs, 2) >= ENOUGH_EPOCHS
 
     def probed(self) -> list[Candidate]:
-        """Probe every network at one size, then the best two at the sizes beside it, as long as that pays and there is time."""
+        """Probe every network at one size, then the best two at the sizes beside it, as long as that pays, they can be trained, and there is time."""
         began_s, record = time.monotonic(), self.run.read("probed.json")
         names = [str(name) for name in self.problem.space.choices[0].values]
         self.bus.emit(PhaseStarted("search", detail=f"frozen features of {len(names)} networks with weights at hand"))
@@ -137,15 +143,19 @@ class Candidates:
     def _explored(self, networks: Sequence[str], allowed_s: float) -> dict[str, Candidate]:
         candidates: dict[str, Candidate] = {}
         until_s = self.clock.spent_s + allowed_s
-        for network in networks:
-            member = self.first(network)
-            if member is not None and (not candidates or self.clock.spent_s < until_s) and (one := self.candidate(member)):
-                candidates[one.key] = one
+        starts = {network: [m for m in reversed(first_sizes(self.problem.space, network)) if self.fits(m)] for network in networks}
+        starts = {network: members for network, members in starts.items() if members}
         if not self.priced:
             size = self.problem.request.resolution or "any size"
             raise UsageError(
                 f"search: none of {', '.join(networks)} runs at {size}. Do this: leave --resolution out, or give other weights."
             )
+        by_macs = sorted(starts, key=lambda network: self.priced[starts[network][0].key][1].values["macs"])
+        for network in dict.fromkeys((*by_macs[:1], *starts)):  # the quickest first: it tells the speed of the machine
+            if candidates and self.clock.spent_s >= until_s:
+                break
+            if one := self.candidate(self._first(starts[network], list(candidates.values()))):
+                candidates[one.key] = one
         if not candidates:
             raise nearest_miss(self.problem, list(self.priced.values()))
         left_macs = _PROBE_MACS
@@ -155,6 +165,8 @@ class Candidates:
             for step in (1, -1):
                 i, last = at + step, start
                 while 0 <= i < len(members) and (verdict := self.fits(members[i])):
+                    if step > 0 and not self._trainable(members[i], list(candidates.values())):
+                        break
                     share = verdict.values["macs"] / last.verdict.values["macs"]
                     left_macs -= verdict.values["macs"] * self.evaluator.looks
                     late = self.clock.spent_s + last.picture_s * share * self.evaluator.looks > until_s

@@ -24,11 +24,12 @@ from nas.events import EventBus, Notice, PhaseAdvanced, PhaseFinished, PhaseStar
 from nas.results import Contender, Point, Result
 from nas.runs.choice import LEADER, LEVEL, bounds_latency, choose
 from nas.runs.clock import Clock, clocked
-from nas.runs.delivery import MEMBER_FILE, Delivery, deliver_tuned, quantises
+from nas.runs.delivery import MEMBER_FILE, Delivery, deliver_tuned
 from nas.runs.directory import RunDirectory, remembered
 from nas.runs.facts import as_expected
 from nas.runs.problem import Problem
 from nas.runs.transfer_candidates import Candidate, Candidates
+from nas.runs.transfer_times import ENOUGH_EPOCHS, Times
 from nas.searching.pareto import front as pareto_front
 from nas.training.memory import keep_freed_memory
 from nas.units import parse_duration, write_duration, write_resolution
@@ -43,15 +44,8 @@ Report = Callable[[int, Mapping[str, float]], None]
 
 CONTESTANTS = 4  # by hand: two halvings
 _CONTESTANTS, _RACE = "contestants.json", "race.json"
-_STEP_BY_FORWARD = 4.3
-"""A training step takes as many times the forward run of its pictures (EfficientNet-Lite0 on two cores: 4.0 to 4.9)."""
-
 _SIZES_EACH = 2
 """Sizes of one network among the contestants, at most. Set by hand."""
-
-_ENOUGH_EPOCHS = 4.0
-"""How often each contestant is to see every picture by the end of its schedule, as long as two networks can: of two whose probes are alike, the one that can be
-trained more often ends higher (``experiments/021_own_pictures``: 82.5 % after 3.2 epochs of EfficientNet-Lite1, 85.7 after 9.3 of MobileNetV2). Set by hand."""
 
 _LEAST_EPOCHS, _LEAST_ALONE = 1.5, 0.3
 """How often, times the number of contestants, each of them must see every picture in the time that is left in any case; where none could alone, the quickest
@@ -59,9 +53,6 @@ is fine-tuned from the latter. Set by hand."""
 
 _LONG_STEPS = 1000
 """A training of so many steps makes up for norm statistics that are taken anew, whatever that costs at first. Set by hand."""
-
-_EXPORT_S, _TEST_BY_FORWARD = 30.0, 0.7
-"""Seconds of the export itself; a picture in the file's runtime takes as long as so many forward runs of PyTorch (0.2 and 0.45 in two runs)."""
 
 _EVERY_S = 1.0
 """Seconds between two events of a training: each writes a file. Set by hand."""
@@ -113,24 +104,12 @@ class _Search:
         self.evaluator: ProbeEvaluator = problem.evaluator.make(problem.assignment())  # type: ignore[assignment]
         self.space = self.evaluator.space
         keep_freed_memory()
-        self.found = Candidates(run, problem, self.evaluator, bus, clock)
+        self.times = Times(problem, self.evaluator, clock)
+        self.found = Candidates(run, self.times, bus)
         self._rows = self.found.rows
         self._frozen = frozenset[str]()
 
     # --- fine-tuning ---------------------------------------------------------------------------------------------------
-
-    def reserve_s(self, candidate: Candidate) -> float:
-        """Return the seconds that are kept for the last look at validation, the export and the test."""
-        pictures = (
-            (2 if quantises(self.problem, candidate.architecture) else 1) * self.dataset.count("test")
-            + self.dataset.count("validation")
-            + 1024
-        )
-        return _EXPORT_S + _TEST_BY_FORWARD * candidate.picture_s * pictures
-
-    def epoch_s(self, candidate: Candidate) -> float:
-        """Return the seconds of an epoch, from the forward run: pictures are smaller in the first half of the steps."""
-        return 0.85 * _STEP_BY_FORWARD * candidate.picture_s * self.dataset.count("train")
 
     def contestants(self, candidates: Sequence[Candidate]) -> dict[Candidate, float]:
         """Return the candidates that are fine-tuned, each with the epochs of its schedule: decided once in a run.
@@ -140,7 +119,7 @@ class _Search:
         by_key = {candidate.key: candidate for candidate in candidates}
         record = self.run.read(_CONTESTANTS)
         if record is None:
-            tries = (*product((_ENOUGH_EPOCHS, 0.0), range(CONTESTANTS, 1, -1)), (0.0, 1))
+            tries = (*product((ENOUGH_EPOCHS, 0.0), range(CONTESTANTS, 1, -1)), (0.0, 1))
             fields = (self._field(candidates, many, enough) for enough, many in tries)
             chosen = next((field for field in fields if field), [])
             quickest = min(candidates, key=lambda c: c.picture_s)
@@ -172,14 +151,7 @@ class _Search:
         return chosen[:contestants] if len(chosen) >= contestants else []
 
     def _epochs(self, candidate: Candidate, contestants: int) -> float:
-        from nas.training.transfer.halving import RUNGS
-
-        if self.clock.limit_s is None:
-            return float(self.problem.request.finetune_epochs or (20 if self.evaluator.device == "cuda" else 6))
-        lost = (contestants - 1) * RUNGS[0] + (min(contestants, 2) - 1) * (RUNGS[1] - RUNGS[0])  # what those train that do not win
-        scored_s = candidate.picture_s * (1024 + len(candidate.right)) * (contestants + 2 if contestants > 1 else 0)
-        seconds = (self.clock.left_s - self.reserve_s(candidate) - scored_s) / (1 + lost)
-        return max(0.0, seconds / self.epoch_s(candidate))
+        return self.times.epochs(candidate.architecture, candidate.picture_s, contestants)
 
     def tuning(self, candidate: Candidate, epochs: float) -> Tuning:
         """Return a candidate ready to be fine-tuned from its probe, or its fine-tuning where an earlier session began it."""
@@ -200,10 +172,10 @@ class _Search:
         from nas.training.transfer.halving import RUNGS
 
         many = len(contestants) > 1
-        schedules = sorted((self.epoch_s(c) * epochs for c, epochs in contestants.items()), reverse=True)
+        schedules = sorted((self.times.epoch_s(c.picture_s) * epochs for c, epochs in contestants.items()), reverse=True)
         scored_s = sum(c.picture_s * (1024 + len(c.right)) for c in contestants)
         race_s = sum(schedules) * RUNGS[0] + sum(schedules[:2]) * (RUNGS[1] - RUNGS[0]) + 1.5 * scored_s if many else 0.0
-        last_s = max(self.reserve_s(c) for c in contestants)
+        last_s = max(self.times.reserve_s(c.architecture, c.picture_s) for c in contestants)
         final_s = schedules[0] * (1 - RUNGS[1] if many else 1.0)
         self.clock.say({"race": race_s, "finetune": final_s, "export": last_s})
         names = ", ".join(map(_named, contestants))
@@ -290,7 +262,7 @@ class _Search:
         try:
             while tuning.step < tuning.steps:
                 if self.clock.limit_s is not None and tuning.seconds:
-                    tuning.fit_into(max(self.clock.left_s - self.reserve_s(winner), 0.0))
+                    tuning.fit_into(max(self.clock.left_s - self.times.reserve_s(winner.architecture, winner.picture_s), 0.0))
                 each = max(tuning.seconds.values(), default=1.0)
                 ahead = tuning.epoch_steps if self.clock.limit_s is None else max(4, round(30 / each)) if tuning.seconds else 4
                 tuning.advance(tuning.step + ahead, report)

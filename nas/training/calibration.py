@@ -37,8 +37,8 @@ class Calibrated:
 def calibrate(scores: Values, known: npt.NDArray[np.int64], accuracy_pct: Values, coverage: float = COVERAGE) -> Calibrated:
     """Correct scores of any scale by the true accuracies of a few candidates.
 
-    Each score becomes a normal score by its rank among the candidates. The logarithm of the error is a line in their mean, from which the single scores'
-    weights differ as far as the true accuracies insist.
+    Each score becomes the logarithm of its rank among the candidates, as in `nas.training.score.vote`. The logarithm of the error is a line in their mean, from
+    which the single scores' weights differ as far as the true accuracies insist.
 
     Args:
         scores: Candidates × scores; higher is better.
@@ -83,16 +83,18 @@ def _accuracy(log_error: Values) -> Values:
 
 
 def _features(scores: Values) -> Values:
-    """Return a constant, the mean of the normal scores, and how each differs from it: shape (n, 2 + scores)."""
-    from scipy.stats import norm, rankdata
+    """Return a constant, the mean of the logarithms of the ranks, and how each differs from it: shape (n, 2 + scores)."""
+    from scipy.stats import rankdata
 
     lowest = np.min(np.where(np.isfinite(scores), scores, np.inf), axis=0)
     finite = np.where(
         np.isfinite(scores), scores, np.where(np.isfinite(lowest), lowest, 0.0) - 1.0
     )  # nothing passes through: below all others
-    normal = norm.ppf((rankdata(finite, axis=0) - 0.5) / len(finite))
-    mean = normal.mean(axis=1, keepdims=True)
-    return np.hstack([np.ones_like(mean), mean, normal - mean])
+    ranks = np.log((rankdata(finite, axis=0) - 0.5) / len(finite))
+    spread = ranks.std(axis=0)
+    alike = (ranks - ranks.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
+    mean = alike.mean(axis=1, keepdims=True)
+    return np.hstack([np.ones_like(mean), mean, alike - mean])
 
 
 def _weights(x: Values, y: Values) -> Values:

@@ -95,6 +95,6 @@ def test_a_supernet_of_cells_is_held_against_a_table(nas: Callable[..., Result],
     told = nas(*words, "--format", "json")
     assert told.code == 0, told.err
     found = json.loads(told.out)
-    assert set(found["scores"]) == {"supernet"}
+    assert set(found["scores"]) == {"supernet", "features"}
     assert found["scores"]["supernet"]["above_baselines"] is None or 0 <= found["scores"]["supernet"]["above_baselines"] <= 1
     assert found["truth"] == "first of accuracy.npz"

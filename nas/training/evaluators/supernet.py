@@ -22,8 +22,9 @@ from nas.training.dataset import Dataset, Split
 from nas.training.evaluator import Assignment, Evaluator, Metrics, Need, evaluators, needed
 from nas.training.supernet.batches import Batches
 from nas.training.supernet.reconstruction import Members
+from nas.training.supernet.scores import SharedScores, shared_scores
 from nas.training.supernet.statistics import calibration_indices, pictures, predictions, recalibrate
-from nas.training.supernet.weights import Supernet
+from nas.training.supernet.weights import Path, Supernet
 from nas.units import QUANTISED
 
 
@@ -77,10 +78,20 @@ class SupernetEvaluator(Evaluator):
 
     def right(self, architecture: Architecture) -> npt.NDArray[np.bool_]:
         """Return for each picture whether the member names its class, shape (n,): what a paired test needs."""
+        path, scored = self._path(architecture)
+        return np.equal(predictions(path, scored), self.dataset.labels(self.split))
+
+    def scores(self, architecture: Architecture) -> SharedScores:
+        """Return all that its shared weights say of a member."""
+        path, scored = self._path(architecture)
+        return shared_scores(path, Batches(self.dataset, "train", scored.resolution, self.supernet.device), scored)
+
+    def _path(self, architecture: Architecture) -> tuple[Path, Batches]:
+        """Return a member whose statistics are those of training pictures, and the pictures that are scored at its size."""
         path = self._members.path(architecture)
         calibration, scored = self._pictures(self.supernet.space.proxy(architecture, self.supernet.resolution))
         recalibrate(path, calibration)
-        return np.equal(predictions(path, scored), self.dataset.labels(self.split))
+        return path, scored
 
     def module(self, architecture: Architecture, resolution: Resolution) -> nn.Module:
         """Return the member with the shared weights."""

@@ -23,6 +23,7 @@ from nas.spaces.elastic import Part
 from nas.spaces.surgery.narrowing import coupled_channels, importance, reorder
 from nas.spaces.surgery.stitching import RIDGE, StitchFit, StitchLayer, similarity
 from nas.training.supernet.batches import Batches
+from nas.training.supernet.scores import inputs_of, ridge
 from nas.training.supernet.statistics import CALIBRATION_PICTURES, calibration_indices, pictures, recalibrate
 from nas.training.supernet.weights import Path, Supernet
 
@@ -138,38 +139,23 @@ def fit_classifier(supernet: Supernet, member: Architecture, train: Batches, pat
     assert isinstance(head, Segment)
     if not head.classes:
         return None
-    features: list[Tensor] = []
-    layer = path.links[-1].module.get_submodule(head.classifier)
-    hook = layer.register_forward_pre_hook(lambda _module, args: features.append(args[0].flatten(1).double()))
     indices = calibration_indices(train, CLASSIFIER_PICTURES)
     labels = train.labels[indices]
-    try:
+    with inputs_of(path.links[-1].module.get_submodule(head.classifier)) as features:
         for x in pictures(train.plain(_BATCH, indices)):
             path(x)
-    finally:
-        hook.remove()
     x, y = torch.cat(features).cpu(), F.one_hot(labels, supernet.num_classes).double()
     held = torch.from_numpy(np.random.default_rng(5).permutation(len(x)) % 5 == 0)
-    scores = {decay: _ridge(x[~held], y[~held], decay) for decay in _DECAYS}
+    scores = {decay: ridge(x[~held], y[~held], decay) for decay in _DECAYS}
     right = {decay: float(((x[held] @ w + b).argmax(1) == labels[held]).double().mean()) for decay, (w, b) in scores.items()}
     decay = max(right, key=lambda value: (right[value], value))
-    weight, bias = _ridge(x, y, decay)
+    weight, bias = ridge(x, y, decay)
     w, b = scores[decay]
     scale = _scale(x[held] @ w + b, labels[held])
     own = supernet.tensors[f"{head.slot}/{head.classifier}.weight"]
     own.copy_((scale * weight.T).reshape(own.shape))
     supernet.tensors[f"{head.slot}/{head.classifier}.bias"].copy_(scale * bias)
     return 100 * right[decay]
-
-
-def _ridge(x: Tensor, y: Tensor, decay: float) -> tuple[Tensor, Tensor]:
-    """Return weight (features, classes) and bias (classes,)."""
-    mean, target = x.mean(0), y.mean(0)
-    centred = x - mean
-    gram = centred.T @ centred / len(x)
-    damping = decay * float(gram.diagonal().mean().clamp(min=1e-12))
-    weight = torch.linalg.solve(gram + damping * torch.eye(len(gram), dtype=gram.dtype), centred.T @ (y - target) / len(x))
-    return weight, target - mean @ weight
 
 
 def _scale(scores: Tensor, labels: Tensor) -> float:

@@ -1,0 +1,66 @@
+"""How often a published network can be trained in the time that is left, from what a forward run of a picture takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from nas.runs.clock import Clock
+from nas.runs.problem import Problem
+from nas.spaces.architecture import Architecture
+
+if TYPE_CHECKING:
+    from nas.training.evaluators.probe import ProbeEvaluator
+
+ENOUGH_EPOCHS = 4.0
+"""How often each contestant is to see every picture by the end of its schedule, as long as two networks can: of two whose probes are alike, the one that can be
+trained more often ends higher (``experiments/021_own_pictures``: 82.5 % after 3.2 epochs of EfficientNet-Lite1, 85.7 after 9.3 of MobileNetV2). Set by hand."""
+
+_STEP_BY_FORWARD = 4.3
+"""A training step takes as many times the forward run of its pictures (EfficientNet-Lite0 on two cores: 4.0 to 4.9)."""
+
+_EXPORT_S, _TEST_BY_FORWARD = 30.0, 0.7
+"""Seconds of the export itself; a picture in the file's runtime takes as long as so many forward runs of PyTorch (0.2 and 0.45 in two runs)."""
+
+
+@dataclass(frozen=True)
+class Times:
+    """What is left of a run, in trainings.
+
+    Attributes:
+        problem: Of the run.
+        evaluator: That probes.
+        clock: Of the run.
+    """
+
+    problem: Problem
+    evaluator: ProbeEvaluator
+    clock: Clock
+
+    def reserve_s(self, member: Architecture, picture_s: float) -> float:
+        """Return the seconds that are kept for the last look at validation, the export and the test.
+
+        Args:
+            member: Which is handed over.
+            picture_s: Seconds of a forward run, a picture.
+        """
+        dataset = self.evaluator.dataset
+        tests = (2 if self.problem.quantises(member) else 1) * dataset.count("test")
+        return _EXPORT_S + _TEST_BY_FORWARD * picture_s * (tests + dataset.count("validation") + 1024)
+
+    def epoch_s(self, picture_s: float) -> float:
+        """Return the seconds of an epoch: pictures are smaller in the first half of the steps."""
+        return 0.85 * _STEP_BY_FORWARD * picture_s * self.evaluator.dataset.count("train")
+
+    def epochs(self, member: Architecture, picture_s: float, contestants: int) -> float:
+        """Return how often each of so many contestants could see every picture by the end of its schedule, were they all like this one."""
+        from nas.training.evaluators.probe import PROBED_PICTURES
+        from nas.training.transfer.halving import RUNGS
+
+        if self.clock.limit_s is None:
+            return float(self.problem.request.finetune_epochs or (20 if self.evaluator.device == "cuda" else 6))
+        lost = (contestants - 1) * RUNGS[0] + (min(contestants, 2) - 1) * (RUNGS[1] - RUNGS[0])  # what those train that do not win
+        compared = min(self.evaluator.dataset.count("validation"), PROBED_PICTURES)
+        scored_s = picture_s * (1024 + compared) * (contestants + 2 if contestants > 1 else 0)
+        seconds = (self.clock.left_s - self.reserve_s(member, picture_s) - scored_s) / (1 + lost)
+        return max(0.0, seconds / self.epoch_s(picture_s))
