@@ -1,9 +1,10 @@
 """Does a search spend its budget? Its answer within .7, 1 and 2 ms beside five networks spread over the latencies that are within each, fine-tuned for the same time.
 
-    python experiments/021_own_pictures/budgets.py --data /tmp/cifar-100 --work /tmp/budgets --minutes 3
+    python experiments/021_own_pictures/subset.py --data cifar10_jpeg.tar.xz --each 100 --tests 200 --out /tmp/cifar-100
+    python experiments/021_own_pictures/budgets.py --data /tmp/cifar-100 --work /tmp/budgets --minutes 3 --tested /tmp/cifar-1000
 
 Each of the five (a network at a size; the slowest within the budget is always one of them) starts from its own probe, as the search's contestants do, and has as many processor
-minutes as the whole search has by its limit on one thread. All are compared on the same test pictures. A network that is among the five of two budgets is
+minutes as the whole search has by its limit on one thread, in which the search tests its file, too: give few test pictures. All are compared on the same ones, of `--tested`. A network that is among the five of two budgets is
 trained once. What is done is in `--work`, and the same command goes on from there. Needs the weights of the extra ``anchors``.
 """
 
@@ -25,7 +26,7 @@ from nas.runs.problem import Problem, make_problem
 from nas.runs.request import Request
 from nas.runs.transfer_candidates import sizes
 from nas.spaces.architecture import Architecture
-from nas.training.dataset import Dataset
+from nas.training.dataset import Dataset, load_dataset
 from nas.training.evaluators.probe import ProbeEvaluator
 from nas.training.memory import keep_freed_memory
 from nas.training.note import noted
@@ -47,6 +48,7 @@ def main() -> None:
     """Search within each budget, train the peers, and write ``results/budgets-DATA-MINUTES-SEED.json``."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--tested", type=Path, help="folder on whose test pictures all are compared; default: the same")
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=3.0, help="limit of a search, and processor minutes of each peer")
     parser.add_argument("--device", default="sa8295p")
@@ -98,8 +100,8 @@ def _search(options: argparse.Namespace, budget: str) -> Row:
         }
         expected = problem.space.normalisation(member)
         assert expected is not None
-        assert problem.dataset is not None
-        return row | {"test_pct": _test(module, problem.dataset.normalised_by(*expected), size), "processor_s": round(took_s, 1)}
+        tested = load_dataset(str(options.tested or options.data), seed=options.seed)
+        return row | {"test_pct": _test(module, tested.normalised_by(*expected), size), "processor_s": round(took_s, 1)}
 
     return noted(note, searched)
 
@@ -141,7 +143,10 @@ def _train(options: argparse.Namespace, problem: Problem, member: Architecture) 
     took_s, epochs = time.process_time() - began_s, tuning.step / tuning.epoch_steps
     row: Row = {"network": member.genes[0], "resolution": write_resolution(size), "latency_ms": latency_ms, "probe_pct": probe_pct}
     row |= {"frozen_norms": frozen, "epochs": round(epochs, 2), "processor_s": round(took_s, 1)}
-    row["test_pct"] = _test(tuning.averaged(), dataset, size)
+    expected = evaluator.space.normalisation(member)
+    assert expected is not None
+    tested = load_dataset(str(options.tested or options.data), seed=options.seed)
+    row["test_pct"] = _test(tuning.averaged(), tested.normalised_by(*expected), size)
     path.unlink(missing_ok=True)
     return row
 

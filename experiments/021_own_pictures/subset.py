@@ -1,4 +1,4 @@
-"""The pictures of the protocol: of each class of CIFAR-10 (JPEG re-encoded) the first N training files by name, and all test files.
+"""The pictures of the protocol: of each class of CIFAR-10 (JPEG re-encoded) the first N training files by name, and all test files, or as many as `--tests` says.
 
 python experiments/021_own_pictures/subset.py --data ../shared/data/cifar10_jpeg.tar.xz --each 1000 --out /tmp/cifar-1000
 """
@@ -14,6 +14,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--each", type=int, default=1000)
+    parser.add_argument("--tests", type=int, help="of each class; default: all")
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
     found: dict[tuple[str, str], list[tuple[str, bytes]]] = defaultdict(list)
@@ -26,7 +27,7 @@ def main() -> None:
     for (split, label), files in found.items():
         folder = given.out / split / label
         folder.mkdir(parents=True)
-        for name, data in sorted(files)[: given.each if split == "train" else None]:
+        for name, data in sorted(files)[: given.each if split == "train" else given.tests]:
             (folder / name).write_bytes(data)
 
 
