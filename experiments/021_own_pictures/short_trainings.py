@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=HERE / "results" / "short_trainings.json")
     given = parser.parse_args()
     done = json.loads(given.out.read_text()) if given.out.is_file() else {}
-    data, others = _halved(load_dataset(given.data, seed=given.seed), given.pictures, given.seed)
+    data, others = halved(load_dataset(given.data, seed=given.seed), given.pictures, given.seed)
     for name, (space_name, genes, recipe) in ROWS.items():
         if name in done or not (given.only is None or name in given.only):
             continue
@@ -106,7 +106,7 @@ def main() -> None:
         print(name, done[name], flush=True)
 
 
-def _halved(data: Dataset, count: int, seed: int) -> tuple[Dataset, Dataset]:
+def halved(data: Dataset, count: int, seed: int) -> tuple[Dataset, Dataset]:
     """Return the data set with `count` of its training pictures, and one whose validation has all the others, too."""
     order = np.random.default_rng(seed).permutation(data._splits["train"])
     rest = np.sort(np.concatenate([order[count:], data._splits["validation"]]))

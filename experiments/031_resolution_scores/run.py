@@ -72,7 +72,7 @@ def main() -> None:
         for size in SIZES:
             member = _at(space, architecture, size)
             row: Row = {"architecture": i, "size": size, "macs": space.lower(member).cost.macs}
-            row |= noted(options.work / f"score-{i}-{size}.json", lambda member=member: _score(evaluator, member))
+            row |= noted(options.work / f"scores-{i}-{size}.json", lambda member=member: _score(evaluator, member))
             if not options.score_only:
                 note = options.work / f"tuned-{i}-{size}.json"
                 row |= noted(note, lambda member=member: _tune(evaluator, dataset, member, options))
@@ -97,7 +97,8 @@ def _at(space: ElasticSpace, architecture: Architecture, size: int) -> Architect
 
 def _score(evaluator: SupernetEvaluator, member: Architecture) -> Row:
     proxy = evaluator.supernet.space.proxy(member, evaluator.supernet.resolution)
-    return {"proxy": proxy[0], "shared_pct": round(evaluator.evaluate(member).accuracy_pct, 2)}
+    found = evaluator.scores(member)
+    return {"proxy": proxy[0], "shared_pct": round(found.accuracy_pct, 2), "explained_pct": round(100 * found.explained, 2)}
 
 
 def _tune(evaluator: SupernetEvaluator, dataset: Dataset, member: Architecture, options: argparse.Namespace) -> Row:
@@ -119,7 +120,7 @@ def _tune(evaluator: SupernetEvaluator, dataset: Dataset, member: Architecture, 
 
 
 def _write(options: argparse.Namespace, dataset: Dataset, rows: list[Row]) -> None:
-    report = {"rows": rows, "agreement": _agreement(rows)}
+    report: Row = {"rows": rows, "agreement": {name: _agreement(rows, name) for name in ("shared_pct", "explained_pct")}}
     report |= {
         "settings": {k: str(v) for k, v in vars(options).items() if k not in ("data", "work")},
         "data": f"{dataset.name} {dataset.key}",
@@ -130,12 +131,12 @@ def _write(options: argparse.Namespace, dataset: Dataset, rows: list[Row]) -> No
     (HERE / "results" / f"{options.proxy}-{options.seed}.json").write_text(json.dumps(report, indent=1) + "\n")
 
 
-def _agreement(rows: list[Row]) -> dict[str, object]:
+def _agreement(rows: list[Row], name: str) -> dict[str, object]:
     """Return Kendall's τ over all rows with its bootstrap interval, and the resolution's sign for each architecture.
 
     A sign is that of the slope of accuracy in the logarithm of the size, by least squares.
     """
-    shared, tuned = (np.array([row[name] for row in rows]) for name in ("shared_pct", "tuned_pct"))
+    shared, tuned = (np.array([row[column] for row in rows]) for column in (name, "tuned_pct"))
     rng = np.random.default_rng(0)
     resampled = [kendalltau(shared[i], tuned[i]).statistic for i in rng.integers(0, len(rows), (RESAMPLES, len(rows)))]
     slopes = {}
@@ -146,7 +147,7 @@ def _agreement(rows: list[Row]) -> dict[str, object]:
     return {
         "kendall": round(float(kendalltau(shared, tuned).statistic), 3),
         "interval_90": [round(float(v), 3) for v in np.nanquantile(resampled, (0.05, 0.95))],
-        "points_by_log_size_shared_and_tuned": slopes,
+        "points_by_log_size_score_and_tuned": slopes,
         "same_sign": sum(a * b > 0 for a, b in slopes.values()),
     }
 
