@@ -51,9 +51,6 @@ _LEAST_EPOCHS, _LEAST_ALONE = 1.5, 0.3
 """How often, times the number of contestants, each of them must see every picture in the time that is left in any case; where none could alone, the quickest
 is fine-tuned from the latter. Set by hand."""
 
-_LONG_STEPS = 1000
-"""A training of so many steps makes up for norm statistics that are taken anew, whatever that costs at first. Set by hand."""
-
 _EVERY_S = 1.0
 """Seconds between two events of a training: each writes a file. Set by hand."""
 
@@ -161,7 +158,7 @@ class _Search:
         member, dataset = candidate.architecture, self.evaluator.pictures_of(candidate.architecture)
         recipe = transfer_recipe(dataset.count("train"), max(1, round(epochs)))
         steps = max(10, round(epochs * max(1, dataset.count("train") // recipe.batch)))
-        recipe = replace(recipe, frozen_norms=member.key in self._frozen and steps < _LONG_STEPS)
+        recipe = replace(recipe, frozen_norms=member.key in self._frozen)
         size = self.space.size_of(member)
         module = self.evaluator.module(member, size)
         path = self.run.path / f"tuning-{member.key}.safetensors"
