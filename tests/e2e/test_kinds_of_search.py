@@ -46,7 +46,7 @@ def _shared(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     origin = Origin(folder / "weights" / f"{NETWORK}.safetensors", "timm cache")
     monkeypatch.setattr("nas.spaces.pretrained.origins._cached", lambda name: iter([origin] if name.partition(".")[0] == NETWORK else ()))
     monkeypatch.setattr("nas.runs.default_space.WORTH", {"hybrid": (0, 0)})
-    for name in ("nas.runs.transfer_search._EXPORT_S", "nas.runs.delivery.EXPORT_S"):
+    for name in ("nas.runs.transfer_times._EXPORT_S", "nas.runs.delivery.EXPORT_S"):
         monkeypatch.setattr(name, 0.0)
 
 

@@ -34,7 +34,7 @@ def test_train_then_rank(nas: Callable[..., Result], tmp_path: Path) -> None:
     words = ["rank", "--supernet", weights, *SMALL, *FEW[:4], "--n", "3", "--epochs", "1", "--out", tmp_path / "rank"]
     found = answer(*words)
     assert found["n"] == len(found["networks"]) == 3
-    assert set(found["scores"]) == {"supernet"}
+    assert set(found["scores"]) == {"supernet", "features"}
     assert set(found["baselines"]) == {"params", "macs", "vote"}
     assert json.loads((tmp_path / "rank" / "ranking.json").read_text()) == found
     assert answer(*words) == found
