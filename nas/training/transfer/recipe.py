@@ -38,7 +38,7 @@ class TransferRecipe(Recipe):
 def transfer_recipe(pictures: int, epochs: int) -> TransferRecipe:
     """Return the recipe for an amount of data and a length of training.
 
-    Larger learning rates forget: MobileNetV2 ends 2 points lower by 5e-4 and 4 by 1e-3 than by 2.5e-4, 1.25e-4 being like that (three epochs of batches of 32,
+    Larger learning rates forget: MobileNetV2 ends 1 to 2 points lower by 5e-4 and 4 by 1e-3 than by 2.5e-4, 1.25e-4 being like that (three epochs of batches of 32,
     ``experiments/021_own_pictures/short_tunings.py``).
 
     Args:
