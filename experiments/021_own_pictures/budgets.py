@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from equal_seconds import tune
 
 import nas
 from nas.runs.problem import Problem, make_problem
@@ -134,11 +135,7 @@ def _train(options: argparse.Namespace, problem: Problem, member: Architecture) 
     path = options.work / "tuning.safetensors"
     path.unlink(missing_ok=True)
     tuning = Tuning(evaluator.module(member, size), dataset, size, path, replace(recipe, frozen_norms=frozen), 10_000, "peer", options.seed)
-    while tuning.step < tuning.steps:
-        if tuning.seconds:
-            used_s = time.process_time() - began_s
-            tuning.fit_into(max(60 * options.minutes - used_s, 0.0) * (time.monotonic() - began_wall_s) / used_s)
-        tuning.advance(tuning.step + 4)
+    tune(tuning, 60 * options.minutes, began_s, began_wall_s)
     latency_ms = problem.judge.verdicts([member])[0].values[f"latency_ms/{problem.device}"]
     took_s, epochs = time.process_time() - began_s, tuning.step / tuning.epoch_steps
     row: Row = {"network": member.genes[0], "resolution": write_resolution(size), "latency_ms": latency_ms, "probe_pct": probe_pct}

@@ -7,24 +7,17 @@ so many of the training pictures; the others and the validation pictures score i
 """
 
 import argparse
-import copy
 import json
-import os
-import platform
 import time
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import numpy as np
-import torch
+from equal_seconds import halved, machine, scored
 
 from nas.spaces.naming import get_elastic_space
-from nas.training.dataset import Dataset, load_dataset
-from nas.training.supernet.batches import Batches
+from nas.training.dataset import load_dataset
 from nas.training.supernet.finetune import ALONE, PLAIN, finetune, fresh
-from nas.training.supernet.statistics import predictions
 
 HERE = Path(__file__).parent
 SIZE = (32, 32)
@@ -78,9 +71,6 @@ def main() -> None:
                 left_s=lambda end_s=end_s: max(0.0, end_s - time.process_time()),
             )
         took_s = time.process_time() - began_s
-        scored = Batches(others, "validation", SIZE, torch.device("cpu"))
-        right = predictions(trained.module, scored) == others.labels("validation")
-        share, count = float(right.mean()), len(right)
         done[name] = {
             "space": space_name,
             "genes": genes,
@@ -92,28 +82,12 @@ def main() -> None:
             "training_pictures": data.count("train"),
             "epochs_begun": len(trained.history),
             "processor_s": round(took_s, 1),
-            "accuracy_pct": round(100 * share, 2),
-            "pictures": count,
-            "half_width_pct": round(196 * (share * (1 - share) / count) ** 0.5, 2),
             "seed": given.seed,
-            "threads": torch.get_num_threads(),
-            "load": os.getloadavg()[0],
-            "torch": torch.__version__,
-            "machine": platform.processor() or platform.machine(),
-            "when": datetime.now(UTC).isoformat(timespec="seconds"),
+            **scored(trained.module, others, SIZE),
+            **machine(),
         }
         given.out.write_text(json.dumps(done, indent=1) + "\n")
         print(name, done[name], flush=True)
-
-
-def halved(data: Dataset, count: int, seed: int) -> tuple[Dataset, Dataset]:
-    """Return the data set with `count` of its training pictures, and one whose validation has all the others, too."""
-    order = np.random.default_rng(seed).permutation(data._splits["train"])
-    rest = np.sort(np.concatenate([order[count:], data._splits["validation"]]))
-    halves = copy.copy(data), copy.copy(data)
-    for half, splits in zip(halves, ({"train": np.sort(order[:count])}, {"validation": rest}), strict=True):
-        half._held, half._splits = {}, {**data._splits, **splits}
-    return halves
 
 
 if __name__ == "__main__":

@@ -9,25 +9,20 @@ trained again. Needs the weights of the extra ``anchors``.
 
 import argparse
 import json
-import os
-import platform
 import time
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from short_trainings import halved
+from equal_seconds import halved, machine, scored, tune
 
 from nas.runs.problem import make_problem
 from nas.runs.request import Request
 from nas.runs.transfer_candidates import sizes
 from nas.training.evaluators.probe import ProbeEvaluator
 from nas.training.memory import keep_freed_memory
-from nas.training.supernet.batches import Batches
-from nas.training.supernet.statistics import predictions
 from nas.training.transfer.recipe import transfer_recipe
 from nas.training.transfer.tuning import Tuning, keeps_norms
 
@@ -71,15 +66,8 @@ def main() -> None:
             path = Path(folder) / "tuning.safetensors"
             tuning = Tuning(evaluator.module(member, size), data, size, path, recipe, 10_000, member.to_json(), given.seed)
             began_s, began_wall_s = time.process_time(), time.monotonic()
-            while tuning.step < tuning.steps:
-                if tuning.seconds:
-                    used_s = time.process_time() - began_s
-                    tuning.fit_into(max(given.seconds - used_s, 0.0) * (time.monotonic() - began_wall_s) / used_s)
-                tuning.advance(tuning.step + 4)
+            tune(tuning, given.seconds, began_s, began_wall_s)
             took_s = time.process_time() - began_s
-        scored = Batches(others, "validation", size, torch.device("cpu"))
-        right = predictions(tuning.averaged(), scored, 64) == others.labels("validation")
-        share, count = float(right.mean()), len(right)
         done[name] = {
             "network": given.network,
             "resolution": given.size,
@@ -88,15 +76,9 @@ def main() -> None:
             "training_pictures": data.count("train"),
             "epochs": round(tuning.step / tuning.epoch_steps, 2),
             "processor_s": round(took_s, 1),
-            "accuracy_pct": round(100 * share, 2),
-            "pictures": count,
-            "half_width_pct": round(196 * (share * (1 - share) / count) ** 0.5, 2),
             "seed": given.seed,
-            "threads": 1,
-            "load": os.getloadavg()[0],
-            "torch": torch.__version__,
-            "machine": platform.processor() or platform.machine(),
-            "when": datetime.now(UTC).isoformat(timespec="seconds"),
+            **scored(tuning.averaged(), others, size),
+            **machine(),
         }
         given.out.write_text(json.dumps(done, indent=1) + "\n")
         print(name, done[name], flush=True)

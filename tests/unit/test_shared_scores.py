@@ -42,6 +42,7 @@ def test_scores_are_those_of_the_member_itself(space: ElasticSpace, data: Datase
     found = evaluator.scores(member)
     assert found.accuracy_pct == evaluator.evaluate(member).accuracy_pct
     path, scored = evaluator._path(member)
+    assert classifier_of(path).weight.shape[0] == 10
     features, answers, labels = {}, {}, {}
     for split in ("train", "validation"):
         batches = Batches(data, split, scored.resolution, torch.device("cpu"))

@@ -33,7 +33,8 @@ class SharedScores:
 
     Attributes:
         accuracy_pct: Share of the pictures whose class it names, in percent.
-        explained: Share of the variance of the classes (one-hot) that a linear classifier on its features explains; below 0 where the mean explains more.
+        explained: Share of the variance of the classes (one-hot) that a linear classifier on its features explains; below 0 where the mean explains more. Of
+            pictures of one class, which have no variance, the mean squared error times -1.
     """
 
     accuracy_pct: float
@@ -60,9 +61,10 @@ def shared_scores(path: Path, train: Batches, scored: Batches) -> SharedScores:
     weight, bias = ridge((fitted - mean) / spread, F.one_hot(train.labels[indices], classes).double(), _DECAY)
     known = F.one_hot(scored.labels, classes).double()
     error = float((((features - mean) / spread @ weight + bias - known) ** 2).sum(1).mean())
+    variance = float(((known - known.mean(0)) ** 2).sum(1).mean())
     return SharedScores(
         100 * float((answers.argmax(1).cpu() == scored.labels).double().mean()),
-        1 - error / float(((known - known.mean(0)) ** 2).sum(1).mean()),
+        1 - error / variance if variance else -error,
     )
 
 

@@ -227,7 +227,7 @@ def keeps_norms(network: nn.Module, dataset: Dataset, size: Resolution, right: n
     """Return whether a network is to be fine-tuned with its norm statistics as they are, since it is worth much less with those of the user's pictures.
 
     Small pictures that are scaled up have other statistics than photographs. EfficientNet-Lite's probes lose 12 to 15 points when theirs are taken
-    anew (``experiments/021_own_pictures/norms.py``), which a short training does not make up for; others lose little, and gain from statistics of batches.
+    anew (``experiments/021_own_pictures/norms.py``); others lose little, and gain from statistics of batches. A step is a quarter quicker with those that are kept.
 
     Args:
         network: In evaluation mode; its statistics are changed.
