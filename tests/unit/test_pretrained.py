@@ -10,7 +10,7 @@ from torch import nn
 from nas.errors import ArtifactError, UnknownNameError, UsageError
 from nas.graphs.frontends.exported_program import read_exported_program
 from nas.spaces.pretrained import assign, find_weights, load_weights, open_pretrained, read_tensors, verify
-from nas.spaces.pretrained.libraries import timm_library
+from nas.spaces.pretrained.libraries import build_published, timm_library
 from nas.spaces.pretrained.origins import PACKAGES
 
 
@@ -123,6 +123,20 @@ def test_a_user_function_is_called_and_judged(tmp_path: Path) -> None:
     for function, message in (("wrong", "Expected a torch.nn.Module"), ("fails", "no such width"), ("absent", "has no function")):
         with pytest.raises(UsageError, match=message):
             open_pretrained(f"{file}:{function}")
+
+
+@pytest.mark.skipif(timm_library() is None, reason="needs timm")
+def test_a_network_of_one_fixed_size_is_built_for_another(tmp_path: Path) -> None:
+    name, picture = "deit_tiny_patch16_224", torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    own, small = build_published(name), build_published(name, 10, (64, 64)).eval()
+    save_file(own.state_dict(), tmp_path / f"{name}.safetensors")
+    found = open_pretrained(name, folder=tmp_path, resolution=(64, 64))  # learned positions of 14 x 14 are resampled to 4 x 4
+    assert found.module.state_dict()["pos_embed"].shape == (1, 17, 192)
+    torch.testing.assert_close(found.module.state_dict()["pos_embed"][:, 0], own.state_dict()["pos_embed"][:, 0])
+    assert found.module(picture).shape == (2, 1000)
+    save_file(small.state_dict(), tmp_path / f"{name}.safetensors")  # of the user's own classes and size
+    again = open_pretrained(name, folder=tmp_path, resolution=(64, 64), num_classes=10)
+    torch.testing.assert_close(again.module(picture), small(picture))
 
 
 def test_a_folder_of_weights_is_looked_into_first(tmp_path: Path) -> None:

