@@ -35,6 +35,7 @@ from nas.spaces.architecture import Architecture
 from nas.spaces.naming import get_space
 from nas.spaces.operator_family import fuse
 from nas.spaces.pretrained import open_pretrained
+from nas.spaces.pretrained.classifier import classifier_of, replace_classifier
 from nas.training.dataset import Dataset, load_dataset
 from nas.training.evaluators.supernet import SupernetEvaluator
 from nas.training.supernet.batches import Batches
@@ -73,19 +74,23 @@ class Prices:
         return float(self.target.predictor.estimate(graph, self.target.profile, self.precision).latency_ms)
 
 
-def trained(name: str, folder: Path) -> nn.Module:
-    """Return an anchor with its fine-tuned weights."""
-    return open_pretrained(name, folder=folder, num_classes=10).module
+def trained(name: str, folder: Path | None) -> nn.Module:
+    """Return an anchor with its fine-tuned weights, or with its published ones and a new classifier."""
+    if folder is not None:
+        return open_pretrained(name, folder=folder, num_classes=10).module
+    module = open_pretrained(name).module
+    replace_classifier(module, classifier_of(module, (1, 3, 224, 224)), 10)
+    return module
 
 
-def sliced(folder: Path, name: str, share: str) -> nn.Module:
+def sliced(folder: Path | None, name: str, share: str) -> nn.Module:
     """Return a narrower MobileNetV2 whose weights are the leading channels of the trained one's."""
     whole, narrow = trained(name, folder).state_dict(), open_pretrained(f"mobilenetv2_{share}", weights="random", num_classes=10).module
     narrow.load_state_dict({key: whole[key][tuple(slice(side) for side in own.shape)] for key, own in narrow.state_dict().items()})
     return narrow
 
 
-def pruned(folder: Path, name: str, prices: Prices, target_ms: float) -> nn.Module:
+def pruned(folder: Path | None, name: str, prices: Prices, target_ms: float) -> nn.Module:
     """Return what torch-pruning's loop leaves of a network when it is fast enough."""
     import torch_pruning
 
@@ -240,7 +245,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=4.0, help="of processor time, each")
     parser.add_argument("--learning-rate", type=float, default=5e-4)
     parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--weights-dir", type=Path, required=True)
+    parser.add_argument("--weights-dir", type=Path, help="of fine-tuned anchors; default: the published weights")
     parser.add_argument("--front", type=Path, required=True, help="results of front.py for the same anchor and device")
     parser.add_argument("--merged-front", type=Path, help="likewise, with --edits merge: a member that is 1.3 times as fast is trained too")
     parser.add_argument("--only", default="", help="names of networks, joined by semicolons; default: all")
@@ -270,7 +275,8 @@ def main() -> None:
     trainings.run("Lite0, smaller input", lambda: at("Lite0", trained(OTHER, args.weights_dir)))
     facts = {"anchor": args.anchor, "device": args.device, "precision": prices.precision, "images": args.images}
     facts |= {"side": args.side, "minutes": args.minutes, "anchor_ms": anchor_ms, "target_ms": target_ms, "torch": torch.__version__}
-    (HERE / "results" / f"shrink-{args.device}.json").write_text(json.dumps(facts | {"networks": trainings.lines.rows}, indent=1) + "\n")
+    kind = "" if args.weights_dir else "-published"
+    (HERE / "results" / f"shrink-{args.device}{kind}.json").write_text(json.dumps(facts | {"networks": trainings.lines.rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

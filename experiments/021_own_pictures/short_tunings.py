@@ -2,8 +2,10 @@
 
     python experiments/021_own_pictures/short_tunings.py --data /tmp/cifar-1000
     python experiments/021_own_pictures/short_tunings.py --data /tmp/cifar-1000 --only "rate 0.00025" "rate 0.0005"
+    python experiments/021_own_pictures/short_tunings.py --data /tmp/cifar-1000 --pictures 800 --seconds 240 --network tf_efficientnet_lite0 \\
+        --only "as it is" mixup CutMix RandAugment "RandAugment and mixup" --out experiments/021_own_pictures/results/short_tunings_of_few.json
 
-Each starts from its probe on the same 8,000 pictures and is scored on 2,000 others, which no training sees. A row that is in the results already is not
+Each starts from its probe on the same pictures, 8,000 of 10,000, and is scored on all others, which no training sees. A row that is in the results already is not
 trained again. Needs the weights of the extra ``anchors``.
 """
 
@@ -23,6 +25,7 @@ from nas.runs.request import Request
 from nas.runs.transfer_candidates import sizes
 from nas.training.evaluators.probe import ProbeEvaluator
 from nas.training.memory import keep_freed_memory
+from nas.training.supernet.batches import Augmentation
 from nas.training.transfer.recipe import transfer_recipe
 from nas.training.transfer.tuning import Tuning, keeps_norms
 
@@ -31,6 +34,15 @@ RATES = (1e-3, 5e-4, 2.5e-4, 1.25e-4)
 ROWS: dict[str, dict[str, Any]] = {f"rate {rate:g}": {"learning_rate": rate} for rate in RATES}
 ROWS["rate 0.00025, half of the side at first"] = {"learning_rate": 2.5e-4, "first_side": 0.5, "grown": 0.75}
 ROWS["rate 0.00025, statistics taken anew"] = {"learning_rate": 2.5e-4, "frozen_norms": False}
+
+ROWS["as it is"] = {}
+AUGMENTED: dict[str, dict[str, Any]] = {
+    "mixup": {"mixup": 0.2},
+    "CutMix": {"cutmix": 1.0},
+    "RandAugment": {"operations": 2},
+    "RandAugment and mixup": {"operations": 2, "mixup": 0.2},
+}
+ROWS |= {name: {"augmentation": Augmentation(shift=0.1, scale=0.1, **more)} for name, more in AUGMENTED.items()}
 
 
 def main() -> None:
@@ -49,13 +61,14 @@ def main() -> None:
     keep_freed_memory()
     done = json.loads(given.out.read_text()) if given.out.is_file() else {}
     problem = make_problem(Request(devices=("sa8295p",), budgets=("5ms",), space="zoo", data=str(given.data), seed=given.seed))
-    evaluator = problem.evaluator.make(problem.assignment())
-    assert isinstance(evaluator, ProbeEvaluator)
+    assert problem.dataset is not None
+    few, rest = halved(problem.dataset, given.pictures, given.seed)
+    evaluator = ProbeEvaluator(problem.space, few)
     size = (given.size, given.size)
     member = next(one for one in sizes(problem.space, given.network) if evaluator.space.size_of(one) == size)
     expected = evaluator.space.normalisation(member)
     assert expected is not None
-    data, others = halved(evaluator.dataset.normalised_by(*expected), given.pictures, given.seed)
+    data, others = few.normalised_by(*expected), rest.normalised_by(*expected)
     probe_pct = evaluator.probe(member).accuracy_pct
     frozen = keeps_norms(evaluator.module(member, size), data, size, evaluator.right(member))
     for name, changes in ROWS.items():

@@ -174,6 +174,8 @@ class _Search:
         race_s = sum(schedules) * RUNGS[0] + sum(schedules[:2]) * (RUNGS[1] - RUNGS[0]) + 1.5 * scored_s if many else 0.0
         last_s = max(self.times.reserve_s(c.architecture, c.picture_s) for c in contestants)
         final_s = schedules[0] * (1 - RUNGS[1] if many else 1.0)
+        if self.clock.limit_s is not None:  # to which the last schedule is cut
+            final_s = min(final_s, max(self.clock.left_s - race_s - last_s, 0.0))
         self.clock.say({"race": race_s, "finetune": final_s, "export": last_s})
         names = ", ".join(map(_named, contestants))
         self.bus.emit(

@@ -3,9 +3,12 @@
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
-from nas.runs.transfer_candidates import Candidates
+from nas.events import EventBus
+from nas.runs.transfer_candidates import Candidate, Candidates
+from nas.runs.transfer_search import _Search
 from nas.runs.transfer_times import ENOUGH_EPOCHS
 
 MACS = {"large": 400.0, "middle": 200.0, "small": 100.0}
@@ -43,3 +46,24 @@ def test_without_a_limit_or_a_speed_it_is_the_largest() -> None:
     members = [member(name) for name in MACS]
     assert candidates(None)._first(members, PROBED).key == "large"
     assert candidates(0.1)._first(members, []).key == "large"
+
+
+@pytest.mark.parametrize("left_s", [None, 515.0, 350.0])
+def test_a_forecast_keeps_to_the_time_that_is_left(left_s: float | None) -> None:
+    said: list[dict[str, float]] = []
+    networks = [
+        Candidate(SimpleNamespace(key=name, genes=(name,)), SimpleNamespace(resolution=(96, 96)), np.ones(200, bool), 0.01)  # type: ignore[arg-type]
+        for name in MACS
+    ]
+    search = SimpleNamespace(
+        times=SimpleNamespace(epoch_s=lambda picture_s: 3000 * picture_s, reserve_s=lambda _member, _picture_s: 60.0),
+        clock=SimpleNamespace(limit_s=left_s, left_s=left_s, say=said.append),
+        bus=EventBus(),
+    )
+    _Search.forecast(search, dict.fromkeys(networks, 12.0))  # type: ignore[arg-type]
+    [phases] = said
+    assert phases["race"] > 0
+    assert phases["export"] == 60.0
+    assert sum(phases.values()) <= (left_s or 1e6)
+    rest = 302.4 if left_s is None else max(min(302.4, left_s - phases["race"] - 60.0), 0.0)
+    assert phases["finetune"] == pytest.approx(rest)
