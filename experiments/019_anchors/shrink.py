@@ -276,7 +276,9 @@ def main() -> None:
     facts = {"anchor": args.anchor, "device": args.device, "precision": prices.precision, "images": args.images}
     facts |= {"side": args.side, "minutes": args.minutes, "anchor_ms": anchor_ms, "target_ms": target_ms, "torch": torch.__version__}
     kind = "" if args.weights_dir else "-published"
-    (HERE / "results" / f"shrink-{args.device}{kind}.json").write_text(json.dumps(facts | {"networks": trainings.lines.rows}, indent=1) + "\n")
+    (HERE / "results" / f"shrink-{args.device}{kind}.json").write_text(
+        json.dumps(facts | {"networks": trainings.lines.rows}, indent=1) + "\n"
+    )
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ def probes(dataset: Dataset):
                 network = copy.deepcopy(base)
                 if anew:
                     recalibrate(network, [x for x, _ in train.plain(64, chosen[:512])])
-                weight, bias = fit_linear(features(network, name, train, chosen), train.labels[chosen].numpy(), data.num_classes)
+                weight, bias, _ = fit_linear(features(network, name, train, chosen), train.labels[chosen].numpy(), data.num_classes)
                 right = (features(network, name, validation, scored) @ weight.T + bias).argmax(1) == validation.labels[scored]
                 yield {
                     "what": "probe",

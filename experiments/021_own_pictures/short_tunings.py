@@ -71,8 +71,9 @@ def main() -> None:
     data, others = few.normalised_by(*expected), rest.normalised_by(*expected)
     probe_pct = evaluator.probe(member).accuracy_pct
     frozen = keeps_norms(evaluator.module(member, size), data, size, evaluator.right(member))
-    for name, changes in ROWS.items():
-        if name in done or not (given.only is None or name in given.only):
+    for row, changes in ROWS.items():
+        name = f"{given.network} at {given.size} px: {row}"
+        if name in done or not (given.only is None or row in given.only):
             continue
         recipe = replace(transfer_recipe(given.pictures, 6), **({"frozen_norms": frozen} | changes))
         with TemporaryDirectory() as folder:

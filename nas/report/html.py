@@ -250,12 +250,12 @@ def _contenders_table(result: Result) -> str:
         return ""
     several = any(c.kind for c in result.contenders)
     tested = sum(result.by_class.pictures) if result.by_class else result.blind.pictures if result.blind else 0
-    columns = [*(["kind"] if several else []), "network", "px", "ms", "upper ms", "probe, validation %"]
+    columns = [*(["kind"] if several else []), "network", "px", "ms", "upper ms", "probe %"]
     columns += [*(["shared weights, validation %"] if several else []), "while compared, validation %", "fine-tuned, validation %"]
     rows = []
     for c in result.contenders:
         row = [*([c.kind] if several else []), c.network, str(c.resolution), f"{c.latency_ms:.3g}", f"{c.upper_ms:.3g}"]
-        row.append(with_interval(c.probe_accuracy_pct, c.pictures))
+        row.append(with_interval(c.probe_accuracy_pct, c.probe_pictures or c.pictures))
         row += [with_interval(c.supernet_accuracy_pct, c.scored_pictures)] if several else []
         row.append(with_interval(c.raced_accuracy_pct[-1] if c.raced_accuracy_pct else None, c.pictures))
         row += [with_interval(c.validation_accuracy_pct, c.pictures), with_interval(c.accuracy_pct, tested), c.outcome]

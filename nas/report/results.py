@@ -88,7 +88,7 @@ def _print_contenders(result: Result, console: Console) -> None:
         Column("px", 5),
         Column("ms", 3),
         Column("upper ms"),
-        Column("probe, val. %", 4),
+        Column("probe %", 4),
         *([Column("shared weights, val. %", 4)] if several else []),
         Column("while compared, val. %", 2),
         Column("fine-tuned, val. %", 1),
@@ -101,7 +101,7 @@ def _print_contenders(result: Result, console: Console) -> None:
     for c in result.contenders:
         mark = "→" if result.chosen and c.key == result.chosen.key else ""
         row = [mark, *([c.kind] if several else []), c.network, str(c.resolution), f"{c.latency_ms:.3g}", f"{c.upper_ms:.3g}"]
-        row.append(with_interval(c.probe_accuracy_pct, c.pictures))
+        row.append(with_interval(c.probe_accuracy_pct, c.probe_pictures or c.pictures))
         row += [with_interval(c.supernet_accuracy_pct, c.scored_pictures)] if several else []
         row.append(" ".join(with_interval(value, c.pictures) for value in c.raced_accuracy_pct[-1:]))
         row += [with_interval(c.validation_accuracy_pct, c.pictures), with_interval(c.accuracy_pct, tested)]

@@ -196,7 +196,7 @@ class Point(Record):
         float_accuracy_pct: Accuracy on the test pictures before quantisation.
         validation_accuracy_pct: Accuracy on the validation pictures after fine-tuning.
         supernet_accuracy_pct: Score that the search used: accuracy on validation pictures at the proxy resolution.
-        probe_accuracy_pct: Accuracy on validation pictures of a linear classifier on the frozen features of a published network.
+        probe_accuracy_pct: Accuracy of a linear classifier on the frozen features of a published network, see `Contender`.
         macs: Multiply-adds of one picture.
         params: Parameters of the deploy form.
         size_bytes: Size of the exported file, where it is an objective.
@@ -418,7 +418,9 @@ class Contender(Record):
         resolution: Input size in pixels.
         latency_ms: Latency on the first device.
         upper_ms: Upper end of its interval.
-        probe_accuracy_pct: Accuracy on `pictures` validation pictures of a linear classifier on the frozen features of a published network.
+        probe_accuracy_pct: Accuracy of a linear classifier on the frozen features of a published network: on `pictures` validation pictures, and by cross-validation
+            on the training pictures that it is fitted to.
+        probe_pictures: Number of pictures of that accuracy.
         supernet_accuracy_pct: Accuracy with shared weights, at the proxy resolution, on `scored_pictures` validation pictures.
         scored_pictures: Number of validation pictures of that score.
         raced_accuracy_pct: Accuracies on `pictures` validation pictures at each comparison during fine-tuning, in order.
@@ -436,6 +438,7 @@ class Contender(Record):
     latency_ms: float
     upper_ms: float
     probe_accuracy_pct: float | None = None
+    probe_pictures: int = 0
     supernet_accuracy_pct: float | None = None
     scored_pictures: int = 0
     raced_accuracy_pct: tuple[float, ...] = ()

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,9 @@ from nas.searching.judge import Verdict
 from nas.spaces.architecture import Architecture
 from nas.spaces.space import SearchSpace
 from nas.units import write_resolution
+
+if TYPE_CHECKING:
+    from nas.training.transfer.probe import Probe
 
 Right = npt.NDArray[np.bool_]
 
@@ -37,14 +41,19 @@ class Candidate:
     Attributes:
         architecture: Which.
         verdict: Of the judge.
-        right: For each compared validation picture, whether its probe names the class.
+        probe: Of its features.
         picture_s: Seconds of a forward run, a picture.
     """
 
     architecture: Architecture
     verdict: Verdict
-    right: Right
+    probe: Probe
     picture_s: float
+
+    @property
+    def right(self) -> Right:
+        """For each compared validation picture, whether its probe names the class."""
+        return self.probe.right
 
     @property
     def key(self) -> str:
@@ -58,8 +67,8 @@ class Candidate:
 
     @property
     def accuracy_pct(self) -> float:
-        """Of its probe."""
-        return 100 * float(self.right.mean())
+        """Of its probe, on all pictures to which it, or the fit of a fold, was not fitted: few of validation alone would tell little."""
+        return 100 * float(np.concatenate([self.probe.right, self.probe.crossed]).mean())
 
 
 def sizes(space: SearchSpace, network: str) -> list[Architecture]:
@@ -124,7 +133,7 @@ class Candidates:
         if self.clock.limit_s is None:
             return True
         second_macs = sum(one.verdict.values["macs"] for one in probed) / sum(one.picture_s for one in probed)
-        return self.times.epochs(member, self.priced[member.key][1].values["macs"] / second_macs, 2) >= ENOUGH_EPOCHS
+        return self.times.most_epochs(member, self.priced[member.key][1].values["macs"] / second_macs) >= ENOUGH_EPOCHS
 
     def probed(self) -> list[Candidate]:
         """Probe every network at one size, then the best two at the sizes beside it, as long as that pays, they can be trained, and there is time."""
@@ -193,15 +202,17 @@ class Candidates:
         if not path.is_file():
             write_probe(path, known)
         verdict = self.problem.judge.verdicts([member])[0]
-        self.bus.emit(PhaseAdvanced("search", len(self.rows) + 1, {"probe_pct": known.accuracy_pct, "px": float(max(verdict.resolution))}))
+        one = Candidate(member, verdict, known, known.seconds / self.evaluator.looks)
+        self.bus.emit(PhaseAdvanced("search", len(self.rows) + 1, {"probe_pct": one.accuracy_pct, "px": float(max(verdict.resolution))}))
         self.rows[member.key] = Contender(
             key=member.key,
             network=str(member.genes[0]),
             resolution=write_resolution(verdict.resolution),
             latency_ms=verdict.values[f"latency_ms/{self.problem.device}"],
             upper_ms=verdict.estimates[self.problem.device].upper_ms,
-            probe_accuracy_pct=known.accuracy_pct,
+            probe_accuracy_pct=one.accuracy_pct,
+            probe_pictures=len(known.right) + len(known.crossed),
             pictures=len(known.right),
             outcome="probed",
         )
-        return Candidate(member, verdict, known.right, known.seconds / self.evaluator.looks)
+        return one

@@ -111,12 +111,13 @@ class _Search:
     def contestants(self, candidates: Sequence[Candidate]) -> dict[Candidate, float]:
         """Return the candidates that are fine-tuned, each with the epochs of its schedule: decided once in a run.
 
-        The best by their probes that can see every picture often enough in the time that is left; the fewer, the less time there is.
+        The best by their probes that can see every picture often enough in the time that is left; the fewer, the less time there is, and
+        one alone where the schedules are too short for a comparison on the way.
         """
         by_key = {candidate.key: candidate for candidate in candidates}
         record = self.run.read(_CONTESTANTS)
         if record is None:
-            tries = (*product((ENOUGH_EPOCHS, 0.0), range(CONTESTANTS, 1, -1)), (0.0, 1))
+            tries = (*product((ENOUGH_EPOCHS, 0.0), range(CONTESTANTS, 1, -1)), *product((ENOUGH_EPOCHS, 0.0), (1,)))
             fields = (self._field(candidates, many, enough) for enough, many in tries)
             chosen = next((field for field in fields if field), [])
             quickest = min(candidates, key=lambda c: c.picture_s)
@@ -143,7 +144,8 @@ class _Search:
         least = 0.0 if self.clock.limit_s is None else max(_LEAST_EPOCHS * contestants, enough)
         for one in candidates:
             alike = sum(other.network == one.network for other in chosen)
-            if alike < _SIZES_EACH and self._epochs(one, contestants) >= least:
+            epochs = self._epochs(one, contestants)
+            if alike < _SIZES_EACH and epochs >= least and (contestants == 1 or self.times.telling(epochs)):
                 chosen.append(one)
         return chosen[:contestants] if len(chosen) >= contestants else []
 
@@ -216,8 +218,9 @@ class _Search:
         worth, left = halve(list(contestants), train, dropped=dropped)
         self.bus.emit(PhaseFinished("race", time.monotonic() - began_s))
         if len(left) == 1:
-            only = "the only published network that was fine-tuned" if len(contestants) == 1 else "the others could not be fine-tuned"
-            return left[0], only
+            best = "the best probe of those that there is time for; the time is too short to compare several while they are fine-tuned"
+            only = best if len(self._rows) > 1 else "the only published network that was fine-tuned"
+            return left[0], only if len(contestants) == 1 else "the others could not be fine-tuned"
         speeds = [c.verdict.values[device] for c in left]
         budgeted = bounds_latency(self.problem)
         chosen, other, p_value = choose(speeds, [worth[c] for c in left], budgeted=budgeted)
@@ -301,7 +304,7 @@ class _Search:
         facts = {"architecture": winner.architecture.to_json(), "classes": self.dataset.num_classes, "resolution": list(size)}
         facts |= {"data": self.dataset.key, "seed": self.problem.request.seed}
         write_member(self.run.path / MEMBER_FILE, self.evaluator.module(winner.architecture, size), facts, [])
-        changes = {"validation_accuracy_pct": winner.accuracy_pct, "outcome": "chosen, with its probe"}
+        changes = {"validation_accuracy_pct": winner.probe.accuracy_pct, "outcome": "chosen, with its probe"}
         self._rows[winner.key] = self._rows[winner.key].model_copy(update=changes)
 
     def tried(self, until_s: float) -> tuple[Right, tuple[Contender, ...]]:

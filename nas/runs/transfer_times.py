@@ -16,6 +16,10 @@ ENOUGH_EPOCHS = 4.0
 """How often each contestant is to see every picture by the end of its schedule, as long as two networks can: of two whose probes are alike, the one that can be
 trained more often ends higher (``experiments/021_own_pictures``: 82.5 % after 3.2 epochs of EfficientNet-Lite1, 85.7 after 9.3 of MobileNetV2). Set by hand."""
 
+TELLING_STEPS = 50
+"""Of a schedule that are done when contestants are compared for the last time, at least: before, those of a few hundred pictures say less of what they end at than their
+probes do (``experiments/021_own_pictures``, `budgets.py`). Set by hand."""
+
 _STEP_BY_FORWARD = 4.3
 """A training step takes as many times the forward run of its pictures (EfficientNet-Lite0 on two cores: 4.0 to 4.9)."""
 
@@ -51,6 +55,19 @@ class Times:
     def epoch_s(self, picture_s: float) -> float:
         """Return the seconds of an epoch: pictures are smaller in the first half of the steps."""
         return 0.85 * _STEP_BY_FORWARD * picture_s * self.evaluator.dataset.count("train")
+
+    def telling(self, epochs: float) -> bool:
+        """Return whether contestants whose schedules have so many epochs can be compared on the way."""
+        from nas.training.transfer.halving import RUNGS
+        from nas.training.transfer.recipe import transfer_recipe
+
+        pictures = self.evaluator.dataset.count("train")
+        return RUNGS[-1] * epochs * pictures >= TELLING_STEPS * min(transfer_recipe(pictures, max(1, round(epochs))).batch, pictures)
+
+    def most_epochs(self, member: Architecture, picture_s: float) -> float:
+        """Return how often a network could see every picture: as one of two contestants, or alone where they could not be compared."""
+        epochs = self.epochs(member, picture_s, 2)
+        return epochs if self.telling(epochs) else self.epochs(member, picture_s, 1)
 
     def epochs(self, member: Architecture, picture_s: float, contestants: int) -> float:
         """Return how often each of so many contestants could see every picture by the end of its schedule, were they all like this one."""

@@ -53,9 +53,21 @@ def test_a_linear_fit_separates_what_is_separable(classes: int) -> None:
     rng = np.random.default_rng(0)
     labels = np.arange(60) % classes
     x = torch.from_numpy((10 * np.eye(classes)[labels] + rng.normal(size=(60, classes)) + 100).astype(np.float32))
-    weight, bias = fit_linear(x, labels, classes)
+    weight, bias, crossed = fit_linear(x, labels, classes)
     assert weight.shape == (classes, classes)
     assert ((x @ weight.T + bias).argmax(1).numpy() == labels).all()
+    assert crossed.all()
+    assert crossed.shape == (60,)
+
+
+def test_a_probe_is_judged_by_folds_to_which_it_was_not_fitted() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.permutation(np.arange(200) % 2)
+    noise = torch.from_numpy(rng.normal(size=(200, 300)).astype(np.float32))  # more features than pictures: any labels are fitted
+    weight, bias, crossed = fit_linear(noise, labels, 2)
+    assert ((noise @ weight.T + bias).argmax(1).numpy() == labels).mean() > 0.9
+    assert 0.35 < crossed.mean() < 0.65
+    assert len(fit_linear(noise[:3], np.array([0, 0, 1]), 2)[2]) == 0  # one picture of a class
 
 
 def test_a_probed_network_says_what_its_probe_said(digits: Dataset, tmp_path: Path) -> None:
@@ -67,6 +79,8 @@ def test_a_probed_network_says_what_its_probe_said(digits: Dataset, tmp_path: Pa
     with torch.no_grad():
         right = np.concatenate([(ready(x).argmax(1) == y).numpy() for x, y in validation.plain(64)])
     assert (right == found.right).all()
+    assert (again.crossed == found.crossed).all()
+    assert len(found.crossed) == 64
     assert found.accuracy_pct > 30  # ten classes; features of random weights tell digits apart to some degree
     (tmp_path / "bad.safetensors").write_bytes(b"no")
     with pytest.raises(ArtifactError, match="damaged"):

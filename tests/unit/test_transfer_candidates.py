@@ -5,11 +5,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from nas.events import EventBus
 from nas.runs.transfer_candidates import Candidate, Candidates
 from nas.runs.transfer_search import _Search
-from nas.runs.transfer_times import ENOUGH_EPOCHS
+from nas.runs.transfer_times import ENOUGH_EPOCHS, Times
+from nas.training.transfer.probe import Probe
 
 MACS = {"large": 400.0, "middle": 200.0, "small": 100.0}
 
@@ -20,7 +22,7 @@ def candidates(limit_s: float | None) -> Candidates:
         problem=None,
         evaluator=SimpleNamespace(space=None),
         clock=clock,
-        epochs=lambda _member, picture_s, _contestants: limit_s / picture_s,
+        most_epochs=lambda _member, picture_s: limit_s / picture_s,
     )
     made = Candidates(None, times, None)  # type: ignore[arg-type]
     made.priced = {name: (None, SimpleNamespace(values={"macs": macs})) for name, macs in MACS.items()}  # type: ignore[misc]
@@ -31,6 +33,7 @@ def member(name: str) -> Any:
     return SimpleNamespace(key=name)
 
 
+PROBE = Probe(torch.zeros(2, 3), torch.zeros(2), np.ones(200, bool), np.zeros(600, bool), 8.0)
 PROBED: Any = [SimpleNamespace(verdict=SimpleNamespace(values={"macs": 50.0}), picture_s=0.5)]  # a hundred multiply-adds a second
 
 
@@ -52,7 +55,7 @@ def test_without_a_limit_or_a_speed_it_is_the_largest() -> None:
 def test_a_forecast_keeps_to_the_time_that_is_left(left_s: float | None) -> None:
     said: list[dict[str, float]] = []
     networks = [
-        Candidate(SimpleNamespace(key=name, genes=(name,)), SimpleNamespace(resolution=(96, 96)), np.ones(200, bool), 0.01)  # type: ignore[arg-type]
+        Candidate(SimpleNamespace(key=name, genes=(name,)), SimpleNamespace(resolution=(96, 96)), PROBE, 0.01)  # type: ignore[arg-type]
         for name in MACS
     ]
     search = SimpleNamespace(
@@ -67,3 +70,29 @@ def test_a_forecast_keeps_to_the_time_that_is_left(left_s: float | None) -> None
     assert sum(phases.values()) <= (left_s or 1e6)
     rest = 302.4 if left_s is None else max(min(302.4, left_s - phases["race"] - 60.0), 0.0)
     assert phases["finetune"] == pytest.approx(rest)
+
+
+def test_candidates_are_ordered_by_every_picture_that_says_something() -> None:
+    one = Candidate(SimpleNamespace(key="a"), SimpleNamespace(), PROBE, 0.01)  # type: ignore[arg-type]
+    assert one.accuracy_pct == pytest.approx(25)  # 200 of validation right, 600 of other folds wrong
+    assert PROBE.accuracy_pct == 100
+
+
+@pytest.mark.parametrize(("pictures", "epochs", "telling"), [(800, 12.0, False), (800, 13.0, True), (9000, 1.0, False), (9000, 1.5, True)])
+def test_contestants_are_compared_after_enough_steps_or_not_at_all(pictures: int, epochs: float, telling: bool) -> None:
+    dataset = SimpleNamespace(count=lambda _split: pictures)
+    times = Times(None, SimpleNamespace(dataset=dataset), SimpleNamespace(limit_s=None))  # type: ignore[arg-type]
+    assert times.telling(epochs) is telling
+
+
+@pytest.mark.parametrize("telling", [True, False])
+def test_where_no_comparison_tells_anything_the_best_probe_is_trained_alone(telling: bool) -> None:
+    by_contestants = {1: 9.0, 2: 7.0, 3: 5.0, 4: 4.5}
+    times = SimpleNamespace(telling=lambda _epochs: telling, epochs=lambda _member, _picture_s, contestants: by_contestants[contestants])
+    assert Times.most_epochs(times, None, 0.1) == (7.0 if telling else 9.0)  # type: ignore[arg-type]
+    search: Any = SimpleNamespace(
+        times=times, clock=SimpleNamespace(limit_s=100.0), _epochs=lambda _one, contestants: by_contestants[contestants]
+    )
+    networks: list[Any] = [SimpleNamespace(network=name) for name in MACS]
+    assert len(_Search._field(search, networks, 3, ENOUGH_EPOCHS)) == (3 if telling else 0)
+    assert _Search._field(search, networks, 1, ENOUGH_EPOCHS) == networks[:1]

