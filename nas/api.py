@@ -13,7 +13,7 @@ Example::
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -130,17 +130,17 @@ def search(
         raise UsageError(f"evals: too few, got {evals}. Expected at least 1.")
     _check_confidence(confidence)
     fields = {
-        "devices": tuple(_absolute(name) for name in _several(device)),
-        "budgets": (*_several(budget), *([] if max_drop is None else [f"{max_drop:g}pct-drop"])),
+        "devices": tuple(_absolute(name) for name in _several(device, "device")),
+        "budgets": (*_several(budget, "budget"), *([] if max_drop is None else [f"{max_drop:g}pct-drop"])),
         "minimize": tuple(minimize),
         "precision": canonical_precision(precision),
         "space": space,
-        "anchors": tuple(_anchor(name) for name in _several(anchor)),
+        "anchors": tuple(_anchor(name) for name in _several(anchor, "anchor")),
         "weights_dir": str(Path(weights_dir).resolve()) if weights_dir else None,
         "mixers": tuple(mixers),
         "knobs": tuple(knobs),
         "evaluator": evaluator,
-        "tables": tuple(str(Path(path).resolve()) for path in _several(table)),
+        "tables": tuple(str(Path(path).resolve()) for path in _several(table, "table")),
         "column": column,
         "data": None if data is None else str(data),
         "resolution": None if resolution is None else str(resolution),
@@ -234,7 +234,9 @@ def predict(
 
     _check_confidence(confidence)
     reading = Reading(resolution, input_shape, input_shapes or {}, dims or {}, task)
-    terms = Terms(canonical_precision(precision), confidence, tuple(_several(budget)), on, tuple(_several(profile_hash)))
+    terms = Terms(
+        canonical_precision(precision), confidence, tuple(_several(budget, "budget")), on, tuple(_several(profile_hash, "profile_hash"))
+    )
     return predict_network(network, device, reading, terms, compare)
 
 
@@ -283,8 +285,10 @@ def predict_all(
 
     _check_confidence(confidence)
     reading = Reading(resolution, None, input_shapes or {}, dims or {}, task)
-    terms = Terms(canonical_precision(precision), confidence, tuple(_several(budget)), on, tuple(_several(profile_hash)))
-    return each(networks, _several(devices), reading, terms, None if compare is None else Path(compare))
+    terms = Terms(
+        canonical_precision(precision), confidence, tuple(_several(budget, "budget")), on, tuple(_several(profile_hash, "profile_hash"))
+    )
+    return each(networks, _several(devices, "devices"), reading, terms, None if compare is None else Path(compare))
 
 
 def measure(
@@ -651,8 +655,19 @@ def list_systems(pattern: str = "*") -> tuple[SystemEntry, ...]:
     return tuple(rows)
 
 
-def _several(value: Any) -> list[Any]:
-    return [value] if isinstance(value, str | Path) else list(value)
+def _several(value: Any, what: str) -> list[Any]:
+    """Return the texts or paths that an argument gives, one or several.
+
+    Raises:
+        UsageError: It is something else.
+    """
+    from nas.errors import UsageError
+
+    values = [value] if isinstance(value, str | Path) or not isinstance(value, Iterable) else list(value)
+    if wrong := [one for one in values if not isinstance(one, str | Path)]:
+        example = ", such as '5ms'" if what == "budget" else ""
+        raise UsageError(f"{what}: got {wrong[0]!r}. Expected text{example}, or several of it.")
+    return values
 
 
 def _absolute(device: str) -> str:

@@ -97,7 +97,7 @@ def parse_limit(text: str) -> Limit:
         hint = did_you_mean(unit, _UNITS) if unit else ""
         raise UsageError(f"budget: unknown unit {match[2]!r}, got {text!r}.{hint} Expected a number with a unit: {_SHOWN}.")
     if not math.isfinite(number) or number <= 0:
-        raise UsageError(f"budget: must be positive, got {text!r}.")
+        raise UsageError(f"budget: must be positive and finite, got {text!r}.")
     quantity, factor = _UNITS[unit]
     return Limit(quantity, number * factor, text.strip())
 

@@ -36,7 +36,8 @@ SHARE = 0.2
 def raced(run: RunDirectory, problem: Problem, evaluator: Evaluator, decision: Decision, pace: Pace, bus: EventBus) -> Decision:
     """Return the decision for the choice, or for an anchor by itself that is better than it once both have been fine-tuned for a while.
 
-    The winner's weights are kept: `nas.runs.delivery.deliver` goes on from them. In other spaces than those of trained networks nothing is done.
+    The winner's weights are kept: `nas.runs.delivery.deliver` goes on from them. Where the time limit leaves none for that, all are compared as the search
+    scored them. In other spaces than those of trained networks nothing is done.
 
     Args:
         run: Where weights are kept.
@@ -48,16 +49,24 @@ def raced(run: RunDirectory, problem: Problem, evaluator: Evaluator, decision: D
     """
     choice = Architecture(problem.space.name, problem.space.version, decision.genes)
     contestants = [choice, *(member for member in anchors_within(problem) if member != choice)]
-    if len(contestants) == 1 or problem.dataset is None or evaluator.module(choice, problem.judge.verdicts([choice])[0].resolution) is None:
+    module = evaluator.module(choice, problem.judge.verdicts([choice])[0].resolution)
+    if len(contestants) == 1 or problem.dataset is None or module is None:
         return decision
-    tuned = list(_tuned(run, problem, evaluator, contestants, pace, bus))
-    right = [row for row, _ in tuned]
+    late = pace.limited and pace.clock.left_s <= reserve_s_of(problem, problem.dataset, module, choice)
+    if late:
+        right, when = [row for member in contestants if (row := evaluator.right(member)) is not None], "as the time limit leaves them"
+    else:
+        tuned = list(_tuned(run, problem, evaluator, contestants, pace, bus))
+        right, when = [row for row, _ in tuned], "after a short fine-tuning"
+    if len(right) < len(contestants):
+        return decision
     speeds = [problem.judge.verdicts([member])[0].values[f"latency_ms/{problem.device}"] for member in contestants]
     winner, _, _ = choose(speeds, right, budgeted=bounds_latency(problem))
-    shutil.copy(tuned[winner][1], run.path / TRIED_FILE.format(0))
+    if not late:
+        shutil.copy(tuned[winner][1], run.path / TRIED_FILE.format(0))
     shown = ", ".join(f"{100 * row.mean():.2f} % for {_named(problem, m)}" for m, row in zip(contestants, right, strict=True))
-    bus.emit(Notice(f"anchors: after a short fine-tuning, on validation: {shown}."))
-    why = f"{decision.why}; fine-tuned for a while beside the anchors that are within the budgets: {shown}"
+    bus.emit(Notice(f"anchors: {when}, on validation: {shown}."))
+    why = f"{decision.why}; beside the anchors that are within the budgets, {when}: {shown}"
     if winner == 0:
         return decision.model_copy(update={"why": why})
     compared = [
@@ -105,7 +114,17 @@ def _tuned(
         device = str(next(module.parameters()).device)
         bus.emit(Notice(f"anchors: {_named(problem, member)} is fine-tuned for a while."))
         done = finetune(
-            module, member, dataset, path, recipe, resolution=size, seed=problem.request.seed, bus=bus, device=device, left_s=left_s
+            module,
+            member,
+            dataset,
+            path,
+            recipe,
+            resolution=size,
+            seed=problem.request.seed,
+            bus=bus,
+            device=device,
+            left_s=left_s,
+            keep_start=True,
         )
         yield np.asarray(done.right), path
 

@@ -71,10 +71,9 @@ def decide_space(request: Request) -> tuple[Space, str]:
     if not request.data or PUBLISHED not in spaces.names():
         return FROM_NOTHING, ""
     if request.from_scratch:
-        if request.weights_dir:
-            raise UsageError(
-                f"search: --from-scratch forbids published weights, got --weights-dir {request.weights_dir}. Do this: leave one of them out."
-            )
+        given = [f"--weights-dir {request.weights_dir}"] if request.weights_dir else [f"--anchor {name}" for name in request.anchors]
+        if given:
+            raise UsageError(f"search: --from-scratch forbids published weights, got {given[0]}. Do this: leave one of them out.")
         alone = _from_nothing_alone(request)
         return alone, f"space: {alone}, trained from nothing, since --from-scratch forbids published weights."
     family = spaces.get(PUBLISHED)

@@ -261,6 +261,7 @@ def finish(
         device=str(device),
         left_s=pace.but(reserve_s_of(problem, dataset, module, architecture)) if pace.limited else None,
         teacher=teacher,
+        keep_start=not problem.evaluator.fresh,
     )
     predicted = predictions(tuned.module, Batches(dataset, "test", verdict.resolution, device))
     return _export_tested(run, problem, dataset, architecture, (tuned.module, tuned.validation_accuracy_pct), predicted, bus)
@@ -299,7 +300,18 @@ def tune_for_a_while(
     path, recipe = run.path / TRIED_FILE.format(rung), recipe_of(problem, dataset, architecture, pace)
     seed, left_s, teacher = problem.request.seed, pace.but(reserve_s), teacher_of(run, problem, evaluator, architecture, pace, bus)
     return finetune(
-        module, architecture, dataset, path, recipe, resolution=size, seed=seed, bus=bus, device=device, left_s=left_s, teacher=teacher
+        module,
+        architecture,
+        dataset,
+        path,
+        recipe,
+        resolution=size,
+        seed=seed,
+        bus=bus,
+        device=device,
+        left_s=left_s,
+        teacher=teacher,
+        keep_start=not problem.evaluator.fresh,
     ).right
 
 

@@ -52,12 +52,14 @@ class TrainingForecast:
             self._said = True
 
     def _say_limit(self, limit_s: float) -> None:
-        training_s, search_s = max(TRAINED * limit_s - self._clock.spent_s, 0.0), (SEARCHED - TRAINED) * limit_s
-        rest_s = self._clock.left_s - training_s - search_s
+        left_s = max(self._clock.left_s, 0.0)
+        training_s = min(max(TRAINED * limit_s - self._clock.spent_s, 0.0), left_s)
+        search_s = min((SEARCHED - TRAINED) * limit_s, left_s - training_s)
+        rest_s = left_s - training_s - search_s
         self._clock.say({"train": training_s, "search": search_s, "finetune": rest_s})
         self._bus.emit(
             Notice(
-                f"forecast: {write_duration(self._clock.left_s)} from here, by the time limit: {write_duration(training_s)} to train shared weights, "
+                f"forecast: {write_duration(left_s)} from here, by the time limit: {write_duration(training_s)} to train shared weights, "
                 f"{write_duration(search_s)} for {self._scores} scores at most, {write_duration(rest_s)} to fine-tune, export and test the choice."
             )
         )

@@ -10,7 +10,7 @@ from nas.runs.request import Request
 from nas.searching.judge import Target
 from nas.spaces.space import SearchSpace
 from nas.training.accuracy_table import holds_accuracies
-from nas.training.evaluator import Evaluator
+from nas.training.evaluator import Evaluator, evaluators
 from nas.units import QUANTISED
 
 Check = Callable[[Request, type[Evaluator], type[SearchSpace]], str]
@@ -37,6 +37,11 @@ def _with_data(request: Request, kind: type[Evaluator], family: type[SearchSpace
     return (
         "nothing is trained without --data" if family.evaluator_with_data and not request.data else "its accuracies are known without data"
     )
+
+
+def _evaluator(request: Request, kind: type[Evaluator], family: type[SearchSpace]) -> str:  # noqa: ARG001
+    scored = kind.surveys or kind.transfers or kind.needs & {"table", "supernet"}  # the last is refused for what it needs
+    return "" if scored or not evaluators.get(family.evaluator).surveys else "its networks have known accuracies and are not scored afresh"
 
 
 def _time_limit(request: Request, kind: type[Evaluator], family: type[SearchSpace]) -> str:
@@ -116,7 +121,7 @@ CHECKS: Mapping[str, tuple[str, Check]] = {
     "weights_dir": ("--weights-dir", _weights_dir),
     "mixers": ("--mixers", _of_space("mixers")),
     "knobs": ("--knobs", _of_space("knobs")),
-    "evaluator": ("--evaluator", _always),
+    "evaluator": ("--evaluator", _evaluator),
     "tables": ("--table", _tables),
     "column": ("--column", _column),
     "data": ("--data", _with_data),

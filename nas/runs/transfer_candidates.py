@@ -16,7 +16,7 @@ from nas.events import EventBus, Notice, PhaseAdvanced, PhaseFinished, PhaseStar
 from nas.results import Contender
 from nas.runs.directory import RunDirectory
 from nas.runs.problem import nearest_miss
-from nas.runs.transfer_times import ENOUGH_EPOCHS, Times
+from nas.runs.transfer_times import Times
 from nas.searching.judge import Verdict
 from nas.spaces.architecture import Architecture
 from nas.spaces.space import SearchSpace
@@ -133,7 +133,7 @@ class Candidates:
         if self.clock.limit_s is None:
             return True
         second_macs = sum(one.verdict.values["macs"] for one in probed) / sum(one.picture_s for one in probed)
-        return self.times.most_epochs(member, self.priced[member.key][1].values["macs"] / second_macs) >= ENOUGH_EPOCHS
+        return self.times.trainable(member, self.priced[member.key][1].values["macs"] / second_macs)
 
     def probed(self) -> list[Candidate]:
         """Probe every network at one size, then the best two at the sizes beside it, as long as that pays, they can be trained, and there is time."""

@@ -29,7 +29,7 @@ from nas.runs.directory import RunDirectory, remembered
 from nas.runs.facts import as_expected
 from nas.runs.problem import Problem
 from nas.runs.transfer_candidates import Candidate, Candidates
-from nas.runs.transfer_times import ENOUGH_EPOCHS, Times
+from nas.runs.transfer_times import ENOUGH_ALONE, ENOUGH_EPOCHS, Times
 from nas.searching.pareto import front as pareto_front
 from nas.training.memory import keep_freed_memory
 from nas.units import parse_duration, write_duration, write_resolution
@@ -117,7 +117,7 @@ class _Search:
         by_key = {candidate.key: candidate for candidate in candidates}
         record = self.run.read(_CONTESTANTS)
         if record is None:
-            tries = (*product((ENOUGH_EPOCHS, 0.0), range(CONTESTANTS, 1, -1)), *product((ENOUGH_EPOCHS, 0.0), (1,)))
+            tries = (*product((ENOUGH_EPOCHS, 0.0), range(CONTESTANTS, 1, -1)), (ENOUGH_ALONE, 1), (0.0, 1))
             fields = (self._field(candidates, many, enough) for enough, many in tries)
             chosen = next((field for field in fields if field), [])
             quickest = min(candidates, key=lambda c: c.picture_s)

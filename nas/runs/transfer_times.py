@@ -16,6 +16,10 @@ ENOUGH_EPOCHS = 4.0
 """How often each contestant is to see every picture by the end of its schedule, as long as two networks can: of two whose probes are alike, the one that can be
 trained more often ends higher (``experiments/021_own_pictures``: 82.5 % after 3.2 epochs of EfficientNet-Lite1, 85.7 after 9.3 of MobileNetV2). Set by hand."""
 
+ENOUGH_ALONE = 3.0
+"""Likewise, of one that is trained alone, since schedules are too short for a comparison. Of 800 pictures EfficientNet-Lite1 gained ten points on its probe in 2.8 epochs, MobileNetV2
+as many in 4.0 of 192 px and in 16 of 96 px; in 2.0 of 256 px it lost five (``experiments/021_own_pictures``, `budgets.py`). Set by hand."""
+
 TELLING_STEPS = 50
 """Of a schedule that are done when contestants are compared for the last time, at least: before, those of a few hundred pictures say less of what they end at than their
 probes do (``experiments/021_own_pictures``, `budgets.py`). Set by hand."""
@@ -64,10 +68,10 @@ class Times:
         pictures = self.evaluator.dataset.count("train")
         return RUNGS[-1] * epochs * pictures >= TELLING_STEPS * min(transfer_recipe(pictures, max(1, round(epochs))).batch, pictures)
 
-    def most_epochs(self, member: Architecture, picture_s: float) -> float:
-        """Return how often a network could see every picture: as one of two contestants, or alone where they could not be compared."""
+    def trainable(self, member: Architecture, picture_s: float) -> bool:
+        """Return whether a network could see every picture often enough: as one of two contestants, or alone where they could not be compared."""
         epochs = self.epochs(member, picture_s, 2)
-        return epochs if self.telling(epochs) else self.epochs(member, picture_s, 1)
+        return epochs >= ENOUGH_EPOCHS if self.telling(epochs) else self.epochs(member, picture_s, 1) >= ENOUGH_ALONE
 
     def epochs(self, member: Architecture, picture_s: float, contestants: int) -> float:
         """Return how often each of so many contestants could see every picture by the end of its schedule, were they all like this one."""

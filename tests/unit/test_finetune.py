@@ -195,3 +195,17 @@ def test_refusals(space: ElasticSpace, data: Dataset, unbroken: tuple[Finetuned,
 def test_epochs_follow_the_cost(data: Dataset) -> None:
     cheap, dear = finetuning_recipe(data, 10**6), finetuning_recipe(data, 10**12)
     assert cheap.epochs > dear.epochs == 1 or torch.cuda.is_available()
+
+
+def test_weights_that_are_trained_already_outlast_a_training_that_spoils_them(
+    space: ElasticSpace, data: Dataset, unbroken: tuple[Finetuned, Path], tmp_path: Path
+) -> None:
+    spoiling = replace(TINY, epochs=1, learning_rate=0.5, warmup=0.0)
+    found = {}
+    for keep in (False, True):
+        architecture, module, _ = load_member(unbroken[1], space)
+        path = tmp_path / f"{keep}.safetensors"
+        found[keep] = finetune(module, architecture, data, path, spoiling, resolution=SIDE, seed=2, keep_start=keep).validation_accuracy_pct
+        assert load_member(path, space)[0] == architecture
+    assert found[True] == pytest.approx(unbroken[0].validation_accuracy_pct, abs=10)  # statistics are those of other pictures
+    assert found[True] > found[False] + 10

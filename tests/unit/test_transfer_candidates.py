@@ -10,7 +10,7 @@ import torch
 from nas.events import EventBus
 from nas.runs.transfer_candidates import Candidate, Candidates
 from nas.runs.transfer_search import _Search
-from nas.runs.transfer_times import ENOUGH_EPOCHS, Times
+from nas.runs.transfer_times import ENOUGH_ALONE, ENOUGH_EPOCHS, Times
 from nas.training.transfer.probe import Probe
 
 MACS = {"large": 400.0, "middle": 200.0, "small": 100.0}
@@ -22,7 +22,7 @@ def candidates(limit_s: float | None) -> Candidates:
         problem=None,
         evaluator=SimpleNamespace(space=None),
         clock=clock,
-        most_epochs=lambda _member, picture_s: limit_s / picture_s,
+        trainable=lambda _member, picture_s: limit_s / picture_s >= ENOUGH_EPOCHS,
     )
     made = Candidates(None, times, None)  # type: ignore[arg-type]
     made.priced = {name: (None, SimpleNamespace(values={"macs": macs})) for name, macs in MACS.items()}  # type: ignore[misc]
@@ -87,12 +87,12 @@ def test_contestants_are_compared_after_enough_steps_or_not_at_all(pictures: int
 
 @pytest.mark.parametrize("telling", [True, False])
 def test_where_no_comparison_tells_anything_the_best_probe_is_trained_alone(telling: bool) -> None:
-    by_contestants = {1: 9.0, 2: 7.0, 3: 5.0, 4: 4.5}
+    by_contestants = {1: ENOUGH_ALONE + 0.1, 2: ENOUGH_ALONE - 0.1, 3: 5.0, 4: 4.5}
     times = SimpleNamespace(telling=lambda _epochs: telling, epochs=lambda _member, _picture_s, contestants: by_contestants[contestants])
-    assert Times.most_epochs(times, None, 0.1) == (7.0 if telling else 9.0)  # type: ignore[arg-type]
+    assert Times.trainable(times, None, 0.1) is not telling  # type: ignore[arg-type]
     search: Any = SimpleNamespace(
         times=times, clock=SimpleNamespace(limit_s=100.0), _epochs=lambda _one, contestants: by_contestants[contestants]
     )
     networks: list[Any] = [SimpleNamespace(network=name) for name in MACS]
     assert len(_Search._field(search, networks, 3, ENOUGH_EPOCHS)) == (3 if telling else 0)
-    assert _Search._field(search, networks, 1, ENOUGH_EPOCHS) == networks[:1]
+    assert _Search._field(search, networks, 1, ENOUGH_ALONE) == networks[:1]

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import copy
 import inspect
+import logging
 import math
 import operator
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -241,6 +243,18 @@ def _light(value: Any) -> Any:
 _BATCHES = (2, 3)  # two sizes, neither 1, that tell the axis of the batch from others
 
 
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Keep a logger from printing the trace of a failure that is said in one line."""
+    loud = logging.getLogger(name)
+    level = loud.level
+    loud.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        loud.setLevel(level)
+
+
 def _observe(traced: fx.GraphModule, shape: Shape, name: str) -> dict[str, tuple[Any, Any]]:
     """Return what every node gives at two sizes of batch."""
     from torch._subclasses.fake_tensor import FakeTensorMode
@@ -249,7 +263,7 @@ def _observe(traced: fx.GraphModule, shape: Shape, name: str) -> dict[str, tuple
     for batch in _BATCHES:
         observer = _Observer(traced)
         try:
-            with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+            with _quiet("torch._subclasses.fake_tensor"), FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
                 observer.run(torch.empty(batch, *shape[1:]))
         except Exception as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]

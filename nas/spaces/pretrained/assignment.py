@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -112,18 +112,25 @@ def verify(module: nn.Module, input_shape: Sequence[int], where: str = "weights"
         raise ArtifactError(f"{where}: the network gives the same for different pictures: the weights are damaged, or not its own.")
 
 
-def load_weights(module: nn.Module, path: Path, input_shape: Sequence[int] | None = None) -> Assignment:
+def load_weights(
+    module: nn.Module,
+    path: Path,
+    input_shape: Sequence[int] | None = None,
+    change: Callable[[nn.Module, Mapping[str, Tensor]], Mapping[str, Tensor]] | None = None,
+) -> Assignment:
     """Read a file, give its tensors to a module, and run it once.
 
     Args:
         module: Left as it was where the file is refused.
         path: See `nas.spaces.pretrained.files.read_tensors`.
         input_shape: (1, 3, h, w) of the trial run; None leaves it out.
+        change: Returns the file's tensors as the module takes them; None for as they are.
 
     Raises:
         ArtifactError: See `read_tensors`, `assign` and `verify`.
     """
-    pairs = assign(module, read_tensors(path), f"weights {path}")
+    tensors: Mapping[str, Tensor] = read_tensors(path)
+    pairs = assign(module, change(module, tensors) if change else tensors, f"weights {path}")
     if input_shape is not None:
         verify(module, input_shape, f"weights {path}")
     return pairs

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from nas.errors import UnknownNameError, UsageError
+from nas.errors import UnknownNameError
 from nas.spaces.pretrained.files import SUFFIXES
 from nas.spaces.pretrained.libraries import library_of
-from nas.spaces.pretrained.origins import PACKAGES, Origin, find_weights
+from nas.spaces.pretrained.origins import PACKAGES, Origin, check_folder, find_weights
 
 
 def networks_at_hand(names: Iterable[str] = (), folder: Path | None = None) -> dict[str, Origin]:
@@ -21,8 +21,7 @@ def networks_at_hand(names: Iterable[str] = (), folder: Path | None = None) -> d
     Raises:
         UsageError: The folder does not exist.
     """
-    if folder is not None and not folder.is_dir():
-        raise UsageError(f"--weights-dir: no such folder, got {str(folder)!r}.")
+    check_folder(folder)
     own = sorted(path.stem for path in folder.iterdir() if path.suffix in SUFFIXES) if folder is not None else []
     origins: dict[str, Origin] = {}
     for name in dict.fromkeys([*filter(_is_known, own), *filter(_is_known, PACKAGES), *names]):

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import importlib
 import logging
+import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nas.errors import UnknownNameError
+from nas.errors import ArtifactError, UnknownNameError, UsageError
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 log = logging.getLogger(__name__)
 
@@ -105,6 +107,7 @@ def build_published(name: str, num_classes: int = 1000, resolution: tuple[int, i
 
     Raises:
         UnknownNameError: No installed library builds it.
+        UsageError: It cannot be built for that size.
     """
     import torch
 
@@ -115,7 +118,13 @@ def build_published(name: str, num_classes: int = 1000, resolution: tuple[int, i
         torch.manual_seed(0)
         if library == "timm":
             options = sized(name, resolution)
-            module = timm_library().create_model(plain, pretrained=False, num_classes=num_classes, **options)  # type: ignore[union-attr]
+            try:
+                module = timm_library().create_model(plain, pretrained=False, num_classes=num_classes, **options)  # type: ignore[union-attr]
+            except (AssertionError, RuntimeError, ValueError, TypeError) as error:
+                if not options:
+                    raise
+                reason, size = " ".join(str(error).split())[:200], "x".join(map(str, options["img_size"]))
+                raise UsageError(f"network {name}: timm cannot build it for {size} ({reason}). Do this: another --resolution.") from None
         elif library == "torchvision":
             options = {"aux_logits": False, "init_weights": True} if plain in ("googlenet", "inception_v3") else {}
             module = torchvision_library().models.get_model(plain, weights=None, num_classes=num_classes, **options)  # type: ignore[union-attr]
@@ -130,6 +139,19 @@ def sized(name: str, resolution: tuple[int, int] | None) -> dict[str, Any]:
     if resolution is None or facts is None or not facts.fixed_input_size or resolution == resolution_of(name):
         return {}
     return {"img_size": resolution}
+
+
+def resampled(module: nn.Module, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Return the tensors of a network of another size of picture as this one takes them: timm knows how learned positions change with the size.
+
+    Raises:
+        ArtifactError: They are not this network's.
+    """
+    change = getattr(sys.modules[type(module).__module__], "checkpoint_filter_fn", None)
+    try:
+        return change(dict(tensors), module) if change else tensors
+    except (AssertionError, RuntimeError, KeyError, IndexError, ValueError) as error:
+        raise ArtifactError(f"weights: their positions cannot be resampled ({' '.join(str(error).split())[:200]}).") from None
 
 
 def deploy_form(module: nn.Module) -> nn.Module:

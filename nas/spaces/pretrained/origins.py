@@ -48,13 +48,27 @@ class Origin:
         return digest.hexdigest()
 
 
+def check_folder(folder: Path | None) -> None:
+    """Refuse a folder of weights that is not there: a mistyped one would leave the search with other weights than the user's.
+
+    Raises:
+        UsageError: The folder does not exist.
+    """
+    if folder is not None and not folder.is_dir():
+        raise UsageError(f"--weights-dir: no such folder, got {str(folder)!r}.")
+
+
 def find_weights(name: str, folder: Path | None = None) -> Origin | None:
     """Return the weights of a published network, or None where this machine has none.
 
     Args:
         name: timm's (``mobilenetv2_100``, with a tag ``mobilenetv2_100.ra_in1k``) or torchvision's.
         folder: Of the user's own files, named like the network, tag or not (``mobilenetv2_100.safetensors``); looked into first.
+
+    Raises:
+        UsageError: The folder does not exist.
     """
+    check_folder(folder)
     return next(_candidates(name, folder), None)
 
 

@@ -129,6 +129,7 @@ def finetune(
     stop_after: int | None = None,
     left_s: Callable[[], float] | None = None,
     teacher: Teacher | None = None,
+    keep_start: bool = False,
 ) -> Finetuned:
     """Train a network, or go on with the training that `path` holds; the weights are the same either way.
 
@@ -145,6 +146,7 @@ def finetune(
         stop_after: Stop when so many epochs are done, as an interruption would.
         left_s: Returns the seconds that are left: the schedule is cut so that it ends then, at `recipe.epochs` at the latest.
         teacher: From whose scores of the training pictures it learns beside the labels.
+        keep_start: Whether the network stays as it starts where validation likes no epoch as well: for weights that are trained already.
 
     Raises:
         TrainingError: It diverged.
@@ -171,8 +173,13 @@ def finetune(
     tuning = _Finetuning(module, train, recipe, seed, teacher)
     tuning.length.left_s = left_s
     shown = Shown("finetune", bus, recipe.epochs, tuning.length)
-    epoch, history = 0, list[dict[str, float]]()
+    epoch, history, start_pct = 0, list[dict[str, float]](), -1.0
     best = _state(module)
+
+    def accuracy() -> float:
+        with recalibrated(module, _calibration(train, SCORING_PICTURES)):
+            return 100 * float(np.mean(_right(module, validation)))
+
     if path.is_file():
         found = read_checkpoint(path, "member")
         check_identity(path, found.identity, identity)
@@ -185,6 +192,9 @@ def finetune(
                 tuning.average.weights[name].copy_(value)
         tuning.threads = {(h, w): count for h, w, count in found.progress.get("threads", []) if count <= torch.get_num_threads()}
         tuning.step, tuning.loss = int(found.progress.get("step", 0)), float(found.progress.get("loss", 0.0))
+        start_pct = float(found.progress.get("start_pct", -1.0))
+    elif keep_start:
+        start_pct = accuracy()
 
     def save() -> None:
         tensors = {_BEST + name: tensor for name, tensor in best.items()}
@@ -193,7 +203,8 @@ def finetune(
             tensors |= optimizer_tensors(tuning.optimizer.state_dict()["state"])
             if tuning.average:
                 tensors |= {_AVERAGE + name: tensor for name, tensor in tuning.average.weights.items()}
-        inside = {"step": tuning.step, "loss": tuning.loss} if tuning.step else {}
+        inside: dict[str, float] = {"step": tuning.step, "loss": tuning.loss} if tuning.step else {}
+        inside |= {"start_pct": start_pct} if keep_start else {}
         threads = [[*size, count] for size, count in tuning.threads.items()]
         write_checkpoint(
             path,
@@ -206,10 +217,9 @@ def finetune(
     while epoch < recipe.epochs and epoch != stop_after:
         loss = tuning.epoch(epoch, shown, save)
         epoch = recipe.epochs if tuning.length.over else epoch + 1
-        with tuning.average.in_place() if tuning.average else nullcontext(), recalibrated(module, _calibration(train, SCORING_PICTURES)):
-            accuracy_pct = 100 * float(np.mean(_right(module, validation)))
-            history.append({"loss": loss, "validation_accuracy_pct": accuracy_pct})
-            if accuracy_pct >= max(entry["validation_accuracy_pct"] for entry in history):
+        with tuning.average.in_place() if tuning.average else nullcontext():
+            history.append({"loss": loss, "validation_accuracy_pct": accuracy()})
+            if history[-1]["validation_accuracy_pct"] >= max(start_pct, *(entry["validation_accuracy_pct"] for entry in history)):
                 best = _state(module)
         if epoch == recipe.epochs:
             module.load_state_dict(best)
