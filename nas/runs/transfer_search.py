@@ -117,12 +117,7 @@ class _Search:
         by_key = {candidate.key: candidate for candidate in candidates}
         record = self.run.read(_CONTESTANTS)
         if record is None:
-            tries = (*product((ENOUGH_EPOCHS, 0.0), range(CONTESTANTS, 1, -1)), (ENOUGH_ALONE, 1), (0.0, 1))
-            fields = (self._field(candidates, many, enough) for enough, many in tries)
-            chosen = next((field for field in fields if field), [])
-            quickest = min(candidates, key=lambda c: c.picture_s)
-            if not chosen and self._epochs(quickest, 1) >= _LEAST_ALONE:
-                chosen = [quickest]
+            chosen = self._alone(candidates) or self._compared(candidates)
             frozen = [one.key for one in chosen if self._keeps_norms(one)]
             record = {"epochs": {one.key: self._epochs(one, len(chosen)) for one in chosen}, "frozen_norms": frozen}
             self.run.write(_CONTESTANTS, record)
@@ -138,14 +133,25 @@ class _Search:
         self.dataset.release()
         return frozen
 
+    def _alone(self, candidates: Sequence[Candidate]) -> list[Candidate]:
+        """Return the best that can be trained often enough, where others could not be compared with it in time; else none."""
+        best = next((one for one in candidates if self._epochs(one, 1) >= ENOUGH_ALONE), None)
+        return [best] if best is not None and not self.times.telling(self._epochs(best, 2)) else []
+
+    def _compared(self, candidates: Sequence[Candidate]) -> list[Candidate]:
+        tries = (*product((ENOUGH_EPOCHS, 0.0), range(CONTESTANTS, 1, -1)), (0.0, 1))
+        fields = (self._field(candidates, many, enough) for enough, many in tries)
+        chosen = next((field for field in fields if field), [])
+        quickest = min(candidates, key=lambda c: c.picture_s)
+        return chosen or ([quickest] if self._epochs(quickest, 1) >= _LEAST_ALONE else [])
+
     def _field(self, candidates: Sequence[Candidate], contestants: int, enough: float) -> list[Candidate]:
         """Return so many of the best that are worth comparing in the time that is left, each for `enough` epochs; none where there are not so many."""
         chosen: list[Candidate] = []
         least = 0.0 if self.clock.limit_s is None else max(_LEAST_EPOCHS * contestants, enough)
         for one in candidates:
             alike = sum(other.network == one.network for other in chosen)
-            epochs = self._epochs(one, contestants)
-            if alike < _SIZES_EACH and epochs >= least and (contestants == 1 or self.times.telling(epochs)):
+            if alike < _SIZES_EACH and self._epochs(one, contestants) >= least:
                 chosen.append(one)
         return chosen[:contestants] if len(chosen) >= contestants else []
 

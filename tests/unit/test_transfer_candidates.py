@@ -87,12 +87,11 @@ def test_contestants_are_compared_after_enough_steps_or_not_at_all(pictures: int
 
 @pytest.mark.parametrize("telling", [True, False])
 def test_where_no_comparison_tells_anything_the_best_probe_is_trained_alone(telling: bool) -> None:
-    by_contestants = {1: ENOUGH_ALONE + 0.1, 2: ENOUGH_ALONE - 0.1, 3: 5.0, 4: 4.5}
-    times = SimpleNamespace(telling=lambda _epochs: telling, epochs=lambda _member, _picture_s, contestants: by_contestants[contestants])
-    assert Times.trainable(times, None, 0.1) is not telling  # type: ignore[arg-type]
-    search: Any = SimpleNamespace(
-        times=times, clock=SimpleNamespace(limit_s=100.0), _epochs=lambda _one, contestants: by_contestants[contestants]
-    )
-    networks: list[Any] = [SimpleNamespace(network=name) for name in MACS]
-    assert len(_Search._field(search, networks, 3, ENOUGH_EPOCHS)) == (3 if telling else 0)
-    assert _Search._field(search, networks, 1, ENOUGH_ALONE) == networks[:1]
+    def epochs(one: Any, contestants: int) -> float:
+        return float({"large": 1.0, "middle": 4.0, "small": 9.0}[one.network] / contestants)
+
+    times = SimpleNamespace(telling=lambda _epochs: telling, epochs=lambda member, _picture_s, contestants: epochs(member, contestants))
+    networks: list[Any] = [SimpleNamespace(network=name) for name in MACS]  # the best probe first
+    assert [Times.trainable(times, one, 0.1) for one in networks] == ([False, False, True] if telling else [False, True, True])  # type: ignore[arg-type]
+    search: Any = SimpleNamespace(times=times, _epochs=epochs)
+    assert _Search._alone(search, networks) == ([] if telling else networks[1:2])
