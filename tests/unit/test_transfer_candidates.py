@@ -10,7 +10,7 @@ import torch
 from nas.events import EventBus
 from nas.runs.transfer_candidates import Candidate, Candidates
 from nas.runs.transfer_search import _Search
-from nas.runs.transfer_times import ENOUGH_ALONE, ENOUGH_EPOCHS, Times
+from nas.runs.transfer_times import ENOUGH_EPOCHS, Times
 from nas.training.transfer.probe import Probe
 
 MACS = {"large": 400.0, "middle": 200.0, "small": 100.0}
