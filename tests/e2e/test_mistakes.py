@@ -1,10 +1,14 @@
 """Sixty mistakes that a person makes: each is one clear line that names the remedy, and its exit code."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from nas import search
+from nas.errors import UsageError
 from nas.spaces.naming import get_space
 from tests.e2e.conftest import Result
 from tests.e2e.test_predict_command import write_model
@@ -81,6 +85,13 @@ MISTAKES: list[tuple[tuple[str, ...], int, str]] = [
     ((*H, "--exporter", "onx"), 2, "Did you mean 'onnx'"),
     ((*S, "--verify", "3"), 2, "--runner"),
     ((*S, "--data", "nowhere"), 2, "Or give a folder"),
+    (("search", "--device", "sa8295p", "--budget", "5ms", "--space", "zoo", "--evaluator", "alone"), 2, "are not scored afresh"),
+    (("search", "--device", "sa8295p", "--budget", "1e400ms", "--space", "zoo"), 2, "positive and finite"),
+    (
+        ("search", "--device", "sa8295p", "--budget", "5ms", "--data", "digits", "--from-scratch", "--anchor", "resnet18"),
+        2,
+        "--from-scratch forbids published weights, got --anchor",
+    ),
     (("search", "--device", "sa8295p", "--device", "SA8295P", "--budget", "5ms", "--space", "zoo"), 2, "given twice"),
     (("export", "arch.json", "--to", "m.onnx"), 2, "--weights"),
     (("export", "arch.json", "--to", "m"), 2, "says no format"),
@@ -124,3 +135,11 @@ def test_a_mistake_is_one_line_with_its_remedy(
     assert "internal error" not in result.err
     assert "Traceback" not in result.err
     assert remedy in result.err
+
+
+@pytest.mark.parametrize(
+    ("device", "budget", "named"), [("sa8295p", 5, "budget: got 5. Expected text, such as '5ms'"), (None, "5ms", "device: got None")]
+)
+def test_arguments_of_the_wrong_type_are_named(device: Any, budget: Any, named: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(named)):
+        search(device, budget)

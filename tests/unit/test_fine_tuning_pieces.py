@@ -232,3 +232,14 @@ def test_a_training_from_nothing_is_forecast_once(monkeypatch: pytest.MonkeyPatc
     assert "forecast: 12 min on this machine" in said[0]  # 60 s an epoch but for its slow start: ten of them, and 120 scores of 1.2 s
     assert "10 min to train 10 epochs" in said[0]
     assert "2 min for 120 scores" in said[0]
+
+
+def test_a_forecast_of_a_limit_that_is_spent_is_not_below_zero(tmp_path: Path) -> None:
+    said = list[str]()
+    bus = EventBus([lambda event: said.append(event.text) if isinstance(event, Notice) else None])
+    clock = Clock(RunDirectory(tmp_path), 1e-6)  # spent at once
+    bus.listeners.append(TrainingForecast(bus, 0.02, 120, clock))
+    bus.emit(PhaseStarted("train", 10))
+    assert "forecast: 0 s from here" in said[0]
+    assert " -" not in said[0]
+    assert all(cost.forecast_s == 0 for cost in clock.ledger.phases)

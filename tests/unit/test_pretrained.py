@@ -139,6 +139,26 @@ def test_a_network_of_one_fixed_size_is_built_for_another(tmp_path: Path) -> Non
     torch.testing.assert_close(again.module(picture), small(picture))
 
 
+@pytest.mark.skipif(timm_library() is None, reason="needs timm")
+def test_what_cannot_be_built_or_resampled_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="timm cannot build it for 100x100"):
+        open_pretrained("nest_tiny", weights="random", resolution=(100, 100))
+    path = tmp_path / "deit_tiny_patch16_224.safetensors"
+    path.write_bytes(b"cut")
+    with pytest.raises(ArtifactError, match="damaged"):
+        open_pretrained("deit_tiny_patch16_224", folder=tmp_path, resolution=(64, 64))
+    save_file({"pos_embed": torch.zeros(1, 50, 192), "other": torch.zeros(3)}, path)
+    with pytest.raises(ArtifactError, match="weights"):
+        open_pretrained("deit_tiny_patch16_224", folder=tmp_path, resolution=(64, 64))
+    with pytest.raises(ArtifactError, match="no such file"):
+        open_pretrained("deit_tiny_patch16_224", weights=tmp_path / "none.pth", resolution=(64, 64))
+
+
+def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no such folder"):
+        find_weights("mobilenetv2_100", tmp_path / "mistyped")
+
+
 def test_a_folder_of_weights_is_looked_into_first(tmp_path: Path) -> None:
     assert find_weights("no_such_network_at_all", tmp_path) is None
     save_file(network(1).state_dict(), tmp_path / "mobilenetv2_100.safetensors")
@@ -150,11 +170,11 @@ def test_a_folder_of_weights_is_looked_into_first(tmp_path: Path) -> None:
             open_pretrained("mobilenetv2_100", folder=tmp_path)
 
 
-def test_an_unknown_network_is_told_apart_from_one_without_weights() -> None:
+def test_an_unknown_network_is_told_apart_from_one_without_weights(tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match="Did you mean"):
         open_pretrained("mobilenetv2_1000")
     with pytest.raises(ArtifactError, match="no weights on this machine"):
-        open_pretrained("repvgg_a0", folder=Path("nowhere"))
+        open_pretrained("repvgg_a0", folder=tmp_path)
 
 
 @pytest.mark.slow
