@@ -28,7 +28,11 @@ _BATCH = 64  # by hand
 PENALTIES = (1e-4, 1e-3, 1e-2)
 """Inverse strengths of the L2 penalty on standardised features; the one that is best by cross-validation on *train* is taken. Set by hand."""
 
-_FOLDS = 5  # by hand
+_FOLDS, _FEW_CLASSES = 5, 20
+"""Folds; classes up to which the penalty is chosen by all of them, and by one for more, whose fits take seconds each. Set by hand."""
+
+Fold = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
+"""Pictures that are fitted, and those that are judged."""
 
 _ITERATIONS = 100  # scikit-learn's default
 
@@ -141,23 +145,31 @@ def fit_linear(x: Tensor, labels: npt.NDArray[np.int64], classes: int) -> tuple[
 
     mean, deviation = x.mean(0), x.std(0).clamp(min=1e-4)
     z = ((x - mean) / deviation).numpy()
-    crossed = dict[float, npt.NDArray[np.bool_]]()
     folds = min(_FOLDS, int(np.sort(np.bincount(labels, minlength=classes))[-2]))  # so that every fit has two classes
+    best, crossed = PENALTIES[1], np.zeros(0, bool)
     if folds > 1:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # a class with fewer pictures than folds: it is missing in some
             splits = list(StratifiedKFold(folds, shuffle=True, random_state=5).split(z, labels))
-        for c in PENALTIES:
-            crossed[c] = np.zeros(len(z), bool)
-            for fitted, held in splits:
-                crossed[c][held] = _logistic(z[fitted], labels[fitted], c).predict(z[held]) == labels[held]
-    best = max(crossed, key=lambda c: (crossed[c].mean(), -c)) if crossed else PENALTIES[1]
+        telling = splits if classes <= _FEW_CLASSES else splits[:1]
+        right = {c: [_crossed(z, labels, c, split) for split in telling] for c in PENALTIES}
+        best = max(right, key=lambda c: (np.concatenate(right[c]).mean(), -c))
+        crossed = np.zeros(len(z), bool)
+        for split, named in zip(splits, [*right[best], *(_crossed(z, labels, best, split) for split in splits[len(telling) :])], strict=True):
+            crossed[split[1]] = named
     model = _logistic(z, labels, best)
     coefficients, intercept = torch.from_numpy(model.coef_).float(), torch.from_numpy(model.intercept_).float()
     if classes == 2:  # one row stands for the difference of two
         coefficients, intercept = torch.cat([-coefficients, coefficients]) / 2, torch.cat([-intercept, intercept]) / 2
     weight = coefficients / deviation
-    return weight, intercept - weight @ mean, crossed.get(best, np.zeros(0, bool))
+    return weight, intercept - weight @ mean, crossed
+
+
+def _crossed(z: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], c: float, split: Fold) -> npt.NDArray[np.bool_]:
+    """Return whether the classes of a fold are named by a fit to the others."""
+    fitted, held = split
+    named: npt.NDArray[np.bool_] = _logistic(z[fitted], labels[fitted], c).predict(z[held]) == labels[held]
+    return named
 
 
 def _logistic(z: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], c: float):  # type: ignore[no-untyped-def]
