@@ -26,6 +26,7 @@ from nas.spaces.elastic import ElasticSpace
 from nas.spaces.pretrained.libraries import build_published
 from nas.training.evaluator import Evaluator, Metrics
 from nas.training.supernet.teacher import Teacher
+from nas.training.transfer.probe import read_probe
 from tests.e2e.conftest import Result
 
 NETWORK = "mobileone_s0"
@@ -152,7 +153,9 @@ def test_a_network_that_does_not_beat_its_probe_is_not_shipped(
     [row] = found.contenders
     assert row.validation_accuracy_pct == 0.0
     assert found.chosen is not None
-    assert found.chosen.validation_accuracy_pct == pytest.approx(row.probe_accuracy_pct)
+    [probe] = (tmp_path / "run" / "probes").glob("*.safetensors")
+    assert found.chosen.validation_accuracy_pct == pytest.approx(read_probe(probe).accuracy_pct)
+    assert row.probe_pictures == 9 + 36  # validation, and training pictures by folds
     assert found.chosen.precision == "w8a8"
     assert found.chosen.float_accuracy_pct is not None
 
