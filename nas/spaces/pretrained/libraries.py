@@ -133,7 +133,7 @@ def build_published(name: str, num_classes: int = 1000, resolution: tuple[int, i
     return module  # type: ignore[no-any-return]
 
 
-def sized(name: str, resolution: tuple[int, int] | None) -> dict[str, Any]:
+def sized(name: str, resolution: tuple[int, int] | None) -> Mapping[str, tuple[int, int]]:
     """Return the options with which timm builds a network for a size of picture: those that run at one size alone need to be told another than their own."""
     facts = timm_library().get_pretrained_cfg(name, allow_unregistered=True)  # type: ignore[union-attr]
     if resolution is None or facts is None or not facts.fixed_input_size or resolution == resolution_of(name):
