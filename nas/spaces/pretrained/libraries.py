@@ -117,13 +117,13 @@ def build_published(name: str, num_classes: int = 1000, resolution: tuple[int, i
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         if library == "timm":
-            options = sized(name, resolution)
+            at = sized(name, resolution)
             try:
-                module = timm_library().create_model(plain, pretrained=False, num_classes=num_classes, **options)  # type: ignore[union-attr]
+                module = timm_library().create_model(plain, pretrained=False, num_classes=num_classes, **at)  # type: ignore[union-attr]
             except (AssertionError, RuntimeError, ValueError, TypeError) as error:
-                if not options:
+                if not at:
                     raise
-                reason, size = " ".join(str(error).split())[:200], "x".join(map(str, options["img_size"]))
+                reason, size = " ".join(str(error).split())[:200], "x".join(map(str, at["img_size"]))
                 raise UsageError(f"network {name}: timm cannot build it for {size} ({reason}). Do this: another --resolution.") from None
         elif library == "torchvision":
             options = {"aux_logits": False, "init_weights": True} if plain in ("googlenet", "inception_v3") else {}
