@@ -272,7 +272,8 @@ def _check_early(request: Request, kind: type[Evaluator], family: type[SearchSpa
     """Refuse what can be refused before the data are read.
 
     Raises:
-        UsageError: A device that cannot be measured, a runner that is no command, an unknown searcher or exporter, a space that the evaluator cannot score.
+        UsageError: A device that cannot be measured, a runner that is no command, an unknown searcher or exporter, a space that the evaluator cannot score,
+            a folder of weights that is not there.
         ArtifactError: The given supernet cannot be read.
     """
     if request.verify and not request.runner and any(device not in ("local-cpu", "local-cuda") for device in request.devices):
@@ -285,6 +286,10 @@ def _check_early(request: Request, kind: type[Evaluator], family: type[SearchSpa
             f"space {request.space}: no supernet serves it, and no table of accuracies is given. "
             f"Do this: --table FILE.npz --column NAME, another --evaluator, or one of the spaces {served}."
         )
+    if request.weights_dir:
+        from nas.spaces.pretrained.origins import check_folder
+
+        check_folder(Path(request.weights_dir))
     if request.supernet:
         from nas.training.supernet.checkpoint import read_checkpoint
 

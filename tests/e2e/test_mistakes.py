@@ -86,6 +86,7 @@ MISTAKES: list[tuple[tuple[str, ...], int, str]] = [
     ((*S, "--verify", "3"), 2, "--runner"),
     ((*S, "--data", "nowhere"), 2, "Or give a folder"),
     (("search", "--device", "sa8295p", "--budget", "5ms", "--space", "zoo", "--evaluator", "alone"), 2, "are not scored afresh"),
+    ((*S, "--weights-dir", "mistyped"), 2, "no such folder"),
     (("search", "--device", "sa8295p", "--budget", "1e400ms", "--space", "zoo"), 2, "positive and finite"),
     (
         ("search", "--device", "sa8295p", "--budget", "5ms", "--data", "digits", "--from-scratch", "--anchor", "resnet18"),
