@@ -155,7 +155,9 @@ def fit_linear(x: Tensor, labels: npt.NDArray[np.int64], classes: int) -> tuple[
         right = {c: [_crossed(z, labels, c, split) for split in telling] for c in PENALTIES}
         best = max(right, key=lambda c: (np.concatenate(right[c]).mean(), -c))
         crossed = np.zeros(len(z), bool)
-        for split, named in zip(splits, [*right[best], *(_crossed(z, labels, best, split) for split in splits[len(telling) :])], strict=True):
+        for split, named in zip(
+            splits, [*right[best], *(_crossed(z, labels, best, split) for split in splits[len(telling) :])], strict=True
+        ):
             crossed[split[1]] = named
     model = _logistic(z, labels, best)
     coefficients, intercept = torch.from_numpy(model.coef_).float(), torch.from_numpy(model.intercept_).float()
