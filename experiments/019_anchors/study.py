@@ -297,8 +297,8 @@ def by_time_or_by_macs(rows: list[dict[str, Any]], device: str) -> dict[str, flo
 def summary(out: Path, name: str) -> None:
     """Write ``results/NAME.json`` from the lines."""
     found: dict[str, Any] = {}
-    for name in ("anchors", "stitches", "matching", "pairs"):
-        found[name] = Lines(out / f"{name}.jsonl").rows
+    for step in ("anchors", "stitches", "matching", "pairs"):
+        found[step] = Lines(out / f"{step}.jsonl").rows
     rows = [row for row in found["stitches"] if "random_pct" in row]
     alone = [row["least_squares_pct"] for row in found["stitches"] if "random_pct" not in row]
     if rows and alone:

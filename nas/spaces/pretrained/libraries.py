@@ -150,7 +150,7 @@ def resampled(module: nn.Module, tensors: Mapping[str, Tensor]) -> Mapping[str, 
     change = getattr(sys.modules[type(module).__module__], "checkpoint_filter_fn", None)
     try:
         return change(dict(tensors), module) if change else tensors
-    except (AssertionError, RuntimeError, KeyError, IndexError, ValueError) as error:
+    except (AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise ArtifactError(f"weights: their positions cannot be resampled ({' '.join(str(error).split())[:200]}).") from None
 
 
