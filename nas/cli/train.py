@@ -55,8 +55,8 @@ def command(
         typer.Option(
             "--recipe",
             help="Recipe of a supernet's training, at most one name of each kind, joined by commas. Members of a step: sandwich, single-path, fair, "
-            "shared-batch, progressive-shrinking or pareto. What they learn from: distillation, ssld or labels. Pictures: efficient-train or "
-            "low-resolution. Default sandwich,distillation.",
+            "shared-batch, progressive-shrinking, pareto or path-importance. What they learn from: distillation, ssld or labels. Pictures: "
+            "efficient-train or low-resolution. Which pictures: data-importance. Whose weights: few-shot. Default sandwich,distillation.",
             metavar="R",
         ),
     ] = None,

@@ -4,14 +4,18 @@ Life of a recipe::
 
     compose(names)                  once a training: one recipe an aspect; what nobody names is the default's
             │
+    Order.order, .weights           which pictures an epoch sees, and how much each counts
     Members.members(moment)         which members the step trains, the teacher first where there is one
+    Sharing.copy_of                 with which copy of the weights
     Pictures.size, .augmentation    at which size they are shown the batch, and how it is changed
     Teaching.loss                   what each member but the first learns from
+            │
+    watch(seen)                     what the step has found, for recipes that follow it
 
 The pictures' part serves a network that is trained by itself, too (`nas.training.supernet.finetune`).
 
-A recipe is one file in ``nas/training/recipes/``. It keeps nothing from step to step: all of it follows from (seed, step) and the weights, so that an
-interrupted training goes on to the same bits.
+A recipe is one file in ``nas/training/recipes/``. What it does follows from (seed, step), the weights and the tensors in `SupernetRecipe.kept`, which a
+checkpoint has, so that an interrupted training goes on to the same bits.
 """
 
 from __future__ import annotations
@@ -36,7 +40,7 @@ if TYPE_CHECKING:
 MULTIPLE = 4
 """Of pixels, that a smaller picture's sides are. Set by hand."""
 
-Aspect = Literal["members", "teaching", "pictures"]
+Aspect = Literal["members", "teaching", "pictures", "order", "sharing"]
 
 
 @dataclass(frozen=True)
@@ -67,16 +71,47 @@ class Moment:
         return self.step / self.steps
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What a step has found, over all processes.
+
+    Attributes:
+        members: That it trained.
+        slopes: Norm of the gradient of each one's loss by its weights, (members,).
+        pictures: Their numbers, (n,).
+        residuals: For each picture, the norm of the gradient of its loss by the scores, the mean of the members that saw it, (n,).
+        last: Whether it is the last step of an epoch.
+    """
+
+    members: Sequence[Architecture]
+    slopes: Tensor
+    pictures: Tensor
+    residuals: Tensor
+    last: bool
+
+
 class SupernetRecipe(ABC):
-    """A recipe; of one of the three aspects below.
+    """A recipe; of one of the aspects below.
 
     Attributes:
         aspect: What it decides.
         source: The paper, and what differs from it.
+        watches: Whether it is to be told what steps find.
+        kept: Its tensors by name, changed in place; a checkpoint has them.
     """
 
     aspect: ClassVar[Aspect]
     source: ClassVar[Source]
+    watches: ClassVar[bool] = False
+
+    def __init__(self) -> None:
+        self.kept: dict[str, Tensor] = {}
+
+    def begin(self, space: ElasticSpace, pictures: int) -> None:  # noqa: B027 - most recipes keep nothing
+        """Make `kept` ready for a training on so many pictures."""
+
+    def watch(self, seen: Seen) -> None:  # noqa: B027 - and follow nothing
+        """Take up what a step has found."""
 
 
 class Members(SupernetRecipe):
@@ -108,7 +143,7 @@ class Teaching(SupernetRecipe):
 
     @abstractmethod
     def loss(self, scores: Tensor, target: Tensor, teacher: Tensor, share: float) -> Tensor:
-        """Return the loss of a member that is not the teacher.
+        """Return the loss of a member that is not the teacher on each picture, (n,).
 
         Args:
             scores: Its scores, (n, classes).
@@ -155,6 +190,39 @@ class Pictures(SupernetRecipe):
         return small.contiguous(memory_format=torch.channels_last)
 
 
+class Order(SupernetRecipe):
+    """Which pictures an epoch sees, and how much each counts; by default each one once, alike."""
+
+    aspect: ClassVar[Aspect] = "order"
+
+    def order(self, shuffled: Tensor, seed: int, epoch: int) -> Tensor:  # noqa: ARG002
+        """Return the numbers of the pictures that an epoch sees, in order, from those of all pictures in random order, (n,) -> (n,)."""
+        return shuffled
+
+    def weights(self, indices: Tensor) -> Tensor | None:  # noqa: ARG002
+        """Return by how much the loss of each picture is multiplied, (n,); None where all count alike."""
+        return None
+
+
+class Sharing(SupernetRecipe):
+    """Which members share weights; by default all of them.
+
+    Attributes:
+        together: Share of the steps in which all do; then each copy begins as the first is.
+    """
+
+    aspect: ClassVar[Aspect] = "sharing"
+    together: ClassVar[float] = 1.0
+
+    def copies(self, space: ElasticSpace) -> int:  # noqa: ARG002
+        """Return how many copies of the weights there are."""
+        return 1
+
+    def copy_of(self, space: ElasticSpace, member: Architecture) -> int:  # noqa: ARG002
+        """Return the number of the copy that a member uses, from 0."""
+        return 0
+
+
 recipes: Registry[type[SupernetRecipe]] = Registry("recipes", "nas.training.recipes")
 """Recipes of supernet training by name."""
 
@@ -166,12 +234,30 @@ class Plan:
     members: Members
     teaching: Teaching
     pictures: Pictures
+    order: Order
+    sharing: Sharing
+
+    @property
+    def recipes(self) -> tuple[SupernetRecipe, ...]:
+        """All of them."""
+        return self.members, self.teaching, self.pictures, self.order, self.sharing
+
+    @property
+    def watchers(self) -> tuple[SupernetRecipe, ...]:
+        """Those that are told what steps find."""
+        return tuple(recipe for recipe in self.recipes if recipe.watches)
+
+    @property
+    def kept(self) -> dict[str, Tensor]:
+        """What they keep, by aspect and name."""
+        return {f"recipe/{recipe.aspect}/{name}": tensor for recipe in self.recipes for name, tensor in recipe.kept.items()}
 
 
 def compose(names: Sequence[str]) -> Plan:
     """Return what recipes come to together.
 
-    What is left open is the default: the sandwich rule; in-place distillation where its largest member can teach, else the labels; pictures as they are.
+    What is left open is the default: the sandwich rule; in-place distillation where its largest member can teach, else the labels; pictures as they are, each
+    once an epoch; one set of weights for all.
 
     Raises:
         UnknownNameError: No such recipe.
@@ -196,5 +282,9 @@ def compose(names: Sequence[str]) -> Plan:
             f"recipe: {teaching_name} needs a teacher, got {members_name!r}, which trains none. Expected it with {' or '.join(able)}."
         )
     _, pictures = chosen.get("pictures") or ("", Pictures())
+    _, order = chosen.get("order") or ("", Order())
+    _, sharing = chosen.get("sharing") or ("", Sharing())
     assert isinstance(pictures, Pictures)
-    return Plan(members, teaching, pictures)
+    assert isinstance(order, Order)
+    assert isinstance(sharing, Sharing)
+    return Plan(members, teaching, pictures, order, sharing)

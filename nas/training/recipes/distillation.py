@@ -22,5 +22,5 @@ class Distillation(Teaching):
 
     def loss(self, scores: Tensor, target: Tensor, teacher: Tensor, share: float) -> Tensor:
         """See `Teaching.loss`."""
-        by_labels = F.cross_entropy(scores, target)
-        return torch.lerp(by_labels, F.cross_entropy(scores, teacher), share) if share > 0 else by_labels
+        by_labels = F.cross_entropy(scores, target, reduction="none")
+        return torch.lerp(by_labels, F.cross_entropy(scores, teacher, reduction="none"), share) if share > 0 else by_labels

@@ -20,4 +20,4 @@ class Labels(Teaching):
 
     def loss(self, scores: Tensor, target: Tensor, teacher: Tensor, share: float) -> Tensor:  # noqa: ARG002
         """See `Teaching.loss`."""
-        return F.cross_entropy(scores, target)
+        return F.cross_entropy(scores, target, reduction="none")

@@ -22,10 +22,10 @@ class Ssld(Teaching):
     )
 
     def loss(self, scores: Tensor, target: Tensor, teacher: Tensor, share: float) -> Tensor:  # noqa: ARG002
-        """Return the mean divergence of softmax(scores) and the teacher's distributions, in nats."""
+        """Return the divergence of softmax(scores) and the teacher's distributions, in nats, (n,)."""
         log_student = scores.log_softmax(1)
         log_teacher = teacher.clamp_min(1e-12).log()
         log_middle = torch.logaddexp(log_student, log_teacher) - math.log(2)
         of_student = (log_student.exp() * (log_student - log_middle)).sum(1)
         of_teacher = (teacher * (log_teacher - log_middle)).sum(1)
-        return 0.5 * (of_student + of_teacher).mean()
+        return 0.5 * (of_student + of_teacher)

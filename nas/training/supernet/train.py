@@ -31,7 +31,7 @@ from nas.spaces.elastic import ElasticSpace
 from nas.spaces.space import Resolution
 from nas.training.dataset import Dataset
 from nas.training.memory import keep_compiled_kernels, keep_freed_memory
-from nas.training.recipe import Moment, compose
+from nas.training.recipe import Moment, Plan, Seen, compose
 from nas.training.supernet.batches import Augmentation, Batches
 from nas.training.supernet.checkpoint import (
     Checkpoint,
@@ -196,11 +196,18 @@ def train(
         raise UsageError(f"training: {recipe.batch} pictures a step do not divide among {accelerator.num_processes} processes.")
     if left_s is not None and accelerator.num_processes > 1:
         raise UsageError("training: a time limit holds for one process, got several of torchrun. Do this: --epochs.")
-    check_memory(space, dataset.num_classes, recipe.batch, resolution, accelerator.device, accelerator.num_processes)
-    supernet = Supernet(space, dataset.num_classes, resolution, seed=seed, device=str(accelerator.device))
+    plan = compose(recipe.methods)
+    if isinstance(space, ChainSpace) and plan.sharing.copies(space) > 1:
+        raise UsageError(
+            "training: a chain has the weights of its anchors, got a recipe that gives it several copies. Do this: leave it out."
+        )
+    check_memory(
+        space, dataset.num_classes, recipe.batch, resolution, accelerator.device, accelerator.num_processes, plan.sharing.copies(space)
+    )
+    supernet = Supernet(space, dataset.num_classes, resolution, seed=seed, device=str(accelerator.device), sharing=plan.sharing)
     supernet.synchronised = accelerator.num_processes > 1
     identity = identity_of(supernet, dataset, recipe, seed)
-    run = Training(supernet, Batches(dataset, "train", resolution, accelerator.device), recipe, seed, accelerator, draw)
+    run = Training(supernet, Batches(dataset, "train", resolution, accelerator.device), recipe, seed, accelerator, draw, plan)
     run.length.left_s = left_s
     epoch, history, begun = 0, list[dict[str, float]](), Begun()
     if (found := checkpoint_of_first(path, identity, accelerator)) is not None:
@@ -219,6 +226,8 @@ def train(
         numbers = run.epoch(epoch, begun, keep.within(epoch, history, run.steps) if keep else None)
         epoch, begun = recipe.epochs if run.length.over else epoch + 1, Begun()
         history.append(numbers)
+        if epoch == recipe.epochs:
+            run.part()
         if keep:
             keep.save(epoch, history, begun)
         accelerator.wait_for_everyone()
@@ -276,9 +285,20 @@ def load_supernet(path: Path, space: ElasticSpace, *, device: str = "cpu") -> Su
         done = f"{found.progress['epoch']} of {found.progress['epochs']} epochs"
         raise ArtifactError(f"checkpoint {path}: the training is unfinished, got {done}. Do this: nas train with the same settings.")
     height, width = found.identity["resolution"]
-    supernet = Supernet(space, int(found.identity["classes"]), (height, width), device=device)
+    supernet = Supernet(space, int(found.identity["classes"]), (height, width), device=device, sharing=_methods_of(found, path).sharing)
     load_tensors(supernet, found.tensors, path)
     return supernet
+
+
+def _methods_of(found: Checkpoint, path: Path) -> Plan:
+    recipe = found.identity.get("recipe")
+    methods = recipe.get("methods", []) if isinstance(recipe, dict) else []
+    if not isinstance(methods, list):
+        raise ArtifactError(f"checkpoint {path}: its recipes are no list of names, got {str(methods)[:100]!r}.")
+    try:
+        return compose([str(name) for name in methods])
+    except UsageError as error:
+        raise ArtifactError(f"checkpoint {path}: trained by a recipe that is not here ({error}).") from None
 
 
 def load_tensors(supernet: Supernet, tensors: Mapping[str, Tensor], path: Path) -> None:
@@ -304,13 +324,25 @@ class Training:
         recipe: How.
         seed: Of everything random.
         accelerator: Device, precision and processes.
+        draw: See `train`.
+        plan: Recipes, composed; by default those that `recipe` names.
     """
 
     def __init__(
-        self, supernet: Supernet, batches: Batches, recipe: Recipe, seed: int, accelerator: Accelerator, draw: Draw | None = None
+        self,
+        supernet: Supernet,
+        batches: Batches,
+        recipe: Recipe,
+        seed: int,
+        accelerator: Accelerator,
+        draw: Draw | None = None,
+        plan: Plan | None = None,
     ) -> None:
         self.supernet, self.batches, self.recipe, self.seed, self.accelerator = supernet, batches, recipe, seed, accelerator
-        self._draw, self.plan = draw, compose(recipe.methods)
+        self._draw, self.plan = draw, plan or compose(recipe.methods)
+        for one in self.plan.recipes:
+            one.begin(supernet.space, len(batches))
+        supernet.apart = supernet.copies == 1
         self._held: tuple[Tensor, Tensor] | None = None
         border = supernet.decayed
         self.parameters = [nn.Parameter(supernet.flat[:border]), nn.Parameter(supernet.flat[border:])]
@@ -327,13 +359,32 @@ class Training:
             )
 
     def state(self) -> dict[str, Tensor]:
-        """Return the optimiser's state as named tensors."""
-        return optimizer_tensors(self.optimizer.state_dict()["state"])
+        """Return as named tensors what the optimiser and recipes keep, and whether the copies of the weights are apart."""
+        own = {"apart": torch.tensor(self.supernet.apart)} if self.supernet.copies > 1 else {}
+        return optimizer_tensors(self.optimizer.state_dict()["state"]) | self.plan.kept | own
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take up what `state` returned."""
+        """Take up what `state` returned.
+
+        Raises:
+            ArtifactError: Something of a recipe's is missing or has another shape.
+        """
         restore_optimizer(self.optimizer, tensors)
+        for name, own in self.plan.kept.items():
+            if name in tensors and tensors[name].shape == own.shape:
+                own.copy_(tensors[name])
+            elif any(found.startswith("optimizer/") for found in tensors):
+                raise ArtifactError(f"checkpoint: {name} is missing or does not fit the training.")
+        self.supernet.apart = self.supernet.copies == 1 or bool(tensors.get("apart", True))
         self.hold()
+
+    def part(self) -> None:
+        """Let every member use the copy of the weights that the recipe says; until then all have trained the first."""
+        if not self.supernet.apart:
+            moments = self.optimizer.state_dict()["state"]
+            names = [name for name, tensor in moments.get(0, {}).items() if tensor.shape == self.parameters[0].shape]
+            self.supernet.spread(*((moments[0][name], moments[1][name]) for name in names))
+            self.supernet.apart = True
 
     def hold(self) -> None:
         """Hold the weights that a space of trained networks does not want to move, as they are now."""
@@ -369,12 +420,14 @@ class Training:
         Raises:
             TrainingError: The loss is not a number, or the largest member gives every picture one class.
         """
-        order, begun = self.batches.order(self.seed, epoch), begun or Begun()
+        order, begun = self.plan.order.order(self.batches.order(self.seed, epoch), self.seed, epoch), begun or Begun()
         for i in range(begun.step, self.steps):
             step = epoch * self.steps + i
             self.length.fit(step)
             if step >= self.length.steps and begun.step:
                 break
+            if step >= self.plan.sharing.together * self.length.steps:
+                self.part()
             chosen = order[i * self.recipe.batch : (i + 1) * self.recipe.batch]
             losses, right, seen = self.step(step, chosen)
             if not math.isfinite(sum(losses)):
@@ -421,7 +474,8 @@ class Training:
         mine = slice(accelerator.process_index, None, accelerator.num_processes)
         inputs, target, labels = [x[mine] for x in inputs], target[mine], labels[mine]
         self.supernet.gradient.zero_()
-        losses, teacher = [], torch.empty(0)
+        losses, teacher, weights = [], torch.empty(0), plan.order.weights(indices[mine])
+        slopes, residuals = list[Tensor](), torch.zeros(len(indices), device=labels.device)
         right, seen = torch.zeros((), device=labels.device), set[int]()
         shares = _shares(len(target), len(members)) if plan.members.shares else [slice(None)] * len(members)
         for i, (architecture, x, own) in enumerate(zip(members, inputs, shares, strict=True)):
@@ -429,22 +483,29 @@ class Training:
             with accelerator.autocast():
                 scores = path(x[own]).float()
                 if i == 0:
-                    loss = F.cross_entropy(scores, target[own])
+                    each = F.cross_entropy(scores, target[own], reduction="none")
                     teacher = scores.detach().softmax(1)
                     given = scores.detach().argmax(1)
                     right, seen = (given == labels[own]).sum() * len(labels) / len(given), set(given.tolist())
                 else:
-                    loss = plan.teaching.loss(scores, target[own], teacher, recipe.distillation)
+                    each = plan.teaching.loss(scores, target[own], teacher, recipe.distillation)
+                loss = (each if weights is None else each * weights[own].to(each)).mean()
                 if plan.members.shares:
                     loss = loss * (len(scores) / len(target))
             loss.backward()
             path.follow(1.0).add_gradients()
+            if plan.watchers:
+                slopes.append(path.slope())
+                found = (scores.detach().softmax(1) - target[own]).norm(dim=1)
+                residuals[mine][own] += found if plan.members.shares else found / len(members)
             losses.append(loss.detach())
         shared = torch.stack([*losses, right.float()])
         if accelerator.num_processes > 1:
             self.supernet.gradient.copy_(accelerator.reduce(self.supernet.gradient, "mean"))
             shared = accelerator.reduce(shared, "mean")
             shared[-1] *= accelerator.num_processes
+        if plan.watchers:
+            self._tell(Seen(members, torch.stack(slopes), indices, residuals, (step + 1) % self.steps == 0))
         if (norm := float(self.supernet.gradient.norm())) > recipe.clip:
             self.supernet.gradient.mul_(recipe.clip / norm)
         rate = learning_rate_at(step, self.length.steps, recipe)
@@ -453,8 +514,16 @@ class Training:
         self.optimizer.step()
         if self._held is not None:
             self.supernet.flat[self._held[0]] = self._held[1]
-        *each, right_all = shared.tolist()
-        return each, right_all, seen
+        *means, right_all = shared.tolist()
+        return means, right_all, seen
+
+    def _tell(self, seen: Seen) -> None:
+        """Tell the recipes that watch what the step has found, the same in all processes."""
+        if self.accelerator.num_processes > 1:
+            slopes, residuals = self.accelerator.reduce(seen.slopes, "mean"), self.accelerator.reduce(seen.residuals, "sum")
+            seen = replace(seen, slopes=slopes, residuals=residuals)
+        for recipe in self.plan.watchers:
+            recipe.watch(replace(seen, slopes=seen.slopes.cpu(), residuals=seen.residuals.cpu()))
 
 
 def _shares(pictures: int, members: int) -> list[slice]:

@@ -29,6 +29,7 @@ from nas.spaces.architecture import Architecture
 from nas.spaces.elastic import ElasticSpace, Part
 from nas.spaces.operator_family import Scheduled, follow
 from nas.spaces.space import Resolution
+from nas.training.recipe import Sharing
 from nas.training.supernet.norm import SynchronisedBatchNorm
 
 log = logging.getLogger(__name__)
@@ -84,6 +85,11 @@ class Path:
                 if leaf.grad is not None:
                     gradient.add_(leaf.grad.reshape(gradient.shape))
 
+    def slope(self) -> Tensor:
+        """Return the norm of the gradient of the member's weights, a scalar."""
+        leaves = (leaf.grad for weights in self.weights for leaf in weights.values() if leaf.grad is not None)
+        return nn.utils.get_total_norm(leaves)
+
     def train(self, mode: bool = True) -> Path:
         """Make batch norms use the statistics of the batch (or their own, where `mode` is false)."""
         for link in self.links:
@@ -113,16 +119,28 @@ class Supernet:
         resolution: Proxy resolution; `ElasticSpace.proxy` says at which size a member runs.
         seed: Of the initial weights.
         device: Where the weights live.
+        sharing: Which members share; by default all do.
 
     Attributes:
-        flat: All weights in one tensor; those of two or more axes (which decay) come first.
+        apart: Whether members use the copies of the weights that `sharing` says; otherwise all use the first.
+        flat: All weights in one tensor; those of two or more axes (which decay) come first, one copy after the other.
         gradient: Of `flat`.
         decayed: Number of elements that decay.
     """
 
-    def __init__(self, space: ElasticSpace, num_classes: int, resolution: Resolution, *, seed: int = 0, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        space: ElasticSpace,
+        num_classes: int,
+        resolution: Resolution,
+        *,
+        seed: int = 0,
+        device: str = "cpu",
+        sharing: Sharing | None = None,
+    ) -> None:
         self.space, self.num_classes, self.resolution, self.device = space, num_classes, resolution, torch.device(device)
-        self.synchronised = False
+        self.synchronised, self.apart, self.sharing = False, True, sharing or Sharing()
+        self.copies = self.sharing.copies(space)
         shapes: dict[str, Shape] = {}
         built: list[tuple[Part, dict[str, Tensor], dict[str, int], frozenset[str]]] = []
         with torch.random.fork_rng(devices=[]):
@@ -135,7 +153,9 @@ class Supernet:
                         key = f"{slot}/{name}"
                         shapes[key] = _union(key, shapes.get(key, tuple(p.shape)), tuple(p.shape))
                     built.append((part, held, _stacks(module), _windows(module)))
-        order = sorted(shapes, key=lambda key: (len(shapes[key]) < 2, key))
+        first = sorted(shapes)
+        shapes = {self._key(copy, key): shapes[key] for copy in range(self.copies) for key in first}
+        order = sorted(shapes, key=lambda key: len(shapes[key]) < 2)  # keeps the order of those that decay, and of the others
         sizes = [torch.Size(shapes[key]).numel() for key in order]
         self.decayed = sum(size for key, size in zip(order, sizes, strict=True) if len(shapes[key]) > 1)
         self.flat = torch.zeros(sum(sizes), device=self.device)
@@ -144,9 +164,24 @@ class Supernet:
         self._gradients = _cut(self.gradient, order, sizes, shapes)
         for part, held, stacks, windows in sorted(built, key=lambda item: sum(p.numel() for p in item[1].values())):
             for name, p in held.items():
-                view = _slice(self.tensors[f"{part.slot}/{name}"], tuple(p.shape), stacks.get(name, 1), name in windows)
+                view = _slice(self.tensors[self._key(0, f"{part.slot}/{name}")], tuple(p.shape), stacks.get(name, 1), name in windows)
                 view.copy_(p.view(view.shape))
-        self._links: dict[Part, Link] = {}
+        self._links: dict[tuple[int, Part], Link] = {}
+        self.spread()
+
+    def _key(self, copy: int, key: str) -> str:
+        return f"copy{copy}/{key}" if self.copies > 1 else key
+
+    def spread(self, *others: tuple[Tensor, Tensor]) -> None:
+        """Make all copies of the weights as the first is.
+
+        Args:
+            others: Of which the same is done: what an optimiser keeps for each weight that decays, and for each of the others.
+        """
+        if self.copies > 1:
+            for tensor in [part for pair in [(self.flat[: self.decayed], self.flat[self.decayed :]), *others] for part in pair]:
+                rows = tensor.view(self.copies, -1)
+                rows[1:] = rows[:1]
 
     @cached_property
     def layout(self) -> str:
@@ -164,7 +199,8 @@ class Supernet:
     def path(self, architecture: Architecture, *, gradients: bool = False, resolution: Resolution | None = None) -> Path:
         """Return a member as a path, with its own copy of its weights as they are now; for pictures of the proxy resolution, or a smaller one."""
         size = self.space.proxy(architecture, resolution or self.resolution)
-        links = tuple(self._link(part) for part in self.space.parts(architecture, size, self.num_classes))
+        copy = self.sharing.copy_of(self.space, architecture) if self.apart else 0
+        links = tuple(self._link(part, copy) for part in self.space.parts(architecture, size, self.num_classes))
         weights: list[dict[str, Tensor]] = []
         for link in links:
             own = (_own(view, shape) for view, shape in zip(link.views, link.shapes, strict=True))
@@ -196,9 +232,9 @@ class Supernet:
                         p.mul_(weights[name].shape[2:].numel() / p.shape[2:].numel())
         return module.to(self.device)
 
-    def _link(self, part: Part) -> Link:
-        if part in self._links:
-            return self._links[part]
+    def _link(self, part: Part, copy: int = 0) -> Link:
+        if (copy, part) in self._links:
+            return self._links[copy, part]
         with torch.random.fork_rng(devices=[]):
             module = part.build()
         if self.synchronised:
@@ -206,7 +242,7 @@ class Supernet:
         stacks, windows = _stacks(module), _windows(module)
         names, shapes, views, gradients = [], [], [], []
         for name, p in module.named_parameters():
-            key, shape = f"{part.slot}/{name}", tuple(p.shape)
+            key, shape = self._key(copy, f"{part.slot}/{name}"), tuple(p.shape)
             if key not in self.tensors:
                 raise NasError(f"supernet: {part.slot} has no weights for {name}. Expected the space's slots to cover every part.")
             names.append(name)
@@ -219,8 +255,8 @@ class Supernet:
         scheduled = any(isinstance(m, Scheduled) for m in module.modules())
         if len(self._links) >= _MOST_LINKS:
             self._links.clear()
-        self._links[part] = Link(module, tuple(names), tuple(shapes), tuple(views), tuple(gradients), norms, scheduled)
-        return self._links[part]
+        self._links[copy, part] = Link(module, tuple(names), tuple(shapes), tuple(views), tuple(gradients), norms, scheduled)
+        return self._links[copy, part]
 
 
 def _union(key: str, a: Shape, b: Shape) -> Shape:
