@@ -41,6 +41,8 @@ def search(
     space: str | None = None,
     anchor: str | Sequence[str] = (),
     weights_dir: str | Path | None = None,
+    edits: Sequence[str] = (),
+    importance: str | None = None,
     mixers: Sequence[str] = (),
     knobs: Sequence[str] = (),
     evaluator: str | None = None,
@@ -83,6 +85,8 @@ def search(
         space: Search space. None decides by `data`: published networks, ``chain``, ``hybrid`` or ``vit-t`` with pictures, ``hybrid`` without.
         anchor: Trained networks to start from: names of timm or torchvision, ``FILE.py:FUNCTION``, or ``NET.pt2``.
         weights_dir: Folder of weight files that are named like networks.
+        edits: What may be done to the blocks of trained networks: ``out``, ``width``, ``merge``, ``rank``. None are all.
+        importance: By which inner channels of theirs are put in order, see `nas.training.importance`.
         mixers: Operator families to choose from, or ``green`` for those of convolutions and matrix products, which suit NPUs. None are the preset's.
         knobs: Further parameters of operator families to search, as ``family.knob``.
         evaluator: Name of the method that scores candidates. None takes the space's own.
@@ -137,6 +141,8 @@ def search(
         "space": space,
         "anchors": tuple(_anchor(name) for name in _several(anchor, "anchor")),
         "weights_dir": str(Path(weights_dir).resolve()) if weights_dir else None,
+        "edits": tuple(edits),
+        "importance": importance,
         "mixers": tuple(mixers),
         "knobs": tuple(knobs),
         "evaluator": evaluator,

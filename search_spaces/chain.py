@@ -5,12 +5,13 @@
 
 A space is named after its anchors (``chain-mobilenetv2_100+tf_efficientnet_lite0``): names of timm, torchvision or our references,
 ``FILE.py:FUNCTION`` or ``NET.pt2``, written as in an address (``%3A`` for a colon). Every anchor by itself is a member. Genes: the resolution; the anchor; up to two changes of anchor; and for
-each block whether it is left out (where a skip leads around it), how wide it is inside, and whether its convolutions are merged into one.
+each block whether it is left out (where a skip leads around it), how wide it is inside, whether its convolutions are merged into one, or whether its
+linear layers are two of lower rank.
 Precisions of segments are genes as in every elastic space (``chain-…@fp16+w8a8``).
 
 Source:
     Stitching: SN-Net (arXiv 2302.06586) and SN-Netv2 (arXiv 2307.00154), whose pairs of points are the policies ``window`` and ``aligned``. Leaving
-    out and merging: DepthShrinker (arXiv 2206.00843), LayerMerge (arXiv 2406.12837). Widths: NViT (arXiv 2110.04869). Differs: any network that
+    out and merging: DepthShrinker (arXiv 2206.00843), LayerMerge (arXiv 2406.12837). Widths: NViT (arXiv 2110.04869). Ranks: PELA (arXiv 2310.10700). Differs: any network that
     traces, any mixture of families, and prices of the device.
 """
 
@@ -27,13 +28,14 @@ from urllib.parse import quote, unquote
 
 import numpy as np
 
-from nas.errors import ArtifactError, GraphError, UsageError
+from nas.errors import ArtifactError, GraphError, UnknownNameError, UsageError
 from nas.graphs.graph import Graph
 from nas.spaces.architecture import Architecture, Gene
 from nas.spaces.chain import Chain, ChainSpace, Segment, Stitch, open_chain
 from nas.spaces.elastic import Part
 from nas.spaces.pretrained import open_pretrained
 from nas.spaces.space import Choice, Resolution, spaces
+from nas.spaces.surgery.factorising import factorisable
 from nas.spaces.surgery.merging import runs_of
 from nas.spaces.surgery.narrowing import coupled_channels
 from nas.spaces.surgery.skips import can_be_left_out
@@ -52,6 +54,10 @@ SHARES = (1.0, 0.857, 0.714, 0.571)
 """Deployment resolutions as shares of the anchors' own: 224, 192, 160 and 128 of 224; one anchor alone also runs at those between. Set by hand."""
 
 WIDTHS = ("0.5", "0.75")
+RANKS = {"rank-0.5": "0.5"}
+"""What a block whose linear layers are two of lower rank is called, and the share of their weights that is left."""
+
+EDITS = ("out", "width", "merge", "rank")
 PROXY_STEPS = (8, 16, 32)
 """Steps of a proxy's sides in pixels: the first at which anchors run and stitches fit, so that a size is judged at its own share. Set by hand."""
 
@@ -70,18 +76,19 @@ class ChainOfAnchors(ChainSpace):
         pairs: Policy of the stitches.
         changes: Most changes of anchor, 0 to 2.
         two_way: Whether the dearer anchor may be left for the cheaper one.
-        edits: Which of ``out``, ``width`` and ``merge`` are genes.
+        edits: Which of `EDITS` are genes.
         rank: Of the stitches; 0 for all of it.
         weights_dir: Folder of the user's files of weights.
         frozen: See `ChainSpace`.
+        importance: See `ChainSpace`.
 
     Raises:
-        UsageError: An anchor given twice, or a resolution at which one does not run.
+        UsageError: An anchor given twice, a resolution at which one does not run, or an edit that there is not.
         UnknownNameError: An anchor that nobody knows.
     """
 
     options: ClassVar[frozenset[str]] = frozenset(
-        {"anchors", "num_classes", "resolution", "pairs", "changes", "two_way", "edits", "rank", "weights_dir", "frozen"}
+        {"anchors", "num_classes", "resolution", "pairs", "changes", "two_way", "edits", "rank", "weights_dir", "frozen", "importance"}
     )
 
     def __init__(
@@ -93,16 +100,19 @@ class ChainOfAnchors(ChainSpace):
         pairs: Policy = "near",
         changes: int = 2,
         two_way: bool = True,
-        edits: Sequence[str] = ("out", "width", "merge"),
+        edits: Sequence[str] = EDITS,
         rank: int = 0,
         weights_dir: str | Path | None = None,
         frozen: bool = True,
+        importance: str = "norms",
     ) -> None:
+        if unknown := sorted(set(edits) - set(EDITS)):
+            raise UnknownNameError("edit", unknown[0], EDITS)
         if len(set(anchors)) < len(anchors):
             raise UsageError(f"space chain: an anchor is given twice, got {list(anchors)!r}.")
         self.name, self.num_classes, self.rank = f"chain-{'+'.join(quote(name, '') for name in anchors)}", num_classes, rank
         self.untrained: dict[str, str] = {}
-        self.frozen = frozen
+        self.frozen, self.importance = frozen, importance
         self.anchors = tuple(self._open(anchor, Path(weights_dir) if weights_dir else None, resolution) for anchor in anchors)
         if len(set(names := [chain.name for chain in self.anchors])) < len(anchors):
             raise UsageError(f"space chain: two anchors have one name, got {names!r}. Do this: rename a function.")
@@ -185,6 +195,8 @@ class ChainOfAnchors(ChainSpace):
                 forms += [*WIDTHS]
             if "merge" in self._edits and runs_of(module):
                 forms += [MERGED]
+            if "rank" in self._edits:
+                forms += [form for form, share in RANKS.items() if factorisable(module, float(share))]
             if "out" in self._edits and segment.shape == segment.output_shape and can_be_left_out(module):
                 forms += [OUT]
             yield tuple(forms)
@@ -372,7 +384,13 @@ class ChainOfAnchors(ChainSpace):
         form = str(genes[position])
         if form == OUT:
             return
-        edits = {"merged": True} if form == MERGED else {"width": form} if form != WHOLE else {}
+        edits: dict[str, Any] = {}
+        if form == MERGED:
+            edits = {"merged": True}
+        elif form in RANKS:
+            edits = {"rank": RANKS[form]}
+        elif form != WHOLE:
+            edits = {"width": form}
         yield chain.segment(borders[i], borders[i + 1], **edits)
 
     def segments(self, architecture: Architecture, resolution: Resolution | None = None) -> tuple[tuple[str, Graph], ...]:
@@ -395,7 +413,7 @@ class ChainOfAnchors(ChainSpace):
         return super().build(architecture, num_classes=num_classes, resolution=resolution)
 
     def slots(self, resolution: Resolution, num_classes: int) -> Mapping[str, tuple[Part, ...]]:
-        """Return every segment at its full width, every merged one, and every stitch."""
+        """Return every segment at its full width, every one with weights of its own (merged, of lower rank), and every stitch."""
         if self.untrained:
             raise UsageError(next(iter(self.untrained.values())))
         chains = self.chains(self.proxy_of(resolution))
@@ -406,7 +424,7 @@ class ChainOfAnchors(ChainSpace):
             for i in range(len(chain.ends) + 1):
                 forms: tuple[Gene, ...] = (WHOLE,)
                 if 0 < i < len(chain.ends):
-                    forms = tuple(form for form in self.choices[position].values if form in (WHOLE, MERGED))
+                    forms = tuple(form for form in self.choices[position].values if form in (WHOLE, MERGED, *RANKS))
                 for form in forms:
                     genes = [*whole[:position], form, *whole[position + 1 :]] if 0 < i < len(chain.ends) else whole
                     for part in self._block(chain, a, i, genes, num_classes):

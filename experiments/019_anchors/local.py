@@ -35,6 +35,7 @@ from nas.units import parse_resolution
 from search_spaces.chain import MERGED, WHOLE
 
 HERE = Path(__file__).parent
+EDITS = ("out", "width", "merge")
 SIZE, MOST_LOST = (224, 224), 45.0
 SHARES = (0.44, 0.48, 0.52)
 """Of the anchor's time, for which members are chosen: predictions miss the mark a little either way."""
@@ -103,7 +104,7 @@ def main() -> None:
     parser.add_argument("--front", type=Path, required=True, help="results of front.py: what single changes lose")
     args = parser.parse_args()
     keep_freed_memory()
-    space = get_space("chain", anchors=[args.anchor], weights_dir=args.weights_dir, num_classes=10)
+    space = get_space("chain", anchors=[args.anchor], weights_dir=args.weights_dir, num_classes=10, edits=EDITS)
     assert isinstance(space, ChainSpace)
     blocks, known = Blocks(space), json.loads(args.front.read_text())
     lost_by = {row["block"]: row["points_lost"] for row in known["singles"]}

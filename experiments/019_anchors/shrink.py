@@ -47,6 +47,7 @@ from nas.training.supernet.weights import Supernet
 from nas.units import parse_resolution
 
 HERE = Path(__file__).parent
+EDITS = ("out", "width", "merge")
 OTHER = "tf_efficientnet_lite0"
 SIZES = range(96, 224, 16)
 LOCAL = "local-cpu"
@@ -207,7 +208,7 @@ class Fronts:
     @cached_property
     def evaluator(self) -> SupernetEvaluator:
         """Of the anchor's space, sizes of pictures among its genes."""
-        space = get_space("chain", anchors=[self.args.anchor], weights_dir=self.args.weights_dir, num_classes=10)
+        space = get_space("chain", anchors=[self.args.anchor], weights_dir=self.args.weights_dir, num_classes=10, edits=EDITS)
         supernet = Supernet(space, 10, (self.args.side, self.args.side))
         fit(supernet, lambda size: Batches(self.dataset, "train", size, torch.device("cpu")))
         return SupernetEvaluator(supernet, self.dataset)

@@ -59,6 +59,22 @@ def command(
         Path | None,
         typer.Option("--weights-dir", help="Folder of weight files, each named like its network: resnet50.safetensors.", metavar="DIR"),
     ] = None,
+    edits: Annotated[
+        str | None,
+        typer.Option(
+            "--edits",
+            help="What may be done to the blocks of trained networks (--space chain): out, width, merge, rank. Default: all.",
+            metavar="A,B,…",
+        ),
+    ] = None,
+    importance: Annotated[
+        str | None,
+        typer.Option(
+            "--importance",
+            help="Which inner channels of a trained network stay (--space chain): by norms, taylor, entropy or distortion. Default: norms.",
+            metavar="I",
+        ),
+    ] = None,
     mixers: Annotated[
         str | None,
         typer.Option(
@@ -208,7 +224,7 @@ def command(
     from nas.report.results import print_result
 
     options = {name: value for name, value in locals().items() if name not in ("form", "api", "print_result")}
-    options |= {name: _words(options[name]) for name in ("mixers", "knobs", "quantisation")}
+    options |= {name: _words(options[name]) for name in ("edits", "mixers", "knobs", "quantisation")}
     options |= {name: options[name] or () for name in ("anchor", "budget", "minimize", "table")}
     with progress() as bus:
         result = api.search(**options, bus=bus)

@@ -87,6 +87,10 @@ def _of_space(option: str) -> Check:
     return check
 
 
+def _importance(request: Request, kind: type[Evaluator], family: type[SearchSpace]) -> str:
+    return _of_space("importance")(request, kind, family) or _with_training(request, kind, family)
+
+
 def _resolution(request: Request, kind: type[Evaluator], family: type[SearchSpace]) -> str:  # noqa: ARG001
     if "resolution" not in family.options and request.tables:
         return "a table's figures are those of one resolution"
@@ -119,6 +123,8 @@ CHECKS: Mapping[str, tuple[str, Check]] = {
     "space": ("--space", _always),
     "anchors": ("--anchor", _of_space("anchors")),
     "weights_dir": ("--weights-dir", _weights_dir),
+    "edits": ("--edits", _of_space("edits")),
+    "importance": ("--importance", _importance),
     "mixers": ("--mixers", _of_space("mixers")),
     "knobs": ("--knobs", _of_space("knobs")),
     "evaluator": ("--evaluator", _evaluator),

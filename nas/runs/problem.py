@@ -29,6 +29,7 @@ from nas.spaces.elastic import ElasticSpace
 from nas.spaces.naming import family_of, get_space, is_elastic
 from nas.spaces.space import Resolution, SearchSpace, spaces
 from nas.training.evaluator import Assignment, Evaluator, evaluators
+from nas.training.importance import importances
 from nas.units import QUANTISED, Precision, parse_duration, parse_resolution, write_resolution
 
 if TYPE_CHECKING:
@@ -195,7 +196,12 @@ def make_problem(request: Request, *, decoder: str | None = None) -> Problem:
     check_for_devices(request, targets)
     resolution = parse_resolution(request.resolution) if request.resolution else None
     options: dict[str, object] = {"resolution": resolution, "anchors": request.anchors or None, "weights_dir": request.weights_dir}
-    options |= {"mixers": request.mixers or None, "knobs": request.knobs or None}
+    options |= {
+        "mixers": request.mixers or None,
+        "knobs": request.knobs or None,
+        "edits": request.edits or None,
+        "importance": request.importance,
+    }
     dataset = _dataset(request, decoder) if "data" in kind.needs else None
     name, notices = request.space, list[str]()
     if dataset is not None:
@@ -273,7 +279,7 @@ def _check_early(request: Request, kind: type[Evaluator], family: type[SearchSpa
 
     Raises:
         UsageError: A device that cannot be measured, a runner that is no command, an unknown searcher or exporter, a space that the evaluator cannot score,
-            a folder of weights that is not there.
+            a folder of weights that is not there, an unknown importance.
         ArtifactError: The given supernet cannot be read.
     """
     if request.verify and not request.runner and any(device not in ("local-cpu", "local-cuda") for device in request.devices):
@@ -286,6 +292,8 @@ def _check_early(request: Request, kind: type[Evaluator], family: type[SearchSpa
             f"space {request.space}: no supernet serves it, and no table of accuracies is given. "
             f"Do this: --table FILE.npz --column NAME, another --evaluator, or one of the spaces {served}."
         )
+    if request.importance:
+        importances.get(request.importance)
     if request.weights_dir:
         from nas.spaces.pretrained.origins import check_folder
 

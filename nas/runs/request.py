@@ -18,6 +18,8 @@ class Request(BaseModel):
         space: Name of the space.
         anchors: Trained networks to start from, as a user names them.
         weights_dir: Folder of files of weights, named like networks.
+        edits: What may be done to the blocks of trained networks; none for the usual ones.
+        importance: By which inner channels of theirs are put in order; None for the usual one.
         mixers: Operator families that the space may choose from, by name, or ``green`` for all that NPUs run well; none for the preset's.
         knobs: Knobs of operator families that are searched beside the first, as ``family.knob``.
         evaluator: Who scores; None for the space's own, or ``table`` where a table of accuracies is given.
@@ -56,6 +58,8 @@ class Request(BaseModel):
     space: str = "hybrid"
     anchors: tuple[str, ...] = ()
     weights_dir: str | None = None
+    edits: tuple[str, ...] = ()
+    importance: str | None = None
     mixers: tuple[str, ...] = ()
     knobs: tuple[str, ...] = ()
     evaluator: str | None = None

@@ -41,6 +41,7 @@ class Segment(Part):
         chain: The anchor's chain at the size of `shape`.
         width: Share of its inner widths that is left, as text (``0.5``).
         merged: Whether its runs of convolutions are to become one each; their inner activations are gone.
+        rank: Share of the weights that its linear layers have left as two of lower rank, as text.
         classes: Outputs of the classifier, where it is another one than the anchor's; 0 where it is the anchor's own.
     """
 
@@ -51,12 +52,19 @@ class Segment(Part):
     chain: Chain = field(compare=False, repr=False)
     width: str = "1"
     merged: bool = False
+    rank: str = "1"
     classes: int = 0
 
     @property
     def slot(self) -> str:
-        """One a stretch, its weights the same at every resolution and width; a run in place of a block has its own."""
-        return f"{self.anchor}/{self.first + 1}-{self.last + 1}{'/merged' if self.merged else ''}"
+        """One a stretch, its weights the same at every resolution and width; runs in place of a block, and layers of lower rank, have their own."""
+        form = "/merged" if self.merged else f"/rank-{self.rank}" if self.rank != "1" else ""
+        return f"{self.anchor}/{self.first + 1}-{self.last + 1}{form}"
+
+    @property
+    def edited(self) -> bool:
+        """Whether it is not as its anchor has it."""
+        return self.merged or self.width != "1" or self.rank != "1"
 
     def lower(self, builder: GraphBuilder, x: str) -> str:
         """Write the deploy form: batch norms folded, activations fused, runs merged."""
@@ -70,12 +78,14 @@ class Segment(Part):
         """Return a copy with the trained weights: (n, …) of `shape` -> (n, …) of `output_shape`."""
         import copy
 
+        from nas.spaces.surgery.factorising import factorised
         from nas.spaces.surgery.merging import with_runs
         from nas.spaces.surgery.narrowing import narrowed
 
         module = self.chain.cuts.segment(self.first, self.last)
         module = narrowed(module, float(self.width)) if self.width != "1" else copy.deepcopy(module)
         module = with_runs(module) if self.merged else module
+        module = factorised(self.chain.cuts.segment(self.first, self.last), float(self.rank)) if self.rank != "1" else module
         if self.classes:
             _replace_classifier(module, self.classifier, self.classes)
         return module
@@ -282,11 +292,13 @@ class ChainSpace(ElasticSpace):
 
     Attributes:
         anchors: The trained networks, at the first resolution.
-        frozen: Whether the anchors' own weights stay as they are while stitches and merged runs are trained.
+        frozen: Whether the anchors' own weights stay as they are while stitches, merged runs and layers of lower rank are trained.
+        importance: By which inner channels are put in order, see `nas.training.importance`.
     """
 
     anchors: tuple[Chain, ...]
     frozen: bool = True
+    importance: str = "norms"
     least_proxy = 64
     calibration_pictures = 256
 

@@ -12,6 +12,7 @@ from nas.spaces.reference import references
 from nas.spaces.space import spaces
 from nas.spaces.systems import System, systems
 from nas.spaces.token_reduction import token_reductions
+from nas.training.importance import importances
 from nas.training.recipe import recipes
 from tests.e2e.conftest import Result
 
@@ -24,6 +25,7 @@ ROOMS = {
     "token-reduction": token_reductions.names(),
     "quantiser": quantisers.names(),
     "recipe": recipes.names(),
+    "importance": importances.names(),
 }
 BASELINES = {"vit", "resnet", "mlp-mixer", "starnet", "fasternet", "shvit", "mambaout"}
 """References that belong to no system of the list."""

@@ -36,6 +36,7 @@ HEAVY_FILES = (
     "spaces/surgery/*",
     "training/evaluators/*",
     "training/supernet/*",
+    "training/importances/*",
     "training/recipes/*",
     "training/scores/*.py",
     "training/transfer/*",

@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch import Tensor, fx, nn
 
-from nas.spaces.surgery.narrowing import coupled_channels, importance, narrowed, reorder, width_of
+from nas.spaces.surgery.narrowing import coupled_channels, narrowed, reorder, width_of
+from nas.training.importances.norms import Norms
 
 
 class Gated(nn.Module):
@@ -75,7 +76,7 @@ def test_what_does_not_matter_goes_first() -> None:
     with torch.no_grad():
         tensors["project.weight"][:, dead] = 0
     inner = next(channels for channels in coupled_channels(segment) if channels.size == 32)
-    reorder(tensors, inner, importance(tensors, inner))
+    reorder(tensors, inner, Norms().scores(tensors, {}, inner))
     assert bool((tensors["project.weight"][:, 16:] == 0).all())
     assert bool((tensors["project.weight"][:, :16] != 0).any(0).all())
 

@@ -183,23 +183,6 @@ class _Walk:
         return a
 
 
-def importance(tensors: Mapping[str, Tensor], channels: Channels) -> Tensor:
-    """Return how much each channel weighs: the product of the norms of what makes it and of what reads it, shape (size,).
-
-    Source:
-        Norms as in "Pruning filters for efficient ConvNets" (Li et al., arXiv 1608.08710); a norm's scale enters as in "Network slimming"
-        (Liu et al., arXiv 1708.06519).
-    """
-    score = torch.ones(channels.size, dtype=torch.float64)
-    for name, axis in channels.axes:
-        tensor = tensors[name].detach().double()
-        if tensor.ndim > 1:
-            score *= tensor.movedim(axis, 0).flatten(1).norm(dim=1)
-        elif name.endswith(".weight"):
-            score *= tensor.abs() / (tensors[name.removesuffix("weight") + "running_var"].double() + 1e-5).sqrt()
-    return score
-
-
 def reorder(tensors: MutableMapping[str, Tensor], channels: Channels, scores: Tensor) -> None:
     """Put channels in order of falling scores, in place; what the segment computes stays the same."""
     order = torch.argsort(scores, descending=True, stable=True)

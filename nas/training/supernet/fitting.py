@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -20,14 +21,18 @@ from nas.events import EventBus, PhaseAdvanced, PhaseFinished, PhaseStarted
 from nas.spaces.architecture import Architecture
 from nas.spaces.chain import ChainSpace, Segment, Stitch
 from nas.spaces.elastic import Part
-from nas.spaces.surgery.narrowing import coupled_channels, importance, reorder
+from nas.spaces.surgery.narrowing import Channels, coupled_channels, reorder
 from nas.spaces.surgery.stitching import RIDGE, StitchFit, StitchLayer, similarity
+from nas.training.importance import importances
 from nas.training.supernet.batches import Batches
 from nas.training.supernet.scores import inputs_of, ridge
 from nas.training.supernet.statistics import CALIBRATION_PICTURES, calibration_indices, pictures, recalibrate
 from nas.training.supernet.weights import Path, Supernet
 
 _BATCH = 64  # by hand
+IMPORTANCE_PICTURES = 512
+"""Training pictures on which an importance follows gradients. Set by hand."""
+
 CLASSIFIER_PICTURES = 4096
 """Training pictures that a new classifier is fitted to. Set by hand."""
 
@@ -68,8 +73,6 @@ def fit(
     stages = len(space.anchors) + 2
     bus.emit(PhaseStarted("fit", stages, 0, f"classifiers and stitches of {space.name}"))
     began_s = time.monotonic()
-    sort_channels(supernet)
-    bus.emit(PhaseAdvanced("fit", 1, {}))
     members = {chain.name: space.member(chain.name) for chain in space.anchors}
     batches = {name: train(space.proxy(member, supernet.resolution)) for name, member in members.items()}
     paths = {name: anchor_path(supernet, member, batches[name])[0] for name, member in members.items()}
@@ -78,26 +81,68 @@ def fit(
         found = fit_classifier(supernet, member, batches[name], paths[name])
         if found is not None:
             accuracies[name] = found
-        bus.emit(PhaseAdvanced("fit", 2 + i, {"classifier_pct": accuracies.get(name, math.nan)} if name in accuracies else {}))
+        bus.emit(PhaseAdvanced("fit", 1 + i, {"classifier_pct": accuracies.get(name, math.nan)} if name in accuracies else {}))
+    sort_channels(supernet, batches)  # what the anchors compute, and so what stitches are fitted to, stays the same
+    bus.emit(PhaseAdvanced("fit", stages - 1, {}))
     explained = fit_stitches(supernet, batches, paths, match_variance=match_variance)
     bus.emit(PhaseAdvanced("fit", stages, {"stitches": float(len(explained))}))
     bus.emit(PhaseFinished("fit", time.monotonic() - began_s))
     return Fitted(explained, accuracies)
 
 
-def sort_channels(supernet: Supernet) -> None:
-    """Put the inner channels of every whole segment in order of importance, the most important first."""
-    for slot, parts in supernet.space.slots(supernet.resolution, supernet.num_classes).items():
-        part = parts[0]
-        if isinstance(part, Segment) and not part.merged:
-            module = part.chain.cuts.segment(part.first, part.last)
-            # statistics are copies: members take theirs anew, and the anchor's own stay in their order
-            tensors = {name: buffer.clone() for name, buffer in module.named_buffers()}
-            tensors |= {
-                name: supernet.tensors[f"{slot}/{name}"] for name, _ in module.named_parameters() if f"{slot}/{name}" in supernet.tensors
-            }
-            for channels in coupled_channels(module):
-                reorder(tensors, channels, importance(tensors, channels))
+def sort_channels(supernet: Supernet, batches: Mapping[str, Batches]) -> None:
+    """Put the inner channels of every block in order of the space's importance, the most important first; stems and heads are never narrowed.
+
+    Args:
+        supernet: Whose segments are sorted; what they compute stays the same.
+        batches: Training pictures by anchor, for importances that follow gradients.
+    """
+    space = supernet.space
+    assert isinstance(space, ChainSpace)
+    method = importances.get(space.importance)()
+    for chain in space.anchors:
+        member = space.member(chain.name)
+        parts = dict(enumerate(space.parts(member, space.proxy(member, supernet.resolution), supernet.num_classes)[:-1]))
+        del parts[0]
+        found: dict[tuple[int, int], Tensor] = {}
+        steps: Iterable[dict[int, dict[str, Tensor]]] = (
+            [{}] if method.follows == "nothing" else _gradients(supernet, member, batches[chain.name], method.follows)
+        )
+        for gradients in steps:
+            for i, part in parts.items():
+                tensors, sets = _inner(supernet, part)
+                for j, channels in enumerate(sets):
+                    scores = method.scores(tensors, gradients.get(i, {}), channels)
+                    found[i, j] = found[i, j] + scores if (i, j) in found else scores
+        for i, part in parts.items():
+            tensors, sets = _inner(supernet, part)
+            for j, channels in enumerate(sets):
+                reorder(tensors, channels, found[i, j])
+
+
+def _inner(supernet: Supernet, part: Part) -> tuple[dict[str, Tensor], tuple[Channels, ...]]:
+    """Return a segment's shared weights with copies of its statistics (members take theirs anew), and its sets of inner channels."""
+    assert isinstance(part, Segment)
+    module = part.chain.cuts.segment(part.first, part.last)
+    tensors = {name: buffer.clone() for name, buffer in module.named_buffers()}
+    names = (name for name, _ in module.named_parameters())
+    tensors |= {name: supernet.tensors[key] for name in names if (key := f"{part.slot}/{name}") in supernet.tensors}
+    return tensors, coupled_channels(module)
+
+
+def _gradients(
+    supernet: Supernet, member: Architecture, train: Batches, follows: Literal["loss", "entropy"]
+) -> Iterator[dict[int, dict[str, Tensor]]]:
+    """Yield, for each batch, the gradients of an anchor's weights by part and name."""
+    path = supernet.path(member, gradients=True)
+    recalibrate(path, pictures(train.plain(_BATCH, calibration_indices(train, CALIBRATION_PICTURES))))
+    for x, labels in train.plain(_BATCH, calibration_indices(train, IMPORTANCE_PICTURES)):
+        scores = path(x).float()
+        F.cross_entropy(scores, labels if follows == "loss" else scores.softmax(1)).backward()
+        yield {i: {name: leaf.grad for name, leaf in own.items() if leaf.grad is not None} for i, own in enumerate(path.weights)}
+        for own in path.weights:
+            for leaf in own.values():
+                leaf.grad = None
 
 
 def anchor_path(
@@ -329,4 +374,4 @@ def held_slots(supernet: Supernet) -> Tensor:
 
 
 def _is_anchors_own(part: Part) -> bool:
-    return isinstance(part, Segment) and not part.merged and not part.classes
+    return isinstance(part, Segment) and not part.edited and not part.classes

@@ -3,7 +3,7 @@
     anchor:  stem ─▶ block ───────▶ block ───────▶ block …   what the anchor makes here
     member:  stem ─▶ half as wide ─▶ (left out) ─▶ block …   is what the member should make here, from what it has
 
-A part that was narrowed or merged, and every part after it, gets the linear layer at its end that brings the member nearest to the anchor at that point;
+A part that was narrowed, merged or brought to lower rank, and every part after it, gets the linear layer at its end that brings the member nearest to the anchor at that point;
 a part before blocks that are left out stands for them too. Inner weights stay as they are. A stitch was solved for already; a member that does no more than
 change anchor is left as it is (``experiments/019_anchors``: solving after it, too, lost 3.5 points on a mean of twelve).
 """
@@ -143,7 +143,7 @@ def _edited(part: Part, following: Part) -> bool:
     if isinstance(part, Stitch):
         return False
     assert isinstance(part, Segment)
-    if part.merged or part.width != "1":
+    if part.edited:
         return True
     if isinstance(following, Segment):
         return following.first != part.last

@@ -261,6 +261,8 @@ def identity_of(supernet: Supernet, dataset: Dataset, recipe: Recipe, seed: int)
     """Return what a checkpoint says of itself."""
     space = supernet.space
     own = {"anchors": [chain.key for chain in space.anchors], "frozen": space.frozen} if isinstance(space, ChainSpace) else {}
+    if isinstance(space, ChainSpace) and space.importance != ChainSpace.importance:  # older files say nothing of it
+        own["importance"] = space.importance
     return own | {
         "space": supernet.space.name,
         "layout": supernet.layout,

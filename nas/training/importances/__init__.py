@@ -1,0 +1,1 @@
+"""Importances of channels, one a file; see `nas.training.importance`."""
