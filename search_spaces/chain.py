@@ -104,7 +104,7 @@ class ChainOfAnchors(ChainSpace):
         rank: int = 0,
         weights_dir: str | Path | None = None,
         frozen: bool = True,
-        importance: str = "norms",
+        importance: str = ChainSpace.importance,
     ) -> None:
         if unknown := sorted(set(edits) - set(EDITS)):
             raise UnknownNameError("edit", unknown[0], EDITS)

@@ -38,6 +38,9 @@ from nas.units import parse_resolution
 from search_spaces.chain import NONE, WHOLE
 
 HERE = Path(__file__).parent
+IMPORTANCE = "norms"
+"""With what the first results were made."""
+
 LATENCIES = 60
 
 _STEPS = 1000
@@ -219,6 +222,7 @@ def front(args: argparse.Namespace) -> dict[str, Any]:
         num_classes=10,
         changes=min(1, args.stitches),
         edits=tuple(args.edits.split(",")),
+        importance=args.importance,
         resolution=parse_resolution(args.resolution) if args.resolution else None,
     )
     assert isinstance(space, ChainSpace)
@@ -248,6 +252,7 @@ def front(args: argparse.Namespace) -> dict[str, Any]:
         "anchors": anchors,
         "device": args.device,
         "edits": args.edits,
+        "importance": args.importance,
         "precision": scores.precision,
         "images": args.images,
         "validation": args.validation,
@@ -270,6 +275,7 @@ def main() -> None:
     parser.add_argument("--anchor", action="append", required=True)
     parser.add_argument("--device", default="sa8295p")
     parser.add_argument("--edits", default="out,width,merge", help="names joined by commas")
+    parser.add_argument("--importance", default=IMPORTANCE, help="by which inner channels stay")
     parser.add_argument("--resolution", default="", help="of every member; default: a gene")
     parser.add_argument("--stitches", type=int, default=0, help="changes of anchor that are scored")
     parser.add_argument("--known", type=Path, help="earlier results, for what single changes lose")
@@ -290,6 +296,7 @@ def main() -> None:
     found = front(args)
     (HERE / "results").mkdir(exist_ok=True)
     words = ["front", *args.anchor, args.device, *([] if args.edits == parser.get_default("edits") else args.edits.split(","))]
+    words += [args.importance] if args.importance != IMPORTANCE else []
     words += [f"{args.epochs}-epochs"] if args.epochs else []
     (HERE / "results" / f"{'-'.join(words)}.json").write_text(json.dumps(found, indent=1) + "\n")
     print(json.dumps({key: value for key, value in found.items() if key not in ("front", "singles")}, indent=1))

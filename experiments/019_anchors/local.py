@@ -35,7 +35,9 @@ from nas.units import parse_resolution
 from search_spaces.chain import MERGED, WHOLE
 
 HERE = Path(__file__).parent
-EDITS = ("out", "width", "merge")
+EDITS, IMPORTANCE = ("out", "width", "merge"), "norms"
+"""With what the first results were made."""
+
 SIZE, MOST_LOST = (224, 224), 45.0
 SHARES = (0.44, 0.48, 0.52)
 """Of the anchor's time, for which members are chosen: predictions miss the mark a little either way."""
@@ -101,10 +103,11 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=64)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--weights-dir", type=Path, required=True)
+    parser.add_argument("--importance", default=IMPORTANCE, help="by which inner channels stay")
     parser.add_argument("--front", type=Path, required=True, help="results of front.py: what single changes lose")
     args = parser.parse_args()
     keep_freed_memory()
-    space = get_space("chain", anchors=[args.anchor], weights_dir=args.weights_dir, num_classes=10, edits=EDITS)
+    space = get_space("chain", anchors=[args.anchor], weights_dir=args.weights_dir, num_classes=10, edits=EDITS, importance=args.importance)
     assert isinstance(space, ChainSpace)
     blocks, known = Blocks(space), json.loads(args.front.read_text())
     lost_by = {row["block"]: row["points_lost"] for row in known["singles"]}
@@ -139,7 +142,8 @@ def main() -> None:
         row["validation_pct"] = evaluator.evaluate(member).accuracy_pct
     prices = {space.choices[i].name: row for i, row in blocks.prices.items()}
     found = {"anchor": args.anchor, "runtime": "onnxruntime", "threads": 1, "front": rows, "prices_ms": prices, "rest_ms": blocks.rest_ms}
-    (HERE / "results" / f"local-{args.anchor}.json").write_text(json.dumps(found, indent=1) + "\n")
+    name = "-".join(["local", args.anchor, *([args.importance] if args.importance != IMPORTANCE else [])])
+    (HERE / "results" / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n")
     print(json.dumps(rows, indent=1))
 
 

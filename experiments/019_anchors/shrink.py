@@ -47,7 +47,9 @@ from nas.training.supernet.weights import Supernet
 from nas.units import parse_resolution
 
 HERE = Path(__file__).parent
-EDITS = ("out", "width", "merge")
+EDITS, IMPORTANCE = ("out", "width", "merge"), "norms"
+"""With what the first results were made."""
+
 OTHER = "tf_efficientnet_lite0"
 SIZES = range(96, 224, 16)
 LOCAL = "local-cpu"
@@ -163,6 +165,8 @@ class Trainings:
         """Train a network for the minutes and add its row, unless it is there or was not asked for."""
         args = self.args
         key = {"network": name, "seed": args.seed, "learning_rate": args.learning_rate, "batch": args.batch}
+        if args.importance != IMPORTANCE and name.startswith("chain"):
+            key["importance"] = args.importance
         if self.lines.has(**key) or (args.only and name not in args.only.split(";")):
             return
         try:
@@ -179,7 +183,8 @@ class Trainings:
             return (60 * args.minutes - used_s) * (time.monotonic() - wall_s) / max(used_s, 1e-3)
 
         recipe = replace(FINETUNING, epochs=60, batch=args.batch, learning_rate=args.learning_rate)
-        path = args.out / f"{args.device}-{args.share:g}-{name}-{args.learning_rate:g}-{args.batch}-{args.seed}.safetensors"
+        label = "-".join((name, *([key["importance"]] if "importance" in key else [])))
+        path = args.out / f"{args.device}-{args.share:g}-{label}-{args.learning_rate:g}-{args.batch}-{args.seed}.safetensors"
         done = finetune(module, member, self.dataset, path, recipe, resolution=(size, size), seed=args.seed, left_s=left_s, teacher=teacher)
         minutes = (time.process_time() - began_s) / 60
         test = Batches(self.dataset, "test", (size, size), torch.device("cpu"))
@@ -208,7 +213,14 @@ class Fronts:
     @cached_property
     def evaluator(self) -> SupernetEvaluator:
         """Of the anchor's space, sizes of pictures among its genes."""
-        space = get_space("chain", anchors=[self.args.anchor], weights_dir=self.args.weights_dir, num_classes=10, edits=EDITS)
+        space = get_space(
+            "chain",
+            anchors=[self.args.anchor],
+            weights_dir=self.args.weights_dir,
+            num_classes=10,
+            edits=EDITS,
+            importance=self.args.importance,
+        )
         supernet = Supernet(space, 10, (self.args.side, self.args.side))
         fit(supernet, lambda size: Batches(self.dataset, "train", size, torch.device("cpu")))
         return SupernetEvaluator(supernet, self.dataset)
@@ -247,6 +259,7 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=5e-4)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--weights-dir", type=Path, help="of fine-tuned anchors; default: the published weights")
+    parser.add_argument("--importance", default=IMPORTANCE, help="by which inner channels of a chain stay, as the front has it")
     parser.add_argument("--front", type=Path, required=True, help="results of front.py for the same anchor and device")
     parser.add_argument("--merged-front", type=Path, help="likewise, with --edits merge: a member that is 1.3 times as fast is trained too")
     parser.add_argument("--only", default="", help="names of networks, joined by semicolons; default: all")

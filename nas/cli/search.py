@@ -71,7 +71,7 @@ def command(
         str | None,
         typer.Option(
             "--importance",
-            help="Which inner channels of a trained network stay (--space chain): by norms, taylor, entropy or distortion. Default: norms.",
+            help="Which inner channels of a trained network stay (--space chain): by taylor, entropy, norms or distortion. Default: taylor.",
             metavar="I",
         ),
     ] = None,

@@ -298,7 +298,7 @@ class ChainSpace(ElasticSpace):
 
     anchors: tuple[Chain, ...]
     frozen: bool = True
-    importance: str = "norms"
+    importance: str = "taylor"
     least_proxy = 64
     calibration_pictures = 256
 

@@ -1,4 +1,4 @@
-"""``norms``: the product of the norms of what makes a channel and of what reads it; the default."""
+"""``norms``: the product of the norms of what makes a channel and of what reads it."""
 
 from __future__ import annotations
 

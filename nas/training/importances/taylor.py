@@ -1,4 +1,4 @@
-"""``taylor``: the square of what the loss would change by if a channel went, to first order."""
+"""``taylor``: the square of what the loss would change by if a channel went, to first order; the default."""
 
 from __future__ import annotations
 

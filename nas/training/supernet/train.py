@@ -260,9 +260,9 @@ def checkpoint_of_first(path: Path, identity: Mapping[str, Any], accelerator: Ac
 def identity_of(supernet: Supernet, dataset: Dataset, recipe: Recipe, seed: int) -> dict[str, object]:
     """Return what a checkpoint says of itself."""
     space = supernet.space
-    own = {"anchors": [chain.key for chain in space.anchors], "frozen": space.frozen} if isinstance(space, ChainSpace) else {}
-    if isinstance(space, ChainSpace) and space.importance != ChainSpace.importance:  # older files say nothing of it
-        own["importance"] = space.importance
+    own: dict[str, object] = {}
+    if isinstance(space, ChainSpace):
+        own = {"anchors": [chain.key for chain in space.anchors], "frozen": space.frozen, "importance": space.importance}
     return own | {
         "space": supernet.space.name,
         "layout": supernet.layout,
