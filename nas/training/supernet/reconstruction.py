@@ -34,8 +34,11 @@ PICTURES = 512
 POSITIONS = 32
 """Positions of a picture that are looked at, where it has more. Set by hand."""
 
-RIDGE = 0.5
-"""How much a layer is held to what it was, as a share of the mean square of its inputs. Set by hand."""
+RIDGES = (0.1, 0.3, 1.0, 3.0, 10.0, 100.0)
+"""How much a layer is held to what it was, as a share of the mean square of its inputs: that which is nearest to the anchor on batches left out is taken. Set by hand."""
+
+HELD = 4
+"""Every so many-th batch is left out while the ridge is chosen. Set by hand."""
 
 _BATCH = 64  # by hand
 
@@ -59,7 +62,7 @@ class Members:
     @property
     def key(self) -> str:
         """Of the weights, and of what is done to them."""
-        return self.supernet.key + (f" {RIDGE} {PICTURES} {POSITIONS} from the first edit" if self._reconstruction else "")
+        return self.supernet.key + (f" {RIDGES} {PICTURES} {POSITIONS} from the first edit" if self._reconstruction else "")
 
     def path(self, member: Architecture) -> Path:
         """Return a member as a path; its batch norms are to be recalibrated."""
@@ -153,14 +156,14 @@ def _edited(part: Part, following: Part) -> bool:
 
 @dataclass
 class _Moments:
-    """Sums over rows of what enters a layer and of what it should make."""
+    """Sums over rows of what enters a layer and of what it should make, a list a batch."""
 
-    sums: list[Tensor] = field(default_factory=list)
+    batches: list[list[Tensor]] = field(default_factory=list)
 
     def add(self, x: Tensor, y: Tensor) -> None:
         x, y = x.double(), y.double()
-        found = [torch.tensor(float(len(x)), dtype=torch.float64, device=x.device), x.sum(0), y.sum(0), x.T @ x, x.T @ y]
-        self.sums = [a + b for a, b in zip(self.sums, found, strict=True)] if self.sums else found
+        count = torch.tensor(float(len(x)), dtype=torch.float64, device=x.device)
+        self.batches.append([count, x.sum(0), y.sum(0), x.T @ x, x.T @ y])
 
     def solved(self, prior: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return weight (c', c), bias (c',), the inputs' covariance (c, c) and the targets' mean (c',).
@@ -168,14 +171,41 @@ class _Moments:
         Args:
             prior: Gives the weight to which the new one is held, from the inputs' covariance.
         """
-        count, sx, sy, xx, xy = self.sums
+        ridge = RIDGES[-1]
+        if len(self.batches) >= HELD:
+            held = _sums([batch for i, batch in enumerate(self.batches) if i % HELD == 0])
+            others = _sums([batch for i, batch in enumerate(self.batches) if i % HELD])
+            found = _solutions(others, prior, RIDGES)
+            ridge = min(zip(RIDGES, found, strict=True), key=lambda pair: _error(held, *pair[1]))[0]
+        count, sx, sy, xx, _ = sums = _sums(self.batches)
         mean, target = sx / count, sy / count
-        covariance = xx / count - mean[:, None] * mean
-        cross = xy / count - mean[:, None] * target
-        damping = RIDGE * covariance.diagonal().mean().clamp(min=1e-12)
+        (weight, bias), *_ = _solutions(sums, prior, (ridge,))
+        return weight, bias, xx / count - mean[:, None] * mean, target
+
+
+def _sums(batches: Sequence[Sequence[Tensor]]) -> list[Tensor]:
+    return [torch.stack(parts).sum(0) for parts in zip(*batches, strict=True)]
+
+
+def _solutions(sums: Sequence[Tensor], prior: Callable[[Tensor], Tensor], ridges: Sequence[float]) -> list[tuple[Tensor, Tensor]]:
+    """Return weight (c', c) and bias (c',) for each ridge."""
+    count, sx, sy, xx, xy = sums
+    mean, target = sx / count, sy / count
+    covariance = xx / count - mean[:, None] * mean
+    cross, before, found = xy / count - mean[:, None] * target, prior(covariance), []
+    for ridge in ridges:
+        damping = ridge * covariance.diagonal().mean().clamp(min=1e-12)
         held = covariance + damping * torch.eye(len(mean), dtype=torch.float64, device=mean.device)
-        weight = torch.linalg.solve(held, cross + damping * prior(covariance).T).T
-        return weight, target - weight @ mean, covariance, target
+        weight = torch.linalg.solve(held, cross + damping * before.T).T
+        found.append((weight, target - weight @ mean))
+    return found
+
+
+def _error(sums: Sequence[Tensor], weight: Tensor, bias: Tensor) -> float:
+    """Return the mean squared difference from the target over rows, less what the target alone says."""
+    count, sx, sy, xx, xy = sums
+    square = ((weight @ xx) * weight).sum() - 2 * (weight.T * xy).sum()
+    return float((square + 2 * bias @ (weight @ sx - sy)) / count + bias @ bias)
 
 
 def _advanced(link: Link, weights: dict[str, Tensor], streams: Sequence[Tensor], targets: Sequence[Tensor] | None) -> list[Tensor]:
