@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from nas.training.supernet.reconstruction import RIDGES, _error, _Moments, _sums
+from nas.training.supernet.reconstruction import RIDGES, _added, _error, _Moments
 
 
 def moments(prior: Tensor, truth: Tensor, rows: int, noise: float, batches: int = 8) -> _Moments:
@@ -20,7 +20,7 @@ def test_a_layer_that_was_right_stays_and_one_that_was_not_moves() -> None:
     stays, bias, *_ = moments(right, right, 128, noise=8.0).solved(lambda _: right)
     moves, *_ = moments(wrong, right, 8192, noise=0.1).solved(lambda _: wrong)
     free = moments(right, right, 128, noise=8.0)
-    overfitted = torch.linalg.lstsq(_sums(free.batches)[3], _sums(free.batches)[4]).solution.T
+    overfitted = torch.linalg.lstsq(*_added(free.held, free.others)[3:]).solution.T
     assert float((stays - right).norm() / right.norm()) < 0.1 < 0.3 < float((overfitted - right).norm() / right.norm())
     assert float((moves - right).norm() / right.norm()) < 0.15
     assert bias.shape == (8,)
@@ -35,7 +35,7 @@ def test_the_error_is_that_of_the_rows_but_for_what_the_target_alone_says() -> N
     found.add(x[:20], y[:20])
     found.add(x[20:], y[20:])
     expected = (x @ weight.T + bias - y).square().sum(1).mean() - y.square().sum(1).mean()
-    torch.testing.assert_close(torch.tensor(_error(_sums(found.batches), weight, bias), dtype=torch.float64), expected)
+    torch.testing.assert_close(torch.tensor(_error(_added(found.held, found.others), weight, bias), dtype=torch.float64), expected)
 
 
 def test_few_batches_leave_a_layer_near_what_it_was() -> None:

@@ -29,7 +29,7 @@ from nas.training.supernet.scores import inputs_of, ridge
 from nas.training.supernet.statistics import CALIBRATION_PICTURES, calibration_indices, pictures, recalibrate
 from nas.training.supernet.weights import Path, Supernet
 
-_BATCH = 64  # by hand
+_BATCH, _PIECE = 64, 16  # by hand
 IMPORTANCE_PICTURES = 512
 """Training pictures on which an importance follows gradients. Set by hand."""
 
@@ -133,12 +133,14 @@ def _inner(supernet: Supernet, part: Part) -> tuple[dict[str, Tensor], tuple[Cha
 def _gradients(
     supernet: Supernet, member: Architecture, train: Batches, follows: Literal["loss", "entropy"]
 ) -> Iterator[dict[int, dict[str, Tensor]]]:
-    """Yield, for each batch, the gradients of an anchor's weights by part and name."""
+    """Yield, for each batch, the gradients of an anchor's weights by part and name; a batch is run in pieces, since gradients keep every activation."""
     path = supernet.path(member, gradients=True)
     recalibrate(path, pictures(train.plain(_BATCH, calibration_indices(train, CALIBRATION_PICTURES))))
-    for x, labels in train.plain(_BATCH, calibration_indices(train, IMPORTANCE_PICTURES)):
-        scores = path(x).float()
-        F.cross_entropy(scores, labels if follows == "loss" else scores.softmax(1)).backward()
+    indices = calibration_indices(train, IMPORTANCE_PICTURES)
+    for batch in indices.split(_BATCH):
+        for x, labels in train.plain(_PIECE, batch):
+            scores = path(x).float()
+            (F.cross_entropy(scores, labels if follows == "loss" else scores.softmax(1), reduction="sum") / len(batch)).backward()
         yield {i: {name: leaf.grad for name, leaf in own.items() if leaf.grad is not None} for i, own in enumerate(path.weights)}
         for own in path.weights:
             for leaf in own.values():

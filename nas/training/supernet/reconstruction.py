@@ -156,14 +156,21 @@ def _edited(part: Part, following: Part) -> bool:
 
 @dataclass
 class _Moments:
-    """Sums over rows of what enters a layer and of what it should make, a list a batch."""
+    """Sums over rows of what enters a layer and of what it should make: of the batches that are left out while the ridge is chosen, and of the others."""
 
-    batches: list[list[Tensor]] = field(default_factory=list)
+    held: list[Tensor] = field(default_factory=list)
+    others: list[Tensor] = field(default_factory=list)
+    batches: int = 0
 
     def add(self, x: Tensor, y: Tensor) -> None:
         x, y = x.double(), y.double()
         count = torch.tensor(float(len(x)), dtype=torch.float64, device=x.device)
-        self.batches.append([count, x.sum(0), y.sum(0), x.T @ x, x.T @ y])
+        found = [count, x.sum(0), y.sum(0), x.T @ x, x.T @ y]
+        if self.batches % HELD:
+            self.others = _added(self.others, found)
+        else:
+            self.held = _added(self.held, found)
+        self.batches += 1
 
     def solved(self, prior: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return weight (c', c), bias (c',), the inputs' covariance (c, c) and the targets' mean (c',).
@@ -172,19 +179,17 @@ class _Moments:
             prior: Gives the weight to which the new one is held, from the inputs' covariance.
         """
         ridge = RIDGES[-1]
-        if len(self.batches) >= HELD:
-            held = _sums([batch for i, batch in enumerate(self.batches) if i % HELD == 0])
-            others = _sums([batch for i, batch in enumerate(self.batches) if i % HELD])
-            found = _solutions(others, prior, RIDGES)
-            ridge = min(zip(RIDGES, found, strict=True), key=lambda pair: _error(held, *pair[1]))[0]
-        count, sx, sy, xx, _ = sums = _sums(self.batches)
+        if self.batches >= HELD:
+            found = _solutions(self.others, prior, RIDGES)
+            ridge = min(zip(RIDGES, found, strict=True), key=lambda pair: _error(self.held, *pair[1]))[0]
+        count, sx, sy, xx, _ = sums = _added(self.held, self.others)
         mean, target = sx / count, sy / count
         (weight, bias), *_ = _solutions(sums, prior, (ridge,))
         return weight, bias, xx / count - mean[:, None] * mean, target
 
 
-def _sums(batches: Sequence[Sequence[Tensor]]) -> list[Tensor]:
-    return [torch.stack(parts).sum(0) for parts in zip(*batches, strict=True)]
+def _added(a: list[Tensor], b: list[Tensor]) -> list[Tensor]:
+    return [x + y for x, y in zip(a, b, strict=True)] if a and b else a or b
 
 
 def _solutions(sums: Sequence[Tensor], prior: Callable[[Tensor], Tensor], ridges: Sequence[float]) -> list[tuple[Tensor, Tensor]]:
