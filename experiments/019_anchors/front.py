@@ -218,7 +218,7 @@ class Knapsack:
             for ms, loss, forms in best_forms(extra, [self.losses[i] for i in blocks], own_ms - floor_ms + 1e-9):
                 member = self._with(route.genes, dict(zip(blocks, forms, strict=True)))
                 found.append((floor_ms + ms, route.points_lost + loss, member))
-        most = max(ms for ms, lost, _ in found if lost <= 1.0)
+        most = max(ms for ms, _, _ in found)
         chosen = []
         for limit_ms in np.linspace(min(ms for ms, _, _ in found), most, latencies):
             within = [row for row in found if row[0] <= limit_ms + 1e-9]
