@@ -212,6 +212,7 @@ class Pupil(Evaluator):
         return np.arange(9) < 9 * self.share
 
 
+@pytest.mark.slow
 def test_the_best_network_at_hand_teaches_a_choice_that_is_worse(
     weights: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -134,6 +134,7 @@ def test_one_search_uses_them_all(foreign: Path) -> None:
     assert (foreign / "run" / "model.acme").is_file()
 
 
+@pytest.mark.slow
 def test_their_contract_suites_are_green(foreign: Path) -> None:
     done = run(SUITES, foreign)
     assert done.returncode == 0, done.stderr[-2000:]

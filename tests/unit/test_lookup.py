@@ -29,6 +29,7 @@ def samples(space_name: str, count: int, runtime: int = 0) -> list[Sample]:
     return [Sample(graph, "fp32", float(y), f"n{i}", "a") for i, (graph, y) in enumerate(zip(graphs, ms, strict=True))]
 
 
+@pytest.mark.slow
 def test_fixed_space_is_held_exactly() -> None:
     rows = samples("fbnet", 300)
     model = Lookup().fit(rows[:280])

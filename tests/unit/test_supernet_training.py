@@ -67,6 +67,7 @@ def unbroken(space: ElasticSpace, data: Dataset, tmp_path_factory: pytest.TempPa
     return run(space, data, path), path
 
 
+@pytest.mark.slow
 def test_resumed_training_gives_the_same_bits(space: ElasticSpace, data: Dataset, unbroken: tuple[Trained, Path], tmp_path: Path) -> None:
     path = tmp_path / "supernet.safetensors"
     for stop in (1, 2, None):
@@ -80,6 +81,7 @@ def test_resumed_training_gives_the_same_bits(space: ElasticSpace, data: Dataset
     assert path.read_bytes() == unbroken[1].read_bytes()
 
 
+@pytest.mark.slow
 def test_a_training_that_was_killed_inside_an_epoch_gives_the_same_bits(
     space: ElasticSpace, data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -285,6 +287,7 @@ def test_a_header_of_any_length_is_no_pickle(tmp_path: Path) -> None:
     assert 0x80 in lows
 
 
+@pytest.mark.slow
 def test_quantised_members_are_scored_as_they_will_run(
     space: ElasticSpace, data: Dataset, unbroken: tuple[Trained, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
