@@ -10,7 +10,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from nas.errors import ArtifactError, UsageError
+from nas.errors import ArtifactError, NasError, UsageError
 from nas.spaces.elastic import ElasticSpace
 from nas.spaces.naming import get_elastic_space
 from nas.spaces.space import Choice
@@ -206,6 +206,12 @@ def test_neighbouring_settings_share_a_copy_where_there_are_many(monkeypatch: py
         genes[gene] = value
         copies.append(recipe.copy_of(space, replace(member, genes=tuple(genes))))
     assert copies == [0, 0, 1, 1, 2, 3, 3, 4]
+
+
+def test_a_supernet_of_another_recipe_is_refused(space: ElasticSpace, data: Dataset) -> None:
+    batches, recipe = Batches(data, "train", SIDE, torch.device("cpu")), replace(TINY, methods=("few-shot",))
+    with pytest.raises(NasError, match="1 copies of its weights. Expected 5"):
+        Training(Supernet(space, 10, SIDE), batches, recipe, 0, Accelerator(cpu=True))
 
 
 def test_a_chain_has_one_set_of_weights(data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

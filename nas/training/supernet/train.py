@@ -23,7 +23,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 
-from nas.errors import ArtifactError, TrainingError, UsageError
+from nas.errors import ArtifactError, NasError, TrainingError, UsageError
 from nas.events import EventBus, PhaseFinished
 from nas.spaces.architecture import Architecture
 from nas.spaces.chain import ChainSpace
@@ -342,6 +342,8 @@ class Training:
     ) -> None:
         self.supernet, self.batches, self.recipe, self.seed, self.accelerator = supernet, batches, recipe, seed, accelerator
         self._draw, self.plan = draw, plan or compose(recipe.methods)
+        if supernet.copies != (wanted := self.plan.sharing.copies(supernet.space)):
+            raise NasError(f"training: the supernet has {supernet.copies} copies of its weights. Expected {wanted}, as its recipe has.")
         for one in self.plan.recipes:
             one.begin(supernet.space, len(batches))
         supernet.apart = supernet.copies == 1
