@@ -210,7 +210,7 @@ def test_neighbouring_settings_share_a_copy_where_there_are_many(monkeypatch: py
 
 def test_a_supernet_of_another_recipe_is_refused(space: ElasticSpace, data: Dataset) -> None:
     batches, recipe = Batches(data, "train", SIDE, torch.device("cpu")), replace(TINY, methods=("few-shot",))
-    with pytest.raises(NasError, match="1 copies of its weights. Expected 5"):
+    with pytest.raises(NasError, match="has 1 copies of its weights"):
         Training(Supernet(space, 10, SIDE), batches, recipe, 0, Accelerator(cpu=True))
 
 
