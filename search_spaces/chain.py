@@ -83,8 +83,8 @@ class ChainOfAnchors(ChainSpace):
         importance: See `ChainSpace`.
 
     Raises:
-        UsageError: An anchor given twice, a resolution at which one does not run, or an edit that there is not.
-        UnknownNameError: An anchor that nobody knows.
+        UsageError: An anchor given twice, or a resolution at which one does not run.
+        UnknownNameError: An anchor or an edit that nobody knows.
     """
 
     options: ClassVar[frozenset[str]] = frozenset(

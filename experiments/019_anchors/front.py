@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.stats import kendalltau
-from study import Lines
+from study import EDITS, IMPORTANCE, Lines
 
 from nas.runs.targets import load_targets, make_goal
 from nas.searching.buckets import LatencyBuckets
@@ -39,9 +39,6 @@ from nas.units import parse_resolution
 from search_spaces.chain import NONE, WHOLE
 
 HERE = Path(__file__).parent
-IMPORTANCE = "norms"
-"""With what the first results were made."""
-
 LATENCIES = 60
 
 _STEPS = 1000
@@ -287,7 +284,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--anchor", action="append", required=True)
     parser.add_argument("--device", default="sa8295p")
-    parser.add_argument("--edits", default="out,width,merge", help="names joined by commas")
+    parser.add_argument("--edits", default=",".join(EDITS), help="names joined by commas")
     parser.add_argument("--importance", default=IMPORTANCE, help="by which inner channels stay")
     parser.add_argument("--resolution", default="", help="of every member; default: a gene")
     parser.add_argument("--stitches", type=int, default=0, help="changes of anchor that are scored")

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from front import best_forms
+from study import EDITS, IMPORTANCE
 
 from nas.devices.measure import measure_in_turn
 from nas.graphs.graph import Graph
@@ -35,9 +36,6 @@ from nas.units import parse_resolution
 from search_spaces.chain import MERGED, WHOLE
 
 HERE = Path(__file__).parent
-EDITS, IMPORTANCE = ("out", "width", "merge"), "norms"
-"""With what the first results were made."""
-
 SIZE, MOST_LOST = (224, 224), 45.0
 SHARES = (0.44, 0.48, 0.52)
 """Of the anchor's time, for which members are chosen: predictions miss the mark a little either way."""

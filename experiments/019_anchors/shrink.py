@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from study import Lines
+from study import EDITS, IMPORTANCE, Lines
 from torch import nn
 
 from nas.devices.measure import measure_graph, measure_in_turn
@@ -47,9 +47,6 @@ from nas.training.supernet.weights import Supernet
 from nas.units import parse_resolution
 
 HERE = Path(__file__).parent
-EDITS, IMPORTANCE = ("out", "width", "merge"), "norms"
-"""With what the first results were made."""
-
 OTHER = "tf_efficientnet_lite0"
 SIZES = range(96, 224, 16)
 LOCAL = "local-cpu"

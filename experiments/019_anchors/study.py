@@ -42,6 +42,9 @@ from nas.training.supernet.statistics import calibration_indices, pictures, reca
 from nas.training.supernet.weights import Supernet
 
 HERE = Path(__file__).parent
+EDITS, IMPORTANCE = ("out", "width", "merge"), "norms"
+"""With what the first fronts of chains were made; the space has more, and another default."""
+
 DEVICES = ("sa8295p", "hailo-8")
 DEPLOYED = (224, 224)
 ANCHORS = ("mobilenetv2_100", "tf_efficientnet_lite0")

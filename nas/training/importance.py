@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from nas.registry import Registry
 from nas.spaces.operator_family import Source
 
+Follows = Literal["nothing", "loss", "entropy"]
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -28,11 +30,11 @@ class Importance(ABC):
     """
 
     source: ClassVar[Source]
-    follows: ClassVar[Literal["nothing", "loss", "entropy"]] = "nothing"
+    follows: ClassVar[Follows] = "nothing"
 
     @abstractmethod
     def scores(self, tensors: Mapping[str, Tensor], gradients: Mapping[str, Tensor], channels: Channels) -> Tensor:
-        """Return how much each channel weighs, (size,) of 64 bits; the mean over batches is what counts.
+        """Return how much each channel weighs, (size,) of 64 bits; the sum over batches is what counts.
 
         Args:
             tensors: Weights and statistics by name.

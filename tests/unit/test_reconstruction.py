@@ -38,8 +38,10 @@ def test_the_error_is_that_of_the_rows_but_for_what_the_target_alone_says() -> N
     torch.testing.assert_close(torch.tensor(_error(_added(found.held, found.others), weight, bias), dtype=torch.float64), expected)
 
 
-def test_few_batches_leave_a_layer_near_what_it_was() -> None:
+def test_one_batch_leaves_a_layer_near_what_it_was_and_two_are_enough() -> None:
     generator = torch.Generator().manual_seed(3)
     prior, truth = (torch.randn(4, 16, generator=generator, dtype=torch.float64) for _ in range(2))
-    weight, *_ = moments(prior, truth, 300, noise=0.1, batches=2).solved(lambda _: prior)
-    assert float((weight - prior).norm()) < 0.1 * float((truth - prior).norm())
+    one, *_ = moments(prior, truth, 300, noise=0.1, batches=1).solved(lambda _: prior)
+    two, *_ = moments(prior, truth, 300, noise=0.1, batches=2).solved(lambda _: prior)
+    assert float((one - prior).norm()) < 0.1 * float((truth - prior).norm())
+    assert float((two - truth).norm()) < 0.2 * float((truth - prior).norm())

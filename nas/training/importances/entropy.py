@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from torch import Tensor
 
 from nas.spaces.operator_family import Source
 from nas.spaces.surgery.narrowing import Channels
-from nas.training.importance import Importance, importances, slopes
+from nas.training.importance import Follows, Importance, importances, slopes
 
 
 @importances.register("entropy")
 class Entropy(Importance):
     """Needs pictures, not their labels."""
 
-    follows: ClassVar[Literal["nothing", "loss", "entropy"]] = "entropy"
+    follows: ClassVar[Follows] = "entropy"
     source = Source(
         "Adaptive MLP Pruning for Large Vision Transformers (AMP)",
-        "the label-free score of an MLP's neurons",
+        "arXiv 2603.08100, the label-free score of an MLP's neurons",
         "for inner channels of every kind, not of MLPs alone; how many stay is a gene, where AMP searches each ratio by bisection",
     )
 

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from torch import Tensor
 
 from nas.spaces.operator_family import Source
 from nas.spaces.surgery.narrowing import Channels
-from nas.training.importance import Importance, importances, slopes
+from nas.training.importance import Follows, Importance, importances, slopes
 
 
 @importances.register("taylor")
 class Taylor(Importance):
     """Needs labelled pictures."""
 
-    follows: ClassVar[Literal["nothing", "loss", "entropy"]] = "loss"
+    follows: ClassVar[Follows] = "loss"
     source = Source(
         "Global Vision Transformer Pruning with Hessian-Aware Saliency (NViT)",
         "arXiv 2110.04869, the saliency of a structural group; first in Importance Estimation for Neural Network Pruning, arXiv 1906.10771",

@@ -10,7 +10,6 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -23,7 +22,7 @@ from nas.spaces.chain import ChainSpace, Segment, Stitch
 from nas.spaces.elastic import Part
 from nas.spaces.surgery.narrowing import Channels, coupled_channels, reorder
 from nas.spaces.surgery.stitching import RIDGE, StitchFit, StitchLayer, similarity
-from nas.training.importance import importances
+from nas.training.importance import Follows, importances
 from nas.training.supernet.batches import Batches
 from nas.training.supernet.scores import inputs_of, ridge
 from nas.training.supernet.statistics import CALIBRATION_PICTURES, calibration_indices, pictures, recalibrate
@@ -130,9 +129,7 @@ def _inner(supernet: Supernet, part: Part) -> tuple[dict[str, Tensor], tuple[Cha
     return tensors, coupled_channels(module)
 
 
-def _gradients(
-    supernet: Supernet, member: Architecture, train: Batches, follows: Literal["loss", "entropy"]
-) -> Iterator[dict[int, dict[str, Tensor]]]:
+def _gradients(supernet: Supernet, member: Architecture, train: Batches, follows: Follows) -> Iterator[dict[int, dict[str, Tensor]]]:
     """Yield, for each batch, the gradients of an anchor's weights by part and name; a batch is run in pieces, since gradients keep every activation."""
     path = supernet.path(member, gradients=True)
     recalibrate(path, pictures(train.plain(_BATCH, calibration_indices(train, CALIBRATION_PICTURES))))

@@ -34,7 +34,8 @@ POSITIONS = 32
 """Positions of a picture that are looked at, where it has more. Set by hand."""
 
 RIDGES = (0.1, 0.3, 1.0, 3.0, 10.0, 100.0)
-"""How much a layer is held to what it was, as a share of the mean square of its inputs: that which is nearest to the anchor on batches left out is taken. Set by hand."""
+"""How much a layer is held to what it was, as a share of the mean square of its inputs: that which is nearest to the anchor on batches left out is taken, the last where there is one batch
+alone. Set by hand."""
 
 HELD = 4
 """Every so many-th batch is left out while the ridge is chosen. Set by hand."""
@@ -178,7 +179,7 @@ class _Moments:
             prior: Gives the weight to which the new one is held, from the inputs' covariance.
         """
         ridge = RIDGES[-1]
-        if self.batches >= HELD:
+        if self.held and self.others:
             found = _solutions(self.others, prior, RIDGES)
             ridge = min(zip(RIDGES, found, strict=True), key=lambda pair: _error(self.held, *pair[1]))[0]
         count, sx, sy, xx, _ = sums = _added(self.held, self.others)

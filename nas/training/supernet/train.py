@@ -287,12 +287,12 @@ def load_supernet(path: Path, space: ElasticSpace, *, device: str = "cpu") -> Su
         done = f"{found.progress['epoch']} of {found.progress['epochs']} epochs"
         raise ArtifactError(f"checkpoint {path}: the training is unfinished, got {done}. Do this: nas train with the same settings.")
     height, width = found.identity["resolution"]
-    supernet = Supernet(space, int(found.identity["classes"]), (height, width), device=device, sharing=_methods_of(found, path).sharing)
+    supernet = Supernet(space, int(found.identity["classes"]), (height, width), device=device, sharing=_plan_of(found, path).sharing)
     load_tensors(supernet, found.tensors, path)
     return supernet
 
 
-def _methods_of(found: Checkpoint, path: Path) -> Plan:
+def _plan_of(found: Checkpoint, path: Path) -> Plan:
     recipe = found.identity.get("recipe")
     methods = recipe.get("methods", []) if isinstance(recipe, dict) else []
     if not isinstance(methods, list):
