@@ -41,6 +41,7 @@ def search(
     space: str | None = None,
     anchor: str | Sequence[str] = (),
     weights_dir: str | Path | None = None,
+    pairs: str | Sequence[str] = (),
     edits: str | Sequence[str] = (),
     importance: str | None = None,
     mixers: Sequence[str] = (),
@@ -85,6 +86,8 @@ def search(
         space: Search space. None decides by `data`: published networks, ``chain``, ``hybrid`` or ``vit-t`` with pictures, ``hybrid`` without.
         anchor: Trained networks to start from: names of timm or torchvision, ``FILE.py:FUNCTION``, or ``NET.pt2``.
         weights_dir: Folder of weight files that are named like networks.
+        pairs: Where one trained network may go on in another: ``near`` in depth, ``similar`` by what both make of the pictures, ``all``, or pairs by name
+            (``A:3>B:4``). None are the near ones.
         edits: What may be done to the blocks of trained networks: ``out``, ``width``, ``merge``, ``rank``. None are all.
         importance: By which inner channels of theirs are put in order, see `nas.training.importance`.
         mixers: Operator families to choose from, or ``green`` for those of convolutions and matrix products, which suit NPUs. None are the preset's.
@@ -141,6 +144,7 @@ def search(
         "space": space,
         "anchors": tuple(_anchor(name) for name in _several(anchor, "anchor")),
         "weights_dir": str(Path(weights_dir).resolve()) if weights_dir else None,
+        "pairs": tuple(_several(pairs, "pairs")),
         "edits": tuple(_several(edits, "edits")),
         "importance": importance,
         "mixers": tuple(mixers),

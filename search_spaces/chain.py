@@ -6,7 +6,7 @@
 A space is named after its anchors (``chain-mobilenetv2_100+tf_efficientnet_lite0``): names of timm, torchvision or our references,
 ``FILE.py:FUNCTION`` or ``NET.pt2``, written as in an address (``%3A`` for a colon). Every anchor by itself is a member. Genes: the resolution; the anchor; up to two changes of anchor; and for
 each block whether it is left out (where a skip leads around it), how wide it is inside, whether its convolutions are merged into one, or whether its
-linear layers are two of lower rank.
+linear layers are two of lower rank. Other pairs of points than the usual ones stand in the name (``chain-A+B:pairs=window``).
 Precisions of segments are genes as in every elastic space (``chain-…@fp16+w8a8``).
 
 Source:
@@ -23,7 +23,7 @@ from itertools import pairwise, product
 from math import prod
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote, unquote
 
 import numpy as np
@@ -33,6 +33,7 @@ from nas.graphs.graph import Graph
 from nas.spaces.architecture import Architecture, Gene
 from nas.spaces.chain import Chain, ChainSpace, Segment, Stitch, open_chain
 from nas.spaces.elastic import Part
+from nas.spaces.naming import SpaceName
 from nas.spaces.pretrained import open_pretrained
 from nas.spaces.space import Choice, Resolution, spaces
 from nas.spaces.surgery.factorising import factorisable
@@ -46,8 +47,8 @@ from search_spaces._changes_of_anchor import Change, follows
 if TYPE_CHECKING:
     from torch import nn
 
-Policy = Literal["near", "all", "window", "aligned", "none"]
-"""Which pairs of points are stitched: see `_pairs`."""
+POLICIES = ("near", "all", "window", "aligned", "none")
+"""Which pairs of points are stitched: see `ChainOfAnchors._pairs`. The first is the usual one."""
 
 NONE, WHOLE, OUT, MERGED = "none", "whole", "out", "merged"
 SHARES = (1.0, 0.857, 0.714, 0.571)
@@ -61,8 +62,8 @@ EDITS = ("out", "width", "merge", "rank")
 PROXY_STEPS = (8, 16, 32)
 """Steps of a proxy's sides in pixels: the first at which anchors run and stitches fit, so that a size is judged at its own share. Set by hand."""
 
-_NEAREST = 2
-"""Targets a source point is stitched to where the policy is ``near``, for each size of map."""
+_TARGETS = {"same": 2, "halve": 1}
+"""To how many points of another anchor one is stitched at most, by how positions follow (`nas.spaces.surgery.stitching.resizing`), unless all are. Set by hand."""
 
 
 @spaces.register("chain")
@@ -73,7 +74,7 @@ class ChainOfAnchors(ChainSpace):
         anchors: As a user names them, the first one first.
         num_classes: Of the head; another number than an anchor's gives it a new classifier, which is fitted.
         resolution: Fixes the deployment resolution; None leaves it to the search.
-        pairs: Policy of the stitches.
+        pairs: Which pairs of points are stitched: one of `POLICIES`, or pairs by name (``A:3>B:4``), such as those of `most_alike`.
         changes: Most changes of anchor, 0 to 2.
         two_way: Whether the dearer anchor may be left for the cheaper one.
         edits: Which of `EDITS` are genes.
@@ -84,7 +85,7 @@ class ChainOfAnchors(ChainSpace):
 
     Raises:
         UsageError: An anchor given twice, or a resolution at which one does not run.
-        UnknownNameError: An anchor or an edit that nobody knows.
+        UnknownNameError: An anchor, an edit or a pair that nobody knows.
     """
 
     options: ClassVar[frozenset[str]] = frozenset(
@@ -97,7 +98,7 @@ class ChainOfAnchors(ChainSpace):
         *,
         num_classes: int = 1000,
         resolution: Resolution | None = None,
-        pairs: Policy = "near",
+        pairs: str | Sequence[str] = POLICIES[0],
         changes: int = 2,
         two_way: bool = True,
         edits: Sequence[str] = EDITS,
@@ -110,19 +111,25 @@ class ChainOfAnchors(ChainSpace):
             raise UnknownNameError("edit", unknown[0], EDITS)
         if len(set(anchors)) < len(anchors):
             raise UsageError(f"space chain: an anchor is given twice, got {list(anchors)!r}.")
-        self.name, self.num_classes, self.rank = f"chain-{'+'.join(quote(name, '') for name in anchors)}", num_classes, rank
+        self.num_classes, self.rank = num_classes, rank
         self.untrained: dict[str, str] = {}
         self.frozen, self.importance = frozen, importance
         self.anchors = tuple(self._open(anchor, Path(weights_dir) if weights_dir else None, resolution) for anchor in anchors)
         if len(set(names := [chain.name for chain in self.anchors])) < len(anchors):
             raise UsageError(f"space chain: two anchors have one name, got {names!r}. Do this: rename a function.")
-        self._edits, self._policy, self._most, self._two_way = frozenset(edits), pairs, changes if len(anchors) > 1 else 0, two_way
+        named = (pairs,) if isinstance(pairs, str) else tuple(pairs)
+        self._policy = named[0] if len(named) == 1 and named[0] in POLICIES else "all"  # pairs by name are some of these
+        self._edits, self._most, self._two_way = frozenset(edits), changes if len(anchors) > 1 else 0, two_way
+        further = {"pairs": (self._policy,)} if self._most and self._policy != POLICIES[0] else {}
+        self.name = str(SpaceName(f"chain-{'+'.join(quote(name, '') for name in anchors)}", further))
         offered = self._resolutions(resolution)
         first = parse_resolution(offered[0])
         self.anchors = tuple(chain.at(first) for chain in self.anchors)
         self._chains: dict[Resolution, tuple[Chain, ...]] = {first: self.anchors}
-        self.changes = tuple(self._pairs())
-        self._texts = {self._text(change): change for change in self.changes}
+        self._texts = {self._text(change): change for change in self._pairs()}
+        if named != (self._policy,):
+            self._texts = {text: self._texts[text] for text in self._named(named)}
+        self.changes = tuple(self._texts.values())
         self.choices = (
             Choice("resolution", offered),
             Choice("anchor", tuple(chain.name for chain in self.anchors)),
@@ -227,6 +234,31 @@ class ChainOfAnchors(ChainSpace):
             changes, key=lambda change: (change.source[1] / len(self.anchors[change.source[0]].ends), change.source, change.target)
         )
 
+    def _named(self, pairs: Sequence[str]) -> list[str]:
+        """Return those of all pairs that are named, in order of depth."""
+        if unknown := sorted(set(pairs) - set(self._texts)):
+            first, example = unknown[0], next(iter(self._texts), "A:3>B:4")
+            known = list(self._texts) if ">" in first else [*POLICIES, "similar"]
+            raise UnknownNameError("pair", first, known, f"A pair of blocks is written {example}.")
+        return [text for text in self._texts if text in set(pairs)]
+
+    def most_alike(self, alike: Mapping[str, float]) -> tuple[str, ...]:
+        """Return pairs of points by name, chosen as ``near`` chooses them, by how alike both ends are in place of their depth; of equal ones the nearest.
+
+        Args:
+            alike: Of every pair of this space by name, such as CKA; to two decimals, so that the choice is the same on every machine.
+        """
+        groups: dict[tuple[tuple[int, int], int, str], list[str]] = {}
+        for text, change in self._texts.items():
+            groups.setdefault((change.source, change.target[0], str(change.resizing(self.anchors))), []).append(text)
+
+        def order(text: str) -> tuple[float, float]:
+            (a, i), (b, j) = self._texts[text].source, self._texts[text].target
+            return -round(alike[text], 2), abs(j / len(self.anchors[b].ends) - i / len(self.anchors[a].ends))
+
+        chosen = {text for (_, _, how), texts in groups.items() for text in sorted(texts, key=order)[: _TARGETS.get(how, 0)]}
+        return tuple(text for text in self._texts if text in chosen)
+
     def _points(self, a: int, b: int) -> Iterator[tuple[int, int]]:
         """Yield pairs of indices into the block ends of two anchors; what has become a vector has lost its positions for good."""
         first, second = self.anchors[a], self.anchors[b]
@@ -245,9 +277,9 @@ class ChainOfAnchors(ChainSpace):
             elif self._policy == "all":
                 yield from ((i, j) for j in allowed)
             else:
-                for how in ("same", "halve"):
+                for how, count in _TARGETS.items():
                     near = sorted((j for j, resize in allowed.items() if resize == how), key=lambda j: abs(j / m - i / n))
-                    yield from ((i, j) for j in sorted(near[: _NEAREST if how == "same" else 1]))
+                    yield from ((i, j) for j in sorted(near[:count]))
 
     def _text(self, change: Change) -> str:
         (a, i), (b, j) = change.source, change.target

@@ -59,6 +59,15 @@ def command(
         Path | None,
         typer.Option("--weights-dir", help="Folder of weight files, each named like its network: resnet50.safetensors.", metavar="DIR"),
     ] = None,
+    pairs: Annotated[
+        str | None,
+        typer.Option(
+            "--pairs",
+            help="Where one trained network may go on in another (--space chain): near (in depth), similar (by what both make of your pictures), "
+            "all, or pairs A:3>B:4. Default: near.",
+            metavar="P,…",
+        ),
+    ] = None,
     edits: Annotated[
         str | None,
         typer.Option(
@@ -224,7 +233,7 @@ def command(
     from nas.report.results import print_result
 
     options = {name: value for name, value in locals().items() if name not in ("form", "api", "print_result")}
-    options |= {name: _words(options[name]) for name in ("edits", "mixers", "knobs", "quantisation")}
+    options |= {name: _words(options[name]) for name in ("pairs", "edits", "mixers", "knobs", "quantisation")}
     options |= {name: options[name] or () for name in ("anchor", "budget", "minimize", "table")}
     with progress() as bus:
         result = api.search(**options, bus=bus)

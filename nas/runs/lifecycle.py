@@ -53,7 +53,7 @@ def start(request: Request, out: Path | None, bus: EventBus) -> Result:
     problem = replace(problem, notices=(*([why] if why else []), *(kind.line for kind in beside), *problem.notices))
     plain = SpaceName.parse(problem.space.name).plain
     name = (family_of(plain) or plain) if "%" in plain else plain[:_LABEL]  # anchors that are files make no good folder
-    run = RunDirectory.create(out, f"{name}-{problem.device}", request.model_dump(), facts_of(problem))
+    run = RunDirectory.create(out, f"{name}-{problem.device}", problem.request.model_dump(), facts_of(problem))
     if tried := [kind for kind in beside if kind.tried]:
         open_contest(run, [Kind(space=space, tried=True, why=why), *tried])
     try:

@@ -8,6 +8,7 @@ from pathlib import Path
 from nas.errors import UsageError
 from nas.runs.request import Request
 from nas.searching.judge import Target
+from nas.spaces.naming import SpaceName
 from nas.spaces.space import SearchSpace
 from nas.training.accuracy_table import holds_accuracies
 from nas.training.evaluator import Evaluator, evaluators
@@ -87,6 +88,12 @@ def _of_space(option: str) -> Check:
     return check
 
 
+def _pairs(request: Request, kind: type[Evaluator], family: type[SearchSpace]) -> str:
+    named = [name for name in SpaceName.parse(request.space).plain.partition("-")[2].split("+") if name]
+    several = len(request.anchors) + len(named) > 1
+    return _of_space("pairs")(request, kind, family) or ("" if several else "there is one network to start from")
+
+
 def _importance(request: Request, kind: type[Evaluator], family: type[SearchSpace]) -> str:
     return _of_space("importance")(request, kind, family) or _with_training(request, kind, family)
 
@@ -123,6 +130,7 @@ CHECKS: Mapping[str, tuple[str, Check]] = {
     "space": ("--space", _always),
     "anchors": ("--anchor", _of_space("anchors")),
     "weights_dir": ("--weights-dir", _weights_dir),
+    "pairs": ("--pairs", _pairs),
     "edits": ("--edits", _of_space("edits")),
     "importance": ("--importance", _importance),
     "mixers": ("--mixers", _of_space("mixers")),

@@ -19,6 +19,7 @@ from nas.results import DeviceLatency, Genotype, ModelError, Point, Verification
 from nas.runs.options import check_for_devices, check_options, table_of_accuracies
 from nas.runs.preset import choose_preset, lacking_families, larger_preset
 from nas.runs.request import Request
+from nas.runs.similar_pairs import SIMILAR, similar_pairs
 from nas.runs.targets import choose_by_part, load_targets, make_goal
 from nas.searching.correction import Timed, correction_of
 from nas.searching.judge import Judge, Target, Verdict
@@ -199,6 +200,7 @@ def make_problem(request: Request, *, decoder: str | None = None) -> Problem:
     options |= {
         "mixers": request.mixers or None,
         "knobs": request.knobs or None,
+        "pairs": request.pairs or None,
         "edits": request.edits or None,
         "importance": request.importance,
     }
@@ -211,6 +213,10 @@ def make_problem(request: Request, *, decoder: str | None = None) -> Problem:
             options["resolution"] = own_size = _own_size(dataset)
             notices.append(f"resolution: {write_resolution(own_size)} px, that of the pictures (128 at most). Another one: --resolution.")
     options = {key: value for key, value in options.items() if key in family.options and value is not None}
+    if request.pairs == (SIMILAR,):
+        options["pairs"], notice = similar_pairs(request, dataset, name, options)
+        request = request.model_copy(update={"pairs": options["pairs"]})  # kept by name: another machine need not choose again
+        notices.append(notice)
     space = get_space(name, **options)
     if "without" in family.options and (lacking := lacking_families(space, targets)):
         notices += [f"left out: {part}, since {reason}." for part, reason in sorted(lacking.items())]

@@ -18,6 +18,7 @@ class Request(BaseModel):
         space: Name of the space.
         anchors: Trained networks to start from, as a user names them.
         weights_dir: Folder of files of weights, named like networks.
+        pairs: Where one trained network may go on in another: a policy of the space, ``similar``, or pairs by name; none for the usual ones.
         edits: What may be done to the blocks of trained networks; none for the usual ones.
         importance: By which inner channels of theirs are put in order; None for the usual one.
         mixers: Operator families that the space may choose from, by name, or ``green`` for all that NPUs run well; none for the preset's.
@@ -58,6 +59,7 @@ class Request(BaseModel):
     space: str = "hybrid"
     anchors: tuple[str, ...] = ()
     weights_dir: str | None = None
+    pairs: tuple[str, ...] = ()
     edits: tuple[str, ...] = ()
     importance: str | None = None
     mixers: tuple[str, ...] = ()

@@ -132,11 +132,12 @@ def _timed(problem: Problem, pace: Pace, bus: EventBus) -> Trainable:
 
 def _shares(problem: Problem, pace: Pace) -> tuple[float, float]:
     """Return seconds of the search, and of the training of the choice; of a run that shares its time with others, as if it went on as the winner."""
-    if not pace.limited or problem.request.time_limit is None:
+    limit_s = pace.clock.limit_s
+    if limit_s is None or problem.request.time_limit is None:
         return 0.0, UNLIMITED_S
     whole_s = parse_duration(problem.request.time_limit)
-    left_s = pace.clock.left_s if pace.clock.limit_s == whole_s else (1 - SHARE) * whole_s
-    search_s = SEARCHED_ALONE * whole_s if problem.evaluator.fresh else SEARCHED * pace.clock.limit_s
+    left_s = pace.clock.left_s if limit_s == whole_s else (1 - SHARE) * whole_s
+    search_s = SEARCHED_ALONE * whole_s if problem.evaluator.fresh else SEARCHED * limit_s
     return search_s, max(left_s - search_s - EXPORT_S, 1.0)
 
 

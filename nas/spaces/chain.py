@@ -314,6 +314,10 @@ class ChainSpace(ElasticSpace):
     def member(self, anchor: str, resolution: str | None = None) -> Architecture:
         """Return an anchor by itself, by its name."""
 
+    @abstractmethod
+    def most_alike(self, alike: Mapping[str, float]) -> tuple[str, ...]:
+        """Return the pairs of points, by name, whose two ends are most alike of those from one point."""
+
 
 def open_chain(subject: str | Pretrained, resolution: Resolution | None = None, **options: object) -> Chain:
     """Return a trained network as a chain.

@@ -11,7 +11,7 @@ from nas.spaces.elastic import ElasticSpace
 from nas.spaces.precision import SEPARATOR, PrecisionSpace
 from nas.spaces.space import SearchSpace, spaces
 
-NAMED_OPTIONS = ("mixers", "knobs")
+NAMED_OPTIONS = ("mixers", "knobs", "pairs")
 """Options of a space that stand in its name, since they change what its genes are."""
 
 

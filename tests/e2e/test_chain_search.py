@@ -44,6 +44,33 @@ def test_two_anchors_become_one_file(nas: Callable[..., Result], tmp_path: Path,
     assert found["chosen"]["chain"] in nas("show", tmp_path / "run").out.replace("\n", " ")
 
 
+def test_pairs_are_chosen_by_what_both_networks_make_of_the_pictures(
+    nas: Callable[..., Result], refused: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from nas.results import Fronts
+    from nas.runs import trained_search
+    from nas.runs.directory import RunDirectory
+
+    monkeypatch.setattr(trained_search, "published_front", lambda _problem: Fronts(front=()))
+    (tmp_path / "mine.py").write_text(NETWORKS)
+    one, other = (("--anchor", f"{tmp_path / 'mine.py'}:{name}") for name in ("small", "large"))
+    words = ["search", "--space", "chain", "--device", "sa8295p", "--budget", "5ms", "--data", write_pictures(tmp_path / "data")]
+    words += ["--resolution", "32", "--evals", "3", "--searcher", "random", "--finetune-epochs", "1", "--edits", "out", *one]
+    assert "--pairs has no effect" in refused(*words, "--pairs", "similar")
+    assert "Did you mean 'small:0>large:" in refused(*words, *other, "--pairs", "small:0>large")
+    assert "aligned, all, near, none, similar, window" in refused(*words, *other, "--pairs", "xyz")
+    result = nas(*words, *other, "--pairs", "similar", "--out", tmp_path / "run", "--format", "json")
+    assert result.code == 0, result.err
+    assert "training pictures" in result.err
+    pairs = RunDirectory.open(tmp_path / "run").manifest.request["pairs"]
+    assert len(pairs) > 3
+    assert all(">" in pair for pair in pairs), "kept by name, so that nothing is chosen anew elsewhere"
+    chosen = json.loads(result.out)["chosen"]["architecture"]
+    assert ":pairs=all" in chosen["space"]
+    named = nas("predict", tmp_path / "run" / "architecture.json", "--device", "sa8295p", "--format", "json")
+    assert named.code == 0, named.err
+
+
 def test_anchors_without_their_space_are_refused(refused: Callable[..., str]) -> None:
     assert "--anchor has no effect" in refused("search", "--device", "sa8295p", "--budget", "5ms", "--anchor", "mobilenetv2_100")
     assert "--anchor" in refused("search", "--device", "sa8295p", "--budget", "5ms", "--space", "chain")

@@ -124,6 +124,26 @@ def test_the_size_is_exact(networks: Path) -> None:
     assert space.size() == len(list(space.enumerate()))
 
 
+def test_pairs_by_name_and_by_likeness(networks: Path) -> None:
+    every = chain(networks, "small", "large", pairs="all", edits=())
+    texts = [str(value) for value in every.choices[2].values[1:]]
+    depths = {text: int(text[-1]) for text in texts}
+    assert every.name.endswith(":pairs=all")
+    assert chain(networks, "small", "large", edits=()).name == every.name.removesuffix(":pairs=all")
+    chosen = every.most_alike({text: 1.0 if depth == max(depths.values()) else 0.5 for text, depth in depths.items()})
+    of_one = [text for text in chosen if text.startswith("small:3>large:")]
+    assert len(of_one) == 2
+    assert any(text.endswith(str(max(depths.values()))) for text in of_one)
+    named = chain(networks, "small", "large", pairs=chosen, edits=())
+    assert named.choices[2].values == ("none", *chosen)
+    found = named.architecture([*named.choices[0].values, "small", chosen[0], "none", *(c.values[0] for c in named.choices[4:])])
+    every.validate(found)  # what is found among some pairs is read by the name of its space
+    assert chain(networks, "small", "large", pairs=("near",)).choices == chain(networks, "small", "large").choices
+    assert "one" not in chain(networks, "small", pairs="all").name.partition(":pairs")[2]
+    with pytest.raises(UsageError, match="small:0>large:9"):
+        chain(networks, "small", "large", pairs=["small:0>large:9"])
+
+
 @pytest.mark.slow
 def test_the_contract(networks: Path) -> None:
     space = chain(networks, "small", "large")

@@ -32,6 +32,9 @@ _BATCH, _PIECE = 64, 16  # by hand
 IMPORTANCE_PICTURES = 512
 """Training pictures on which an importance follows gradients. Set by hand."""
 
+ALIKE_PICTURES = 256
+"""Training pictures on which points of anchors are compared. Set by hand."""
+
 CLASSIFIER_PICTURES = 4096
 """Training pictures that a new classifier is fitted to. Set by hand."""
 
@@ -336,7 +339,7 @@ def _descended(
 
 
 @torch.no_grad()
-def alikeness(supernet: Supernet, batches: Mapping[str, Batches], count: int = 256) -> dict[str, float]:
+def alikeness(supernet: Supernet, batches: Mapping[str, Batches], count: int = ALIKE_PICTURES) -> dict[str, float]:
     """Return how alike both ends of every stitch are: linear CKA of what the anchors make of the same pictures, by slot."""
     space = supernet.space
     assert isinstance(space, ChainSpace)
