@@ -12,6 +12,7 @@ import argparse
 import json
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -35,19 +36,25 @@ HERE = Path(__file__).parent
 WIDTH = 48
 
 
-def member_of(space: ElasticSpace, arrangement: str) -> Architecture:
-    """Return the member of an arrangement, its branches summed."""
-    return space.architecture([space.choices[0].values[0], WIDTH, arrangement, "sum", "sum"])
+def arrangements(joins: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield each arrangement with each way in which its branches are joined; twelve layers have none to join."""
+    for arrangement in ARRANGEMENTS:
+        yield from ((arrangement, join) for join in (joins[:1] if arrangement == ARRANGEMENTS[0] else joins))
 
 
-def trained(args: argparse.Namespace, dataset: Dataset, arrangement: str, seed: int) -> dict[str, object]:
+def member_of(space: ElasticSpace, arrangement: str, joins: str) -> Architecture:
+    """Return the member of an arrangement; `joins` are those of its attention and its perceptrons."""
+    return space.architecture([space.choices[0].values[0], WIDTH, arrangement, *joins.split(",")])
+
+
+def trained(args: argparse.Namespace, dataset: Dataset, arrangement: str, joins: str, seed: int) -> dict[str, object]:
     """Return what an arrangement is worth after its training, branched and merged."""
     size = (args.side, args.side)
     space = get_space("vit-parallel-n", num_classes=dataset.num_classes, resolution=size)
     assert isinstance(space, ElasticSpace)
-    member, began_s = member_of(space, arrangement), time.process_time()
+    member, began_s = member_of(space, arrangement, joins), time.process_time()
     recipe = Recipe(epochs=args.epochs, batch=64, learning_rate=args.learning_rate, random_members=1, methods=("single-path",))
-    path = args.out / f"{arrangement}-{seed}.safetensors"
+    path = args.out / f"{arrangement}-{joins}-{seed}.safetensors"
     found = train(space, dataset, path, recipe, resolution=size, seed=seed, device="cpu", draw=lambda _step, count: [member] * count)
     minutes = (time.process_time() - began_s) / 60
     module = found.supernet.extract(member).eval()
@@ -58,22 +65,30 @@ def trained(args: argparse.Namespace, dataset: Dataset, arrangement: str, seed: 
         difference = float((module.double()(x.double()) - fuse(module.double())(x.double())).abs().max())
     module.float()
     test_pct = 100 * float(np.mean(predictions(merged, test) == test.labels.numpy()))
-    return {"arrangement": arrangement, "seed": seed, "test_pct": test_pct, "merging_changes": difference, "processor_minutes": minutes}
+    return {
+        "arrangement": arrangement,
+        "joins": joins,
+        "seed": seed,
+        "test_pct": test_pct,
+        "merging_changes": difference,
+        "processor_minutes": minutes,
+    }
 
 
-def costs() -> list[dict[str, object]]:
+def costs(joins: Sequence[str]) -> list[dict[str, object]]:
     """Return parameters, multiply-adds and milliseconds of each arrangement at 224 pixels, merged."""
     space = get_space("vit-parallel-n", num_classes=10, resolution=(224, 224))
     assert isinstance(space, ElasticSpace)
-    graphs = [space.lower(member_of(space, arrangement)) for arrangement in ARRANGEMENTS]
+    rows = list(arrangements(joins))
+    graphs = [space.lower(member_of(space, *row)) for row in rows]
     with tempfile.TemporaryDirectory() as folder:
-        paths = [Path(folder) / f"{arrangement}.onnx" for arrangement in ARRANGEMENTS]
+        paths = [Path(folder) / f"{i}.onnx" for i in range(len(rows))]
         for graph, path in zip(graphs, paths, strict=True):
             write_onnx(graph, path, np.random.default_rng(0))
         timed = measure_in_turn(paths)
     return [
-        {"arrangement": arrangement, "params": graph.cost.params, "macs": graph.cost.macs, "onnxruntime_ms": found.median_ms}
-        for arrangement, graph, (found, _) in zip(ARRANGEMENTS, graphs, timed, strict=True)
+        {"arrangement": arrangement, "joins": own, "params": graph.cost.params, "macs": graph.cost.macs, "onnxruntime_ms": found.median_ms}
+        for (arrangement, own), graph, (found, _) in zip(rows, graphs, timed, strict=True)
     ]
 
 
@@ -86,6 +101,9 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument(
+        "--joins", nargs="+", default=["sum,sum"], help="of attention and perceptrons: sum, heads or logit, and sum or concat"
+    )
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     keep_freed_memory()
@@ -93,11 +111,11 @@ def main() -> None:
     lines = Lines(args.out / "layers.jsonl")
     for seed in range(args.seeds):
         dataset = load_dataset(args.data, seed=seed, images=args.images)
-        for arrangement in ARRANGEMENTS:
-            if not lines.has(arrangement=arrangement, seed=seed):
-                lines.add(trained(args, dataset, arrangement, seed))
+        for arrangement, joins in arrangements(args.joins):
+            if not lines.has(arrangement=arrangement, joins=joins, seed=seed):
+                lines.add(trained(args, dataset, arrangement, joins, seed))
     facts = {"images": args.images, "side": args.side, "epochs": args.epochs, "width": WIDTH, "torch": torch.__version__}
-    (HERE / "results" / "layers.json").write_text(json.dumps(facts | {"costs": costs(), "trained": lines.rows}, indent=1) + "\n")
+    (HERE / "results" / "layers.json").write_text(json.dumps(facts | {"costs": costs(args.joins), "trained": lines.rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
