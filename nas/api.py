@@ -394,10 +394,11 @@ def train(
 
 
 def rank(
+    run: str | Path | None = None,
     *,
     supernet: str | Path | None = None,
     data: str | Path | None = None,
-    space: str = "hybrid-s",
+    space: str | None = None,
     images: int | None = None,
     resolution: str | int | None = None,
     count: int = 12,
@@ -409,15 +410,18 @@ def rank(
     device: Sequence[str] = (),
     precision: str | None = None,
     seed: int = 0,
-    out: str | Path = "rank",
+    out: str | Path | None = None,
     bus: EventBus | None = None,
 ) -> Ranking:
     """Measure how well scores order members of a space, against training each alone or against a table of accuracies.
 
     Args:
+        run: Finished run whose scores are judged, on members within its budgets. It says what `supernet`, `space` and `device` say elsewhere, and its report
+            then shows the answer.
         supernet: Trained supernet whose scores are judged. None judges the baselines alone.
-        data: Data on which the members and the supernet are trained. None takes the digits, or nothing where nothing is trained.
-        space: Space from which the members are drawn.
+        data: Data on which the members and the supernet are trained. None takes the digits, or nothing where nothing is trained. Beside a run, the place
+            where its pictures lie by now.
+        space: Space from which the members are drawn. None takes ``hybrid-s``.
         images: Number of pictures of train and validation to use.
         resolution: Input size in pixels for training members, where no supernet fixes it. None takes the data's own.
         count: Number of networks.
@@ -429,7 +433,7 @@ def rank(
         device: Names of devices whose estimated latency is a baseline.
         precision: Precision on the devices.
         seed: Seed of all randomness.
-        out: Folder for the result and the networks. Networks that lie there are not trained again.
+        out: Folder for the result and the networks. Networks that lie there are not trained again. None takes ``rank``, inside the run if there is one.
         bus: Receives the events, such as progress.
 
     Returns:
@@ -437,12 +441,13 @@ def rank(
 
     Raises:
         UsageError: There are fewer than three networks, an option has no effect, or the supernet has other classes.
-        ArtifactError: The supernet cannot be read.
+        ArtifactError: The supernet cannot be read, or the run is none, unfinished or in use.
     """
     from nas.runs.ranking import rank_members
     from nas.runs.ranking_request import RankingRequest
 
     request = RankingRequest(
+        run=Path(run) if run else None,
         space=space,
         supernet=Path(supernet) if supernet else None,
         data=str(data) if data else None,
@@ -457,8 +462,12 @@ def rank(
         precision=canonical_precision(precision) if precision else None,
         count=count,
         seed=seed,
-        folder=Path(out),
+        folder=Path(out) if out else None,
     )
+    if request.run is not None:
+        from nas.runs.run_ranking import rank_run
+
+        return rank_run(request.run, request, bus or _silent())
     return rank_members(request.contest(bus or _silent()))
 
 

@@ -14,6 +14,13 @@ if TYPE_CHECKING:
 
 
 def command(
+    run: Annotated[
+        Path | None,
+        typer.Argument(
+            help="Finished run whose scores are judged, on members within its budgets; its report then says so. Default: none, and the options say what.",
+            metavar="[RUN]",
+        ),
+    ] = None,
     supernet: Annotated[
         Path | None,
         typer.Option(
@@ -29,7 +36,9 @@ def command(
             help="Data set of the training and of the supernet: digits, cifar10, a folder of class folders, or a .tar of one; default digits.",
         ),
     ] = None,
-    space: Annotated[str, typer.Option("--space", help="Search space from which networks are drawn.", metavar="S")] = "hybrid-s",
+    space: Annotated[
+        str | None, typer.Option("--space", help="Search space from which networks are drawn; default: hybrid-s.", metavar="S")
+    ] = None,
     images: Annotated[
         int | None,
         typer.Option(
@@ -77,8 +86,12 @@ def command(
     precision: Precision = None,
     seed: Seed = 0,
     out: Annotated[
-        Path, typer.Option("--out", help="Folder for the result, the plot and the trained networks, which a second run uses again.")
-    ] = Path("rank"),
+        Path | None,
+        typer.Option(
+            "--out",
+            help="Folder for the result, the plot and the trained networks, which a second run uses again; default: rank, in RUN if given.",
+        ),
+    ] = None,
     form: Format = "table",
 ) -> None:
     """Measure how well scores order networks by their true accuracy, which comes from training each alone or from a table.
@@ -90,6 +103,7 @@ def command(
     devices = known_devices(device or [])
     with progress() as bus:
         result = api.rank(
+            run,
             supernet=supernet,
             data=data,
             space=space,

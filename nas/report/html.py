@@ -28,8 +28,9 @@ from nas.report.charts import (
     stages_spec,
     timings_spec,
 )
+from nas.report.ranking import COLUMNS, conclusions, label_of, ranking_rows
 from nas.report.results import interval, result_text, with_interval
-from nas.results import Point, Result, decimals_of
+from nas.results import Point, Ranking, Result, decimals_of
 from nas.results.listings import RunSummary
 from nas.units import write_duration
 
@@ -67,6 +68,8 @@ class Page:
         command: That does the run again.
         facts: Of the run, such as versions: what and its value.
         pictures: PNG files by title.
+        ranking: How well the scores order networks that were trained alone; None where that was not looked at.
+        ranking_plot: PNG file; empty where there is none.
     """
 
     result: Result
@@ -76,6 +79,8 @@ class Page:
     command: str = ""
     facts: Mapping[str, str] = field(default_factory=dict)
     pictures: Mapping[str, bytes] = field(default_factory=dict)
+    ranking: Ranking | None = None
+    ranking_plot: bytes = b""
 
 
 def page_html(page: Page) -> str:
@@ -125,15 +130,13 @@ def _sections(page: Page) -> Iterator[tuple[str, str]]:
         _chart("timings", timings_spec(result), _TIMED) if any(v.median_ms for v in result.verified) else "",
     )
     drawing = _chart("stages", stages_spec(page.stages, page.operators), _STAGES) if page.stages and timed else ""
-    pictures = "".join(
-        f'<p><img alt="{escape(title)}" src="data:image/png;base64,{base64.b64encode(png).decode()}"></p>'
-        for title, png in page.pictures.items()
-    )
+    pictures = "".join(_picture(title, png) for title, png in page.pictures.items())
     chain = [f"chain: {result.chosen.chain}"] if result.chosen and result.chosen.chain else []
     yield "The network", drawing + _lines((*chain, *result.blocks)) + pictures
     yield "Why not more accurate?", _lines(result.why_not_more.lines) if result.why_not_more else ""
     yield "Each class", _chart("classes", classes_spec(result), _CLASSES) if result.by_class else ""
     yield "Sensitivity at 8 bits", _chart("sensitivity", sensitivity_spec(result)) if result.sensitivity_db else ""
+    yield "How far the scores can be trusted", _trust(page)
     yield "What it cost", _cost(result)
     yield "Progress of the search", _chart("progress", progress_spec(result)) if len(result.hypervolume_history) > 1 else ""
     yield "What to know", _lines((*result.open, *result.notices))
@@ -149,6 +152,30 @@ _STAGES = (
     "Each bar is a stage: as high as its maps are wide, and labelled with its output, channels × height × width. Point at it for its cost."
 )
 _CLASSES = "Worst first. Lines are 95 % intervals, from the number of test pictures of each class."
+
+
+def _picture(title: str, png: bytes) -> str:
+    return f'<p><img alt="{escape(title)}" src="data:image/png;base64,{base64.b64encode(png).decode()}"></p>'
+
+
+def _trust(page: Page) -> str:
+    """Return how the scores order networks that were trained alone, where that is known, and how far they say what counting says."""
+    result, ranking = page.result, page.ranking
+    parts = []
+    if result.counting:
+        shown = ", ".join(f"{label_of(name)} {tau:.2f}" for name, tau in result.counting.items())
+        parts.append(
+            f"Kendall's tau of the scores ({result.scored}) with {shown}: the nearer to 1, the less they say that counting does not."
+        )
+    if ranking is None:
+        if not parts:
+            return ""
+        parts.append("How they order networks that are trained alone was not measured. To measure it, which takes a while: nas rank RUN.")
+        return _lines(parts)
+    title = f"{ranking.n} networks of {ranking.space}; {ranking.truth}"
+    table = _table([column.head for column in COLUMNS], list(ranking_rows(ranking)))
+    plot = _picture("how scores order networks", page.ranking_plot) if page.ranking_plot else ""
+    return _lines(parts) + f'<p class="note">{escape(title)}</p>' + table + _lines(list(conclusions(ranking))) + plot
 
 
 def _by_kind(operators: Mapping[str, Sequence[OperatorTime]]) -> str:

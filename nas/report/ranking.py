@@ -22,19 +22,26 @@ def label_of(name: str) -> str:
     return f"latency on {name.partition('/')[2]}" if name.startswith("latency_ms/") else LABELS.get(name, name)
 
 
+COLUMNS = (
+    Column("order by"),
+    Column("Kendall's tau (90 %)"),
+    Column("Spearman (90 %)", 2),
+    Column("tau in the best tenth (90 %)", 3),
+    Column("points lost by its first choice (90 %)", 1),
+)
+
+
+def ranking_rows(result: Ranking) -> Iterator[list[str]]:
+    """Yield the cells of one row for each score and baseline, and for the second seed."""
+    for name, agreement in (result.scores | result.baselines).items():
+        yield _row(label_of(name), agreement)
+    if result.ceiling:
+        yield _row(f"second seed, {result.ceiling.n} networks", result.ceiling)
+
+
 def print_ranking(result: Ranking) -> None:
     """Print one row for each score and baseline, then what follows from them."""
-    columns = [
-        Column("order by"),
-        Column("Kendall's tau (90 %)"),
-        Column("Spearman (90 %)", 2),
-        Column("tau in the best tenth (90 %)", 3),
-        Column("points lost by its first choice (90 %)", 1),
-    ]
-    rows = [_row(label_of(name), agreement) for name, agreement in (result.scores | result.baselines).items()]
-    if result.ceiling:
-        rows.append(_row(f"second seed, {result.ceiling.n} networks", result.ceiling))
-    print_table(f"{result.n} networks of {result.space}; {result.truth}", columns, rows)
+    print_table(f"{result.n} networks of {result.space}; {result.truth}", COLUMNS, list(ranking_rows(result)))
     print_lines(list(conclusions(result)))
 
 

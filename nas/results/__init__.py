@@ -524,6 +524,7 @@ class Result(Record):
         compared: Candidates that were compared picture by picture.
         knee: Key of the knee of the front.
         scored: What the scores of the search (`Point.supernet_accuracy_pct`) are.
+        counting: Kendall's tau of the scores with parameters, multiply-adds and each device's estimated latency, over the candidates that were scored.
         objectives: Names of the objectives, accuracy first.
         hypervolume_history: Hypervolume of the front after each evaluation.
         model_sha256: SHA-256 of the file.
@@ -565,6 +566,7 @@ class Result(Record):
     compared: tuple[Compared, ...] = ()
     knee: str | None = None
     scored: str = "supernet score"
+    counting: dict[str, float] = Field(default_factory=dict)
     objectives: tuple[str, ...] = ()
     hypervolume_history: tuple[float, ...] = ()
     model_sha256: str | None = None

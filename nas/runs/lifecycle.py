@@ -185,7 +185,7 @@ def _work(run: RunDirectory, problem: Problem, bus: EventBus, *, measuring: bool
         finally:
             bus.listeners.remove(status)
         result = result.model_copy(update={"seconds": _phases(status.seconds), "notices": tuple(status.notices)})
-        _write_report(run, problem, result, others)
+        write_report(run, problem, result, others)
         run.write("results.json", result.dump())
         return result
 
@@ -248,7 +248,15 @@ def _result(run: RunDirectory, status: str, state: Status) -> Result:
     )
 
 
-def _write_report(run: RunDirectory, problem: Problem, result: Result, others: Mapping[str, Sequence[Point]]) -> None:
+def write_report(run: RunDirectory, problem: Problem, result: Result, others: Mapping[str, Sequence[Point]]) -> None:
+    """Write what a person reads of a finished run: table, pictures and page.
+
+    Args:
+        run: Where.
+        problem: Of the run.
+        result: Of the run.
+        others: Further networks that the front's picture shows, by what they are.
+    """
     from nas.report.results import result_text
     from nas.runs.page import write_page
 

@@ -12,11 +12,12 @@ from pathlib import Path
 from nas.graphs.graph import Graph, Operator
 from nas.report.charts import OperatorTime, Stage
 from nas.report.html import Page, page_html
-from nas.results import Point, Result
+from nas.results import Point, Ranking, Result
 from nas.runs.directory import CONTEST_FILE, RunDirectory
 from nas.runs.explain import stage_of
 from nas.runs.options import CHECKS
 from nas.runs.problem import Problem
+from nas.runs.ranking import PLOT, RANKED, RESULT
 from nas.runs.request import Request
 
 PAGE = "report.html"
@@ -34,8 +35,15 @@ def write_page(run: RunDirectory, problem: Problem, result: Result, candidates: 
     request = problem.request
     if (run.path / CONTEST_FILE).is_file():  # the run chose the space
         request = request.model_copy(update={name: Request.model_fields[name].default for name in ("space", "anchors")})
-    page = Page(result, candidates, operators, stages, command_of(request), _facts(run, problem), pictures)
+    page = Page(result, candidates, operators, stages, command_of(request), _facts(run, problem), pictures, *_ranking(run))
     run.write_text(PAGE, page_html(page))
+
+
+def _ranking(run: RunDirectory) -> tuple[Ranking | None, bytes]:
+    """Return what `nas rank` has found of the run's scores, and its plot."""
+    folder = run.path / RANKED
+    plot = (folder / PLOT).read_bytes() if (folder / PLOT).is_file() else b""
+    return run.load(f"{RANKED}/{RESULT}", Ranking), plot
 
 
 def command_of(request: Request) -> str:

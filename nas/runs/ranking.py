@@ -33,6 +33,9 @@ FEWEST = 3
 """Networks of a ranking. Set by hand."""
 
 RESULT, PLOT = "ranking.json", "ranking.png"
+RANKED = "rank"
+"""Folder of a ranking: where the user is, or in the run whose scores it judges."""
+
 _TRIES = 200
 """Draws for each network that is wanted, before a space counts as too small. Set by hand."""
 
@@ -55,6 +58,7 @@ class Contest:
         targets: Devices whose estimated latency is a baseline.
         twice: Members that are trained with a second seed.
         known: Members whose accuracies calibrate the scores of the others; they are in no comparison.
+        judge: Within whose budgets members are drawn; None for any.
         bus: Told of the progress.
     """
 
@@ -71,6 +75,7 @@ class Contest:
     targets: Sequence[Target] = ()
     twice: int = 0
     known: int = 0
+    judge: Judge | None = None
     bus: EventBus = field(default_factory=EventBus)
 
 
@@ -83,7 +88,7 @@ def rank_members(contest: Contest) -> Ranking:
         TrainingError: A training diverged.
         ArtifactError: A file of the folder is damaged.
     """
-    members = draw(contest.space, contest.n, contest.seed)
+    members = draw(contest.space, contest.n, contest.seed, contest.judge)
     accuracy, again = _accuracies(contest, members)
     supernet, measured = _supernet_scores(contest, members), _training_free(contest, members)
     baselines = _counts(contest, members) | _latencies(contest, members) | {"vote": vote(measured)}
@@ -146,8 +151,8 @@ def _intervals(calibrated: Calibrated | None, accuracy: Values, known: npt.NDArr
     )
 
 
-def draw(space: SearchSpace, n: int, seed: int) -> list[Architecture]:
-    """Return `n` members that are different networks.
+def draw(space: SearchSpace, n: int, seed: int, judge: Judge | None = None) -> list[Architecture]:
+    """Return `n` members that are different networks, within a judge's budgets where there is one.
 
     Raises:
         UsageError: So many were not found.
@@ -156,10 +161,14 @@ def draw(space: SearchSpace, n: int, seed: int) -> list[Architecture]:
     members: dict[str, Architecture] = {}
     for _ in range(_TRIES * n):
         member = space.sample(rng)
+        if judge is not None and not judge.verdicts([member])[0].feasible:
+            continue
         members.setdefault(space.identity(member), member)
         if len(members) == n:
             return list(members.values())
-    raise UsageError(f"rank: {space.name} has too few networks, got {len(members)} different ones in {_TRIES * n} draws. Expected {n}.")
+    raise UsageError(
+        f"rank: {space.name} has too few networks{' within the budgets' if judge else ''}, got {len(members)} different ones in {_TRIES * n} draws. Expected {n}."
+    )
 
 
 def _accuracies(contest: Contest, members: Sequence[Architecture]) -> tuple[Values, Values]:

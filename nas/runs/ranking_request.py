@@ -1,4 +1,4 @@
-"""What a user asks of ``nas rank``, and the contest that it comes to."""
+"""What a user asks of ``nas rank``, and the contest that it comes to: of a space, or of what a run has scored."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 from nas.errors import UsageError
 from nas.events import EventBus, Notice
-from nas.runs.ranking import FEWEST, Contest
+from nas.runs.directory import RunDirectory
+from nas.runs.problem import Problem
+from nas.runs.ranking import FEWEST, RANKED, Contest
 from nas.runs.targets import load_targets
 from nas.spaces.elastic import ElasticSpace
 from nas.spaces.naming import family_of, get_elastic_space, get_space
@@ -20,12 +22,16 @@ from nas.units import parse_resolution
 if TYPE_CHECKING:
     from nas.training.supernet.weights import Supernet
 
+SPACE = "hybrid-s"
+"""Whose members are ranked where neither a space nor a run is named."""
+
 
 @dataclass(frozen=True)
 class RankingRequest:
     """What a user asks; see `nas.api.rank` for each field."""
 
-    space: str
+    run: Path | None
+    space: str | None
     supernet: Path | None
     data: str | None
     images: int | None
@@ -39,7 +45,7 @@ class RankingRequest:
     precision: str | None
     count: int
     seed: int
-    folder: Path
+    folder: Path | None
 
     def check(self) -> None:
         """Refuse options that would have no effect, and numbers of networks that make no ranking.
@@ -58,6 +64,9 @@ class RankingRequest:
                 else "more networks (-n)"
             )
             raise UsageError(f"--known: got {self.known} of {self.count} networks. Expected {expected}.")
+        if self.run:
+            self._check_beside_run()
+            return
         known = "a table knows the accuracies, nothing is trained" if self.table else ""
         unread = "" if self.data or self.supernet or not self.table else "no pictures are read without --data"
         reasons = (
@@ -72,6 +81,47 @@ class RankingRequest:
             if present and reason:
                 raise UsageError(f"{option} has no effect: {reason}. Do this: leave it out.")
 
+    def _check_beside_run(self) -> None:
+        given = {name: getattr(self, name) for name in ("space", "supernet", "images", "resolution", "table", "column", "precision")}
+        given |= {"device": self.devices, "out": self.folder}
+        if useless := [f"--{name}" for name, value in given.items() if value]:
+            raise UsageError(f"rank: {', '.join(useless)} has no effect, since the run says it. Do this: leave it out.")
+
+    def contest_of(self, problem: Problem, run: RunDirectory, bus: EventBus) -> Contest:
+        """Return the contest of what a run has scored, among members within its budgets.
+
+        Raises:
+            UsageError: Its networks are not scored before they are trained, or there are no pictures to train them on.
+            ArtifactError: Its shared weights cannot be read.
+        """
+        from nas.runs.trained_search import SUPERNET_FILE
+        from nas.training.supernet.train import default_recipe, default_resolution, load_supernet
+
+        self.check()
+        dataset, space = problem.dataset, problem.space
+        if dataset is None or not isinstance(space, ElasticSpace):
+            raise UsageError(
+                f"rank: run {run.path.name} trained no network of its space {space.name}. Do this: nas rank --space S --data DIR."
+            )
+        shared = "supernet" in problem.evaluator.needs
+        supernet = load_supernet(Path(problem.request.supernet or run.path / SUPERNET_FILE), space.plain) if shared else None
+        recipe = default_recipe(dataset, space.plain)
+        return Contest(
+            space=space.plain,
+            n=self.count,
+            folder=run.path / RANKED,
+            seed=self.seed,
+            dataset=dataset,
+            recipe=replace(recipe, epochs=self.epochs or recipe.epochs),
+            resolution=supernet.resolution if supernet else default_resolution(dataset, space.plain.least_proxy),
+            supernet=supernet,
+            targets=problem.targets,
+            twice=self.ceiling,
+            known=self.known,
+            judge=replace(problem.judge, space=space.plain) if space is not space.plain else problem.judge,
+            bus=bus,
+        )
+
     def contest(self, bus: EventBus) -> Contest:
         """Read what is named, and return the contest.
 
@@ -81,14 +131,15 @@ class RankingRequest:
         from nas.training.supernet.train import default_recipe, default_resolution
 
         self.check()
-        family = family_of(self.space)
-        (get_elastic_space if self.supernet else get_space)(self.space)  # refused before pictures are read
+        name = self.space or SPACE
+        family = family_of(name)
+        (get_elastic_space if self.supernet else get_space)(name)  # refused before pictures are read
         dataset = None
         if self.data or self.supernet or not self.table:
             dataset = load_dataset(self.data or "digits", seed=self.seed, images=self.images)
             for text in dataset.notices:
                 bus.emit(Notice(text))
-        space = get_space(self.space, **_options(family, dataset))
+        space = get_space(name, **_options(family, dataset))
         supernet = self._supernet(space, dataset)
         resolution = supernet.resolution if supernet else None
         if dataset is not None and supernet is None and not self.table:
@@ -97,7 +148,7 @@ class RankingRequest:
         return Contest(
             space=space,
             n=self.count,
-            folder=self.folder,
+            folder=self.folder or Path(RANKED),
             seed=self.seed,
             dataset=dataset,
             recipe=replace(recipe, epochs=self.epochs or recipe.epochs) if recipe else None,

@@ -11,6 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from nas.events import Event, EventBus, Notice, PhaseAdvanced
 from nas.results import Contender, Fronts, Point, Result, Verification
 from nas.runs.anchor_race import RACED_FILES, raced
@@ -105,7 +107,7 @@ def _by_study(
         left.unlink()
     delivery = handed_over(run, architecture, lambda: deliver(run, problem, evaluator, architecture, bus, pace))
     points = tuple(_delivered(point, architecture, delivery) for point in _with(problem, evaluator, front, architecture))
-    scored = tuple(point_of(problem, trial) for trial in study.trials() if trial.evaluated and trial.feasible)
+    scored = scored_points(problem, study)
     found = result.model_copy(
         update={
             "chosen": next(point for point in points if point.key == architecture.key),
@@ -115,6 +117,7 @@ def _by_study(
             "front": points,
             "knee": front[knee([problem.goal.losses(trial.values) for trial in front])].architecture.key,
             "scored": problem.evaluator.scored,
+            "counting": counting(scored) if "table" not in problem.evaluator.needs else {},
             "objectives": tuple(objective.name for objective in problem.goal.objectives),
             "hypervolume_history": tuple(study.hypervolume_history()),
             "zoo": zoo,
@@ -394,6 +397,29 @@ def _with(problem: Problem, evaluator: Evaluator, front: Sequence[Trial], choice
         score_pct = evaluator.evaluate(choice).accuracy_pct
         points.append(problem.point(choice, problem.judge.verdicts([choice])[0], supernet_accuracy_pct=score_pct))
     return points
+
+
+def scored_points(problem: Problem, study: Study) -> tuple[Point, ...]:
+    """Return every network within the budgets that a study has scored."""
+    return tuple(point_of(problem, trial) for trial in study.trials() if trial.evaluated and trial.feasible)
+
+
+_TELLING = 8
+"""Scored networks from which on their order is compared with that of counting. Set by hand."""
+
+
+def counting(scored: Sequence[Point]) -> dict[str, float]:
+    """Return Kendall's tau of scores with parameters, multiply-adds and latencies: near 1, they say little that costs more than counting."""
+    from nas.training.rank import kendall
+
+    each = list({point.key: point for point in scored}.values())
+    if len(each) < _TELLING:
+        return {}
+    costs = {name: np.array([getattr(point, name) for point in each], dtype=float) for name in ("params", "macs")}
+    costs |= {f"latency_ms/{d}": np.array([point.devices[d].latency_ms for point in each]) for d in each[0].devices}
+    scores = np.array([point.supernet_accuracy_pct for point in each], dtype=float)
+    found = {name: kendall(scores, values) for name, values in costs.items()}
+    return {name: round(tau, 3) for name, tau in found.items() if tau is not None}
 
 
 def point_of(problem: Problem, trial: Trial) -> Point:

@@ -17,12 +17,12 @@ ROOT = Path(__file__).parents[2]
 KEYS = {"run_dir", "status", "chosen", "front", "zoo", "model", "evaluations", "proposals", "seconds"}
 
 
-def write_pictures(folder: Path, per_class: int = 100) -> Path:
+def write_pictures(folder: Path, per_class: int = 100, levels: tuple[int, int] = (60, 180)) -> Path:
     """Write light and dark pictures of 16 x 16 pixels, two classes."""
     from PIL import Image
 
     rng = np.random.default_rng(0)
-    for label, level in (("dark", 60), ("light", 180)):
+    for label, level in zip(("dark", "light"), levels, strict=True):
         (folder / label).mkdir(parents=True)
         for i in range(per_class):
             pixels = np.clip(rng.normal(level, 30, (16, 16, 3)), 0, 255).astype(np.uint8)

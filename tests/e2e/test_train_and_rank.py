@@ -13,6 +13,7 @@ import torch
 
 from nas.training.supernet.checkpoint import read_checkpoint
 from tests.e2e.conftest import Result
+from tests.e2e.test_design import write_pictures
 
 ROOT = Path(__file__).parents[2]
 FEW = ["--data", "digits", "--images", "80", "--batch", "32"]
@@ -52,6 +53,39 @@ def test_train_then_rank(nas: Callable[..., Result], tmp_path: Path) -> None:
     assert refused.code == 1
     assert "foreign, got format 'nas-member'" in refused.err
     assert nas("rank", "--supernet", weights, *SMALL, *FEW[:4], "--n", "2").code == 2
+
+
+@pytest.mark.slow
+def test_a_report_says_how_far_its_scores_can_be_trusted(
+    nas: Callable[..., Result], refused: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from nas.results import Fronts
+    from nas.runs import trained_search
+
+    monkeypatch.setattr(trained_search, "published_front", lambda _problem: Fronts(front=()))
+    run = tmp_path / "run"
+    data = write_pictures(tmp_path / "data", levels=(118, 124))  # some candidates name more of them than others
+    words = ["search", *SMALL, "--device", "sa8295p", "--budget", "5ms", "--data", data, "--out", run]
+    assert nas(*words, "--searcher", "random", "--evals", "12", "--epochs", "1", "--finetune-epochs", "1", "--resolution", "32").code == 0
+    found = json.loads((run / "results.json").read_text())
+    assert set(found["counting"]) == {"params", "macs", "latency_ms/sa8295p"}
+    page = (run / "report.html").read_text()
+    assert f"multiply-adds {found['counting']['macs']:.2f}" in page
+    assert "was not measured" in page
+    assert "has no effect, since the run says it" in refused("rank", run, "--space", "hybrid-s")
+    told = nas("rank", run, "--n", "3", "--epochs", "1", "--format", "json")
+    assert told.code == 0, told.err
+    ranking = json.loads(told.out)
+    assert set(ranking["scores"]) == {"supernet", "features"}
+    assert set(ranking["baselines"]) == {"params", "macs", "vote", "latency_ms/sa8295p"}
+    assert json.loads((run / "rank" / "ranking.json").read_text()) == ranking
+    page = (run / "report.html").read_text()
+    assert "was not measured" not in page
+    assert "vote of training-free scores" in page
+    assert f"{ranking['n']} networks of hybrid-xs; validation accuracy of networks trained alone, 1 epochs" in page
+    assert json.loads((run / "results.json").read_text()) == found  # the answer itself is left alone
+    (run / "results.json").unlink()
+    assert "is not finished" in refused("rank", run, code=1)
 
 
 KILLED = """

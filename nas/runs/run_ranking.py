@@ -1,0 +1,41 @@
+"""``nas rank RUN``: how far the scores of a run can be trusted, which its report says from then on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nas.errors import ArtifactError
+from nas.events import EventBus
+from nas.results import Ranking
+from nas.runs.contest import settled
+from nas.runs.directory import RunDirectory
+from nas.runs.lifecycle import problem_of, request_of, write_report
+from nas.runs.ranking import rank_members
+from nas.runs.ranking_request import RankingRequest
+from nas.runs.trained_search import open_study, scored_points
+
+
+def rank_run(path: Path, asked: RankingRequest, bus: EventBus) -> Ranking:
+    """Rank members of a run's space by its scores and by their own training, and write its report anew.
+
+    Args:
+        path: Of the run.
+        asked: What the user asks beside it; its data are where the pictures lie by now.
+        bus: Told of the progress.
+
+    Raises:
+        ArtifactError: No run, an unfinished one, or one in use.
+        NasError: See `RankingRequest.contest_of` and `nas.runs.ranking.rank_members`.
+    """
+    run = RunDirectory.open(path)
+    result = run.results
+    if result is None:
+        raise ArtifactError(f"run {path}: is not finished. Do this: nas resume {path}.")
+    asked.check()
+    request = request_of(run)
+    request = request.model_copy(update={"data": asked.data} if asked.data else {}).located()
+    with run.work():
+        problem = settled(run, problem_of(run, request), bus)
+        ranking = rank_members(asked.contest_of(problem, run, bus))
+        write_report(run, problem, result, {"scored by the search": scored_points(problem, open_study(run, problem))})
+    return ranking
