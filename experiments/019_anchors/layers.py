@@ -12,7 +12,7 @@ import argparse
 import json
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -36,10 +36,10 @@ HERE = Path(__file__).parent
 WIDTH = 48
 
 
-def arrangements(joins: Sequence[str]) -> Iterator[tuple[str, str]]:
+def arrangements(args: argparse.Namespace) -> Iterator[tuple[str, str]]:
     """Yield each arrangement with each way in which its branches are joined; twelve layers have none to join."""
-    for arrangement in ARRANGEMENTS:
-        yield from ((arrangement, join) for join in (joins[:1] if arrangement == ARRANGEMENTS[0] else joins))
+    for arrangement in args.arrangements:
+        yield from ((arrangement, join) for join in (args.joins[:1] if arrangement == ARRANGEMENTS[0] else args.joins))
 
 
 def member_of(space: ElasticSpace, arrangement: str, joins: str) -> Architecture:
@@ -75,11 +75,11 @@ def trained(args: argparse.Namespace, dataset: Dataset, arrangement: str, joins:
     }
 
 
-def costs(joins: Sequence[str]) -> list[dict[str, object]]:
+def costs(args: argparse.Namespace) -> list[dict[str, object]]:
     """Return parameters, multiply-adds and milliseconds of each arrangement at 224 pixels, merged."""
     space = get_space("vit-parallel-n", num_classes=10, resolution=(224, 224))
     assert isinstance(space, ElasticSpace)
-    rows = list(arrangements(joins))
+    rows = list(arrangements(args))
     graphs = [space.lower(member_of(space, *row)) for row in rows]
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder) / f"{i}.onnx" for i in range(len(rows))]
@@ -101,6 +101,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--arrangements", nargs="+", choices=ARRANGEMENTS, default=ARRANGEMENTS, help="layers x branches")
     parser.add_argument(
         "--joins", nargs="+", default=["sum,sum"], help="of attention and perceptrons: sum, heads or logit, and sum or concat"
     )
@@ -111,11 +112,14 @@ def main() -> None:
     lines = Lines(args.out / "layers.jsonl")
     for seed in range(args.seeds):
         dataset = load_dataset(args.data, seed=seed, images=args.images)
-        for arrangement, joins in arrangements(args.joins):
+        for arrangement, joins in arrangements(args):
             if not lines.has(arrangement=arrangement, joins=joins, seed=seed):
                 lines.add(trained(args, dataset, arrangement, joins, seed))
     facts = {"images": args.images, "side": args.side, "epochs": args.epochs, "width": WIDTH, "torch": torch.__version__}
-    (HERE / "results" / "layers.json").write_text(json.dumps(facts | {"costs": costs(args.joins), "trained": lines.rows}, indent=1) + "\n")
+    words = ["layers", *([] if args.joins == parser.get_default("joins") else args.joins)]
+    (HERE / "results" / f"{'-'.join(words)}.json").write_text(
+        json.dumps(facts | {"costs": costs(args), "trained": lines.rows}, indent=1) + "\n"
+    )
 
 
 if __name__ == "__main__":
