@@ -28,7 +28,7 @@ from nas.report.charts import (
     stages_spec,
     timings_spec,
 )
-from nas.report.ranking import COLUMNS, conclusions, label_of, ranking_rows
+from nas.report.ranking import COLUMNS, PICKED, PREDICTED, conclusions, label_of, predicted_rows, ranking_rows
 from nas.report.results import interval, result_text, with_interval
 from nas.results import Point, Ranking, Result, decimals_of
 from nas.results.listings import RunSummary
@@ -175,7 +175,11 @@ def _trust(page: Page) -> str:
     title = f"{ranking.n} networks of {ranking.space}; {ranking.truth}"
     table = _table([column.head for column in COLUMNS], list(ranking_rows(ranking)))
     plot = _picture("how scores order networks", page.ranking_plot) if page.ranking_plot else ""
-    return _lines(parts) + f'<p class="note">{escape(title)}</p>' + table + _lines(list(conclusions(ranking))) + plot
+    measured = _lines(parts) + f'<p class="note">{escape(title)}</p>' + table + _lines(list(conclusions(ranking))) + plot
+    if not ranking.predicted:
+        return measured
+    note = f"Not trained; {ranking.truth}, as the others let expect. {PICKED}"
+    return f'{measured}<p class="note">{escape(note)}</p>' + _table(PREDICTED, list(predicted_rows(ranking)))
 
 
 def _by_kind(operators: Mapping[str, Sequence[OperatorTime]]) -> str:

@@ -31,6 +31,9 @@ COLUMNS = (
 )
 
 
+PICKED = "Intervals hold for networks drawn at random; these were picked by their scores, and may lie outside more often."
+
+
 def ranking_rows(result: Ranking) -> Iterator[list[str]]:
     """Yield the cells of one row for each score and baseline, and for the second seed."""
     for name, agreement in (result.scores | result.baselines).items():
@@ -39,10 +42,24 @@ def ranking_rows(result: Ranking) -> Iterator[list[str]]:
         yield _row(f"second seed, {result.ceiling.n} networks", result.ceiling)
 
 
+PREDICTED = ("network of the front", "accuracy by calibration, %", "90 %")
+
+
+def predicted_rows(result: Ranking) -> Iterator[list[str]]:
+    """Yield the cells of one row for each network whose accuracy is predicted, the best first."""
+    for network in sorted(result.predicted, key=lambda network: -network.accuracy_pct):
+        yield [network.key, f"{network.accuracy_pct:.1f}", "{:.1f}–{:.1f}".format(*network.interval_pct)]
+
+
 def print_ranking(result: Ranking) -> None:
     """Print one row for each score and baseline, then what follows from them."""
     print_table(f"{result.n} networks of {result.space}; {result.truth}", COLUMNS, list(ranking_rows(result)))
     print_lines(list(conclusions(result)))
+    if result.predicted:
+        print_table(
+            f"Not trained; {result.truth}, as the others let expect", [Column(head) for head in PREDICTED], list(predicted_rows(result))
+        )
+        print_lines([PICKED])
 
 
 def conclusions(result: Ranking) -> Iterator[str]:

@@ -1111,6 +1111,20 @@ class Contestant(Record):
     interval_pct: tuple[float, float] | None = None
 
 
+class Predicted(Record):
+    """A network that was not trained, by the networks of a ranking that were.
+
+    Attributes:
+        key: Of the network.
+        accuracy_pct: Predicted accuracy after the same training.
+        interval_pct: Interval of it. It holds for networks drawn as those of the ranking were; one that was picked by its score may lie outside more often.
+    """
+
+    key: str
+    accuracy_pct: float
+    interval_pct: tuple[float, float]
+
+
 class Ranking(Record):
     """How well scores order networks whose accuracy is known (``rank``).
 
@@ -1124,6 +1138,7 @@ class Ranking(Record):
         intervals: How often the calibration's intervals hold; None without a calibration.
         ceiling: How well training alone with another seed orders the networks that were trained twice; None where none were.
         networks: Each with its accuracy and its scores.
+        predicted: Networks of the front of the run whose scores are judged.
         plot: Path of the plot.
     """
 
@@ -1136,6 +1151,7 @@ class Ranking(Record):
     intervals: Intervals | None
     ceiling: Agreement | None
     networks: tuple[Contestant, ...]
+    predicted: tuple[Predicted, ...] = ()
     plot: str | None = None
 
 

@@ -13,13 +13,13 @@ import numpy.typing as npt
 
 from nas.errors import UsageError
 from nas.events import EventBus, Notice, PhaseAdvanced, PhaseFinished, PhaseStarted
-from nas.results import Agreement, Contestant, Intervals, Ranking
+from nas.results import Agreement, Contestant, Intervals, Predicted, Ranking
 from nas.searching.judge import Judge, Target
 from nas.searching.objective import Goal
 from nas.spaces.architecture import Architecture
 from nas.spaces.elastic import ElasticSpace
 from nas.spaces.space import Resolution, SearchSpace
-from nas.training.calibration import COVERAGE, Calibrated, calibrate
+from nas.training.calibration import COVERAGE, FEWEST_KNOWN, Calibrated, calibrate
 from nas.training.dataset import Dataset
 from nas.training.rank import Values, agreements, train_alone
 from nas.training.score import vote
@@ -59,6 +59,7 @@ class Contest:
         twice: Members that are trained with a second seed.
         known: Members whose accuracies calibrate the scores of the others; they are in no comparison.
         judge: Within whose budgets members are drawn; None for any.
+        candidates: Further members, by name, that are not trained: their accuracies are predicted from those that are.
         bus: Told of the progress.
     """
 
@@ -76,6 +77,7 @@ class Contest:
     twice: int = 0
     known: int = 0
     judge: Judge | None = None
+    candidates: Mapping[str, Architecture] = field(default_factory=dict)
     bus: EventBus = field(default_factory=EventBus)
 
 
@@ -90,13 +92,16 @@ def rank_members(contest: Contest) -> Ranking:
     """
     members = draw(contest.space, contest.n, contest.seed, contest.judge)
     accuracy, again = _accuracies(contest, members)
-    supernet, measured = _supernet_scores(contest, members), _training_free(contest, members)
+    every = [*members, *contest.candidates.values()]
+    supernet, measured = _supernet_scores(contest, every), _training_free(contest, every)
+    predicted = _predicted(contest, accuracy, _to_calibrate(supernet, measured))
+    supernet, measured = {name: values[: len(members)] for name, values in supernet.items()}, measured[: len(members)]
     baselines = _counts(contest, members) | _latencies(contest, members) | {"vote": vote(measured)}
-    calibrated, known = _calibrated(contest, accuracy, np.column_stack([supernet["features"], measured]) if supernet else measured)
+    calibrated, known = _calibrated(contest, accuracy, _to_calibrate(supernet, measured))
     scores = supernet | ({"calibrated": calibrated.accuracy_pct} if calibrated else {})
     rest = ~known
     judged, compared = agreements(accuracy[rest], _of(scores, rest), _of(baselines, rest), contest.seed)
-    every = scores | baselines
+    every_score = scores | baselines
     result = Ranking(
         n=int(rest.sum()),
         space=contest.space.name,
@@ -111,12 +116,13 @@ def rank_members(contest: Contest) -> Ranking:
                 architecture=member.to_json(),
                 accuracy_pct=float(accuracy[i]),
                 again_pct=float(again[i]) if i < len(again) else None,
-                scores={name: float(values[i]) for name, values in every.items()},
+                scores={name: float(values[i]) for name, values in every_score.items()},
                 known=bool(known[i]),
                 interval_pct=(float(calibrated.lower_pct[i]), float(calibrated.upper_pct[i])) if calibrated else None,
             )
             for i, member in enumerate(members)
         ),
+        predicted=predicted,
         plot=PLOT,
     )
     _write(contest.folder, result)
@@ -125,6 +131,21 @@ def rank_members(contest: Contest) -> Ranking:
 
 def _of(scores: Mapping[str, Values], rows: npt.NDArray[np.bool_]) -> dict[str, Values]:
     return {name: values[rows] for name, values in scores.items()}
+
+
+def _to_calibrate(supernet: Mapping[str, Values], measured: Values) -> Values:
+    """Return the scores from which accuracies are calibrated, networks × scores."""
+    return np.column_stack([supernet["features"], measured]) if supernet else measured
+
+
+def _predicted(contest: Contest, accuracy: Values, scores: Values) -> tuple[Predicted, ...]:
+    """Return the accuracies of the candidates by those of all trained networks, whose rows come first."""
+    n = len(accuracy)
+    if not contest.candidates or n < FEWEST_KNOWN:
+        return ()
+    found = calibrate(scores, np.arange(n), accuracy)
+    ends = zip(contest.candidates, found.accuracy_pct[n:], found.lower_pct[n:], found.upper_pct[n:], strict=True)
+    return tuple(Predicted(key=key, accuracy_pct=float(a), interval_pct=(float(low), float(high))) for key, a, low, high in ends)
 
 
 def _calibrated(contest: Contest, accuracy: Values, scores: Values) -> tuple[Calibrated | None, npt.NDArray[np.bool_]]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nas.errors import UsageError
 from nas.events import EventBus, Notice
+from nas.results import Point
 from nas.runs.directory import RunDirectory
 from nas.runs.problem import Problem
 from nas.runs.ranking import FEWEST, RANKED, Contest
@@ -87,8 +89,8 @@ class RankingRequest:
         if useless := [f"--{name}" for name, value in given.items() if value]:
             raise UsageError(f"rank: {', '.join(useless)} has no effect, since the run says it. Do this: leave it out.")
 
-    def contest_of(self, problem: Problem, run: RunDirectory, bus: EventBus) -> Contest:
-        """Return the contest of what a run has scored, among members within its budgets.
+    def contest_of(self, problem: Problem, run: RunDirectory, front: Sequence[Point], bus: EventBus) -> Contest:
+        """Return the contest of what a run has scored, among members within its budgets; accuracies of its front are predicted.
 
         Raises:
             UsageError: Its networks are not scored before they are trained, or there are no pictures to train them on.
@@ -118,6 +120,7 @@ class RankingRequest:
             targets=problem.targets,
             twice=self.ceiling,
             known=self.known,
+            candidates={point.key: space.without_precisions(space.architecture(point.architecture.genes)) for point in front},
             judge=replace(problem.judge, space=space.plain) if space is not space.plain else problem.judge,
             bus=bus,
         )

@@ -36,6 +36,6 @@ def rank_run(path: Path, asked: RankingRequest, bus: EventBus) -> Ranking:
     request = request.model_copy(update={"data": asked.data} if asked.data else {}).located()
     with run.work():
         problem = settled(run, problem_of(run, request), bus)
-        ranking = rank_members(asked.contest_of(problem, run, bus))
+        ranking = rank_members(asked.contest_of(problem, run, result.front, bus))
         write_report(run, problem, result, {"scored by the search": scored_points(problem, open_study(run, problem))})
     return ranking

@@ -73,7 +73,7 @@ def test_a_report_says_how_far_its_scores_can_be_trusted(
     assert f"multiply-adds {found['counting']['macs']:.2f}" in page
     assert "was not measured" in page
     assert "has no effect, since the run says it" in refused("rank", run, "--space", "hybrid-s")
-    told = nas("rank", run, "--n", "3", "--epochs", "1", "--format", "json")
+    told = nas("rank", run, "--n", "5", "--epochs", "1", "--format", "json")
     assert told.code == 0, told.err
     ranking = json.loads(told.out)
     assert set(ranking["scores"]) == {"supernet", "features"}
@@ -82,6 +82,10 @@ def test_a_report_says_how_far_its_scores_can_be_trusted(
     page = (run / "report.html").read_text()
     assert "was not measured" not in page
     assert "vote of training-free scores" in page
+    assert {network["key"] for network in ranking["predicted"]} == {point["key"] for point in found["front"]}
+    for network in ranking["predicted"]:
+        assert network["interval_pct"][0] <= network["accuracy_pct"] <= network["interval_pct"][1]
+        assert "{:.1f}–{:.1f}".format(*network["interval_pct"]) in page
     assert f"{ranking['n']} networks of hybrid-xs; validation accuracy of networks trained alone, 1 epochs" in page
     assert json.loads((run / "results.json").read_text()) == found  # the answer itself is left alone
     (run / "results.json").unlink()
