@@ -4,8 +4,8 @@
         --anchor mobilenetv2_100 --anchor tf_efficientnet_lite0
 
 Every block of each anchor is left out, narrowed and merged, one at a time; each anchor is shown smaller pictures; some of the stitches are taken; all are scored as a
-search scores them (last layers solved for by least squares, batch norms recalibrated). For each of sixty latencies, evenly spaced, the route, the size and the forms of its
-blocks are chosen whose losses (of the mean probability of the right class) sum to the least; each choice is scored on validation, and those that validation likes best on the way up are scored once on test.
+search scores them (last layers solved for by least squares, batch norms recalibrated). For each of eighty spans of latency, equally wide, the route, the size and the forms of its
+blocks are chosen whose losses (of the mean probability of the right class) sum to the least; each choice is scored on validation, and once on test.
 With `--epochs` what is shared is trained first, anchors frozen, members drawn by milliseconds, the dearest anchor teaching. Goes on where it stopped.
 """
 
@@ -20,10 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from scipy.stats import kendalltau
-from study import EDITS, IMPORTANCE, Lines
+from study import EDITS, IMPORTANCE, Lines, timed_ms
 
 from nas.runs.targets import load_targets, make_goal
 from nas.searching.buckets import LatencyBuckets
@@ -39,7 +38,8 @@ from nas.units import parse_resolution
 from search_spaces.chain import NONE, WHOLE
 
 HERE = Path(__file__).parent
-LATENCIES = 60
+LATENCIES = 80
+"""Spans of latency."""
 
 _STEPS = 1000
 """A budget is divided into so many; prices are rounded up, so that it holds."""
@@ -202,7 +202,7 @@ class Knapsack:
                 yield Route((size, *genes[1:]), lost + self.sizes[genes[1]][size])
 
     def members(self, latencies: int) -> list[Architecture]:
-        """Return the member that should lose least within each of so many latencies, evenly spaced from the least to that of the best anchor."""
+        """Return the member that should lose least of each of so many spans of latency, equally wide from the least to that of the dearest; empty spans have none."""
         found: list[tuple[float, float, Architecture]] = []
         for route in self.routes:
             blocks = [i for i in self._blocks(route.genes) if i in self.losses]
@@ -215,12 +215,12 @@ class Knapsack:
             for ms, loss, forms in best_forms(extra, [self.losses[i] for i in blocks], own_ms - floor_ms + 1e-9):
                 member = self._with(route.genes, dict(zip(blocks, forms, strict=True)))
                 found.append((floor_ms + ms, route.points_lost + loss, member))
-        most = max(ms for ms, _, _ in found)
-        chosen = []
-        for limit_ms in np.linspace(min(ms for ms, _, _ in found), most, latencies):
-            within = [row for row in found if row[0] <= limit_ms + 1e-9]
-            chosen.append(min(within, key=lambda row: (row[1], row[0]))[2])
-        return list(dict.fromkeys(chosen))
+        least_ms, most_ms = min(ms for ms, _, _ in found), max(ms for ms, _, _ in found)
+        spans: dict[int, tuple[float, float, Architecture]] = {}
+        for row in found:
+            span = min(int(latencies * (row[0] - least_ms) / (most_ms - least_ms)), latencies - 1)
+            spans[span] = min(spans.get(span, row), row, key=lambda one: (one[1], one[0]))
+        return list(dict.fromkeys(spans[span][2] for span in sorted(spans)))
 
 
 def front(args: argparse.Namespace) -> dict[str, Any]:
@@ -250,6 +250,10 @@ def front(args: argparse.Namespace) -> dict[str, Any]:
         rows.append(row)
     rows.sort(key=lambda row: row["latency_ms"])
     minutes = scores.minutes
+    if args.timed:
+        graphs = [space.lower(space.architecture(row["genes"])) for row in rows]
+        for row, ms in zip(rows, timed_ms(graphs), strict=True):
+            row["local_ms"] = ms
     if args.test:
         for row in rows:
             row["test_pct"] = scores.accuracy_pct(space.architecture(row["genes"]), "test")
@@ -273,6 +277,7 @@ def front(args: argparse.Namespace) -> dict[str, Any]:
         "members": len(rows),
         "ratio": rows[-1]["latency_ms"] / rows[0]["latency_ms"],
         "kendall_accuracy_latency": float(kendalltau([r[split] for r in rows], [r["latency_ms"] for r in rows]).statistic),
+        "local_ratio": rows[-1]["local_ms"] / rows[0]["local_ms"] if args.timed else None,
         "front": rows,
         "sizes": knapsack.sizes,
         "singles": [{"block": space.choices[i].name, "points_lost": lost} for i, lost in knapsack.losses.items()],
@@ -294,6 +299,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--validation", type=int, default=500, help="pictures that choose")
     parser.add_argument("--test", type=int, default=0, help="pictures that the front is tested on")
+    parser.add_argument("--timed", action="store_true", help="time the members on this machine, too, which takes a quiet one")
     parser.add_argument("--side", type=int, default=64, help="of the pictures of a member of the largest size")
     parser.add_argument("--epochs", type=int, default=0, help="of joint training; 0: nothing is trained")
     parser.add_argument("--learning-rate", type=float, default=5e-4)

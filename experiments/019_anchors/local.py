@@ -11,18 +11,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from front import best_forms
-from study import EDITS, IMPORTANCE
+from study import EDITS, IMPORTANCE, timed_ms
 
-from nas.devices.measure import measure_in_turn
-from nas.graphs.graph import Graph
-from nas.graphs.onnx_writer import write_onnx
 from nas.spaces.architecture import Architecture
 from nas.spaces.chain import ChainSpace
 from nas.spaces.naming import get_space
@@ -39,15 +34,6 @@ HERE = Path(__file__).parent
 SIZE, MOST_LOST = (224, 224), 45.0
 SHARES = (0.44, 0.48, 0.52)
 """Of the anchor's time, for which members are chosen: predictions miss the mark a little either way."""
-
-
-def timed_ms(graphs: Sequence[Graph], rounds: int = 5) -> list[float]:
-    """Return the time of each graph, all timed in turn."""
-    with tempfile.TemporaryDirectory() as folder:
-        paths = [Path(folder) / f"{i}.onnx" for i in range(len(graphs))]
-        for graph, path in zip(graphs, paths, strict=True):
-            write_onnx(graph, path, np.random.default_rng(0))
-        return [found.median_ms for found, _ in measure_in_turn(paths, rounds=rounds, visit_s=0.05)]
 
 
 class Blocks:

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -30,6 +31,9 @@ import torch
 from safetensors.torch import save_file
 from scipy.stats import kendalltau
 
+from nas.devices.measure import measure_in_turn
+from nas.graphs.graph import Graph
+from nas.graphs.onnx_writer import write_onnx
 from nas.runs.targets import load_targets
 from nas.spaces.chain import ChainSpace, Stitch
 from nas.spaces.naming import get_space
@@ -48,6 +52,15 @@ EDITS, IMPORTANCE = ("out", "width", "merge"), "norms"
 DEVICES = ("sa8295p", "hailo-8")
 DEPLOYED = (224, 224)
 ANCHORS = ("mobilenetv2_100", "tf_efficientnet_lite0")
+
+
+def timed_ms(graphs: Sequence[Graph], rounds: int = 5) -> list[float]:
+    """Return the time of each graph in ONNX Runtime on one thread of this machine, all timed in turn."""
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [Path(folder) / f"{i}.onnx" for i in range(len(graphs))]
+        for graph, path in zip(graphs, paths, strict=True):
+            write_onnx(graph, path, np.random.default_rng(0))
+        return [found.median_ms for found, _ in measure_in_turn(paths, rounds=rounds, visit_s=0.05)]
 
 
 class Lines:
