@@ -25,7 +25,7 @@ _ADDRESSES = ("storage", "workers")
 _MOST_STAGES = 16
 """Stages that are drawn one by one; more are joined where their maps have one size. Set by hand."""
 
-_JOINED = ("mixers", "knobs", "quantisation")
+_JOINED = ("pairs", "edits", "mixers", "knobs", "quantisation")
 
 
 def write_page(run: RunDirectory, problem: Problem, result: Result, candidates: Mapping[str, Sequence[Point]]) -> None:

@@ -14,6 +14,7 @@ from nas.runs.directory import RunDirectory
 from nas.runs.problem import Problem
 from nas.runs.ranking import FEWEST, RANKED, Contest
 from nas.runs.targets import load_targets
+from nas.spaces.architecture import Architecture
 from nas.spaces.elastic import ElasticSpace
 from nas.spaces.naming import family_of, get_elastic_space, get_space
 from nas.spaces.space import SearchSpace, spaces
@@ -99,7 +100,6 @@ class RankingRequest:
         from nas.runs.trained_search import SUPERNET_FILE
         from nas.training.supernet.train import default_recipe, default_resolution, load_supernet
 
-        self.check()
         dataset, space = problem.dataset, problem.space
         if dataset is None or not isinstance(space, ElasticSpace):
             raise UsageError(
@@ -120,7 +120,7 @@ class RankingRequest:
             targets=problem.targets,
             twice=self.ceiling,
             known=self.known,
-            candidates={point.key: space.without_precisions(space.architecture(point.architecture.genes)) for point in front},
+            candidates={point.key: _plain(space, point) for point in front if point.architecture.space == space.name},
             judge=replace(problem.judge, space=space.plain) if space is not space.plain else problem.judge,
             bus=bus,
         )
@@ -176,6 +176,10 @@ class RankingRequest:
         if weights.num_classes != dataset.num_classes:
             raise UsageError(f"rank: the supernet has {weights.num_classes} classes, got data with {dataset.num_classes}.")
         return weights
+
+
+def _plain(space: ElasticSpace, point: Point) -> Architecture:
+    return space.without_precisions(space.architecture(point.architecture.genes))
 
 
 def _options(family: str | None, dataset: Dataset | None) -> dict[str, object]:

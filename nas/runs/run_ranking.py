@@ -27,11 +27,11 @@ def rank_run(path: Path, asked: RankingRequest, bus: EventBus) -> Ranking:
         ArtifactError: No run, an unfinished one, or one in use.
         NasError: See `RankingRequest.contest_of` and `nas.runs.ranking.rank_members`.
     """
+    asked.check()
     run = RunDirectory.open(path)
     result = run.results
     if result is None:
         raise ArtifactError(f"run {path}: is not finished. Do this: nas resume {path}.")
-    asked.check()
     request = request_of(run)
     request = request.model_copy(update={"data": asked.data} if asked.data else {}).located()
     with run.work():

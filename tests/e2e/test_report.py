@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import shutil
 import socket
 import subprocess
@@ -181,3 +182,15 @@ def test_labels_do_not_stand_on_one_another(run: Path) -> None:
     assert result.chosen is not None
     assert result.labelled(1000, accuracies) == {point.key for point in result.front}
     assert result.labelled(0.5, accuracies) == {result.chosen.key}
+
+
+def test_the_command_of_a_run_can_be_given_again() -> None:
+    from nas.runs.page import command_of
+    from nas.runs.request import Request
+
+    asked = Request(devices=("a", "b"), space="chain", anchors=("x", "y"), edits=("out", "width"), pairs=("x:1>y:2", "x:2>y:2"))
+    words = shlex.split(command_of(asked))
+    assert words == [
+        *("nas", "search", "--device", "a", "--device", "b", "--space", "chain", "--anchor", "x", "--anchor", "y"),
+        *("--pairs", "x:1>y:2,x:2>y:2", "--edits", "out,width"),
+    ]
