@@ -44,6 +44,7 @@ def test_two_anchors_become_one_file(nas: Callable[..., Result], tmp_path: Path,
     assert found["chosen"]["chain"] in nas("show", tmp_path / "run").out.replace("\n", " ")
 
 
+@pytest.mark.slow
 def test_pairs_are_chosen_by_what_both_networks_make_of_the_pictures(
     nas: Callable[..., Result], refused: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
