@@ -3,8 +3,8 @@
     python experiments/benchmarks/bench_ofa_step.py --to experiments/benchmarks/results/ofa_step.json
 
 All three train the largest, the smallest and two random members of one step on one batch of pictures, by the labels, and end with one step of SGD with Nesterov
-momentum: the supernet as `nas train` does, `ofa` as its training does (its shared modules, one active member after the other, the gradients summed), and
-each member as a module of its own with an optimiser of its own. Augmentation is in all three. Times are processor time of one thread; the sides alternate, each round's first
+momentum: the supernet as `nas train` does, `ofa` as its training does (its shared modules, one active member after the other, the gradients summed; memory in
+the order that the package leaves it in, and once more with channels last as the supernet has it), and each member as a module of its own with an optimiser of its own. Augmentation is in all three. Times are processor time of one thread; the sides alternate, each round's first
 pass is not counted, and the figures are medians over the rounds. Needs the package `ofa` (0.1.0) for that side.
 """
 
@@ -16,6 +16,7 @@ import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -88,17 +89,20 @@ class Shapes(ElasticSpace):
         return {part.slot: (part,) for part in self.parts(self.extreme(True))}
 
 
-def ofa_step(training: Training) -> Callable[[Sequence[Architecture], torch.Tensor, int], None]:
-    """Return a step of the package's own training."""
+def ofa_step(
+    training: Training, memory_format: torch.memory_format = torch.contiguous_format
+) -> Callable[[Sequence[Architecture], torch.Tensor, int], None]:
+    """Return a step of the package's own training; the package says nothing of the order in memory."""
     from ofa.imagenet_classification.elastic_nn.networks import OFAMobileNetV3
     from ofa.utils import cross_entropy_loss_with_soft_target
 
     net = OFAMobileNetV3(CLASSES, dropout_rate=0.0, ks_list=[3, 5, 7], expand_ratio_list=[3, 4, 6], depth_list=[2, 3, 4]).train()
-    net = net.to(memory_format=torch.channels_last)
+    net = net.to(memory_format=memory_format)
     optimizer = torch.optim.SGD(net.parameters(), lr=1e-3, momentum=0.9, nesterov=True)
 
     def step(members: Sequence[Architecture], indices: torch.Tensor, number: int) -> None:
         x, target = pictures(training, indices, number)
+        x = x.contiguous(memory_format=memory_format)
         net.zero_grad()
         for member in members:
             knobs = member.genes[STAGES:]
@@ -134,6 +138,9 @@ def pictures(training: Training, indices: torch.Tensor, number: int) -> tuple[to
     return x, target
 
 
+SIDES = {"ofa": ofa_step, "ofa_channels_last": partial(ofa_step, memory_format=torch.channels_last), "plain": plain_step}
+
+
 def compare(side: int, batch: int, rounds: int, seed: int, sides: Sequence[str]) -> dict[str, float]:
     """Return milliseconds of a step by side, and how many times as fast the supernet is."""
     space = Shapes()
@@ -144,7 +151,7 @@ def compare(side: int, batch: int, rounds: int, seed: int, sides: Sequence[str])
     steps: dict[str, Callable[[Sequence[Architecture], torch.Tensor, int], Any]] = {
         "supernet": lambda _members, indices, number: training.step(number, indices)
     }
-    steps |= {name: {"ofa": ofa_step, "plain": plain_step}[name](training) for name in sides}
+    steps |= {name: SIDES[name](training) for name in sides}
     indices = training.batches.order(seed, 0)[:batch]
     spent: dict[str, list[float]] = {name: [] for name in steps}
     for number in range(rounds):
@@ -165,7 +172,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--to", type=Path, default=None)
     parser.add_argument("--at", nargs="+", default=["32x128", "128x32"], help="side of the pictures x pictures a step")
-    parser.add_argument("--sides", nargs="+", default=["ofa", "plain"])
+    parser.add_argument("--sides", nargs="+", default=list(SIDES))
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seed", type=int, default=0)
     words = parser.parse_args()

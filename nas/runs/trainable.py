@@ -37,6 +37,10 @@ _SAMPLED, _TIMED_STEPS = 15, 8
 """Members of which the middle one is timed, and its training steps; the first of them compile kernels and are not counted. Set by hand."""
 
 
+_TIMED_PIXELS = 64 * 128**2
+"""Of such a step, at most: with larger pictures one takes seconds, and fewer of them say as much of each. Set by hand."""
+
+
 class Trainable(Record):
     """What can be trained in a run.
 
@@ -164,7 +168,7 @@ def _picture_s(problem: Problem, member: Architecture, recipe: Recipe) -> float:
     size, device = problem.judge.verdicts([member])[0].resolution, "cuda" if torch.cuda.is_available() else "cpu"
     module = fresh(problem.space, member, num_classes=problem.dataset.num_classes, resolution=size, seed=0)
     module = module.to(device).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-    batch = min(recipe.batch, problem.dataset.count("train"))
+    batch = min(recipe.batch, problem.dataset.count("train"), max(1, _TIMED_PIXELS // (size[0] * size[1])))
     x = torch.zeros(batch, 3, *size, device=device).to(memory_format=torch.channels_last)
     labels, optimizer = torch.zeros(batch, dtype=torch.long, device=device), optimizer_of(recipe, [list(module.parameters()), []])
 
