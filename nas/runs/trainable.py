@@ -55,7 +55,7 @@ def trainable(run: RunDirectory, problem: Problem, pace: Pace, bus: EventBus) ->
     """Return a problem whose networks see every picture as often as their training wants in the time of the run: multiply-adds are bounded, once and for all in a run.
 
     Trained alone that is as often as its recipe says; fine-tuned from shared weights under a time limit, `ENOUGH_AFTER_SHARING` times. The smallest may be trained
-    in any case. The problem itself where nothing is trained from nothing, where it is shared among processes, and where the bound leaves nothing that the user's
+    in any case, after shared weights the smallest of a few that are drawn. The problem itself where nothing is trained from nothing, where it is shared among processes, and where the bound leaves nothing that the user's
     budgets and devices allow.
 
     Args:
@@ -105,19 +105,21 @@ def _timed(problem: Problem, pace: Pace, bus: EventBus) -> Trainable:
     """Time a few steps; return the bound, after saying it and what the run will take."""
     from nas.training.recipe import compose
 
-    dataset, middle, recipe = problem.dataset, _middle(problem), _recipe(problem)
+    dataset, drawn, recipe = problem.dataset, _drawn(problem), _recipe(problem)
     assert dataset is not None
+    timed, middle = drawn[len(drawn) // 2]
     search_s, training_s = _shares(problem, pace)
     often = recipe.epochs
     looks = (dataset.count("validation") * often + 2 * dataset.count("test")) / 3  # a forward run is a third of a step
     steps_of = often * dataset.count("train") * compose(recipe.methods).pictures.cost + looks
-    smallest, timed = (v.values["macs"] for v in problem.judge.verdicts([problem.space.extreme(False), middle]))  # type: ignore[attr-defined]
+    smallest = problem.judge.verdicts([problem.space.extreme(False)])[0].values["macs"]  # type: ignore[attr-defined]
+    least = smallest if problem.evaluator.fresh else max(smallest, drawn[0][0])  # shared weights have something to choose from
     second_macs = timed / _picture_s(problem, middle, recipe)
-    macs = max(training_s * second_macs / steps_of, smallest)
-    least = "the least that there are: " if macs == smallest else ""
+    macs = max(training_s * second_macs / steps_of, least)
+    small = "which only the smallest have: " if macs == least else ""
     bus.emit(
         Notice(
-            f"size: networks of at most {macs / 1e6:.3g} M multiply-adds, {least}larger ones would not see each of {dataset.count('train'):,} "
+            f"size: networks of at most {macs / 1e6:.3g} M multiply-adds, {small}larger ones would not see each of {dataset.count('train'):,} "
             f"training pictures {often} times in {write_duration(training_s)} on this machine."
         )
     )
@@ -145,12 +147,12 @@ def _shares(problem: Problem, pace: Pace) -> tuple[float, float]:
     return search_s, max(left_s - search_s - EXPORT_S, 1.0)
 
 
-def _middle(problem: Problem) -> Architecture:
+def _drawn(problem: Problem) -> list[tuple[float, Architecture]]:
+    """Return a few members with their multiply-adds, the smallest first."""
     rng = np.random.default_rng([problem.request.seed, 51])
     members = [problem.space.sample(rng) for _ in range(_SAMPLED)]
-    verdicts = problem.judge.verdicts(members)
-    order = sorted(range(_SAMPLED), key=lambda i: verdicts[i].values["macs"])
-    return members[order[_SAMPLED // 2]]
+    priced = [(verdict.values["macs"], member) for verdict, member in zip(problem.judge.verdicts(members), members, strict=True)]
+    return sorted(priced, key=lambda one: one[0])
 
 
 def _picture_s(problem: Problem, member: Architecture, recipe: Recipe) -> float:

@@ -230,6 +230,10 @@ class Study:
         return self._holders.get(self.space.identity(architecture))
 
 
+_PATIENCE = 20
+"""Proposals after which, late and with nothing within the budgets, the smallest member is tried. Set by hand."""
+
+
 class _Session:
     """One process at work on a study."""
 
@@ -249,6 +253,7 @@ class _Session:
         self.study, self.store, self.searcher, self.evaluator, self.judge = study, store, searcher, evaluator, judge
         self.evals, self.bus, self.shared, self.max_proposals, self.left_s = evals, bus, shared, max_proposals, left_s
         self.pended: set[int] = set()
+        self.resorted = False
         self.progress = _Progress(study, bus, evals)
 
     def run(self) -> None:
@@ -265,10 +270,11 @@ class _Session:
                     self._recover()
                 if study.evaluations >= self.evals:
                     break
-                if self.left_s is not None and self.left_s() <= 0 and study._front.numbers and not study._open:
+                late = self.left_s is not None and self.left_s() <= 0 and not study._open
+                if late and study._front.numbers:
                     self._notice(f"search: its share of the time limit is spent after {study.evaluations} of {self.evals} evaluations.")
                     break
-                row = self._take_up()
+                row = self._last_resort() if late else self._take_up()
                 if row is None and self.shared and study.evaluations + len(study._open) >= self.evals:
                     time.sleep(POLL_S)
                     continue
@@ -291,6 +297,13 @@ class _Session:
                     finally:
                         lease.release()
         self.progress.finish()
+
+    def _last_resort(self) -> Row | None:
+        """Propose the smallest member, once, where the time is over and nothing feasible is known: few others may be within the budgets."""
+        if self.resorted or self.study.proposals < _PATIENCE or not hasattr(self.study.space, "extreme"):
+            return None
+        self.resorted = True
+        return self._propose(self.study.space.extreme(False))
 
     def await_the_silent(self, locked: bool) -> None:
         """Let no two sessions that know nothing of each other work on one study: wait until the other's lease has run out.

@@ -102,6 +102,22 @@ def test_what_breaks_a_budget_is_not_evaluated(tmp_path: Path) -> None:
     assert [t.number for t in study.front()] == [1]
 
 
+def test_where_the_time_is_over_and_nothing_fits_the_smallest_is_tried(tmp_path: Path) -> None:
+    class Ends(ToySpace):
+        def extreme(self, largest: bool) -> Architecture:
+            return self.architecture((32, "attention") if largest else (8, "conv"))
+
+    space, evaluator, said = Ends(1), ToyEvaluator(), list[Event]()
+    study = Study.open(str(tmp_path / "late"), name="t", space=space, goal=toy_goal(budget="1ms"))
+    proposals = scripted(space, *[(32, "attention"), (16, "attention")] * 50)
+    run(study, proposals, evaluator=evaluator, evals=30, left_s=lambda: 0.0, bus=EventBus([said.append]))
+    states = [t.state for t in study.trials()]
+    assert set(states[:-1]) == {"infeasible"}
+    assert (states[-1], study.trials()[-1].architecture.genes) == ("complete", (8, "conv"))
+    assert len(states) < 30
+    assert any("share of the time limit" in event.text for event in said if isinstance(event, Notice))
+
+
 def test_a_network_is_evaluated_once(tmp_path: Path) -> None:
     study, evaluator = opened(tmp_path, 1), ToyEvaluator()
     run(study, scripted(ToySpace(1), (8, "mlp"), (8, "mlp"), (0, "conv"), (8, "mlp")), evaluator=evaluator)
