@@ -157,7 +157,8 @@ class Knapsack:
         self.scores, self.space = scores, scores.space
         self.first = next(i for i, c in enumerate(self.space.choices) if WHOLE in c.values)
         wholes = [self.space.member(chain.name) for chain in self.space.anchors]
-        self.best_pct = max(scores.likelihood_pct(member) for member in wholes)
+        self.best = max(wholes, key=scores.likelihood_pct)
+        self.best_pct = scores.likelihood_pct(self.best)
         self.losses = self._singles(wholes) if known is None else self._known(known)
         self.sizes: dict[str, dict[str, float]] = {}
         self.routes = list(self._routes(wholes, stitches))
@@ -202,7 +203,7 @@ class Knapsack:
                 yield Route((size, *genes[1:]), lost + self.sizes[genes[1]][size])
 
     def members(self, latencies: int) -> list[Architecture]:
-        """Return the member that should lose least of each of so many spans of latency, equally wide from the least to that of the dearest; empty spans have none."""
+        """Return the member that should lose least of each of so many spans of latency, equally wide from the least to that of the best anchor; empty spans have none."""
         found: list[tuple[float, float, Architecture]] = []
         for route in self.routes:
             blocks = [i for i in self._blocks(route.genes) if i in self.losses]
@@ -215,9 +216,11 @@ class Knapsack:
             for ms, loss, forms in best_forms(extra, [self.losses[i] for i in blocks], own_ms - floor_ms + 1e-9):
                 member = self._with(route.genes, dict(zip(blocks, forms, strict=True)))
                 found.append((floor_ms + ms, route.points_lost + loss, member))
-        least_ms, most_ms = min(ms for ms, _, _ in found), max(ms for ms, _, _ in found)
+        least_ms, most_ms = min(ms for ms, _, _ in found), self.scores.latencies_ms([self.best])[0]
         spans: dict[int, tuple[float, float, Architecture]] = {}
         for row in found:
+            if row[0] > most_ms + 1e-6:
+                continue
             span = min(int(latencies * (row[0] - least_ms) / (most_ms - least_ms)), latencies - 1)
             spans[span] = min(spans.get(span, row), row, key=lambda one: (one[1], one[0]))
         return list(dict.fromkeys(spans[span][2] for span in sorted(spans)))
