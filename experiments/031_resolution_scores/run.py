@@ -5,7 +5,7 @@
     python experiments/031_resolution_scores/run.py --data /tmp/cifar-1000 --work /tmp/resolution --score-only
 
 A supernet of ``hybrid-s`` trains on *train*; architectures are drawn by the seed, each is a member at four deployment sizes. A member is scored with shared weights at
-its proxy size, and fine-tuned from them at its deployment size for equal processor seconds. Both are compared on *validation*. Whatever is done is in ``--work``:
+its proxy size, that score is weighed by its cost as a search under a time limit does (`nas.training.evaluators.supernet_in_time`), and it is fine-tuned from them at its deployment size for equal processor seconds. Both are compared on *validation*. Whatever is done is in ``--work``:
 a run that was cut loses half a minute of the supernet, or one fine-tuning.
 """
 
@@ -31,6 +31,7 @@ from nas.spaces.elastic import ElasticSpace
 from nas.spaces.naming import get_elastic_space
 from nas.training.dataset import Dataset, load_dataset
 from nas.training.evaluators.supernet import SupernetEvaluator
+from nas.training.evaluators.supernet_in_time import SupernetInTime, points_by_time
 from nas.training.note import noted
 from nas.training.supernet.finetune import FINETUNING, finetune
 from nas.training.supernet.train import default_recipe, train
@@ -68,18 +69,23 @@ def main() -> None:
     path, proxy = options.work / "supernet.safetensors", (options.proxy, options.proxy)
     trained = train(space, dataset, path, recipe, resolution=proxy, seed=options.seed, bus=EventBus([_print]), device="cpu")
     evaluator, rows = SupernetEvaluator(trained.supernet, dataset), list[Row]()
+    in_time = SupernetInTime(evaluator, space, points_by_time(trained.supernet.history), options.seed)
     for i, architecture in enumerate(_drawn(space, options.architectures, options.most_macs, options.seed)):
         for size in SIZES:
             member = _at(space, architecture, size)
             row: Row = {"architecture": i, "size": size, "macs": space.lower(member).cost.macs}
             row |= noted(options.work / f"scores-{i}-{size}.json", lambda member=member: _score(evaluator, member))
+            row |= noted(
+                options.work / f"in-time-{i}-{size}.json",
+                lambda member=member: {"in_time_pct": round(in_time.evaluate(member).accuracy_pct, 2)},
+            )
             if not options.score_only:
                 note = options.work / f"tuned-{i}-{size}.json"
                 row |= noted(note, lambda member=member: _tune(evaluator, dataset, member, options))
             rows.append(row)
             print(row, flush=True)
     if not options.score_only:
-        _write(options, dataset, rows)
+        _write(options, dataset, rows, in_time.points)
 
 
 def _drawn(space: ElasticSpace, count: int, most_macs: float, seed: int) -> list[Architecture]:
@@ -119,8 +125,10 @@ def _tune(evaluator: SupernetEvaluator, dataset: Dataset, member: Architecture, 
     return {"tuned_pct": round(done.validation_accuracy_pct, 2), "epochs": len(done.history), "took_s": took_s}
 
 
-def _write(options: argparse.Namespace, dataset: Dataset, rows: list[Row]) -> None:
-    report: Row = {"rows": rows, "agreement": {name: _agreement(rows, name) for name in ("shared_pct", "explained_pct")}}
+def _write(options: argparse.Namespace, dataset: Dataset, rows: list[Row], points: float) -> None:
+    report: Row = {"rows": rows, "agreement": {name: _agreement(rows, name) for name in ("shared_pct", "explained_pct", "in_time_pct")}}
+    report["agreement"] |= {"fewest_macs": _agreement([row | {"fewest_macs": -row["macs"]} for row in rows], "fewest_macs")}
+    report |= {"points_for_an_e_fold_of_training": round(points, 2)}
     report |= {
         "settings": {k: str(v) for k, v in vars(options).items() if k not in ("data", "work")},
         "data": f"{dataset.name} {dataset.key}",

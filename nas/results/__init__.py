@@ -195,7 +195,7 @@ class Point(Record):
         accuracy_pct: Accuracy on the test pictures; for published networks as published; None where the network was not fine-tuned.
         float_accuracy_pct: Accuracy on the test pictures before quantisation.
         validation_accuracy_pct: Accuracy on the validation pictures after fine-tuning.
-        supernet_accuracy_pct: Score that the search used: accuracy on validation pictures at the proxy resolution.
+        supernet_accuracy_pct: Score that the search used, see `Result.scored`: of a supernet score, accuracy on validation pictures at the proxy resolution.
         probe_accuracy_pct: Accuracy of a linear classifier on the frozen features of a published network, see `Contender`.
         macs: Multiply-adds of one picture.
         params: Parameters of the deploy form.

@@ -119,7 +119,7 @@ def decide(problem: Problem, evaluator: Evaluator, front: Sequence[Trial], trial
     latency = f"latency_ms/{problem.device}"
     best = list(front[:_COMPARED])
     speeds = [problem.judge.verdicts([trial.architecture])[0].values[latency] for trial in best]
-    right = [evaluator.right(trial.architecture) for trial in best]
+    right = [evaluator.right(trial.architecture) if evaluator.paired else None for trial in best]
     pictures = [row for row in right if row is not None]
     budgeted = bounds_latency(problem)
     chosen, other, p_value = choose(speeds, pictures, budgeted=budgeted) if len(pictures) == len(best) else (0, 0, 1.0)

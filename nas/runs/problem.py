@@ -26,6 +26,7 @@ from nas.searching.judge import Judge, Target, Verdict
 from nas.searching.objective import Goal
 from nas.searching.searcher import searchers
 from nas.spaces.architecture import Architecture
+from nas.spaces.chain import ChainSpace
 from nas.spaces.elastic import ElasticSpace
 from nas.spaces.naming import family_of, get_space, is_elastic
 from nas.spaces.space import Resolution, SearchSpace, spaces
@@ -255,7 +256,10 @@ def _kinds(request: Request) -> tuple[type[SearchSpace], type[Evaluator], Path |
     """Return the family of the space, the evaluator, and the file of known accuracies if there is one."""
     family, table = spaces.get(family_of(request.space) or request.space), table_of_accuracies(request)
     own = family.evaluator_with_data if request.data and family.evaluator_with_data else family.evaluator
-    return family, evaluators.get(request.evaluator or ("table" if table else own)), table
+    kind = evaluators.get(request.evaluator or ("table" if table else own))
+    if request.time_limit and not request.evaluator and kind.in_time and not issubclass(family, ChainSpace):  # which races its anchors
+        kind = evaluators.get(kind.in_time)
+    return family, kind, table
 
 
 def _dataset(request: Request, decoder: str | None) -> Dataset:

@@ -177,7 +177,7 @@ def try_study(run: RunDirectory, problem: Problem, bus: EventBus, rung: int, unt
                 resolution=point.resolution,
                 latency_ms=point.latency_ms,
                 upper_ms=point.upper_ms,
-                supernet_accuracy_pct=None if problem.evaluator.fresh else point.supernet_accuracy_pct,
+                supernet_accuracy_pct=None if problem.evaluator.fresh or not problem.evaluator.paired else point.supernet_accuracy_pct,
                 scored_pictures=dataset.count("validation"),
                 raced_accuracy_pct=(100 * float(right.mean()),) if chosen else (),
                 pictures=len(right),

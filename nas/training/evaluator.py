@@ -88,6 +88,8 @@ class Evaluator(ABC):
         caution: Warning for those who read the scores as accuracies; empty where they are.
         transfers: Whether members have trained weights. They are fine-tuned against each other then, without a searcher.
         fresh: Whether `module` returns fresh weights: the choice is trained from nothing, and has all the time that its search leaves.
+        paired: Whether a score is the share of the pictures of `right`, so that two candidates can be compared picture by picture.
+        in_time: Name of the evaluator that stands in for this one where a time limit cuts the fine-tuning; empty where none does.
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset()
@@ -96,6 +98,8 @@ class Evaluator(ABC):
     caution: ClassVar[str] = ""
     transfers: ClassVar[bool] = False
     fresh: ClassVar[bool] = False
+    paired: ClassVar[bool] = True
+    in_time: ClassVar[str] = ""
 
     @classmethod
     def make(cls, assignment: Assignment) -> Evaluator:  # noqa: ARG003

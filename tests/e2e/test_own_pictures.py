@@ -272,7 +272,7 @@ def test_from_nothing_one_network_has_all_the_time(photos: Path, tmp_path: Path,
     assert resumed.chosen.accuracy_pct == whole.chosen.accuracy_pct is not None
     assert resumed.chosen.resolution == 64  # the pictures have 40 pixels
     assert resumed.model is not None
-    assert any("size: networks of at most" in line and "which only the smallest have" in line for line in whole.notices)
+    assert any("size: networks of at most" in line and "the least that there are" in line for line in whole.notices)
     assert any("forecast: " in line and "to train the choice" in line for line in whole.notices)
     assert max(point.macs for point in whole.zoo) > whole.chosen.macs  # the bound is no budget of the user's
     assert whole.scored == "training-free rank"

@@ -1,4 +1,4 @@
-"""How large a network may be for the time in which it is trained, alone or after shared weights."""
+"""How large a network may be that is trained from nothing in the time that there is."""
 
 from pathlib import Path
 
@@ -45,24 +45,3 @@ def test_a_network_from_nothing_is_as_large_as_the_time_allows(tmp_path: Path, m
     assert 1.4 < long_macs / trial_macs < 1.5  # a trial's winner has three quarters of the whole
     monkeypatch.setattr("nas.runs.trainable._picture_s", lambda *_: 1e3)
     assert bounded_macs(problem, tmp_path / "slow", 600.0, told) == smallest_macs(problem)
-
-
-def test_a_network_after_shared_weights_is_as_large_as_the_rest_of_the_time_allows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    told = list[str]()
-    monkeypatch.setattr("nas.runs.trainable._picture_s", lambda *_: 5e-3)
-
-    def bound(minutes: int, **options: object) -> float:
-        limit = {"time_limit": f"{minutes}min", **options}
-        problem = make_problem(Request(devices=("sa8295p",), budgets=("5ms",), space="hybrid-s", data="digits").model_copy(update=limit))
-        macs = bounded_macs(problem, tmp_path / f"{minutes}-{len(options)}", 60.0 * minutes, told)
-        assert macs is not None
-        assert macs > smallest_macs(problem)
-        return macs
-
-    hour_macs, half_macs = bound(60), bound(30)
-    assert 2.0 < hour_macs / half_macs < 2.2  # what the export takes does not grow
-    assert bound(30, finetune_epochs=1) > 2 * half_macs
-    assert "4 times" in told[0]
-    assert not any("forecast" in text for text in told)  # the training of shared weights says its own
-    unlimited = make_problem(Request(devices=("sa8295p",), budgets=("5ms",), space="hybrid-s", data="digits"))
-    assert bounded_macs(unlimited, tmp_path / "unlimited", None, told) is None

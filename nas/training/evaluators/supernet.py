@@ -40,6 +40,7 @@ class SupernetEvaluator(Evaluator):
 
     needs: ClassVar[frozenset[Need]] = frozenset({"data", "supernet"})
     scored: ClassVar[str] = "supernet score"
+    in_time: ClassVar[str] = "supernet-in-time"
 
     @classmethod
     def make(cls, assignment: Assignment) -> Evaluator:

@@ -232,7 +232,8 @@ def train(
             keep.save(epoch, history, begun)
         accelerator.wait_for_everyone()
         shown.advance(epoch, numbers)
-    done = Trained(supernet, tuple(history), time.monotonic() - started)
+    supernet.history = tuple(history)
+    done = Trained(supernet, supernet.history, time.monotonic() - started)
     bus.emit(PhaseFinished("train", done.seconds))
     return done
 
@@ -289,6 +290,7 @@ def load_supernet(path: Path, space: ElasticSpace, *, device: str = "cpu") -> Su
     height, width = found.identity["resolution"]
     supernet = Supernet(space, int(found.identity["classes"]), (height, width), device=device, sharing=_plan_of(found, path).sharing)
     load_tensors(supernet, found.tensors, path)
+    supernet.history = tuple(found.progress["history"])
     return supernet
 
 

@@ -126,7 +126,10 @@ class Supernet:
         flat: All weights in one tensor; those of two or more axes (which decay) come first, one copy after the other.
         gradient: Of `flat`.
         decayed: Number of elements that decay.
+        history: Of their training, one entry an epoch; empty where there was none.
     """
+
+    history: Sequence[Mapping[str, float]] = ()
 
     def __init__(
         self,
