@@ -94,10 +94,12 @@ def rank_members(contest: Contest) -> Ranking:
     accuracy, again = _accuracies(contest, members)
     every = [*members, *contest.candidates.values()]
     supernet, measured = _supernet_scores(contest, every), _training_free(contest, every)
-    predicted = _predicted(contest, accuracy, _to_calibrate(supernet, measured))
-    supernet, measured = {name: values[: len(members)] for name, values in supernet.items()}, measured[: len(members)]
-    baselines = _counts(contest, members) | _latencies(contest, members) | {"vote": vote(measured)}
-    calibrated, known = _calibrated(contest, accuracy, _to_calibrate(supernet, measured))
+    costs = _counts(contest, every) | _latencies(contest, every)
+    told = _telling(supernet, measured, costs)
+    own = slice(len(members))
+    supernet = {name: values[own] for name, values in supernet.items()}
+    baselines = {name: values[own] for name, values in costs.items()} | {"vote": vote(measured[own])}
+    calibrated, known = _calibrated(contest, accuracy, told[own])
     scores = supernet | ({"calibrated": calibrated.accuracy_pct} if calibrated else {})
     rest = ~known
     judged, compared = agreements(accuracy[rest], _of(scores, rest), _of(baselines, rest), contest.seed)
@@ -122,7 +124,7 @@ def rank_members(contest: Contest) -> Ranking:
             )
             for i, member in enumerate(members)
         ),
-        predicted=predicted,
+        predicted=_predicted(contest, accuracy, told),
         plot=PLOT,
     )
     _write(contest.folder, result)
@@ -133,9 +135,15 @@ def _of(scores: Mapping[str, Values], rows: npt.NDArray[np.bool_]) -> dict[str, 
     return {name: values[rows] for name, values in scores.items()}
 
 
-def _to_calibrate(supernet: Mapping[str, Values], measured: Values) -> Values:
-    """Return the scores from which accuracies are calibrated, networks × scores."""
-    return np.column_stack([supernet["features"], measured]) if supernet else measured
+def _telling(supernet: Mapping[str, Values], measured: Values, costs: Mapping[str, Values]) -> Values:
+    """Return the scores from which accuracies are calibrated, networks × scores: what shared features, untrained networks, multiply-adds and latencies tell.
+
+    Of ten known accuracies they make a better order than scores alone (``experiments/014_rank``). Parameters are left out: in a space of several
+    sizes of picture they say little.
+    """
+    return np.column_stack(
+        [*([supernet["features"]] if supernet else []), measured, *(values for name, values in costs.items() if name != "params")]
+    )
 
 
 def _predicted(contest: Contest, accuracy: Values, scores: Values) -> tuple[Predicted, ...]:
