@@ -33,7 +33,7 @@ from nas.training.supernet.batches import Augmentation, Batches
 from nas.training.supernet.finetune import FINETUNING, finetune, fresh
 from nas.training.supernet.statistics import predictions
 from nas.training.supernet.teacher import Teacher
-from nas.training.supernet.train import Recipe, default_recipe, train
+from nas.training.supernet.train import Recipe, member_recipe, train
 from nas.training.supernet.weights import Supernet
 from nas.training.transfer.recipe import transfer_recipe
 from nas.training.transfer.tuning import Tuning
@@ -61,7 +61,7 @@ def main() -> None:
     dataset = dataset.thinned("train", given.pictures).thinned("validation", min(1000, dataset.count("validation")))
     space = get_elastic_space("hybrid-s", num_classes=dataset.num_classes, resolution=(given.side, given.side))
     member = space.sample(np.random.default_rng(3))
-    recipe = replace(default_recipe(dataset), epochs=given.supernet_epochs)
+    recipe = replace(member_recipe(dataset), epochs=given.supernet_epochs)
     shared = train(space, dataset, given.work / "supernet.safetensors", recipe, resolution=(given.side, given.side), device="cpu").supernet
     variants = {name: make for name, make in _variants(given, dataset).items() if not given.only or name in given.only}
     for name, make in variants.items():
@@ -75,7 +75,7 @@ def main() -> None:
 
 def _variants(given: argparse.Namespace, dataset: Dataset) -> dict[str, Callable[[nn.Module], tuple[Recipe, Teacher | None]]]:
     base = replace(FINETUNING, epochs=given.epochs)
-    alone = replace(default_recipe(dataset), epochs=given.epochs)
+    alone = replace(member_recipe(dataset), epochs=given.epochs)
     plain = Augmentation()
 
     def taught(tuned: bool, share: float) -> Callable[[nn.Module], tuple[Recipe, Teacher | None]]:

@@ -23,7 +23,7 @@ import torch
 from nas.spaces.naming import get_elastic_space
 from nas.training.dataset import load_dataset
 from nas.training.evaluators.supernet import SupernetEvaluator
-from nas.training.supernet.train import Recipe, default_recipe, default_resolution, train
+from nas.training.supernet.train import Recipe, default_resolution, member_recipe, train
 
 HERE = Path(__file__).parent
 DRAWN = 6
@@ -60,7 +60,7 @@ def main() -> None:
     done |= {"pictures": dataset.count("train"), "validation_pictures": dataset.count("validation"), "resolution": list(resolution)}
     rng = np.random.default_rng(given.seed)
     drawn = [space.sample(rng) for _ in range(DRAWN)]
-    plain = replace(default_recipe(dataset, space), epochs=given.epochs)
+    plain = replace(member_recipe(dataset), epochs=given.epochs)
     for name, recipe in recipes(plain).items():
         if any(row["recipe"] == name for row in done["rows"]):
             continue

@@ -34,7 +34,7 @@ from nas.training.evaluators.supernet import SupernetEvaluator
 from nas.training.evaluators.supernet_in_time import SupernetInTime, points_by_time
 from nas.training.note import noted
 from nas.training.supernet.finetune import FINETUNING, finetune
-from nas.training.supernet.train import default_recipe, train
+from nas.training.supernet.train import member_recipe, train
 
 HERE = Path(__file__).parent
 SIZES = (128, 160, 224, 288)
@@ -65,7 +65,7 @@ def main() -> None:
     dataset = load_dataset(options.data, seed=options.seed)
     dataset = dataset.thinned("validation", min(options.validation, dataset.count("validation")))
     space = get_elastic_space(options.space, num_classes=dataset.num_classes)
-    recipe = replace(default_recipe(dataset), epochs=options.epochs)
+    recipe = replace(member_recipe(dataset), epochs=options.epochs)
     path, proxy = options.work / "supernet.safetensors", (options.proxy, options.proxy)
     trained = train(space, dataset, path, recipe, resolution=proxy, seed=options.seed, bus=EventBus([_print]), device="cpu")
     evaluator, rows = SupernetEvaluator(trained.supernet, dataset), list[Row]()

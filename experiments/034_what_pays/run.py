@@ -37,14 +37,21 @@ KINDS: dict[str, dict[str, Any]] = {
 def searched(given: argparse.Namespace, kind: str, seed: int) -> dict[str, object]:
     """Run a search; what a run that was killed has left is begun anew, since the time that it was away would count."""
     folder = given.work / f"{kind}-{seed}"
+    if (folder / "results.json").is_file():
+        return shown(nas.show(folder))
     shutil.rmtree(folder, ignore_errors=True)
     limit = f"{given.minutes:g}min"
     found = nas.search(
         given.device, given.budget, space=given.space, data=given.data, time_limit=limit, seed=seed, out=folder, **KINDS[kind]
     )
+    return shown(found)
+
+
+def shown(found: nas.Result) -> dict[str, object]:
+    """Return what is kept of a search."""
     assert found.chosen is not None
     assert found.ledger is not None
-    facts = {"test_pct": found.chosen.accuracy_pct, "resolution": list(found.chosen.resolution), "macs": found.chosen.macs}
+    facts = {"test_pct": found.chosen.accuracy_pct, "resolution": found.chosen.resolution, "macs": found.chosen.macs}
     return facts | {"latency_ms": found.chosen.latency_ms, "evaluations": found.evaluations, "ledger": found.ledger.dump()}
 
 

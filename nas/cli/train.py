@@ -56,7 +56,7 @@ def command(
             "--recipe",
             help="Recipe of a supernet's training, at most one name of each kind, joined by commas. Members of a step: sandwich, single-path, fair, "
             "shared-batch, progressive-shrinking, pareto or path-importance. What they learn from: distillation, ssld or labels. Pictures: "
-            "efficient-train or low-resolution. Which pictures: data-importance. Whose weights: few-shot. Default sandwich,distillation.",
+            "efficient-train or low-resolution. Which pictures: data-importance. Whose weights: few-shot. Default single-path; of trained networks sandwich,distillation.",
             metavar="R",
         ),
     ] = None,

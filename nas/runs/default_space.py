@@ -25,10 +25,10 @@ TRANSFORMER: Space = "vit-t"
 SHARE = 0.25
 """Of a time limit that a kind has, at most, before it is compared with another; see `nas.runs.contest.TRIED`. Set by hand."""
 
-SEEN_PER_S = {False: 160_000 / 900, True: 8_000_000 / 900}
+SEEN_PER_S = {False: 520_000 / 900, True: 26_000_000 / 900}
 """Training pictures a second that shared weights see at 32 pixels, without and with a GPU: `nas.training.supernet.train.default_recipe` counts on them."""
 
-WORTH: Mapping[Space, tuple[int, int]] = {FROM_NOTHING: (50_000, 10), TRANSFORMER: (100_000, 30)}
+WORTH: Mapping[Space, tuple[int, int]] = {FROM_NOTHING: (50_000, 30), TRANSFORMER: (100_000, 100)}
 """Training pictures, and how often each is seen in a trial, from which training from nothing is tried beside what comes first. On 10,000 pictures it ends some
 20 points below published weights (``experiments/011_cifar10``, ``experiments/021_own_pictures``); transformers are known to need more pictures than convolutions
 (Dosovitskiy et al., arXiv 2010.11929, section 4.3). The limits themselves are set by hand."""

@@ -12,7 +12,7 @@ EVALUATIONS = 120
 """Accuracies that a search computes by default."""
 
 SHOWN_EPOCHS, SHOWN_EVALUATIONS = 3, 24
-"""Epochs of either training and accuracies where no pictures are given: the embedded ones show that everything works, in some three minutes on two cores.
+"""Epochs of fine-tuning (`nas.training.supernet.train.PASSES` times as many of shared weights) and accuracies where no pictures are given: the embedded ones show that everything works, in some three minutes on two cores.
 Set by hand."""
 
 MOST_EPOCHS = 300

@@ -98,7 +98,7 @@ class RankingRequest:
             ArtifactError: Its shared weights cannot be read.
         """
         from nas.runs.trained_search import SUPERNET_FILE
-        from nas.training.supernet.train import default_recipe, default_resolution, load_supernet
+        from nas.training.supernet.train import default_resolution, load_supernet, member_recipe
 
         dataset, space = problem.dataset, problem.space
         if dataset is None or not isinstance(space, ElasticSpace):
@@ -107,7 +107,7 @@ class RankingRequest:
             )
         shared = "supernet" in problem.evaluator.needs
         supernet = load_supernet(Path(problem.request.supernet or run.path / SUPERNET_FILE), space.plain) if shared else None
-        recipe = default_recipe(dataset, space.plain)
+        recipe = member_recipe(dataset)
         return Contest(
             space=space.plain,
             n=self.count,
@@ -131,7 +131,7 @@ class RankingRequest:
         Raises:
             NasError: Something that cannot be used; the message says what.
         """
-        from nas.training.supernet.train import default_recipe, default_resolution
+        from nas.training.supernet.train import default_resolution, member_recipe
 
         self.check()
         name = self.space or SPACE
@@ -147,7 +147,7 @@ class RankingRequest:
         resolution = supernet.resolution if supernet else None
         if dataset is not None and supernet is None and not self.table:
             resolution = parse_resolution(self.resolution) if self.resolution else default_resolution(dataset)
-        recipe = default_recipe(dataset) if dataset is not None and not self.table else None
+        recipe = member_recipe(dataset) if dataset is not None and not self.table else None
         return Contest(
             space=space,
             n=self.count,

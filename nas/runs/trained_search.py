@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 
 SEARCHER = "guided"
 SUPERNET_FILE = "supernet.safetensors"
-_FEW_EPOCHS = 4  # by hand
+_FEW_EPOCHS = 12  # by hand
 _BACK_AND_FORTH = 4
 """A training step of a picture takes as long as so many forward runs: three by arithmetic; 3.4 and 4.3 with augmentation and optimiser, in two runs on the embedded digits."""
 
@@ -344,7 +344,7 @@ class FrontKeeper:
 
 def trained(run: RunDirectory, problem: Problem, dataset: Dataset, bus: EventBus, pace: Pace) -> Supernet:
     """Return the supernet: the user's, or the run's own, trained as far as is lacking."""
-    from nas.training.supernet.train import default_recipe, default_resolution, load_supernet, train
+    from nas.training.supernet.train import PASSES, default_recipe, default_resolution, load_supernet, train
 
     request = problem.request
     assert isinstance(problem.space, ElasticSpace)
@@ -352,13 +352,14 @@ def trained(run: RunDirectory, problem: Problem, dataset: Dataset, bus: EventBus
     if request.supernet:
         return load_supernet(Path(request.supernet), space)
     recipe = default_recipe(dataset, space)
-    default = recipe.epochs if request.data else min(recipe.epochs, SHOWN_EPOCHS)
+    default = recipe.epochs if request.data else min(recipe.epochs, round(PASSES * SHOWN_EPOCHS))
     recipe = replace(recipe, epochs=pace.epochs(request.epochs, default))
     side = request.proxy_resolution
     proxy = (side, side) if side else default_resolution(dataset, space.least_proxy)
     draw = LatencyBuckets(problem.space, problem.judge, request.seed).draw if isinstance(space, ChainSpace) and recipe.epochs else None
     looks = min(space.calibration_pictures, dataset.count("train")) + dataset.count("validation")
-    trained_pictures = _BACK_AND_FORTH * (2 + recipe.random_members) * dataset.count("train")
+    passes = 2 + recipe.random_members if isinstance(space, ChainSpace) else 1
+    trained_pictures = _BACK_AND_FORTH * passes * dataset.count("train")
     bus.listeners.append(forecast := TrainingForecast(bus, looks / trained_pictures, evaluations(request), pace.clock))
     try:
         path, left_s = run.path / SUPERNET_FILE, pace.until(TRAINED)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from nas.errors import UsageError
 from nas.events import EventBus
 from nas.results import Training
+from nas.spaces.chain import ChainSpace
 from nas.spaces.naming import get_elastic_space
 from nas.spaces.network import read_architecture
 from nas.spaces.space import Resolution
@@ -38,10 +39,10 @@ def train_supernet(
         ArtifactError: The file holds another training.
     """
     from nas.training.evaluators.supernet import SupernetEvaluator
-    from nas.training.supernet.train import default_recipe, default_resolution, train
+    from nas.training.supernet.train import default_recipe, default_resolution, member_recipe, train
 
     served: ElasticSpace = get_elastic_space(space, num_classes=dataset.num_classes)
-    recipe = replace(default_recipe(dataset), **settings)
+    recipe = replace(member_recipe(dataset) if isinstance(served, ChainSpace) else default_recipe(dataset), **settings)
     trained = train(served, dataset, out, recipe, resolution=resolution or default_resolution(dataset), seed=seed, bus=bus)
     evaluator = SupernetEvaluator(trained.supernet, dataset)
     scores = {name: evaluator.evaluate(served.extreme(name == "largest")).accuracy_pct for name in ("smallest", "largest")}
@@ -80,14 +81,14 @@ def train_alone(
     import torch
 
     from nas.training.supernet.finetune import finetune, fresh
-    from nas.training.supernet.train import default_recipe
+    from nas.training.supernet.train import member_recipe
 
     if methods := settings.get("methods"):
         raise UsageError(f"training: --recipe has no effect on one architecture, got {','.join(methods)!r}. Do this: leave it out.")
     space, member = read_architecture(architecture)
     height, width = resolution or space.lower(member).inputs[0].shape[2:]
     module = fresh(space, member, num_classes=dataset.num_classes, resolution=(height, width), seed=seed)
-    recipe = replace(default_recipe(dataset), **settings)
+    recipe = replace(member_recipe(dataset), **settings)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     done = finetune(module, member, dataset, out, recipe, resolution=(height, width), seed=seed, bus=bus, device=device)
     return Training(

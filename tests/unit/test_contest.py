@@ -129,7 +129,7 @@ def test_few_pictures_and_little_time_leave_published_networks_alone() -> None:
     found = lines(posed(8000, "12min", fits=("small",)))
     assert [kind.tried for kind in found.values()] == [False] * 3
     assert "a trial of 3 min is too short" in found["chain"].line
-    assert found["hybrid"].line.startswith("kind hybrid: not tried, since a trial of 3 min shows it 8,000 training pictures about 4 times")
+    assert found["hybrid"].line.startswith("kind hybrid: not tried, since a trial of 3 min shows it 8,000 training pictures about 13 times")
     assert all("no --time-limit" in kind.line for kind in lines(posed(8000, None)).values())
 
 

@@ -116,13 +116,24 @@ class Recipe:
         return min(1 - 1 / (1 + self.window * steps), (step + 1) / (step + 10))
 
 
-def default_recipe(dataset: Dataset, space: ElasticSpace | None = None) -> Recipe:
-    """Return a recipe for the amount of data and the machine: two CPU cores spend a quarter of an hour at most at 32 pixels.
+PASSES = 3.25
+"""Epochs of one member a step that take as long as one of four members, measured on ``hybrid-s`` (``experiments/014_rank``)."""
 
-    A space of trained networks starts without training: what is new in it is fitted.
+
+def default_recipe(dataset: Dataset, space: ElasticSpace | None = None) -> Recipe:
+    """Return a recipe of shared weights for the amount of data and the machine: two CPU cores spend a quarter of an hour at most at 32 pixels.
+
+    One member a step, drawn at random, orders members best for its minutes (``experiments/014_rank``, ``experiments/029_supernet_ranking``). A space of trained
+    networks starts without training, since what is new in it is fitted; where it is trained, its slowest anchor teaches.
     """
+    recipe = member_recipe(dataset)
     if isinstance(space, ChainSpace):
-        return Recipe(epochs=0, batch=64 if dataset.count("train") < 4096 else 128, learning_rate=1e-3)
+        return replace(recipe, epochs=0, learning_rate=1e-3)
+    return replace(recipe, epochs=round(PASSES * recipe.epochs), methods=("single-path",))
+
+
+def member_recipe(dataset: Dataset) -> Recipe:
+    """Return a recipe of one network alone, as long as four members a step take in a quarter of an hour at most; on a GPU for more pictures."""
     presented = 8_000_000 if torch.cuda.is_available() else 160_000
     epochs = min(max(presented // dataset.count("train"), 4), 300 if torch.cuda.is_available() else 24)
     return Recipe(epochs=epochs, batch=64 if dataset.count("train") < 4096 else 128)
