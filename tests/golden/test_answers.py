@@ -48,7 +48,9 @@ def test_searches_among_published_networks() -> None:
 @pytest.mark.slow
 def test_a_seeded_run(tmp_path: Path) -> None:
     if not (answers.ANSWERS / f"{answers.digits_name()}.json").is_file():
-        pytest.skip(f"no reference for this kind of processor ({answers.digits_name()}). Do this on one: python tests/golden/answers.py digits")
+        pytest.skip(
+            f"no reference for this kind of processor ({answers.digits_name()}). Do this on one: python tests/golden/answers.py digits"
+        )
     run = tmp_path / "run"
     found, expected = answers.digits(run), answers.read(answers.digits_name())
     assert [p["key"] for p in found["front"]] == [p["key"] for p in expected["front"]]
