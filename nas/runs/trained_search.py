@@ -344,25 +344,27 @@ class FrontKeeper:
 
 def trained(run: RunDirectory, problem: Problem, dataset: Dataset, bus: EventBus, pace: Pace) -> Supernet:
     """Return the supernet: the user's, or the run's own, trained as far as is lacking."""
-    from nas.training.supernet.train import PASSES, default_recipe, default_resolution, load_supernet, train
+    from nas.training.supernet.train import PASSES, default_recipe, default_resolution, load_supernet, member_recipe, train
 
     request = problem.request
     assert isinstance(problem.space, ElasticSpace)
     space = problem.space.plain
     if request.supernet:
         return load_supernet(Path(request.supernet), space)
-    recipe = default_recipe(dataset, space)
-    default = recipe.epochs if request.data else min(recipe.epochs, round(PASSES * SHOWN_EPOCHS))
+    path = run.path / SUPERNET_FILE
+    recipe = default_recipe(dataset, space) if isinstance(space, ChainSpace) or not _begun_before(path) else member_recipe(dataset)
+    shown = round(PASSES * SHOWN_EPOCHS) if recipe.methods else SHOWN_EPOCHS
+    default = recipe.epochs if request.data else min(recipe.epochs, shown)
     recipe = replace(recipe, epochs=pace.epochs(request.epochs, default))
     side = request.proxy_resolution
     proxy = (side, side) if side else default_resolution(dataset, space.least_proxy)
     draw = LatencyBuckets(problem.space, problem.judge, request.seed).draw if isinstance(space, ChainSpace) and recipe.epochs else None
     looks = min(space.calibration_pictures, dataset.count("train")) + dataset.count("validation")
-    passes = 2 + recipe.random_members if isinstance(space, ChainSpace) else 1
+    passes = 1 if recipe.methods else 2 + recipe.random_members
     trained_pictures = _BACK_AND_FORTH * passes * dataset.count("train")
     bus.listeners.append(forecast := TrainingForecast(bus, looks / trained_pictures, evaluations(request), pace.clock))
     try:
-        path, left_s = run.path / SUPERNET_FILE, pace.until(TRAINED)
+        left_s = pace.until(TRAINED)
         done = train(space, dataset, path, recipe, resolution=proxy, seed=request.seed, bus=bus, draw=draw, left_s=left_s)
         if left_s and recipe.epochs and len(done.history) < _FEW_EPOCHS:
             bus.emit(
@@ -374,6 +376,13 @@ def trained(run: RunDirectory, problem: Problem, dataset: Dataset, bus: EventBus
         return done.supernet
     finally:
         bus.listeners.remove(forecast)
+
+
+def _begun_before(path: Path) -> bool:
+    """Return whether a run's shared weights were begun by 0.1.0, which trained four members a step; such a training goes on as it began."""
+    from nas.training.supernet.checkpoint import read_checkpoint
+
+    return path.is_file() and not read_checkpoint(path, "supernet").identity.get("recipe", {}).get("methods")
 
 
 def open_study(run: RunDirectory, problem: Problem, *, attributes: Mapping[str, str] | None = None, create: bool = True) -> Study:
