@@ -165,7 +165,7 @@ def _trust(page: Page) -> str:
     if result.counting:
         shown = ", ".join(f"{label_of(name)} {tau:.2f}" for name, tau in result.counting.items())
         parts.append(
-            f"Kendall's tau of the scores ({result.scored}) with {shown}: the nearer to 1, the less they say that counting does not."
+            f"Kendall's tau of the scores ({result.scored}) with {shown}: the nearer to 1 or -1, the less they say that counting does not."
         )
     if ranking is None:
         if not parts:

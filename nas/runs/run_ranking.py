@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from nas.errors import ArtifactError
-from nas.events import EventBus
+from nas.events import EventBus, Notice
 from nas.results import Ranking
 from nas.runs.contest import settled
 from nas.runs.directory import RunDirectory
@@ -28,6 +28,8 @@ def rank_run(path: Path, asked: RankingRequest, bus: EventBus) -> Ranking:
         NasError: See `RankingRequest.contest_of` and `nas.runs.ranking.rank_members`.
     """
     asked.check()
+    from nas.training.evaluators.supernet import SupernetEvaluator
+
     run = RunDirectory.open(path)
     result = run.results
     if result is None:
@@ -36,6 +38,12 @@ def rank_run(path: Path, asked: RankingRequest, bus: EventBus) -> Ranking:
     request = request.model_copy(update={"data": asked.data} if asked.data else {}).located()
     with run.work():
         problem = settled(run, problem_of(run, request), bus)
+        if problem.evaluator.needs >= {"supernet"} and problem.evaluator.scored != SupernetEvaluator.scored:
+            bus.emit(
+                Notice(
+                    f"rank: the run went by another score ({problem.evaluator.scored}); shared scores are judged as they are, in float, for equal epochs."
+                )
+            )
         ranking = rank_members(asked.contest_of(problem, run, result.front, bus))
         write_report(run, problem, result, {"scored by the search": scored_points(problem, open_study(run, problem))})
     return ranking
