@@ -30,6 +30,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 from scipy.stats import kendalltau
+from scipy.stats import t as student
 
 from nas.devices.measure import measure_in_turn
 from nas.graphs.graph import Graph
@@ -272,9 +273,25 @@ def choice_of_target(stitched: list[dict[str, Any]], pairs: list[dict[str, Any]]
         source, _, target = row["stitch"].partition(">")
         return abs(int(source.rpartition(":")[2]) - int(target.rpartition(":")[2]))
 
-    similar = [max(rows, key=lambda row: alike[row["stitch"]])["least_squares_pct"] for rows in rivals]
-    nearest = [min(rows, key=apart)["least_squares_pct"] for rows in rivals]
-    return {"sources": len(rivals), "by_similarity_pct": float(np.mean(similar)), "by_nearest_index_pct": float(np.mean(nearest))}
+    similar = [max(rows, key=lambda row: alike[row["stitch"]]) for rows in rivals]
+    nearest = [min(rows, key=apart) for rows in rivals]
+    means = {
+        f"by_{name}_pct": float(np.mean([row["least_squares_pct"] for row in rows]))
+        for name, rows in (("similarity", similar), ("nearest_index", nearest))
+    }
+    gaps = {f"gap_at_equal_ms_{device}": gap_at_equal_ms(similar, nearest, f"{device}_ms") for device in DEVICES}
+    return {"sources": len(rivals), **means, **gaps}
+
+
+def gap_at_equal_ms(one: list[dict[str, Any]], other: list[dict[str, Any]], cost: str) -> float:
+    """Return by how many points the best of one set of members is above the best of another within the same latency, a mean over twenty."""
+    times = [row[cost] for row in (*one, *other)]
+    gaps = []
+    for limit_ms in np.linspace(min(times), max(times), 20):
+        within = [[row["least_squares_pct"] for row in rows if row[cost] <= limit_ms] for rows in (one, other)]
+        if all(within):
+            gaps.append(max(within[0]) - max(within[1]))
+    return float(np.mean(gaps)) if gaps else 0.0
 
 
 def by_time_or_by_macs(rows: list[dict[str, Any]], device: str) -> dict[str, float]:
@@ -295,13 +312,7 @@ def by_time_or_by_macs(rows: list[dict[str, Any]], device: str) -> dict[str, flo
                     best = row["least_squares_pct"]
                     front.append(row)
             fronts[name] = front
-        times = [row[cost] for row in chosen]
-        gaps = []
-        for limit_ms in np.linspace(min(times), max(times), 20):
-            within = {name: [row["least_squares_pct"] for row in front if row[cost] <= limit_ms] for name, front in fronts.items()}
-            if all(within.values()):
-                gaps.append(max(within[cost]) - max(within["macs"]))
-        return float(np.mean(gaps)) if gaps else 0.0
+        return gap_at_equal_ms(fronts[cost], fronts["macs"], cost)
 
     rng = np.random.default_rng(0)
     drawn = [lost([rows[i] for i in rng.integers(len(rows), size=len(rows))]) for _ in range(200)]
@@ -310,11 +321,9 @@ def by_time_or_by_macs(rows: list[dict[str, Any]], device: str) -> dict[str, flo
     return {"points_lost_by_macs": lost(rows), "low": float(low), "high": float(high), "kendall_of_macs_and_ms": order}
 
 
-def summary(out: Path, name: str) -> None:
-    """Write ``results/NAME.json`` from the lines."""
-    found: dict[str, Any] = {}
-    for step in ("anchors", "stitches", "matching", "pairs"):
-        found[step] = Lines(out / f"{step}.jsonl").rows
+def summary_of(out: Path) -> dict[str, Any]:
+    """Return the lines of one seed, and what follows from them."""
+    found: dict[str, Any] = {step: Lines(out / f"{step}.jsonl").rows for step in ("anchors", "stitches", "matching", "pairs")}
     rows = [row for row in found["stitches"] if "random_pct" in row]
     alone = [row["least_squares_pct"] for row in found["stitches"] if "random_pct" not in row]
     if rows and alone:
@@ -328,6 +337,34 @@ def summary(out: Path, name: str) -> None:
             "matching": by_depth(found["matching"]),
             "search_by_macs": {device: by_time_or_by_macs(rows, device) for device in DEVICES},
         }
+    return found
+
+
+def over_seeds(summaries: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return means over seeds with 90 % intervals by Student's t: similarity against nearest index, what matching gains by depth, what multiply-adds lose."""
+
+    def interval(values: Sequence[float]) -> list[float]:
+        mean, error = float(np.mean(values)), float(np.std(values, ddof=1) / len(values) ** 0.5)
+        half = float(student.ppf(0.95, len(values) - 1)) * error
+        return [round(mean, 2), round(mean - half, 2), round(mean + half, 2)]
+
+    chosen = [one["choice_of_target"] for one in summaries]
+    found: dict[str, Any] = {"seeds": len(summaries)}
+    found["gain_points"] = interval([one["mean_gain_points"] for one in summaries])
+    found["share_of_poorer_anchor"] = interval([one["mean_share_of_poorer_anchor"] for one in summaries])
+    found["similarity_less_nearest_index"] = interval([one["by_similarity_pct"] - one["by_nearest_index_pct"] for one in chosen])
+    found["the_same_at_equal_ms"] = {d: interval([one[f"gap_at_equal_ms_{d}"] for one in chosen]) for d in DEVICES}
+    found["matching_gain_by_third"] = [
+        interval(gains) for gains in zip(*([row["gain"] for row in one["matching"]] for one in summaries), strict=True)
+    ]
+    found["points_lost_by_macs"] = {d: interval([one["search_by_macs"][d]["points_lost_by_macs"] for one in summaries]) for d in DEVICES}
+    return found
+
+
+def summary(outs: Sequence[Path], name: str) -> None:
+    """Write ``results/NAME.json`` from the lines of one seed, or of each."""
+    each = [summary_of(out) for out in outs]
+    found = each[0] if len(each) == 1 else {"over_seeds": over_seeds([one["summary"] for one in each]), "each": each}
     (HERE / "results").mkdir(exist_ok=True)
     (HERE / "results" / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n")
 
@@ -345,14 +382,17 @@ def main() -> None:
     parser.add_argument("--anchor", action="append", help="twice; default: MobileNetV2 and EfficientNet-Lite0")
     parser.add_argument("--from-scratch", action="store_true", help="anchors are trained from random weights")
     parser.add_argument("--name", default="study", help="of the file of results")
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path, nargs="+", required=True, help="one folder a seed; several for the summary alone")
     args = parser.parse_args()
     args.anchor = args.anchor or list(ANCHORS)
-    keep_freed_memory()
-    args.out.mkdir(parents=True, exist_ok=True)
     if args.step == "summary":
         summary(args.out, args.name)
         return
+    if len(args.out) > 1:
+        parser.error("--out: several folders are for the summary alone")
+    keep_freed_memory()
+    args.out = args.out[0]
+    args.out.mkdir(parents=True, exist_ok=True)
     dataset = load_dataset(args.data, seed=args.seed, images=args.images)
     {"anchors": anchors, "stitches": stitches, "matching": matching, "pairs": pairs}[args.step](dataset, args)
 
