@@ -102,7 +102,7 @@ def command(
         str | None,
         typer.Option(
             "--evaluator",
-            help="What scores candidates: supernet, supernet-in-time (the default where a time limit cuts the training), quantised, probe, zero-cost, alone, published or table; else default: the space's own.",
+            help="What scores candidates: supernet, supernet-in-time (under --time-limit), quantised, probe, zero-cost, alone, published or table; else default: the space's own.",
             metavar="NAME",
         ),
     ] = None,

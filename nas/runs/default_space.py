@@ -7,7 +7,7 @@ from typing import Literal
 
 from nas.errors import ArtifactError, GraphError, UsageError
 from nas.results import Record
-from nas.runs.options import check_options
+from nas.runs.options import useless
 from nas.runs.problem import Problem
 from nas.runs.request import Request
 from nas.spaces.naming import family_of
@@ -78,11 +78,7 @@ def decide_space(request: Request) -> tuple[Space, str]:
         return alone, f"space: {alone}, trained from nothing, since --from-scratch forbids published weights."
     family = spaces.get(PUBLISHED)
     kind = evaluators.get(request.evaluator or family.evaluator_with_data)
-    try:
-        if not kind.transfers:
-            raise UsageError("another evaluator")
-        check_options(request.model_copy(update={"space": PUBLISHED}), kind, family)
-    except UsageError:
+    if not kind.transfers or useless(request.model_copy(update={"space": PUBLISHED}), kind, family):
         return FROM_NOTHING, f"space: {FROM_NOTHING}, trained from nothing, since an option speaks of that."
     try:
         space = family.make("", num_classes=2, weights_dir=request.weights_dir)
@@ -181,8 +177,4 @@ def _useless_options(request: Request, space: str) -> str:
     """Return why a space is no answer to the options that were given; empty where it is."""
     family = spaces.get(_family(space))
     kind = evaluators.get(request.evaluator or family.evaluator_with_data or family.evaluator)
-    try:
-        check_options(request.model_copy(update={"space": space}), kind, family)
-    except UsageError as error:
-        return str(error).removeprefix("search: ").partition(". Do this")[0]
-    return ""
+    return "; ".join(useless(request.model_copy(update={"space": space}), kind, family))

@@ -22,6 +22,7 @@ from nas.spaces.architecture import Architecture
 from nas.spaces.chain import ChainSpace
 from nas.spaces.elastic import ElasticSpace
 from nas.spaces.naming import SpaceName, family_of
+from nas.spaces.space import spaces
 
 PHASES = ("train", "search", "finetune", "export")
 
@@ -98,12 +99,17 @@ def resume(path: Path, bus: EventBus, *, runner: str = "", yes: bool = False, **
 
 
 def problem_of(run: RunDirectory, request: Request) -> Problem:
-    """Return a run's problem, with the very pixels that the run saw.
+    """Return a run's problem, with the very pixels that the run saw; one that has shared weights of its own goes on with them.
 
     Raises:
         DataError: They are no longer there.
         NasError: See `nas.runs.problem.make_problem`.
     """
+    from nas.runs.trained_search import SUPERNET_FILE
+
+    chain = issubclass(spaces.get(family_of(request.space) or request.space), ChainSpace)
+    if request.time_limit and not request.evaluator and not chain and (run.path / SUPERNET_FILE).is_file():
+        request = request.model_copy(update={"evaluator": "supernet-in-time"})  # so before a network was trained alone under a time limit
     return make_problem(request, decoder=run.manifest.facts.get(_DECODER, ""))
 
 

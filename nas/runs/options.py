@@ -164,27 +164,29 @@ CHECKS: Mapping[str, tuple[str, Check]] = {
 """Each option's flag and its check; `check_for_devices` looks again once the devices are known."""
 
 
+def useless(request: Request, kind: type[Evaluator], family: type[SearchSpace]) -> list[str]:
+    """Return what was asked in vain, each as ``--flag has no effect with --space NAME: why``.
+
+    Args:
+        request: Its `model_fields_set` says what was asked.
+        kind: The evaluator.
+        family: Of the space.
+    """
+    found = []
+    for name, (flag, check) in CHECKS.items():
+        given = name in request.model_fields_set and getattr(request, name) != Request.model_fields[name].default
+        if given and (why := check(request, kind, family)):
+            found.append(f"{flag} has no effect with --space {request.space}: {why}")
+    return found
+
+
 def check_options(request: Request, kind: type[Evaluator], family: type[SearchSpace]) -> None:
     """Refuse the options that were given and have no effect, all in one line.
 
-    Args:
-        request: Its `model_fields_set` says what was given.
-        kind: The evaluator.
-        family: Of the space.
-
     Raises:
-        UsageError: There are such.
+        UsageError: There are such; see `useless`.
     """
-    faults = []
-    for name in Request.model_fields:
-        flag, check = CHECKS[name]
-        if (
-            name in request.model_fields_set
-            and getattr(request, name) != Request.model_fields[name].default
-            and (why := check(request, kind, family))
-        ):
-            faults.append(f"{flag} has no effect with --space {request.space}: {why}")
-    if faults:
+    if faults := useless(request, kind, family):
         raise UsageError(f"search: {'; '.join(faults)}. Do this: leave {'it' if len(faults) == 1 else 'them'} out.")
 
 

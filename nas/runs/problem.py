@@ -16,7 +16,7 @@ from nas.exporting.exporter import exporters
 from nas.quantisation.method import DEFAULT_RECIPE, methods
 from nas.quantisation.risk import predicted_drop
 from nas.results import DeviceLatency, Genotype, ModelError, Point, Verification
-from nas.runs.options import check_for_devices, check_options, table_of_accuracies
+from nas.runs.options import check_for_devices, check_options, table_of_accuracies, useless
 from nas.runs.preset import choose_preset, lacking_families, larger_preset
 from nas.runs.request import Request
 from nas.runs.similar_pairs import SIMILAR, similar_pairs
@@ -40,6 +40,10 @@ if TYPE_CHECKING:
 
 
 DEFAULT_DATA = "digits"
+_ALONE = (
+    "training: one network alone has all the time, chosen by training-free scores, since shared weights ended lower within a time limit. "
+    "Those are: --evaluator supernet-in-time."
+)
 _EMBEDDED = (
     "data: none given, so embedded pictures of 8x8 digits stand in, with a short training and few scores. That shows that training, search, export and test "
     "work here, and what the device admits; it says nothing of the accuracy on your pictures, nor which network is best there. Do this: --data FOLDER."
@@ -210,6 +214,8 @@ def make_problem(request: Request, *, decoder: str | None = None) -> Problem:
     if dataset is not None:
         options["num_classes"] = dataset.num_classes
         name, notices = _preset(request, dataset, targets)
+        if kind.fresh and not request.evaluator and evaluators.get(family.evaluator).in_time:
+            notices.append(_ALONE)
         if kind.fresh and resolution is None and "resolution" in family.options:
             options["resolution"] = own_size = _own_size(dataset)
             notices.append(f"resolution: {write_resolution(own_size)} px, that of the pictures (128 at most). Another one: --resolution.")
@@ -257,8 +263,8 @@ def _kinds(request: Request) -> tuple[type[SearchSpace], type[Evaluator], Path |
     family, table = spaces.get(family_of(request.space) or request.space), table_of_accuracies(request)
     own = family.evaluator_with_data if request.data and family.evaluator_with_data else family.evaluator
     kind = evaluators.get(request.evaluator or ("table" if table else own))
-    if request.time_limit and not request.evaluator and kind.in_time and not issubclass(family, ChainSpace):  # which races its anchors
-        kind = evaluators.get(kind.in_time)
+    if request.time_limit and not request.evaluator and not issubclass(family, ChainSpace):  # which races its anchors
+        kind = next((found for found in map(evaluators.get, kind.in_time) if not useless(request, found, family)), kind)
     return family, kind, table
 
 

@@ -89,7 +89,7 @@ class Evaluator(ABC):
         transfers: Whether members have trained weights. They are fine-tuned against each other then, without a searcher.
         fresh: Whether `module` returns fresh weights: the choice is trained from nothing, and has all the time that its search leaves.
         paired: Whether a score is the share of the pictures of `right`, so that two candidates can be compared picture by picture.
-        in_time: Name of the evaluator that stands in for this one where a time limit cuts the fine-tuning; empty where none does.
+        in_time: Names of evaluators that stand in for this one under a time limit, the first that has a use for all that was asked; none where it stays.
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset()
@@ -99,7 +99,7 @@ class Evaluator(ABC):
     transfers: ClassVar[bool] = False
     fresh: ClassVar[bool] = False
     paired: ClassVar[bool] = True
-    in_time: ClassVar[str] = ""
+    in_time: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     def make(cls, assignment: Assignment) -> Evaluator:  # noqa: ARG003

@@ -49,7 +49,8 @@ def test_points_by_time_are_those_of_the_training_itself() -> None:
 @pytest.mark.parametrize(
     ("asked", "name"),
     [
-        ({"time_limit": "9min"}, "SupernetInTime"),
+        ({"time_limit": "9min"}, "Alone"),
+        ({"time_limit": "9min", "epochs": 3}, "SupernetInTime"),
         ({}, "SupernetEvaluator"),
         ({"time_limit": "9min", "evaluator": "supernet"}, "SupernetEvaluator"),
     ],
@@ -57,4 +58,5 @@ def test_points_by_time_are_those_of_the_training_itself() -> None:
 def test_a_time_limit_asks_for_it(asked: dict[str, str], name: str) -> None:
     problem = make_problem(Request(devices=("sa8295p",), budgets=("5ms",), space="hybrid-xs", data="digits").model_copy(update=asked))
     assert problem.evaluator.__name__ == name
-    assert problem.evaluator.paired == (name == "SupernetEvaluator")
+    assert problem.evaluator.paired == (name != "SupernetInTime")
+    assert any(line.startswith("training: one network alone") for line in problem.notices) == (name == "Alone")

@@ -40,7 +40,7 @@ class SupernetEvaluator(Evaluator):
 
     needs: ClassVar[frozenset[Need]] = frozenset({"data", "supernet"})
     scored: ClassVar[str] = "supernet score"
-    in_time: ClassVar[str] = "supernet-in-time"
+    in_time: ClassVar[tuple[str, ...]] = ("alone", "supernet-in-time")
 
     @classmethod
     def make(cls, assignment: Assignment) -> Evaluator:
