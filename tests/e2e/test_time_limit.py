@@ -12,6 +12,7 @@ from tests.e2e.conftest import Result
 @pytest.mark.slow
 def test_even_the_shortest_limit_ends_in_a_tested_file(nas: Callable[..., Result], tmp_path: Path) -> None:
     words = ("search", "--device", "sa8295p", "--budget", "5ms", "--space", "hybrid-s", "--data", "digits", "--resolution", "32")
+    words = (*words, "--evaluator", "supernet-in-time")
     found = nas(*words, "--time-limit", "1s", "--evals", "50", "--out", tmp_path / "run", "--format", "json")
     assert found.code == 0, found.err
     result = json.loads(found.out)
@@ -24,3 +25,30 @@ def test_even_the_shortest_limit_ends_in_a_tested_file(nas: Callable[..., Result
     assert Path(result["model"]).is_file()
     assert result["chosen"]["accuracy_pct"] is not None
     assert nas("resume", tmp_path / "run", "--format", "json").out == found.out
+
+
+@pytest.mark.slow
+def test_a_network_of_a_space_of_supernets_has_all_the_time_for_itself(nas: Callable[..., Result], tmp_path: Path) -> None:
+    words = ("search", "--device", "sa8295p", "--budget", "5ms", "--space", "hybrid-s", "--data", "digits")
+    found = nas(*words, "--time-limit", "20s", "--out", tmp_path / "run", "--format", "json")
+    assert found.code == 0, found.err
+    result = json.loads(found.out)
+    assert "training: one network alone has all the time" in " ".join(result["notices"])
+    assert result["chosen"]["resolution"] == 32
+    assert result["chosen"]["accuracy_pct"] > 30  # of ten classes, after some seconds
+    assert not (tmp_path / "run" / "supernet.safetensors").exists()
+    assert Path(result["model"]).is_file()
+
+
+@pytest.mark.slow
+def test_a_run_that_began_with_shared_weights_goes_on_with_them(nas: Callable[..., Result], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    words = ("search", "--device", "sa8295p", "--budget", "5ms", "--space", "hybrid-s", "--data", "digits", "--resolution", "32")
+    assert nas(*words, "--evaluator", "supernet-in-time", "--time-limit", "1s", "--evals", "8", "--out", run).code == 0
+    manifest = json.loads((run / "manifest.json").read_text())
+    manifest["request"]["evaluator"] = None  # as of a search to which no evaluator was named, before
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    (run / "results.json").unlink()
+    again = nas("resume", run, "--format", "json")
+    assert again.code == 0, again.err
+    assert json.loads(again.out)["scored"] == "score for the time"
