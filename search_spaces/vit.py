@@ -272,6 +272,7 @@ class VisionTransformer(ElasticSpace):
         UsageError: A resolution that patches do not divide.
     """
 
+    least_alone: ClassVar[int] = 96  # smaller ones have small patches, and more of them
     presets = ("n", "t", "s", "b", "parallel-n", "parallel-t", "parallel-s", "parallel-b", "tokens-n", "tokens-t", "tokens-s")
 
     def __init__(self, preset: str, *, num_classes: int = 1000, resolution: Resolution | None = None) -> None:

@@ -217,8 +217,10 @@ def make_problem(request: Request, *, decoder: str | None = None) -> Problem:
         if kind.fresh and not request.evaluator and evaluators.get(family.evaluator).in_time:
             notices.append(_ALONE)
         if kind.fresh and resolution is None and "resolution" in family.options:
-            options["resolution"] = own_size = _own_size(dataset)
-            notices.append(f"resolution: {write_resolution(own_size)} px, that of the pictures (128 at most). Another one: --resolution.")
+            options["resolution"] = own_size = _own_size(dataset, least := family.least_alone if issubclass(family, ElasticSpace) else 32)
+            notices.append(
+                f"resolution: {write_resolution(own_size)} px, that of the pictures ({least} at least, 128 at most). Another one: --resolution."
+            )
     options = {key: value for key, value in options.items() if key in family.options and value is not None}
     if request.pairs == (SIMILAR,):
         options["pairs"], notice = similar_pairs(request, dataset, name, options)
@@ -274,11 +276,11 @@ def _dataset(request: Request, decoder: str | None) -> Dataset:
     return load_dataset(request.data or DEFAULT_DATA, seed=request.seed, decoder=decoder)
 
 
-def _own_size(dataset: Dataset) -> Resolution:
+def _own_size(dataset: Dataset, least: int) -> Resolution:
     """Return the size at which a network that starts from nothing is trained and deployed where the user names none."""
     from nas.training.supernet.train import default_resolution
 
-    return default_resolution(dataset)
+    return default_resolution(dataset, least)
 
 
 def _preset(request: Request, dataset: Dataset, targets: Sequence[Target]) -> tuple[str, list[str]]:

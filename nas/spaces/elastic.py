@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from nas.graphs.graph import Graph, GraphBuilder
 from nas.graphs.operators import Shape
@@ -68,6 +68,9 @@ class ElasticSpace(SearchSpace):
     num_classes: int
     least_proxy: int = 32
     """Least side in pixels at which a supernet trains by default."""
+
+    least_alone: ClassVar[int] = 32
+    """Least side in pixels of a network that is trained by itself, where the user names no size."""
 
     any_size: bool = False
     """Whether the network of a member takes smaller pictures than its own, too, so that its training may begin with those."""

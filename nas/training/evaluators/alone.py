@@ -37,7 +37,7 @@ class Alone(ZeroCost):
         needed(assignment, "alone", "data")
         if not isinstance(assignment.space, ElasticSpace) or isinstance(assignment.space, ChainSpace):
             raise UsageError(
-                f"evaluator alone: trains no member of space {assignment.space.name} from nothing. Do this: --space residual-s, hybrid or vit."
+                f"evaluator alone: trains no member of space {assignment.space.name} from nothing. Do this: --space residual-s, hybrid or vit-t."
             )
         return cls(assignment.space, assignment.seed, assignment.dataset)
 
