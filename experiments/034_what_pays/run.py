@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 import nas
+from nas.runs.lifecycle import show
 from nas.training.note import noted
 
 HERE = Path(__file__).parent
@@ -39,7 +40,7 @@ def searched(given: argparse.Namespace, kind: str, seed: int) -> dict[str, objec
     """Run a search; what a run that was killed has left is begun anew, since the time that it was away would count."""
     folder = given.work / f"{slug(kind)}-{seed}"
     if (folder / "results.json").is_file():
-        return shown(nas.show(folder))
+        return shown(show(folder))
     shutil.rmtree(folder, ignore_errors=True)
     limit = f"{given.minutes:g}min"
     found = nas.search(
