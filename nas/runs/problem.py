@@ -28,7 +28,7 @@ from nas.searching.searcher import searchers
 from nas.spaces.architecture import Architecture
 from nas.spaces.chain import ChainSpace
 from nas.spaces.elastic import ElasticSpace
-from nas.spaces.naming import family_of, get_space, is_elastic
+from nas.spaces.naming import SpaceName, family_of, get_space, is_elastic
 from nas.spaces.space import Resolution, SearchSpace, spaces
 from nas.training.evaluator import Assignment, Evaluator, evaluators
 from nas.training.importance import importances
@@ -266,7 +266,9 @@ def _kinds(request: Request) -> tuple[type[SearchSpace], type[Evaluator], Path |
     own = family.evaluator_with_data if request.data and family.evaluator_with_data else family.evaluator
     kind = evaluators.get(request.evaluator or ("table" if table else own))
     if request.time_limit and not request.evaluator and not issubclass(family, ChainSpace):  # which races its anchors
-        kind = next((found for found in map(evaluators.get, kind.in_time) if not useless(request, found, family)), kind)
+        by_part = request.precision == "any" or bool(SpaceName.parse(request.space).precisions)  # which training-free scores do not see
+        others = (found for found in map(evaluators.get, kind.in_time) if not (found.fresh and by_part))
+        kind = next((found for found in others if not useless(request, found, family)), kind)
     return family, kind, table
 
 

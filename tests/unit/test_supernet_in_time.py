@@ -51,6 +51,9 @@ def test_points_by_time_are_those_of_the_training_itself() -> None:
     [
         ({"time_limit": "9min"}, "Alone"),
         ({"time_limit": "9min", "epochs": 3}, "SupernetInTime"),
+        ({"time_limit": "9min", "precision": "any"}, "SupernetInTime"),
+        ({"time_limit": "9min", "space": "hybrid-xs@fp16+w8a8"}, "SupernetInTime"),
+        ({"time_limit": "9min", "precision": "w8a8"}, "Alone"),
         ({}, "SupernetEvaluator"),
         ({"time_limit": "9min", "evaluator": "supernet"}, "SupernetEvaluator"),
     ],
@@ -60,3 +63,11 @@ def test_a_time_limit_asks_for_it(asked: dict[str, str], name: str) -> None:
     assert problem.evaluator.__name__ == name
     assert problem.evaluator.paired == (name != "SupernetInTime")
     assert any(line.startswith("training: one network alone") for line in problem.notices) == (name == "Alone")
+
+
+@pytest.mark.parametrize(
+    ("space", "side"), [("hybrid-xs", 32), ("vit-n", 96)]
+)  # a transformer has small patches, and more of them, at less
+def test_a_network_that_is_trained_alone_has_the_size_of_the_pictures_or_the_least_of_its_space(space: str, side: int) -> None:
+    problem = make_problem(Request(devices=("sa8295p",), budgets=("5ms",), space=space, data="digits", time_limit="9min"))
+    assert problem.judge.verdicts([problem.space.sample(np.random.default_rng(0))])[0].resolution == (side, side)
