@@ -17,23 +17,39 @@ from equal_seconds import halved, machine, scored
 
 from nas.spaces.naming import get_elastic_space
 from nas.training.dataset import load_dataset
+from nas.training.supernet.batches import Augmentation
 from nas.training.supernet.finetune import ALONE, PLAIN, finetune, fresh
 
 HERE = Path(__file__).parent
 SIZE = (32, 32)
 ADAMW = {"optimizer": "adamw", "learning_rate": ALONE.learning_rate, "weight_decay": ALONE.weight_decay}
+WIDTH_40, WIDTH_64 = ("residual-s", (40, 1, 1, 1, 0)), ("residual-s", (64, 1, 1, 1, 0))
+DEEP_40 = ("residual-m", (40, 2, 2, 2, 0))
+AUGMENTED = {
+    "": PLAIN,
+    ", mixup": replace(PLAIN, augmentation=Augmentation(mixup=0.2)),
+    ", CutMix": replace(PLAIN, augmentation=Augmentation(cutmix=1.0)),
+    ", RandAugment": replace(PLAIN, augmentation=Augmentation(operations=2)),
+    ", RandAugment, decay 1e-3": replace(PLAIN, weight_decay=1e-3, augmentation=Augmentation(operations=2)),
+    ", RandAugment and CutMix": replace(PLAIN, augmentation=Augmentation(cutmix=1.0, operations=2)),
+    ", averaged weights": replace(PLAIN, window=0.05),
+    ", batches of 128": replace(PLAIN, batch=128),
+    ", decay 1e-3": replace(PLAIN, weight_decay=1e-3),
+}
 ROWS = {
     "width 32": ("residual-s", (32, 1, 1, 1, 0), PLAIN),
     "width 32, random start": ("residual-s", (32, 1, 1, 1, 0), replace(PLAIN, whitening=False)),
     "width 32, by AdamW": ("residual-s", (32, 1, 1, 1, 0), replace(PLAIN, **ADAMW)),
     "width 32, whole pictures": ("residual-s", (32, 1, 1, 1, 0), replace(PLAIN, methods=())),
-    "width 64": ("residual-s", (64, 1, 1, 1, 0), PLAIN),
     "width 16, three layers a stage": ("residual-m", (16, 3, 3, 3, 0), PLAIN),
     "width 16, three layers a stage, whole pictures, random start": (
         "residual-m",
         (16, 3, 3, 3, 0),
         replace(PLAIN, methods=(), whitening=False),
     ),
+    **{f"width {genes[0]}{name}": (space, genes, recipe) for space, genes in (WIDTH_40, WIDTH_64) for name, recipe in AUGMENTED.items()},
+    "width 32, RandAugment": ("residual-s", (32, 1, 1, 1, 0), AUGMENTED[", RandAugment"]),
+    "width 40, two layers a stage, RandAugment": (*DEEP_40, AUGMENTED[", RandAugment"]),
 }
 
 
