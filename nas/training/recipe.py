@@ -23,7 +23,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING, ClassVar, Literal
+
+import numpy as np
 
 from nas.errors import UsageError
 from nas.registry import Registry
@@ -164,10 +167,26 @@ class Pictures(SupernetRecipe):
     schedule: ClassVar[Sequence[tuple[float, float]]] = ((1.0, 1.0),)
 
     @property
+    def _costs(self) -> tuple[list[float], list[float]]:
+        """Shares of the steps at which the size changes, and the multiply-adds until then, of those of all steps on whole pictures."""
+        ends = [0.0, *(end for end, _ in self.schedule)]
+        parts = ((end - begin) * share**2 for begin, (end, share) in zip(ends, self.schedule, strict=False))
+        return ends, [0.0, *accumulate(parts)]
+
+    @property
     def cost(self) -> float:
         """The share that is left of the multiply-adds of a training on whole pictures."""
-        ends = [0.0, *(end for end, _ in self.schedule)]
-        return sum((end - begin) * share**2 for begin, (end, share) in zip(ends, self.schedule, strict=False))
+        return self._costs[1][-1]
+
+    def time_at(self, progress: float) -> float:
+        """Return the share of a training's time that the share `progress` of its steps takes, where time goes with multiply-adds."""
+        ends, costs = self._costs
+        return float(np.interp(progress, ends, costs)) / costs[-1]
+
+    def progress_at(self, time: float) -> float:
+        """Return the share of the steps that is done after a share of the time."""
+        ends, costs = self._costs
+        return float(np.interp(time * costs[-1], costs, ends))
 
     def size(self, progress: float, resolution: Resolution) -> Resolution:
         """Return the size of the pictures when the share `progress` of the steps is done."""

@@ -40,6 +40,7 @@ def test_two_anchors_become_one_file(nas: Callable[..., Result], tmp_path: Path,
     for name in ("results.json", "export.json", "decision.json"):  # as if it had been killed after the search
         (tmp_path / "run" / name).unlink()
     again = nas("resume", tmp_path / "run", "--format", "json")
+    assert again.code == 0, again.err
     assert json.loads(again.out)["chosen"] == found["chosen"]
     assert found["chosen"]["chain"] in nas("show", tmp_path / "run").out.replace("\n", " ")
 

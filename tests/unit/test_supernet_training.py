@@ -5,6 +5,7 @@ import os
 import pickle
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -441,3 +442,28 @@ def test_a_schedule_is_cut_to_the_time_that_is_left(monkeypatch: pytest.MonkeyPa
     assert slower.over
     assert 17 <= slower.done <= 20  # ten steps of a second, then ten of three
     assert (trained(0.1, 0.1).done, trained(50.0, 50.0).done) == (100, 1)
+
+
+@pytest.mark.parametrize("sessions", [1, 3])
+def test_a_schedule_in_sizes_is_cut_by_steps_not_by_time(monkeypatch: pytest.MonkeyPatch, sessions: int) -> None:
+    """Half of the steps see half of the side, however little of the time they take; interrupted trainings alike."""
+    now_s, pictures = [0.0], compose(["low-resolution"]).pictures
+    monkeypatch.setattr("nas.training.supernet.epoch.time.monotonic", lambda: now_s[0])
+    seen, percents, step, kept = Counter[int](), list[int](), 0, dict[str, float]()
+    for session in range(sessions):
+        length = Length(100_000, lambda: 1000.0 - now_s[0], pictures)
+        length.go_on(kept, step)
+        while True:
+            length.fit(step)
+            if step >= length.steps or now_s[0] > 1000 * (session + 1) / sessions:
+                break
+            side, _ = pictures.size(step / length.steps, (32, 32))
+            seen[side] += 1
+            now_s[0] += (side / 32) ** 2
+            step += 1
+            percents.append(length.percent(step))
+        kept = length.progress
+    assert sum(seen.values()) == pytest.approx(1000 / pictures.cost, rel=0.01)
+    assert [seen[side] / step for side in (16, 24, 32)] == pytest.approx([0.5, 0.25, 0.25], abs=0.01)
+    assert percents == sorted(percents)
+    assert percents[step // 2] == pytest.approx(100 * 0.125 / pictures.cost, abs=1)

@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from nas.events import EventBus, PhaseAdvanced, PhaseStarted
+from nas.training.recipe import Pictures
 from nas.training.supernet.checkpoint import Checkpoint, write_checkpoint
 
 REPORT_S, CHECKPOINT_S = 1.0, 30.0
@@ -49,14 +50,18 @@ class Length:
     Attributes:
         steps: Of the schedule, by what is known.
         left_s: Returns the seconds that are left; None where there is no limit.
+        pictures: Whose sizes decide how long a step takes.
         done: Steps that are done.
+        share: Of the schedule, that is done.
     """
 
     steps: int
     left_s: Callable[[], float] | None = None
+    pictures: Pictures = field(default_factory=Pictures)
     done: int = 0
+    share: float = 0.0
     _most: int = field(init=False)
-    _first: tuple[int, float] | None = field(default=None, init=False)
+    _first: tuple[float, float] | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self._most = self.steps
@@ -66,16 +71,36 @@ class Length:
         """Whether the time allows no further step."""
         return self.left_s is not None and self.done >= self.steps
 
+    @property
+    def progress(self) -> dict[str, float]:
+        """What a checkpoint says of it; nothing where there is no limit."""
+        return {} if self.left_s is None else {"share": self.share}
+
+    def percent(self, step: int) -> int:
+        """Return how much of the time is over, in percent, when so many steps are done."""
+        return int(100 * self.pictures.time_at(step / max(self.steps, 1)) + 1e-9)
+
+    def go_on(self, progress: Mapping[str, Any], step: int) -> None:
+        """Take up what a checkpoint says, before a step of that number."""
+        self.share = float(progress.get("share", step / max(self._most, 1)))
+        if self.left_s is not None and self.share > 0:
+            self.steps = min(self._most, max(step, int(step / self.share + 1e-9)))
+
     def fit(self, step: int) -> None:
-        """Cut the schedule, before a step of that number, to what is left by the mean time of the steps of this session; one step is done in any case."""
+        """Cut the schedule, before a step of that number, to what is left; one step is done in any case.
+
+        The share of the time of this session that is over decides which share of the steps should be done: small pictures take less.
+        """
         if self.left_s is None:
             return
         now_s = time.monotonic()
         if self._first is None:
-            self._first = step, now_s
-        elif step > self._first[0]:
-            each_s = (now_s - self._first[1]) / (step - self._first[0])
-            self.steps = min(self._most, max(step, step + int(self.left_s() / each_s)))
+            self._first = now_s, self.pictures.time_at(self.share)
+        elif (spent_s := now_s - self._first[0]) > 0:
+            before, left_s = self._first[1], max(0.0, self.left_s())
+            share = self.pictures.progress_at(before + (1 - before) * spent_s / (spent_s + left_s))
+            self.steps = min(self._most, max(step, int(step / share + 1e-9)))
+        self.share = step / self.steps
 
 
 class Shown:
@@ -100,7 +125,7 @@ class Shown:
 
     def advance(self, epoch: int, numbers: Mapping[str, float]) -> None:
         """Say that so many epochs are done."""
-        done = epoch if self.length.left_s is None else min(100, 100 * self.length.done // max(self.length.steps, 1))
+        done = epoch if self.length.left_s is None else min(100, self.length.percent(self.length.done))
         self.bus.emit(PhaseAdvanced(self.phase, done, dict(numbers)))
 
     def within(self, epoch: int, part: float, step: int) -> None:
@@ -108,7 +133,7 @@ class Shown:
         if self.length.left_s is None:
             self.bus.emit(PhaseAdvanced(self.phase, epoch, part=part))
         else:
-            self.bus.emit(PhaseAdvanced(self.phase, min(99, 100 * step // max(self.length.steps, 1))))
+            self.bus.emit(PhaseAdvanced(self.phase, min(99, self.length.percent(step))))
 
 
 class Keeper:
@@ -138,7 +163,7 @@ class Keeper:
     def save(self, epoch: int, history: Sequence[Mapping[str, float]], begun: Begun) -> None:
         """Write the checkpoint."""
         tensors = dict(self.weights) | (dict(self.state()) if epoch < self.epochs else {})
-        progress = {"epoch": epoch, "epochs": self.epochs, "history": list(history), **begun.progress}
+        progress = {"epoch": epoch, "epochs": self.epochs, "history": list(history), **begun.progress, **self.shown.length.progress}
         write_checkpoint(self.path, Checkpoint("supernet", self.identity, progress, tensors))
         self._saved_s = time.monotonic()
 

@@ -193,6 +193,7 @@ def finetune(
         tuning.threads = {(h, w): count for h, w, count in found.progress.get("threads", []) if count <= torch.get_num_threads()}
         tuning.step, tuning.loss = int(found.progress.get("step", 0)), float(found.progress.get("loss", 0.0))
         start_pct = float(found.progress.get("start_pct", -1.0))
+        tuning.length.go_on(found.progress, epoch * tuning.steps + tuning.step)
     elif keep_start:
         start_pct = accuracy()
 
@@ -204,7 +205,7 @@ def finetune(
             if tuning.average:
                 tensors |= {_AVERAGE + name: tensor for name, tensor in tuning.average.weights.items()}
         inside: dict[str, float] = {"step": tuning.step, "loss": tuning.loss} if tuning.step else {}
-        inside |= {"start_pct": start_pct} if keep_start else {}
+        inside |= ({"start_pct": start_pct} if keep_start else {}) | tuning.length.progress
         threads = [[*size, count] for size, count in tuning.threads.items()]
         write_checkpoint(
             path,
@@ -281,7 +282,7 @@ class _Finetuning:
         self.average = Average(module) if recipe.window else None
         self.optimizer = optimizer_of(recipe, [[p for p in module.parameters() if (p.ndim > 1) is decays] for decays in (True, False)])
         self.steps = train.steps(recipe.batch)
-        self.length = Length(self.steps * recipe.epochs)
+        self.length = Length(self.steps * recipe.epochs, pictures=self.pictures)
         self.threads: dict[Resolution, int] = {}
         self.step, self.loss = 0, 0.0
         self._saved_s = self._told_s = time.monotonic()

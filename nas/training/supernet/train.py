@@ -224,6 +224,7 @@ def train(
     if (found := checkpoint_of_first(path, identity, accelerator)) is not None:
         epoch, history = int(found.progress["epoch"]), list(found.progress["history"])
         begun = Begun.of(found.progress)
+        run.length.go_on(found.progress, epoch * run.steps + begun.step)
         load_tensors(supernet, found.tensors, path)
         run.restore(found.tensors)
     elif isinstance(space, ChainSpace):
@@ -367,7 +368,7 @@ class Training:
         self.optimizer = optimizer_of(recipe, [[p] for p in self.parameters])
         self.largest, self.smallest = supernet.space.extreme(True), supernet.space.extreme(False)
         self.steps = batches.steps(recipe.batch)
-        self.length = Length(self.steps * recipe.epochs)
+        self.length = Length(self.steps * recipe.epochs, pictures=self.plan.pictures)
         self._same_class_epochs = 0
         least = 2 * (2 + recipe.random_members) * accelerator.num_processes
         if self.plan.members.shares and recipe.batch < least:
