@@ -84,7 +84,7 @@ class Length:
         """Take up what a checkpoint says, before a step of that number."""
         self.share = float(progress.get("share", step / max(self._most, 1)))
         if self.left_s is not None and self.share > 0:
-            self.steps = min(self._most, max(step, int(step / self.share + 1e-9)))
+            self._cut(step, self.share)
 
     def fit(self, step: int) -> None:
         """Cut the schedule, before a step of that number, to what is left; one step is done in any case.
@@ -99,8 +99,12 @@ class Length:
         elif (spent_s := now_s - self._first[0]) > 0:
             before, left_s = self._first[1], max(0.0, self.left_s())
             share = self.pictures.progress_at(before + (1 - before) * spent_s / (spent_s + left_s))
-            self.steps = min(self._most, max(step, int(step / share + 1e-9)))
+            self._cut(step, share)
         self.share = step / self.steps
+
+    def _cut(self, step: int, share: float) -> None:
+        """Let so many steps be the share of the schedule that is done."""
+        self.steps = min(self._most, max(step, int(step / share + 1e-9)))  # a whole number of steps is not one less by rounding
 
 
 class Shown:
@@ -125,7 +129,7 @@ class Shown:
 
     def advance(self, epoch: int, numbers: Mapping[str, float]) -> None:
         """Say that so many epochs are done."""
-        done = epoch if self.length.left_s is None else min(100, self.length.percent(self.length.done))
+        done = epoch if self.length.left_s is None else self.length.percent(self.length.done)
         self.bus.emit(PhaseAdvanced(self.phase, done, dict(numbers)))
 
     def within(self, epoch: int, part: float, step: int) -> None:
