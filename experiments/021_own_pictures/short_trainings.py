@@ -2,7 +2,7 @@
 
     python experiments/021_own_pictures/short_trainings.py --data /tmp/cifar-1000
 
-Each row trains one network of `residual` by the recipe of the space (`nas.training.supernet.finetune.PLAIN`) or by one that differs in what the row names, for equal processor seconds on
+Each row trains one network of `residual` by the recipe of few pictures or by one that differs in what the row names, for equal processor seconds on
 so many of the training pictures; the others and the validation pictures score it, batch norms recalibrated; validation pictures also choose the epoch. The test pictures are not read. Goes on where it stopped.
 """
 
@@ -23,34 +23,32 @@ from nas.training.supernet.finetune import ALONE, PLAIN, finetune, fresh
 HERE = Path(__file__).parent
 SIZE = (32, 32)
 ADAMW = {"optimizer": "adamw", "learning_rate": ALONE.learning_rate, "weight_decay": ALONE.weight_decay}
-WIDTH_40, WIDTH_64 = ("residual-s", (40, 1, 1, 1, 0)), ("residual-s", (64, 1, 1, 1, 0))
-DEEP_40 = ("residual-m", (40, 2, 2, 2, 0))
-AUGMENTED = {
-    "": PLAIN,
-    ", mixup": replace(PLAIN, augmentation=Augmentation(mixup=0.2)),
-    ", CutMix": replace(PLAIN, augmentation=Augmentation(cutmix=1.0)),
-    ", RandAugment": replace(PLAIN, augmentation=Augmentation(operations=2)),
-    ", RandAugment, decay 1e-3": replace(PLAIN, weight_decay=1e-3, augmentation=Augmentation(operations=2)),
-    ", RandAugment and CutMix": replace(PLAIN, augmentation=Augmentation(cutmix=1.0, operations=2)),
-    ", averaged weights": replace(PLAIN, window=0.05),
-    ", batches of 128": replace(PLAIN, batch=128),
-    ", decay 1e-3": replace(PLAIN, weight_decay=1e-3),
+MORE = replace(PLAIN, augmentation=Augmentation(operations=2))
+"""The recipe of few pictures: `nas.training.supernet.finetune.alone_recipe`."""
+VARIANTS = {
+    "": MORE,
+    ", no RandAugment": PLAIN,
+    ", random start": replace(MORE, whitening=False),
+    ", whole pictures": replace(MORE, methods=()),
+    ", by AdamW": replace(MORE, **ADAMW),
+    ", mixup": replace(MORE, augmentation=replace(MORE.augmentation, mixup=0.2)),
+    ", CutMix": replace(MORE, augmentation=replace(MORE.augmentation, cutmix=1.0)),
+    ", decay 1e-3": replace(MORE, weight_decay=1e-3),
+    ", averaged weights": replace(MORE, window=0.05),
+    ", batches of 128": replace(MORE, batch=128),
 }
-ROWS = {
-    "width 32": ("residual-s", (32, 1, 1, 1, 0), PLAIN),
-    "width 32, random start": ("residual-s", (32, 1, 1, 1, 0), replace(PLAIN, whitening=False)),
-    "width 32, by AdamW": ("residual-s", (32, 1, 1, 1, 0), replace(PLAIN, **ADAMW)),
-    "width 32, whole pictures": ("residual-s", (32, 1, 1, 1, 0), replace(PLAIN, methods=())),
-    "width 16, three layers a stage": ("residual-m", (16, 3, 3, 3, 0), PLAIN),
-    "width 16, three layers a stage, whole pictures, random start": (
-        "residual-m",
-        (16, 3, 3, 3, 0),
-        replace(PLAIN, methods=(), whitening=False),
-    ),
-    **{f"width {genes[0]}{name}": (space, genes, recipe) for space, genes in (WIDTH_40, WIDTH_64) for name, recipe in AUGMENTED.items()},
-    "width 32, RandAugment": ("residual-s", (32, 1, 1, 1, 0), AUGMENTED[", RandAugment"]),
-    "width 40, two layers a stage, RandAugment": (*DEEP_40, AUGMENTED[", RandAugment"]),
+NETWORKS = {
+    "width 16": ("residual-s", (16, 2, 2, 2, 0)),
+    "width 24": ("residual-s", (24, 2, 2, 2, 0)),
+    "width 32": ("residual-s", (32, 2, 2, 2, 0)),
+    "width 40": ("residual-s", (40, 2, 2, 2, 0)),
+    "width 48": ("residual-s", (48, 2, 2, 2, 0)),
+    "width 64": ("residual-s", (64, 2, 2, 2, 0)),
+    "width 16, three blocks": ("residual-m", (16, 3, 3, 3, 0)),
+    "width 24, three blocks": ("residual-m", (24, 3, 3, 3, 0)),
+    "width 48, one block": ("residual-m", (48, 1, 1, 1, 0)),
 }
+ROWS = {network + variant: (*genes, recipe) for network, genes in NETWORKS.items() for variant, recipe in VARIANTS.items()}
 
 
 def main() -> None:
@@ -59,14 +57,16 @@ def main() -> None:
     parser.add_argument("--data", required=True)
     parser.add_argument("--seconds", type=float, default=250.0, help="of the processor, for each row")
     parser.add_argument("--pictures", type=int, default=8000)
-    parser.add_argument("--only", nargs="+", choices=ROWS, help="rows by name; all by default")
+    parser.add_argument(
+        "--only", nargs="+", choices=ROWS, help="rows by name; by default each network by the recipe itself", default=list(NETWORKS)
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=HERE / "results" / "short_trainings.json")
     given = parser.parse_args()
     done = json.loads(given.out.read_text()) if given.out.is_file() else {}
     data, others = halved(load_dataset(given.data, seed=given.seed), given.pictures, given.seed)
     for name, (space_name, genes, recipe) in ROWS.items():
-        if name in done or not (given.only is None or name in given.only):
+        if name in done or name not in given.only:
             continue
         space = get_elastic_space(space_name)
         member = space.architecture(("32x32", *genes))
@@ -93,6 +93,8 @@ def main() -> None:
             "methods": recipe.methods,
             "whitening": recipe.whitening,
             "optimizer": recipe.optimizer,
+            "version": space.version,
+            "augmentation": recipe.augmentation.entries,
             "macs": space.lower(member).cost.macs,
             "params": space.lower(member).cost.params,
             "training_pictures": data.count("train"),

@@ -75,12 +75,19 @@ def test_a_whitening_start_is_part_of_the_recipe_and_resumes_to_the_same_bits(sp
         run(space, data, tmp_path / "plain.safetensors", recipe)
 
 
-def test_a_network_of_any_size_sees_small_pictures_first_and_costs_as_much_less(data: Dataset, tmp_path: Path) -> None:
+def test_a_network_of_any_size_sees_small_pictures_first_and_costs_as_much_less(
+    data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     space, vit = get_space("residual-s", num_classes=10, resolution=SIDE), get_space("vit-n", num_classes=10)
     recipe, pictures = alone_recipe(space, data), compose(alone_recipe(space, data).methods).pictures
     other = alone_recipe(vit, data)
     assert (other.methods, other.optimizer, recipe.optimizer) == ((), "adamw", "sgd")
     assert recipe.epochs == other.epochs == 200  # few pictures
+    assert (recipe.augmentation.operations, other.augmentation.operations) == (2, 0)
+    monkeypatch.setattr(data, "count", lambda _: 30_000)
+    many = alone_recipe(space, data)
+    assert (many.epochs, many.augmentation.operations) == (20, 0)
+    monkeypatch.undo()
     module, seen = fresh(space, space.extreme(False), num_classes=10, resolution=SIDE, seed=1), list[tuple[int, ...]]()  # type: ignore[attr-defined]
     module.register_forward_pre_hook(lambda _, inputs: seen.append(tuple(inputs[0].shape[2:])) if torch.is_grad_enabled() else None)
     finetune(module, space.extreme(False), data, tmp_path / "m.safetensors", replace(recipe, epochs=4, batch=32), resolution=SIDE)  # type: ignore[attr-defined]
