@@ -22,6 +22,7 @@ class PhaseStarted(Event):
         done: Steps that an earlier session had finished.
         detail: One line for people.
         unit: Of the steps, in the plural, where it is not the phase's usual one.
+        part: Of the next step that an earlier session had done, 0 to 1.
     """
 
     phase: str
@@ -29,6 +30,7 @@ class PhaseStarted(Event):
     done: int = 0
     detail: str = ""
     unit: str = ""
+    part: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

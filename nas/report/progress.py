@@ -69,7 +69,7 @@ class ProgressReport:
         self._task: TaskID | None = None
         self._total: int | None = None
         self._unit = ""
-        self._before = 0
+        self._before = 0.0
         self._began_s = self._last_s = 0.0
 
     def __call__(self, event: Event) -> None:
@@ -93,7 +93,7 @@ class ProgressReport:
         from rich.progress import BarColumn, Progress, TextColumn
 
         self._stop()
-        self._total, self._before, self._began_s, self._last_s = event.total, event.done, self.clock(), self.clock()
+        self._total, self._before, self._began_s, self._last_s = event.total, event.done + event.part, self.clock(), self.clock()
         name, unit = PHASES.get(event.phase, (event.phase, ""))
         self._unit = unit = event.unit or unit
         if self.console.is_terminal and event.total:

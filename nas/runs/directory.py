@@ -81,7 +81,7 @@ class Status(BaseModel):
     phase: str = "start"
     total: Count | None = None
     done: Count = 0
-    first: Count = 0
+    first: Number = 0.0
     part: Number = 0.0
     detail: str = ""
     elapsed_s: Number = 0.0
@@ -328,7 +328,9 @@ class StatusFile:
         """Take note of an event."""
         if isinstance(event, PhaseStarted):
             self._began_s = time.monotonic()
-            self._state = Status(phase=event.phase, total=event.total, done=event.done, first=event.done, detail=event.detail)
+            self._state = Status(
+                phase=event.phase, total=event.total, done=event.done, first=event.done + event.part, part=event.part, detail=event.detail
+            )
         elif isinstance(event, PhaseAdvanced):
             numbers = {**self._state.numbers, **event.numbers}
             self._state = self._state.model_copy(update={"done": event.done, "part": event.part, "numbers": numbers})

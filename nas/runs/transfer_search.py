@@ -261,11 +261,17 @@ class _Search:
 
         began_s, tuning = time.monotonic(), self.tuning(winner, epochs)
 
-        def share() -> int:  # of a schedule that is cut to the time that is left
-            return 100 * tuning.step // tuning.steps
+        def percent() -> tuple[int, float]:  # of a schedule that is cut to the time that is left
+            whole, rest = divmod(100 * tuning.step, tuning.steps)
+            return whole, rest / tuning.steps
 
-        self.bus.emit(PhaseStarted("finetune", 100, share(), _named(winner), unit="%"))
-        report = _seldom(lambda _step, numbers: self.bus.emit(PhaseAdvanced("finetune", share(), dict(numbers))))
+        def told(_step: int, numbers: Mapping[str, float]) -> None:
+            done, part = percent()
+            self.bus.emit(PhaseAdvanced("finetune", done, dict(numbers), part))
+
+        done, part = percent()
+        self.bus.emit(PhaseStarted("finetune", 100, done, _named(winner), "%", part))
+        report = _seldom(told)
         right, better = winner.right, False
         try:
             while tuning.step < tuning.steps:

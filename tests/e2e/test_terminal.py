@@ -283,6 +283,12 @@ def test_progress_names_phases_steps_and_what_is_left() -> None:
         "training the supernet: done in 61 s",
     ]
     assert number_text("measured_ms", 2.5) == "2.5 ms"
+    resumed = io.StringIO()
+    report = ProgressReport(Console(file=resumed, width=200), clock=lambda: now[0])
+    report(PhaseStarted("finetune", 100, 66, unit="%", part=0.5))
+    now[0] += 20
+    report(PhaseAdvanced("finetune", 67, part=0.5))
+    assert resumed.getvalue() == "fine-tuning the choice: 67.5/100 %, 11 min to go\n"  # a percent in 20 s
     terminal = io.StringIO()
     report = ProgressReport(Console(file=terminal, width=60, force_terminal=True, color_system=None), clock=lambda: now[0])
     report(PhaseStarted("search", 100, 0, "zoo"))

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from nas.errors import ArtifactError, TrainingError
+from nas.events import EventBus, PhaseStarted
 from nas.spaces.elastic import ElasticSpace
 from nas.spaces.naming import get_space
 from nas.training.dataset import Dataset, load_dataset
@@ -112,6 +113,17 @@ def test_steps_have_the_threads_with_which_they_are_quickest(space: ElasticSpace
         assert torch.get_num_threads() == 4
     finally:
         torch.set_num_threads(own)
+
+
+def test_under_a_time_limit_the_next_session_is_told_how_much_of_it_is_done(space: ElasticSpace, data: Dataset, tmp_path: Path) -> None:
+    started, path, smallest = list[PhaseStarted](), tmp_path / "m.safetensors", space.extreme(False)
+    bus = EventBus([lambda event: started.append(event) if isinstance(event, PhaseStarted) else None])
+    for stop_after in (1, None):
+        module = fresh(space, smallest, num_classes=10, resolution=SIDE, seed=1)
+        finetune(module, smallest, data, path, TINY, resolution=SIDE, bus=bus, stop_after=stop_after, left_s=lambda: 600.0)
+    assert [event.total for event in started] == [100, 100]
+    assert (started[0].done, started[0].part) == (0, 0.0)
+    assert started[1].done + started[1].part == pytest.approx(25, abs=7)  # one of four epochs, by its last step's beginning
 
 
 def test_one_that_was_killed_inside_an_epoch_gives_the_same_bits(

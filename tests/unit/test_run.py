@@ -74,6 +74,7 @@ def test_status_is_what_happened_last_and_survives_a_session(tmp_path: Path) -> 
 def test_time_left_counts_this_session_only() -> None:
     assert eta_s(Status(total=10, done=6, first=4, elapsed_s=3.0)) == 6.0
     assert eta_s(Status(total=10, done=4, first=4, elapsed_s=3.0)) is None
+    assert eta_s(Status(total=10, done=4, part=0.75, first=4.25, elapsed_s=3.0)) == 31.5
     assert eta_s(Status(done=4, elapsed_s=3.0)) is None
 
 

@@ -449,7 +449,7 @@ def test_a_schedule_in_sizes_is_cut_by_steps_not_by_time(monkeypatch: pytest.Mon
     """Half of the steps see half of the side, however little of the time they take; interrupted trainings alike."""
     now_s, pictures = [0.0], compose(["low-resolution"]).pictures
     monkeypatch.setattr("nas.training.supernet.epoch.time.monotonic", lambda: now_s[0])
-    seen, percents, step, kept = Counter[int](), list[int](), 0, dict[str, float]()
+    seen, percents, step, kept = Counter[int](), list[float](), 0, dict[str, float]()
     for session in range(sessions):
         length = Length(100_000, lambda: 1000.0 - now_s[0], pictures)
         length.go_on(kept, step)
@@ -461,9 +461,11 @@ def test_a_schedule_in_sizes_is_cut_by_steps_not_by_time(monkeypatch: pytest.Mon
             seen[side] += 1
             now_s[0] += (side / 32) ** 2
             step += 1
-            percents.append(length.percent(step))
+            percents.append(sum(length.percent(step / length.steps)))
         kept = length.progress
+        assert sum(length.percent(length.share)) == pytest.approx(percents[-1], abs=0.1)  # what the next session is told
     assert sum(seen.values()) == pytest.approx(1000 / pictures.cost, rel=0.01)
     assert [seen[side] / step for side in (16, 24, 32)] == pytest.approx([0.5, 0.25, 0.25], abs=0.01)
-    assert percents == sorted(percents)
+    assert percents == pytest.approx(sorted(percents), abs=0.01)
+    assert percents[-1] == pytest.approx(100, abs=0.1)
     assert percents[step // 2] == pytest.approx(100 * 0.125 / pictures.cost, abs=1)

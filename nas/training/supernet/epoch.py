@@ -76,9 +76,10 @@ class Length:
         """What a checkpoint says of it; nothing where there is no limit."""
         return {} if self.left_s is None else {"share": self.share}
 
-    def percent(self, step: int) -> int:
-        """Return how much of the time is over, in percent, when so many steps are done."""
-        return int(100 * self.pictures.time_at(step / max(self.steps, 1)) + 1e-9)
+    def percent(self, share: float) -> tuple[int, float]:
+        """Return how much of the time is over when a share of the steps is done: whole percents, and the share of the next."""
+        whole, part = divmod(round(100 * self.pictures.time_at(share), 6), 1)
+        return int(whole), part
 
     def go_on(self, progress: Mapping[str, Any], step: int) -> None:
         """Take up what a checkpoint says, before a step of that number."""
@@ -120,24 +121,26 @@ class Shown:
     def __init__(self, phase: str, bus: EventBus, epochs: int, length: Length) -> None:
         self.phase, self.bus, self.epochs, self.length = phase, bus, epochs, length
 
-    def start(self, epoch: int, detail: str) -> None:
-        """Say that the training begins, or goes on, at an epoch."""
+    def start(self, epoch: int, part: float, detail: str) -> None:
+        """Say that the training begins, or goes on, when a share of an epoch is done."""
         if self.length.left_s is None:
-            self.bus.emit(PhaseStarted(self.phase, self.epochs, epoch, detail))
+            self.bus.emit(PhaseStarted(self.phase, self.epochs, epoch, detail, part=part))
         else:
-            self.bus.emit(PhaseStarted(self.phase, 100, 0, detail, unit="%"))
+            done, part = self.length.percent(self.length.share)
+            self.bus.emit(PhaseStarted(self.phase, 100, done, detail, "%", part))
 
     def advance(self, epoch: int, numbers: Mapping[str, float]) -> None:
         """Say that so many epochs are done."""
-        done = epoch if self.length.left_s is None else self.length.percent(self.length.done)
-        self.bus.emit(PhaseAdvanced(self.phase, done, dict(numbers)))
+        done, part = (epoch, 0.0) if self.length.left_s is None else self.length.percent(self.length.done / self.length.steps)
+        self.bus.emit(PhaseAdvanced(self.phase, done, dict(numbers), part))
 
     def within(self, epoch: int, part: float, step: int) -> None:
         """Say that a share of an epoch is done, after a step of the whole."""
         if self.length.left_s is None:
             self.bus.emit(PhaseAdvanced(self.phase, epoch, part=part))
         else:
-            self.bus.emit(PhaseAdvanced(self.phase, min(99, self.length.percent(step))))
+            done, part = self.length.percent(step / self.length.steps)
+            self.bus.emit(PhaseAdvanced(self.phase, done, part=part))
 
 
 class Keeper:

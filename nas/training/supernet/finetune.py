@@ -221,7 +221,7 @@ def finetune(
             ),
         )
 
-    shown.start(epoch, f"{architecture.key} at {resolution[0]}x{resolution[1]} on {dataset.name}")
+    shown.start(epoch, tuning.step / tuning.steps, f"{architecture.key} at {resolution[0]}x{resolution[1]} on {dataset.name}")
     while epoch < recipe.epochs and epoch != stop_after:
         loss = tuning.epoch(epoch, shown, save)
         epoch = recipe.epochs if tuning.length.over else epoch + 1

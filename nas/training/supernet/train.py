@@ -232,7 +232,7 @@ def train(
         write_checkpoint(path, Checkpoint("supernet", identity, {"epoch": 0, "epochs": recipe.epochs, "history": []}, supernet.tensors))
         run.hold()
     shown = Shown("train", bus, recipe.epochs, run.length)
-    shown.start(epoch, f"{space.name} at {resolution[0]}x{resolution[1]} on {dataset.name}")
+    shown.start(epoch, begun.step / run.steps, f"{space.name} at {resolution[0]}x{resolution[1]} on {dataset.name}")
     keep = Keeper(path, identity, recipe.epochs, supernet.tensors, run.state, shown) if accelerator.is_main_process else None
     while epoch < recipe.epochs and epoch != stop_after:
         numbers = run.epoch(epoch, begun, keep.within(epoch, history, run.steps) if keep else None)
