@@ -82,20 +82,30 @@ def test_progressivity_by_numpy() -> None:
     assert scores.get("progressivity")().measure(probe) == pytest.approx(np.diff(entropies).min(), rel=1e-6)
 
 
-@pytest.mark.parametrize("stride", [1, 2])
-def test_trainability_sees_the_spectral_norm_of_a_linear_block(stride: int) -> None:
+@pytest.mark.parametrize(("stride", "side"), [(1, 16), (2, 16), (2, 17)])
+def test_trainability_sees_the_spectral_norm_of_a_linear_block(stride: int, side: int) -> None:
     """The block maps each position, or each square of four, by one matrix, whose largest singular value counts."""
 
     def make() -> nn.Module:
         torch.manual_seed(0)
         return nn.Sequential(nn.Conv2d(3, 8, 1, bias=False), nn.Conv2d(8, 8, stride, stride, bias=False)).train()
 
-    probe = Probe(make, torch.randn(32, 3, 16, 16, generator=torch.Generator().manual_seed(1)), torch.arange(32) % 2, 1)
+    probe = Probe(make, torch.randn(32, 3, side, side, generator=torch.Generator().manual_seed(1)), torch.arange(32) % 2, 1)
     made: list[nn.Module] = []
     probe = replace(probe, make=lambda: made.append(make()) or made[-1])  # type: ignore[func-returns-value]
     features_of(probe)
     sigma = float(torch.linalg.matrix_norm(made[0][1].weight.detach().flatten(1), ord=2))  # type: ignore[index]
     assert scores.get("trainability")().measure(probe) == pytest.approx(-sigma - 1 / sigma + 2, abs=0.1)
+
+
+@pytest.mark.parametrize("size", [(16, 15), (15, 15), (9, 16)])
+def test_trainability_takes_maps_that_do_not_halve_evenly(size: tuple[int, int]) -> None:
+    def make() -> nn.Module:
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Conv2d(3, 8, 1, bias=False), nn.Conv2d(8, 8, 3, 2, 1, bias=False)).train()
+
+    probe = Probe(make, torch.randn(32, 3, *size, generator=torch.Generator().manual_seed(1)), torch.arange(32) % 2, 1)
+    assert -10 < scores.get("trainability")().measure(probe) < 0
 
 
 def test_trainability_refuses_what_changes_nothing() -> None:

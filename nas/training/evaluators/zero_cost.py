@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from nas.training.dataset import Dataset
 
-VOTERS = ("naswot", "synflow", "expressivity")
+VOTERS = ("naswot", "synflow", "expressivity", "progressivity", "trainability")
 """Whose sum of log ranks orders NAS-Bench-201 (experiments/020_training_free)."""
 POOL = 24
 """Members among which a candidate is ranked. Set by hand."""

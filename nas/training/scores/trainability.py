@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nas.spaces.operator_family import Source
+from nas.spaces.space import Resolution
 from nas.training.score import Probe, Score, scores
 from nas.training.scores.progressivity import features_of, rows_of
 
@@ -33,11 +34,20 @@ class Trainability(Score):
             (back,) = torch.autograd.grad(y, x, signs, allow_unused=True)
             if back is None or not bool(back.isfinite().all()) or (back.shape == signs.shape and torch.equal(back, signs)):
                 return float("-inf")
-            if back.ndim == signs.ndim == 4 and back.shape[2:] != signs.shape[2:] and back.shape[2] % signs.shape[2] == 0:
-                back = F.pixel_unshuffle(back, back.shape[2] // signs.shape[2])
+            if back.ndim == signs.ndim == 4:
+                back = _gathered(back, (signs.shape[2], signs.shape[3]))
             if (rows := rows_of(signs)).shape[0] == rows_of(back).shape[0]:
                 balances.append(_balance(rows, rows_of(back)))
         return sum(balances) / len(balances) if balances else float("-inf")
+
+
+def _gathered(x: Tensor, size: Resolution) -> Tensor:
+    """Return maps whose squares of positions are channels: (n, c, h, w) -> (n, c · f², *size), filled with zeros or cut to whole squares; x where there is no such f."""
+    factors = {round(before / after) for before, after in zip(x.shape[2:], size, strict=True)}
+    if factors == {1} or len(factors) > 1:
+        return x
+    factor = factors.pop()
+    return F.pixel_unshuffle(F.pad(x, (0, factor * size[1] - x.shape[3], 0, factor * size[0] - x.shape[2])), factor)
 
 
 def _balance(signs: Tensor, back: Tensor) -> float:
