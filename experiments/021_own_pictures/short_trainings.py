@@ -2,7 +2,7 @@
 
     python experiments/021_own_pictures/short_trainings.py --data /tmp/cifar-1000
 
-Each row trains one network of `residual` by the recipe of few pictures or by one that differs in what the row names, for equal processor seconds on
+Each row trains one network of `residual` by the recipe of few pictures (`nas.training.supernet.finetune.AUGMENTED`) or by one that differs in what the row names, for equal processor seconds on
 so many of the training pictures; the others and the validation pictures score it, batch norms recalibrated; validation pictures also choose the epoch. The test pictures are not read. Goes on where it stopped.
 """
 
@@ -17,25 +17,22 @@ from equal_seconds import halved, machine, scored
 
 from nas.spaces.naming import get_elastic_space
 from nas.training.dataset import load_dataset
-from nas.training.supernet.batches import Augmentation
-from nas.training.supernet.finetune import ALONE, PLAIN, finetune, fresh
+from nas.training.supernet.finetune import ALONE, AUGMENTED, PLAIN, finetune, fresh
 
 HERE = Path(__file__).parent
 SIZE = (32, 32)
 ADAMW = {"optimizer": "adamw", "learning_rate": ALONE.learning_rate, "weight_decay": ALONE.weight_decay}
-MORE = replace(PLAIN, augmentation=Augmentation(operations=2))
-"""The recipe of few pictures: `nas.training.supernet.finetune.alone_recipe`."""
 VARIANTS = {
-    "": MORE,
+    "": AUGMENTED,
     ", no RandAugment": PLAIN,
-    ", random start": replace(MORE, whitening=False),
-    ", whole pictures": replace(MORE, methods=()),
-    ", by AdamW": replace(MORE, **ADAMW),
-    ", mixup": replace(MORE, augmentation=replace(MORE.augmentation, mixup=0.2)),
-    ", CutMix": replace(MORE, augmentation=replace(MORE.augmentation, cutmix=1.0)),
-    ", decay 1e-3": replace(MORE, weight_decay=1e-3),
-    ", averaged weights": replace(MORE, window=0.05),
-    ", batches of 128": replace(MORE, batch=128),
+    ", random start": replace(AUGMENTED, whitening=False),
+    ", whole pictures": replace(AUGMENTED, methods=()),
+    ", by AdamW": replace(AUGMENTED, **ADAMW),
+    ", mixup": replace(AUGMENTED, augmentation=replace(AUGMENTED.augmentation, mixup=0.2)),
+    ", CutMix": replace(AUGMENTED, augmentation=replace(AUGMENTED.augmentation, cutmix=1.0)),
+    ", decay 1e-3": replace(AUGMENTED, weight_decay=1e-3),
+    ", averaged weights": replace(AUGMENTED, window=0.05),
+    ", batches of 128": replace(AUGMENTED, batch=128),
 }
 NETWORKS = {
     "width 16": ("residual-s", (16, 2, 2, 2, 0)),

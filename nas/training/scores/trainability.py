@@ -22,7 +22,7 @@ class Trainability(Score):
     source: ClassVar[Source] = Source(
         "AZ-NAS: Assembling Zero-Cost Proxies for Network Architecture Search",
         "arXiv 2403.19232, equations 7 and 8",
-        "of a block that halves the map, the positions that become one are channels of it, as in the authors' code; other changes of the positions are left out",
+        "of a block that halves the map, the positions that become one are channels of it, as in the authors' code, filled with zeros or cut where it does not halve evenly; other changes of the positions are left out",
     )
 
     def measure(self, probe: Probe) -> float:

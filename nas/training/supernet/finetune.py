@@ -62,7 +62,10 @@ ALONE = Recipe(epochs=60, batch=64, learning_rate=3e-3, warmup=0.15, weight_deca
 
 PLAIN = replace(ALONE, epochs=20, optimizer="sgd", learning_rate=0.1, weight_decay=5e-4, methods=("low-resolution",), whitening=True)
 """That of a plain convolutional network, which takes pictures of any size: as He et al. train theirs (arXiv 1512.03385, section 4.2), with small pictures first and
-large networks for few epochs rather than small ones for many (``experiments/021_own_pictures``), and a whitening start, which is not told apart from a random one there."""
+a whitening start, which is not told apart from a random one (``experiments/021_own_pictures``)."""
+
+AUGMENTED = replace(PLAIN, augmentation=replace(PLAIN.augmentation, operations=2))
+"""That of one that sees few pictures often: varied by two operations of RandAugment. Set by hand, after 8,000 pictures (``experiments/021_own_pictures``)."""
 
 _CPU_MACS = 5e12
 """Multiply-adds that a fine-tuning may take on a CPU: some five minutes of two cores. Set by hand."""
@@ -72,16 +75,14 @@ _SHOWN, _MOST_EPOCHS = 540_000, 200
 """Pictures that a network from nothing sees at least, as often as `_MOST_EPOCHS` each: where there are few, more epochs. Set by hand, after 76 and 36 epochs of 8,000 in equal
 seconds (``experiments/021_own_pictures``, `short_trainings.py`)."""
 
-_FEW_PICTURES, _OPERATIONS = 27_000, 2
-"""Training pictures below which a plain network's are augmented by so many operations of RandAugment: those that are seen more than 20 times. Set by hand, after 8,000."""
+_FEW_PICTURES = 27_000
+"""Training pictures below which a plain network's are augmented: those that are seen more than 20 times. Set by hand, after 8,000."""
 
 
 def alone_recipe(space: SearchSpace, dataset: Dataset) -> Recipe:
-    """Return `PLAIN` where the networks of a space take pictures of any size, else `ALONE`; with more epochs, and the former with RandAugment, where pictures are few."""
-    plain, pictures = isinstance(space, ElasticSpace) and space.any_size, dataset.count("train")
-    recipe = PLAIN if plain else ALONE
-    if plain and pictures < _FEW_PICTURES:
-        recipe = replace(recipe, augmentation=replace(recipe.augmentation, operations=_OPERATIONS))
+    """Return `PLAIN` where the networks of a space take pictures of any size, `AUGMENTED` where there are few, else `ALONE`; with more epochs where pictures are few."""
+    pictures, plain = dataset.count("train"), isinstance(space, ElasticSpace) and space.any_size
+    recipe = (AUGMENTED if pictures < _FEW_PICTURES else PLAIN) if plain else ALONE
     return replace(recipe, epochs=max(recipe.epochs, min(_SHOWN // pictures, _MOST_EPOCHS)))
 
 
