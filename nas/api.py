@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from nas import __all__ as __all__
 from nas.results import Calibrated, Estimate, Export, Exports, Measurement, Ranking, Reference, Result, SystemEntry, Training, Unpriced
-from nas.units import canonical_precision
+from nas.units import canonical_precision, checked_confidence
 
 if TYPE_CHECKING:
     from torch import nn
@@ -135,7 +135,7 @@ def search(
 
     if evals is not None and evals < 1:
         raise UsageError(f"evals: too few, got {evals}. Expected at least 1.")
-    _check_confidence(confidence)
+    checked_confidence(confidence)
     fields = {
         "devices": tuple(_absolute(name) for name in _several(device, "device")),
         "budgets": (*_several(budget, "budget"), *([] if max_drop is None else [f"{max_drop:g}pct-drop"])),
@@ -242,7 +242,7 @@ def predict(
     """
     from nas.runs.prediction import Reading, Terms, predict_network
 
-    _check_confidence(confidence)
+    checked_confidence(confidence)
     reading = Reading(resolution, input_shape, input_shapes or {}, dims or {}, task)
     terms = Terms(
         canonical_precision(precision), confidence, tuple(_several(budget, "budget")), on, tuple(_several(profile_hash, "profile_hash"))
@@ -293,7 +293,7 @@ def predict_all(
     from nas.runs.prediction import Reading, Terms
     from nas.runs.prediction import predict_all as each
 
-    _check_confidence(confidence)
+    checked_confidence(confidence)
     reading = Reading(resolution, None, input_shapes or {}, dims or {}, task)
     terms = Terms(
         canonical_precision(precision), confidence, tuple(_several(budget, "budget")), on, tuple(_several(profile_hash, "profile_hash"))
@@ -303,10 +303,10 @@ def predict_all(
 
 def measure(
     network: str | Path,
-    device: str = "local-cpu",
+    device: str | None = None,
     *,
     runner: str = "",
-    threads: int = 1,
+    threads: int | None = None,
     resolution: str | int | None = None,
     input_shapes: Mapping[str, tuple[int, ...]] | None = None,
     dims: Mapping[str, int] | None = None,
@@ -315,9 +315,9 @@ def measure(
 
     Args:
         network: Architecture or model file, or name of a published network. Weights are random unless the file has them.
-        device: ``local-cpu`` or ``local-cuda``.
+        device: ``local-cpu``, the default, or ``local-cuda``; not beside a runner.
         runner: Command that times the file ``{onnx}`` and prints milliseconds.
-        threads: Threads of ONNX Runtime; each is bound to one processor.
+        threads: Threads of ONNX Runtime, by default one; each is bound to one processor. Not beside a runner.
         resolution: Input size in pixels for an architecture.
         input_shapes: Input shapes for a model file that leaves sizes open, by name of the input.
         dims: Values for a model file's symbolic sizes, by name.
@@ -326,7 +326,7 @@ def measure(
         Median, interquartile range and all samples in milliseconds, and the runtime.
 
     Raises:
-        UsageError: The device cannot be measured from here, or a size is open.
+        UsageError: The device cannot be measured from here, a size is open, or an option has no effect.
         MeasurementError: The device gave no usable timing.
     """
     from nas.runs.prediction import measure_network
@@ -542,7 +542,7 @@ def calibrate(
     """
     from nas.devices.new_device import make_profile
 
-    return make_profile(name, Path(timings), base=base, precision=precision, to=None if to is None else Path(to))
+    return make_profile(name, Path(timings), base=base, precision=canonical_precision(precision), to=None if to is None else Path(to))
 
 
 def update_devices(source: str | Path, *, devices: Collection[str] = (), to: str | Path | None = None) -> Updated:
@@ -705,10 +705,3 @@ def _silent() -> EventBus:
     from nas.events import EventBus
 
     return EventBus()
-
-
-def _check_confidence(value: float) -> None:
-    from nas.errors import UsageError
-
-    if not 0.5 <= value <= 0.99:
-        raise UsageError(f"confidence: out of range, got {value}. Expected 0.5 to 0.99.")

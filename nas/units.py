@@ -62,6 +62,7 @@ UNIT_OF: dict[Quantity, tuple[str, float]] = {
     "memory": ("MB-peak", 1e6),
     "ram": ("MB-ram", 1e6),
     "flash": ("MB-flash", 1e6),
+    "drop": ("points", 1.0),
 }
 """The unit in which a person reads a quantity, and its factor to the engine's unit."""
 
@@ -176,6 +177,17 @@ def parse_dim(text: str) -> tuple[str, int]:
     if not (equals and name.strip() and _is_size(size, 2**31 - 1)):
         raise UsageError(f"dim: cannot be read, got {one_line(repr(text), 60)}. Expected NAME=SIZE such as batch=1.")
     return name.strip(), int(size)
+
+
+def checked_confidence(value: float) -> float:
+    """Return `value`.
+
+    Raises:
+        UsageError: It is no sensible coverage.
+    """
+    if not 0.5 <= value <= 0.99:
+        raise UsageError(f"confidence: out of range, got {value}. Expected 0.5 to 0.99.")
+    return value
 
 
 class Precision(StrEnum):

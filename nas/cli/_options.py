@@ -170,16 +170,3 @@ def progress() -> Iterator[EventBus]:
         yield EventBus([report])
     finally:
         report.close()
-
-
-def checked_confidence(value: float) -> float:
-    """Return `value`.
-
-    Raises:
-        UsageError: It is no sensible coverage.
-    """
-    from nas.errors import UsageError
-
-    if not 0.5 <= value <= 0.99:
-        raise UsageError(f"confidence: out of range, got {value}. Expected 0.5 to 0.99.")
-    return value

@@ -48,7 +48,7 @@ def command(
     from nas.results.listings import AnchorOverview, SegmentCost, WholeLatency
     from nas.spaces.chain import describe, open_chain
     from nas.spaces.pretrained import open_pretrained
-    from nas.units import parse_resolution
+    from nas.units import canonical_precision, parse_resolution
 
     size = parse_resolution(resolution) if resolution else None
     opened = open_pretrained(network, weights=weights, folder=weights_dir, resolution=size)
@@ -58,11 +58,19 @@ def command(
     totals: dict[str, WholeLatency] = {}
     for name in device or ():
         profile = load_profile(name)
-        at = precision or profile.default_precision
+        at = canonical_precision(precision) or profile.default_precision
         predictor = load_predictor(profile, at, find_profile(name).parent)
         whole, parts = shares([(s.label, s.graph()) for s in segments], predictor, profile, at)
         key = f"{profile.name} {at}"
-        totals[key] = WholeLatency(latency_ms=whole.latency_ms, lower_ms=whole.lower_ms, upper_ms=whole.upper_ms, basis=whole.basis)
+        totals[key] = WholeLatency(
+            latency_ms=whole.latency_ms,
+            lower_ms=whole.lower_ms,
+            upper_ms=whole.upper_ms,
+            basis=whole.basis,
+            quantity=profile.quantity,
+            unsupported=whole.unsupported,
+            extrapolated=whole.extrapolated,
+        )
         for row, segment in zip(rows, segments, strict=True):
             row.setdefault("latency_ms", {})[key] = parts[segment.label]
     result = AnchorOverview(
@@ -103,4 +111,9 @@ def _render(result: AnchorOverview) -> None:
     print_lines([f"{result.network} at {height}x{width}: {result.points} points; weights {result.weights}{source}"])
     for device, shares in result.devices.items():
         spread = f"{shares.lower_ms:.3g}–{shares.upper_ms:.3g}"
-        print_lines([f"{device}: {shares.latency_ms:.4g} ms {shares.basis} for the whole, {spread} ms"])
+        what = "" if shares.quantity == "latency" else " a frame at full load, no latency"
+        lines = [f"{device}: {shares.latency_ms:.4g} ms{what}, {shares.basis} for the whole, {spread} ms"]
+        if shares.unsupported:
+            lines.append(f"{device}: without {', '.join(shares.unsupported)}, which it lacks: the network does not run there as it is")
+        lines += [f"{device}: extrapolated: {why}" for why in shares.extrapolated]
+        print_lines(lines)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nas.cli._options import Format, Seed, write
+from nas.cli._options import Confidence, Format, Seed, write
 
 if TYPE_CHECKING:
     from nas.results.listings import TransferComparison
@@ -24,7 +24,7 @@ def command(
     ] = None,
     trim: Annotated[float, typer.Option(help="Share of the fastest and of the slowest rows to leave out.")] = 0.0,
     repeats: Annotated[int, typer.Option(min=1, help="Repetitions.")] = 20,
-    confidence: Annotated[float, typer.Option(help="Share of timings that the intervals should hold.")] = 0.9,
+    confidence: Confidence = 0.9,
     space: Annotated[str, typer.Option(help="Search space of the rows; default: by their spelling.")] = "",
     predictor: Annotated[str, typer.Option(help="Latency predictor under test.")] = "transfer",
     seed: Seed = 0,
@@ -35,8 +35,9 @@ def command(
 
     from nas.bench.latency_transfer import TransferProtocol, bench_latency_transfer
     from nas.devices.latency_table import read_latency_table
+    from nas.units import checked_confidence
 
-    protocol = TransferProtocol(samples, train_samples, query, trim, repeats, confidence, seed)
+    protocol = TransferProtocol(samples, train_samples, query, trim, repeats, checked_confidence(confidence), seed)
     timings = read_latency_table(table, space)
     split = [[name.strip() for name in text.split(",") if name.strip()] for text in (train_devices, test_devices)]
     console = Console(stderr=True)

@@ -47,4 +47,11 @@ def _print(result: Calibrated) -> None:
                 f"{scores.coverage_pct:.0f} % inside the 90 % interval, over {scores.networks_tested} networks"
             ]
         )
+    if result.quantity != "latency":
+        print_lines(
+            [
+                f"{result.base} states throughput, so the timings are taken for milliseconds a frame at full load (1000 / frames a second), not for "
+                "latencies. Are they latencies, do this: remove the profile and name a --base that states latency, such as sa8295p."
+            ]
+        )
     print_lines([*(f"left out as broken: {line}" for line in result.broken), f"{result.name} is known now: {result.path}"])

@@ -40,10 +40,11 @@ def command(
     from nas.devices.profile import read_profile
     from nas.graphs import workloads
     from nas.results.listings import SuggestedNetwork, Suggestion
+    from nas.units import canonical_precision
 
     file = find_profile(base)
     profile = read_profile(file)
-    chosen = precision or profile.default_precision
+    chosen = canonical_precision(precision) or profile.default_precision
     check_base(profile, chosen)
     predictor = load_predictor(profile, chosen, file.parent)
     known = [(n, workloads.describe(n)) for n in workloads.names()]

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 def command(
     subject: Annotated[str, typer.Argument(help="ARCH.json, MODEL.onnx or the name of a published network.")],
-    device: Annotated[str, typer.Option("--device", help="local-cpu or local-cuda.", metavar="D")] = "local-cpu",
+    device: Annotated[
+        str | None, typer.Option("--device", help="local-cpu or local-cuda; default: local-cpu. Not beside --runner.", metavar="D")
+    ] = None,
     runner: Annotated[
         str,
         typer.Option(
@@ -23,7 +25,9 @@ def command(
             "Default: none; --device is used."
         ),
     ] = "",
-    threads: Annotated[int, typer.Option(min=1, help="Threads of ONNX Runtime, each bound to a processor.")] = 1,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads of ONNX Runtime, each bound to a processor; default: 1. Not beside --runner.")
+    ] = None,
     resolution: Annotated[str | None, typer.Option(help="Size of an architecture's input, 224 or HEIGHTxWIDTH; default: its own.")] = None,
     input_shape: InputShapes = None,
     dim: Dims = None,

@@ -42,7 +42,7 @@ def _counted(name: str, summary: str) -> SpaceRow:
         space = get_space(name)
     except NasError as error:
         return SpaceRow(name=name, summary=summary, choices=None, log10_size=None, needs=str(error))
-    return SpaceRow(name=name, summary=summary, choices=len(space.choices), log10_size=round(math.log10(space.size()), 3), needs=None)
+    return SpaceRow(name=name, summary=summary, choices=len(space.choices), log10_size=round(math.log10(space.size()), 9), needs=None)
 
 
 def _render(rows: list[SpaceRow], sizes: bool) -> None:

@@ -34,7 +34,7 @@ class Timing(TypedDict):
     """A measurement as plain data."""
 
     device: str
-    precision: str
+    precision: str | None
     median_ms: float
     iqr_ms: float
     samples_ms: tuple[float, ...]
@@ -49,7 +49,7 @@ class Measurement:
 
     Attributes:
         device: ``local-cpu``, ``local-cuda``, or what the runner was called.
-        precision: Of the file.
+        precision: Of the file; None where its format does not tell.
         samples_ms: One a sample, in order.
         runtime: What executed the network, with its version.
         threads: Threads that it had, None where unknown.
@@ -57,7 +57,7 @@ class Measurement:
     """
 
     device: str
-    precision: str
+    precision: str | None
     samples_ms: tuple[float, ...]
     runtime: str
     threads: int | None = None
@@ -292,12 +292,16 @@ def measure_with_runner(path: Path, command: str, *, repeats: int = 5, timeout_s
     if (named := named_runner(command)) is not None:
         name = command.partition(":")[0]
         times = run(name, *named, path, timeout_s)
-        return trusted(Measurement("runner", precision_of_file(path) if path.suffix == ".onnx" else "fp32", tuple(times), name))
+        return trusted(Measurement("runner", _precision(path), tuple(times), name))
     words = [word.replace("{onnx}", str(path)) for word in runner_words(command)]
     samples: list[float] = []
     for _ in range(repeats):
         samples += runner_samples(called("runner", words, timeout_s).stdout)
-    return trusted(Measurement("runner", "fp32", tuple(samples), words[0]))
+    return trusted(Measurement("runner", _precision(path), tuple(samples), words[0]))
+
+
+def _precision(path: Path) -> str | None:
+    return precision_of_file(path) if path.suffix == ".onnx" else None
 
 
 _TIME = r"(?P<ms>[0-9]+(\.[0-9]*)?([eE][-+]?[0-9]+)?)( ?ms)?"

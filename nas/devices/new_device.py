@@ -192,7 +192,8 @@ def make_profile(name: str, timings: Path, *, base: str, precision: str | None, 
         fit = (Path(folder) / f"{name}.npz").read_bytes()
     write_whole(room, {f"{name}.npz": fit, f"{name}.toml": profile_toml(calibration.profile).encode()})
     scores = {at: score(predictions) for at, predictions in calibration.predictions.items()}
-    return Calibrated(name=name, path=str(room / f"{name}.toml"), base=base, precisions=scores, broken=calibration.broken)
+    path, quantity = str(room / f"{name}.toml"), calibration.profile.quantity
+    return Calibrated(name=name, path=path, base=base, quantity=quantity, precisions=scores, broken=calibration.broken)
 
 
 def _load(subject: str, folder: Path) -> Network:

@@ -87,11 +87,13 @@ class Exporter(ABC):
         suffix: Ending of its files, with the dot.
         input_ranges: Inputs that a file of this format can be made to expect: keys of `PEAKS`.
         concurrent: Whether several threads may call what `reload` returns at the same time. Each call then uses one core.
+        own_quantisation: Whether the format's own tool quantises; methods of `nas.quantisation.method` have no effect then.
     """
 
     suffix: ClassVar[str] = ".onnx"
     input_ranges: ClassVar[frozenset[str]] = frozenset({"normalised"})
     concurrent: ClassVar[bool] = False
+    own_quantisation: ClassVar[bool] = False
 
     @classmethod
     def make(cls, order: ExportOrder) -> Exporter:

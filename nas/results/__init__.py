@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 Basis = Literal["measured", "estimated", "proxy"]
 """How a latency is known: by the device itself, by a model, or by a device that stands in for it."""
 
+Quantity = Literal["latency", "reciprocal_throughput"]
+"""What milliseconds are: those of one picture, or those of a frame at full load."""
+
 Grade = Literal["A", "B", "C", "D"]
 """How far to believe a latency model, by its errors and coverage on families of networks left out."""
 
@@ -152,7 +155,7 @@ class DeviceLatency(Record):
     grade: Grade | None = None
     budget_ms: float | None = None
     margin_ms: float | None = None
-    quantity: Literal["latency", "reciprocal_throughput"] = "latency"
+    quantity: Quantity = "latency"
     budget_fps: float | None = None
     margin_fps: float | None = None
 
@@ -722,8 +725,8 @@ class BudgetCheck(Record):
 
     Attributes:
         budget: The budget as it was written.
-        quantity: ``latency``, ``throughput``, ``size``, ``memory``, ``macs`` or ``params``.
-        unit: Unit of `limit` and `value`: ``ms``, ``fps``, ``MB``, …
+        quantity: ``latency``, ``throughput``, ``size``, ``memory``, ``ram``, ``flash``, ``macs``, ``params`` or ``drop``.
+        unit: Unit of `limit` and `value`: ``ms``, ``fps``, ``MB``, ``points``, …
         limit: The limit: a lower one for throughput, else an upper one.
         value: Value of the network.
         judged: What was compared with it: ``upper`` (the worse end of the interval), ``point`` (its centre), or ``count`` for what is counted.
@@ -910,7 +913,7 @@ class Measurement(Record):
 
     Attributes:
         device: Device that was timed.
-        precision: Precision of the file.
+        precision: Precision of the file; None where its format does not tell.
         median_ms: Median of the samples.
         iqr_ms: Interquartile range of the samples.
         samples_ms: Samples in the order of timing.
@@ -921,7 +924,7 @@ class Measurement(Record):
     """
 
     device: str
-    precision: str
+    precision: str | None
     median_ms: float
     iqr_ms: float
     samples_ms: tuple[float, ...]
@@ -982,6 +985,7 @@ class Calibrated(Record):
         name: Name of the device.
         path: Path of its profile.
         base: The related device whose family was the prior.
+        quantity: What timings are taken for, as the base has it: ``latency``, or ``reciprocal_throughput``, milliseconds a frame at full load.
         precisions: Errors on networks that the fit has not seen, by precision.
         broken: Timings that were left out, with the reason.
     """
@@ -989,6 +993,7 @@ class Calibrated(Record):
     name: str
     path: str
     base: str
+    quantity: Quantity
     precisions: dict[str, Scores]
     broken: tuple[str, ...]
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import ConfigDict, Field
 
-from nas.results import Basis, DeviceLatency, Genotype, Grade, Record, Scores
+from nas.results import Basis, DeviceLatency, Genotype, Grade, Quantity, Record, Scores
 
 
 class ChoiceOverview(Record):
@@ -247,12 +245,18 @@ class WholeLatency(Record):
         lower_ms: Lower end of the interval.
         upper_ms: Upper end.
         basis: ``measured``, ``estimated`` or ``proxy``.
+        quantity: ``latency``, or ``reciprocal_throughput`` where the milliseconds are those of a frame at full load.
+        unsupported: Operators that the device or its latency model lacks; the milliseconds are without them.
+        extrapolated: In which respects the network lies outside of what the model was calibrated on.
     """
 
     latency_ms: float
     lower_ms: float
     upper_ms: float
     basis: Basis
+    quantity: Quantity = "latency"
+    unsupported: tuple[str, ...] = ()
+    extrapolated: tuple[str, ...] = ()
 
 
 class SegmentCost(Record):
@@ -318,7 +322,7 @@ class DeviceOverview(Record):
     family: str
     generation: str
     aliases: tuple[str, ...]
-    quantity: Literal["latency", "reciprocal_throughput"]
+    quantity: Quantity
     batch: int
     runtime: str
     operators: str

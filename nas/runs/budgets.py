@@ -9,9 +9,10 @@ from nas.devices.names import slug
 from nas.devices.peak_memory import peak_bytes, peak_memory
 from nas.devices.profile import DeviceMemory
 from nas.errors import UsageError
+from nas.quantisation.risk import predicted_drop
 from nas.results import BudgetCheck, Estimate
 from nas.searching.objective import Budget
-from nas.units import DEVICE_QUANTITIES, UNIT_OF, Limit, parse_limit
+from nas.units import DEVICE_QUANTITIES, UNIT_OF, Limit, Quantity, parse_limit
 
 if TYPE_CHECKING:
     from nas.devices.profile import Profile
@@ -74,7 +75,7 @@ def check_budgets(
 ) -> tuple[BudgetCheck, ...]:
     """Return how a network stands to the budgets that concern the device of its estimate.
 
-    An estimate that leaves an operator out says nothing of latency, so it breaks every budget of it.
+    An estimate that leaves an operator out is of a network that the device cannot run, so it breaks every budget.
 
     Args:
         budgets: Of all devices.
@@ -89,10 +90,7 @@ def check_budgets(
         if budget.device not in ("", estimate.device):
             continue
         quantity = budget.limit.quantity
-        timed = quantity in ("latency", "throughput")
         value = _value(quantity, estimate, graph, profile, precision, on)
-        predicted = quantity == "memory" and peak_memory(profile.name, graph, precision) is not None
-        unknown = bool(timed and estimate.unsupported)
         violation = budget.violation(value)
         unit, factor = UNIT_OF[quantity]
         checks.append(
@@ -102,15 +100,23 @@ def check_budgets(
                 unit=unit,
                 limit=budget.limit.value / factor,
                 value=value / factor,
-                judged=on if timed or predicted else "count",
-                holds=violation <= 0 and not unknown,
+                judged=_judged(quantity, graph, profile, precision, on),
+                holds=violation <= 0 and not estimate.unsupported,
                 over_pct=100 * violation,
             )
         )
     return tuple(checks)
 
 
-def _value(quantity: str, estimate: Estimate, graph: Graph, profile: Profile, precision: str, on: Judged) -> float:
+def _judged(quantity: Quantity, graph: Graph, profile: Profile, precision: str, on: Judged) -> Literal["upper", "point", "count"]:
+    """Return what of a network is held against a budget: an end of an interval, a central value, or what is counted."""
+    if quantity == "drop":
+        return "point"
+    predicted = quantity == "memory" and peak_memory(profile.name, graph, precision) is not None
+    return on if quantity in ("latency", "throughput") or predicted else "count"
+
+
+def _value(quantity: Quantity, estimate: Estimate, graph: Graph, profile: Profile, precision: str, on: Judged) -> float:
     """Return a quantity of a network in the engine's unit."""
     ms = estimate.upper_ms if on == "upper" else estimate.latency_ms
     pictures = 1 if estimate.quantity == "reciprocal_throughput" else estimate.batch
@@ -126,7 +132,9 @@ def _value(quantity: str, estimate: Estimate, graph: Graph, profile: Profile, pr
             return graph.size_bytes(precision)
         case "memory":
             return peak_bytes(profile.name, graph, precision, upper=on == "upper")
+        case "drop":
+            return predicted_drop(graph, profile.runtime).drop_pct if precision == "w8a8" else 0.0
         case "macs":
             return float(graph.cost.macs)
-        case _:
+        case "params":
             return float(graph.cost.params)

@@ -52,6 +52,7 @@ class Subject:
         dataset: Calibrates and tests; None where there is none.
         precision: At which a run chose it.
         target: The run's first device.
+        device: Its name or the path of its profile, as the run was asked.
         input_range: Pictures that the file is to expect, a key of `nas.exporting.exporter.PEAKS`.
         recipe: Of a quantised file, see `nas.quantisation.method`.
         known: What a run says of the network; see `nas.runs.facts`.
@@ -65,6 +66,7 @@ class Subject:
     dataset: Dataset | None = None
     precision: str = "fp32"
     target: Target | None = None
+    device: str = ""
     input_range: str = "normalised"
     recipe: tuple[str, ...] = DEFAULT_RECIPE
     known: Mapping[str, str] = field(default_factory=dict)
@@ -126,15 +128,17 @@ def export(
         raise UsageError(f"--precision: unknown, got {precision!r}. Expected one of {', '.join(Precision)}, mixed or all.")
     if to.exists():
         raise UsageError(f"--to {to}: the file exists. Do this: name another or remove it.")
-    recipe = tuple(quantisation.split(",")) if quantisation else DEFAULT_RECIPE
+    recipe = tuple(quantisation.split(",")) if quantisation else ()
     methods(recipe)
     source = _subject(Path(subject), trial, weights, data)
     if input_range != "normalised" and source.dataset is None:
         raise UsageError(f"--input {input_range}: mean and deviation are those of the data. Do this: --data NAME|DIR, or export a run.")
-    source = replace(source, input_range=input_range, recipe=recipe)
+    source = replace(source, input_range=input_range, recipe=recipe or source.recipe)
     chosen = precision or source.precision
     if quantisation and chosen not in (*QUANTISED, "mixed", "all"):
         raise UsageError(f"--quantisation: has no effect on a file in {chosen}. Do this: --precision w8a8, or leave it out.")
+    if quantisation and kind.own_quantisation:
+        raise UsageError(f"--quantisation: has no effect on a file of {form}, which its own tool quantises. Do this: leave it out.")
     if task == "features" and (form != "onnx" or chosen not in (Precision.FP32, Precision.FP16)):
         raise UsageError(
             f"--task features: writes ONNX files in fp32 or fp16, got {form} in {chosen}. Do this: --precision fp32 and --to NET.onnx."
@@ -197,7 +201,7 @@ def _at_all(subject: Subject, to: Path, form: str) -> Exports:
     """Write a network at every precision that its device prices, and mixed; return latency, size and accuracy of each."""
     if subject.dataset is None or subject.target is None or not isinstance(subject.space, ElasticSpace):
         raise UsageError("--precision all: compares on a run's device and data. Do this: give a run directory.")
-    targets = {t.precision: t for t in load_targets([subject.target.profile.name], "any")}
+    targets = {t.precision: t for t in load_targets([subject.device], "any")}
     subjects = _subjects(subject, subject.space, targets)
     paths = {name: to.with_stem(f"{to.stem}-{name}") for name in subjects}
     if taken := [path for path in paths.values() if path.exists()]:
@@ -325,7 +329,8 @@ def _of_problem(subject: Subject, problem: Problem, run: RunDirectory) -> Subjec
     chosen = precision if precision in (*QUANTISED, "mixed") else Precision.FP32
     known = run_facts(run, problem, subject.architecture)
     dataset = None if problem.dataset is None else as_expected(problem.dataset, subject.space, subject.architecture)
-    return replace(subject, dataset=dataset, precision=chosen, target=problem.targets[0], known=known)
+    device = problem.request.devices[0]
+    return replace(subject, dataset=dataset, precision=chosen, target=problem.targets[0], device=device, recipe=problem.recipe, known=known)
 
 
 def _with_weights(space: SearchSpace, architecture: Architecture, weights: str) -> Subject:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from nas.errors import UsageError
+from nas.exporting.exporter import exporters
 from nas.runs.request import Request
 from nas.searching.judge import Target
 from nas.spaces.naming import SpaceName
@@ -194,12 +195,16 @@ def check_for_devices(request: Request, targets: Sequence[Target]) -> None:
     """Refuse options that mean nothing on the devices asked for.
 
     Raises:
-        UsageError: ``--batch`` where every device states latency, ``--quantisation`` where nothing runs quantised.
+        UsageError: ``--batch`` where every device states latency, ``--quantisation`` where nothing runs quantised or the format quantises itself.
     """
     if request.batch and all(target.profile.quantity == "latency" for target in targets):
         raise UsageError("search: --batch has no effect: every device states the latency of one picture. Do this: leave it out.")
     if request.quantisation and not any(target.precision in QUANTISED for target in targets):
         raise UsageError("search: --quantisation has no effect: nothing runs quantised. Do this: --precision w8a8, or leave it out.")
+    if request.quantisation and exporters.get(request.exporter).own_quantisation:
+        raise UsageError(
+            f"search: --quantisation has no effect on a file of {request.exporter}, which its own tool quantises. Do this: leave it out."
+        )
 
 
 def table_of_accuracies(request: Request) -> Path | None:

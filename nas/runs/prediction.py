@@ -127,7 +127,13 @@ def predict_network(
     estimate = price(subject, place, terms)
     if compare is None:
         return estimate
-    return estimate.model_copy(update={"comparison": compared(price(reading.read(compare), place, terms), estimate)})
+    older = _older(compare, network) if isinstance(network, str | Path) else compare
+    return estimate.model_copy(update={"comparison": compared(price(reading.read(older), place, terms), estimate)})
+
+
+def _older(compare: str | Path, network: str | Path) -> str | Path:
+    """Return the older network itself, or the one under a file's name where a folder is given."""
+    return Path(compare) / Path(network).name if Path(compare).is_dir() else compare
 
 
 def predict_all(
@@ -148,7 +154,7 @@ def predict_all(
     """
     places = _devices(devices, terms)
     for network, at_size in itertools.product(networks, reading.sizes):
-        older = compare / Path(network).name if compare is not None and compare.is_dir() else compare
+        older = None if compare is None else _older(compare, network)
         try:
             subject = at_size.read(network)
             before = None if older is None else at_size.read(older)
@@ -363,10 +369,10 @@ def _subject(
 
 def measure_network(
     network: str,
-    device: str,
+    device: str | None,
     *,
     runner: str,
-    threads: int,
+    threads: int | None,
     resolution: str | int | None,
     input_shapes: Mapping[str, Shape] | None = None,
     dims: Mapping[str, int] | None = None,
@@ -374,7 +380,13 @@ def measure_network(
     """Time a network; see `nas.api.measure`."""
     from nas.devices.measure import measure_graph, measure_onnx, measure_with_runner
 
-    if not runner and device not in ("local-cpu", "local-cuda"):
+    if runner and (device or threads):
+        raise UsageError(
+            f"measure: the runner says where a file is timed and with how many threads, got {f'the device {device!r}' if device else f'{threads} threads'} "
+            "beside it. Do this: leave it out."
+        )
+    here = device or "local-cpu"
+    if here not in ("local-cpu", "local-cuda"):
         raise UsageError(
             f"device: cannot be measured from here, got {device!r}. Expected local-cpu or local-cuda, or do this: --runner 'CMD {{onnx}}'."
         )
@@ -382,12 +394,14 @@ def measure_network(
     def timed(path: Path) -> Timings:
         if runner:
             return measure_with_runner(path, runner)
-        return measure_onnx(path, cast("LocalDevice", device), threads=threads, input_shapes=input_shapes, dims=dims)
+        return measure_onnx(path, cast("LocalDevice", here), threads=threads or 1, input_shapes=input_shapes, dims=dims)
 
     if (input_shapes or dims) and (runner or not network.endswith(".onnx")):
         raise UsageError(f"input shape: belongs to an .onnx file that is timed here, got {network!r}. Do this: leave it out.")
 
     if network.endswith((".onnx", ".tflite", ".xml") if runner else ".onnx"):
+        if resolution:
+            raise UsageError(f"resolution: a file has its own, got {resolution!r} for {network!r}. Do this: leave it out.")
         if not Path(network).is_file():
             raise ArtifactError(f"measure: no such file, got {network!r}.")
         timings = timed(Path(network))

@@ -244,10 +244,8 @@ class Judge(Prescreen):
                 if budget.device not in chosen:
                     continue
                 target, estimate = chosen[budget.device]
-                if quantity in ("memory", "ram", "flash", "drop"):
-                    violations[budget.name] = budget.violation(self._of_whole(parts, quantity, target))
-                    continue
-                value = self._held_against(budget, estimate, target)
+                whole = quantity in ("memory", "ram", "flash", "drop")
+                value = self._of_whole(parts, quantity, target) if whole else self._held_against(budget, estimate, target)
             else:
                 value = self._total(parts, quantity, precision)
             violations[budget.name] = max(budget.violation(value), 1.0) if unsupported else budget.violation(value)

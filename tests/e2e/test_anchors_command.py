@@ -5,6 +5,9 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import Result
+from tests.e2e.tiny import tiny_plugins, write_device
+
+__all__ = ["tiny_plugins"]
 
 NETWORK = """
 import torch
@@ -44,6 +47,19 @@ def test_points_with_what_they_cost_on_each_device(nas: Callable[..., Result], n
     assert len(found["devices"]) == 2
     for device, whole in found["devices"].items():
         assert sum(row["latency_ms"][device] for row in found["segments"]) == pytest.approx(whole["latency_ms"])
+
+
+@pytest.mark.usefixtures("tiny_plugins")
+def test_what_a_device_lacks_is_said(nas: Callable[..., Result], network: str, tmp_path: Path) -> None:
+    device = write_device(tmp_path, quantity="reciprocal_throughput")
+    (tmp_path / "mine.py").write_text(NETWORK.replace("x + self", "torch.sinc(x) + self"))
+    words = ("anchors", "show", network, "--resolution", "64", "--device", device)
+    found = json.loads(nas(*words, "--format", "json").out)["devices"]["tiny fp16"]
+    assert found["quantity"] == "reciprocal_throughput"
+    assert len(found["unsupported"]) == 1
+    table = nas(*words).out
+    assert "a frame at full load, no latency" in table
+    assert f"without {found['unsupported'][0]}, which it lacks" in table
 
 
 def test_the_table_says_where_weights_come_from(nas: Callable[..., Result], network: str) -> None:

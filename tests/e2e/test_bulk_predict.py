@@ -97,6 +97,8 @@ def test_an_older_file_beside_a_newer_one(nas: Callable[..., Result], files: lis
     out = nas("predict", files[1], *devices, "--compare", tmp_path / "old").out
     assert "slower than large.onnx" in out
     assert "what got slower most" in out
+    one = nas("predict", files[1], *devices[:2], "--compare", tmp_path / "old", "--format", "json")
+    assert json.loads(one.out)["comparison"]["change_pct"] == pytest.approx(300)
 
 
 def test_a_pinned_profile(

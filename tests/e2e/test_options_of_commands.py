@@ -110,7 +110,9 @@ def test_an_option_has_an_effect_or_is_refused(
     (tmp_path / "timings.csv").write_text(TIMINGS)
     perf_folder(tmp_path / "published")
     if file == "devices_add":
-        assert nas("devices", "calibrate", "mine", "--from", tmp_path / "timings.csv", "--base", "hailo-8", "--to", tmp_path).code == 0
+        made = nas("devices", "calibrate", "mine", "--from", tmp_path / "timings.csv", "--base", "hailo-8", "--to", tmp_path)
+        assert made.code == 0
+        assert "milliseconds a frame at full load" in made.out
     plain = said(*BASE[file])
     assert plain[0] == 0, plain
     for option, words in OPTIONS[file].items():

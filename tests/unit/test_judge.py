@@ -31,7 +31,7 @@ def test_the_upper_end_decides(tmp_path: Path) -> None:
 
 
 def test_an_unsupported_operator_is_never_feasible(tmp_path: Path) -> None:
-    for budgets in ([], ["1s"], ["1GMACs"]):
+    for budgets in ([], ["1s"], ["1GMACs"], ["9MB-peak"], ["9MB-ram"], ["9MB-flash"], ["50pct-drop"]):
         assert all(genes[1] == "Relu" for genes in feasible(judge(tmp_path, budgets)))
     found = judge(tmp_path, ["1s"])
     member = found.space.architecture((8, "FancyOp"))

@@ -56,6 +56,8 @@ def test_runner_prints_milliseconds(tmp_path: Path) -> None:
     found = measure_graph(tiny(), lambda path: measure_with_runner(path, f"{sys.executable} {script} {{onnx}}", repeats=2))
     assert found.samples_ms == (4.5, 4.7, 4.5, 4.7)
     assert found.median_ms == pytest.approx(4.6)
+    assert found.precision == "fp32"  # that of the file; what a format does not tell stays open
+    assert measure_with_runner(tmp_path / "m.onnx.tflite", f"{sys.executable} -c print(4.5) {{onnx}}").precision is None
 
 
 @pytest.mark.parametrize(
@@ -110,7 +112,7 @@ def test_what_is_no_time_is_refused(text: str, line: str) -> None:
 def test_runner_failures_are_stated(body: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "r.py").write_text(body)
     with pytest.raises(MeasurementError, match=message):
-        measure_with_runner(tmp_path / "m.onnx", f"{sys.executable} {tmp_path / 'r.py'} {{onnx}}")
+        measure_graph(tiny(), lambda path: measure_with_runner(path, f"{sys.executable} {tmp_path / 'r.py'} {{onnx}}"))
 
 
 def test_refusals(tmp_path: Path) -> None:

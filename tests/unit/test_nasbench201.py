@@ -42,6 +42,12 @@ def test_cell_key(a: tuple[str, ...], b: tuple[str, ...], same: bool) -> None:
     assert cell_key(a, compiled=False) != cell_key(b, compiled=False)
 
 
+def test_the_list_of_spaces_counts_to_the_unit() -> None:
+    from nas.cli.spaces_list import _counted, _size
+
+    assert _size(_counted("nasbench201", "")) == "15,625"
+
+
 def test_strings_and_indices_follow_the_enumeration() -> None:
     space = NasBench201()
     cells = list(product(OPERATIONS, repeat=6))[::911]

@@ -40,3 +40,13 @@ def test_a_search_may_bound_it() -> None:
     free = load_targets(["i9-10940x"])
     verdict = Judge(space, make_goal(free, ["1pct-drop"]), free).verdicts(members[:1])[0]
     assert verdict.violations["drop/i9-10940x"] == -1  # it runs in floats
+
+
+def test_an_answer_is_held_against_a_bound_on_it() -> None:
+    loose, strict, floats = (
+        api.predict("resnet50", "sa8295p", precision=precision, budget=[budget])
+        for precision, budget in (("w8a8", "50pct-drop"), ("w8a8", "0.001pct-drop"), ("fp16", "0.001pct-drop"))
+    )
+    assert [found.within_budgets for found in (loose, strict, floats)] == [True, False, True]
+    assert loose.budgets[0].value == loose.int8_drop_pct
+    assert (loose.budgets[0].unit, loose.budgets[0].judged) == ("points", "point")

@@ -48,6 +48,8 @@ class TfliteExporter(Exporter):
 
     suffix = ".tflite"
 
+    own_quantisation = True
+
     def __init__(self, order: ExportOrder) -> None:
         self.order = order
 
