@@ -20,7 +20,7 @@ from nas.devices.predictor import Floats
 from nas.graphs import known
 from nas.graphs.graph import Graph, GraphBuilder, Operator
 from nas.graphs.images import CHANNELS
-from nas.graphs.operators import Shape
+from nas.graphs.operators import Shape, spec_of
 
 ALIGNMENTS = {"none": (1, 1), "out": (4, 32), "tile": (32, 32), "wide": (32, 64), "packed": (32, 32)}
 """Input and output channels are padded to multiples: 32 is the depth of Hexagon's tensor tile. ``packed`` pads the product of input channels and
@@ -179,6 +179,7 @@ class Quantities:
     Attributes:
         names: Operators' names, (operators,).
         ops: Operators' kinds.
+        kinds: These, and those of activations that are fused into operators.
         rows: (operators, quantities).
         total: Sum over operators, (quantities,).
         unknown: Kinds of operators outside the vocabulary, sorted; their rows are empty.
@@ -188,6 +189,7 @@ class Quantities:
 
     names: tuple[str, ...]
     ops: tuple[str, ...]
+    kinds: frozenset[str]
     rows: Floats
     total: Floats
     unknown: tuple[str, ...]
@@ -195,7 +197,7 @@ class Quantities:
     borders: tuple[tuple[int, int, Shape], ...]
 
     def runnable(self, forbidden: Collection[str]) -> npt.NDArray[np.bool_]:
-        """Return which operators have a price on a device that lacks the kinds `forbidden`, (operators,)."""
+        """Return which operators have a price on a device that lacks the kinds `forbidden`, (operators,); a fused activation is in that of its operator."""
         return np.array([op not in self.unknown and op not in forbidden for op in self.ops], dtype=bool)
 
 
@@ -220,6 +222,7 @@ def quantities_of(graph: Graph, normalise: Callable[[Graph], Graph] | None = Non
     quantities = Quantities(
         tuple(op.name for op in compiled.operators),
         tuple(op.op for op in compiled.operators),
+        compiled.kinds,
         rows,
         rows.sum(axis=0),
         compiled.unknown,
@@ -261,10 +264,10 @@ def work_of(graph: Graph, normalise: Callable[[Graph], Graph], forbidden: Collec
     row = counts.rows.get(graph.name)
     if row is not None and counts.quantities == QUANTITIES and graph is known.deferred_with_normalisation(graph.name):
         kinds = {kind for kind, runs in zip(counts.kinds, counts.runs[row], strict=True) if runs}
-        if kinds.isdisjoint(forbidden):
+        if kinds.isdisjoint(forbidden) and not any(spec_of(kind).category == "activation" for kind in forbidden):  # it may be fused
             return counts.totals[row], True
     counted = quantities_of(graph, normalise)
-    whole = not counted.unknown and set(counted.ops).isdisjoint(forbidden)
+    whole = not counted.unknown and counted.kinds.isdisjoint(forbidden)
     return counted.total if whole else counted.rows[counted.runnable(forbidden)].sum(axis=0), whole
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -346,9 +346,8 @@ class Additive(Predictor):
         """Estimate many candidates; a segment is priced once."""
         key = fitted_key("additive", self.devices, profile, precision)
         prices = self.devices[key]
-        forbidden = set(profile.at(precision).unsupported_ops)
         x = np.array([np.sum([quantities(graph) for _, graph in parts], axis=0) for parts in candidates]).reshape(-1, len(COLUMNS))
-        usable = [not any(graph.unknown or forbidden & {op.op for op in graph.operators} for _, graph in parts) for parts in candidates]
+        usable = [runs_whole(parts, profile.at(precision)) for parts in candidates]
         return priced_batch(prices, x, usable, COLUMNS, self._width(key, confidence))
 
     def save(self, path: Path) -> None:
@@ -361,6 +360,17 @@ class Additive(Predictor):
         return cls(load_prices(path, "additive", COLUMNS, FORMAT_VERSION)[0])
 
 
+def compiled_kinds(graph: Graph) -> frozenset[str]:
+    """Return the kinds of operators that a compiling runtime executes, and of the activations that it fuses into them."""
+    return quantities_of(graph, normalise).kinds
+
+
+def runs_whole(parts: Segments, at: PrecisionProfile, kinds_of: Callable[[Graph], frozenset[str]] = compiled_kinds) -> bool:
+    """Return whether every operator of a candidate is known, and a device lacks none of its kinds."""
+    lacking = at.unsupported_ops
+    return not any(graph.unknown or (lacking and not kinds_of(graph).isdisjoint(lacking)) for _, graph in parts)
+
+
 def priced(
     prices: Prices,
     graph: Graph,
@@ -369,6 +379,7 @@ def priced(
     width: float,
     at: PrecisionProfile,
     confidence: float,
+    kinds_of: Callable[[Graph], frozenset[str]] = compiled_kinds,
 ) -> Estimate:
     """Estimate one graph; the breakdown sums to the latency.
 
@@ -380,8 +391,9 @@ def priced(
         width: Logarithm of the interval's factor inside what was calibrated.
         at: Of the device.
         confidence: Nominal coverage that `width` has.
+        kinds_of: Returns the kinds of operators that a graph runs.
     """
-    absent = {*graph.unknown, *at.unsupported_ops}
+    absent = {*graph.unknown, *kinds_of(graph).intersection(at.unsupported_ops)}
     runs = np.array([op not in absent for op in counted[1]], dtype=bool)
     names, ops = (tuple(itertools.compress(each, runs)) for each in counted[:2])
     rows = counted[2][runs]
@@ -396,7 +408,7 @@ def priced(
         latency / factor,
         latency * factor,
         confidence,
-        unsupported=tuple(sorted(absent & {*graph.unknown, *counted[1]})),
+        unsupported=tuple(sorted(absent)),
         extrapolated=beyond,
         operators=tuple(OperatorLatency(name, op, float(ms)) for name, op, ms in zip(names, ops, parts, strict=True)),
     )

@@ -18,7 +18,16 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from latency_predictors.additive import Prices, conformal_quantile, left_out_together, load_prices, priced, priced_batch, save_prices
+from latency_predictors.additive import (
+    Prices,
+    conformal_quantile,
+    left_out_together,
+    load_prices,
+    priced,
+    priced_batch,
+    runs_whole,
+    save_prices,
+)
 from nas.devices.artifact import reading
 from nas.devices.predictor import Estimate, Estimates, Floats, Predictor, Sample, Segments, fitted_key, predictors
 from nas.devices.profile import Profile
@@ -331,9 +340,9 @@ class Boards(Predictor):
     def estimate_batch(self, candidates: Sequence[Segments], profile: Profile, precision: str, confidence: float = 0.9) -> Estimates:
         """Estimate many candidates; a segment is priced once."""
         key = fitted_key("boards", self.devices, profile, precision)
-        prices, host, forbidden = self.devices[key], self._host(key), set(profile.at(precision).unsupported_ops)
+        prices, host = self.devices[key], self._host(key)
         x = np.array([np.sum([quantities(graph, host) for _, graph in parts], axis=0) for parts in candidates]).reshape(-1, len(COLUMNS))
-        usable = [not any(graph.unknown or forbidden & {op.op for op in graph.operators} for _, graph in parts) for parts in candidates]
+        usable = [runs_whole(parts, profile.at(precision)) for parts in candidates]
         estimates = priced_batch(prices, x, usable, COLUMNS, conformal_quantile(prices.scores, confidence))
         if (memory := profile.memory) is None or memory.spill_factor is None:
             return estimates

@@ -21,7 +21,18 @@ from typing import ClassVar
 import numpy as np
 
 from latency_predictors._kernels import COLUMNS, Kernels, State, kernels_of
-from latency_predictors.additive import FEWEST, MANY, Prices, conformal_quantile, folds_of, load_prices, priced, priced_batch, save_prices
+from latency_predictors.additive import (
+    FEWEST,
+    MANY,
+    Prices,
+    conformal_quantile,
+    folds_of,
+    load_prices,
+    priced,
+    priced_batch,
+    runs_whole,
+    save_prices,
+)
 from nas.devices.predictor import Estimate, Estimates, Floats, Predictor, Sample, Segments, fitted_key, predictors
 from nas.devices.profile import Profile
 from nas.errors import UsageError
@@ -151,18 +162,14 @@ class KernelPrices(Predictor):
         prices = self._prices(profile, precision)
         counted = kernels_of(graph, precision in AUTOCAST)
         width = conformal_quantile(prices.scores, confidence)
-        return priced(prices, graph, (counted.names, counted.ops, counted.rows), NAMES, width, profile.at(precision), confidence)
+        return priced(prices, graph, (counted.names, counted.ops, counted.rows), NAMES, width, profile.at(precision), confidence, _kinds)
 
     def estimate_batch(self, candidates: Sequence[Segments], profile: Profile, precision: str, confidence: float = 0.9) -> Estimates:
         """Estimate many candidates; a segment is counted once for each state in which its input comes."""
         prices = self._prices(profile, precision)
-        forbidden = frozenset(profile.at(precision).unsupported_ops)
         chains = [list(_chained(parts, precision in AUTOCAST)) for parts in candidates]
         x = np.array([np.sum([counted.total for counted in chain], axis=0) for chain in chains]).reshape(-1, len(NAMES))
-        usable = [
-            not any(graph.unknown or not forbidden.isdisjoint(counted.ops) for (_, graph), counted in zip(parts, chain, strict=True))
-            for parts, chain in zip(candidates, chains, strict=True)
-        ]
+        usable = [runs_whole(parts, profile.at(precision), _kinds) for parts in candidates]
         return priced_batch(prices, x, usable, NAMES, conformal_quantile(prices.scores, confidence))
 
     def save(self, path: Path) -> None:
@@ -173,6 +180,10 @@ class KernelPrices(Predictor):
     def load(cls, path: Path) -> KernelPrices:
         """Read what `save` wrote."""
         return cls(load_prices(path, "kernels", NAMES, FORMAT_VERSION)[0])
+
+
+def _kinds(graph: Graph) -> frozenset[str]:
+    return graph.kinds  # as it is written
 
 
 def _chained(parts: Segments, autocast: bool) -> list[Kernels]:

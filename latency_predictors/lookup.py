@@ -100,7 +100,8 @@ class Lookup(Predictor):
     def estimate(self, graph: Graph, profile: Profile, precision: str, confidence: float = 0.9) -> Estimate:
         """Estimate one graph; the first part of the breakdown is what a network costs besides its operators."""
         table = self._table(profile, precision)
-        read = _Priced(table, catalogue([[("graph", graph)]]), frozenset(profile.at(precision).unsupported_ops))
+        forbidden = frozenset(profile.at(precision).unsupported_ops)
+        read = _Priced(table, catalogue([[("graph", graph)]]), forbidden)
         latency, lower, upper = (float(column[0]) for column in read.intervals(confidence))
         parts = [OperatorLatency("start", "Start", table.start_ms)]
         parts += [
@@ -113,7 +114,7 @@ class Lookup(Predictor):
             lower,
             upper,
             confidence,
-            unsupported=tuple(sorted({*graph.unknown, *read.missing(0)})),
+            unsupported=tuple(sorted({*graph.unknown, *read.missing(0), *(graph.kinds & forbidden)})),
             extrapolated=tuple(read.reasons(0)),
             operators=tuple(parts),
         )
@@ -121,8 +122,9 @@ class Lookup(Predictor):
     def estimate_batch(self, candidates: Sequence[Segments], profile: Profile, precision: str, confidence: float = 0.9) -> Estimates:
         """Estimate many candidates; a segment is read once however often it stands."""
         table = self._table(profile, precision)
-        read = _Priced(table, catalogue(candidates), frozenset(profile.at(precision).unsupported_ops))
-        known = [not any(graph.unknown for _, graph in parts) for parts in candidates]
+        forbidden = frozenset(profile.at(precision).unsupported_ops)
+        read = _Priced(table, catalogue(candidates), forbidden)
+        known = [not any(graph.unknown or not graph.kinds.isdisjoint(forbidden) for _, graph in parts) for parts in candidates]
         return Estimates(
             *read.intervals(confidence),
             usable=np.array([fine and not read.missing(i) for i, fine in enumerate(known)], dtype=bool),

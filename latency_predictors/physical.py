@@ -422,6 +422,7 @@ class Physical(Predictor):
         prices = {p: self.prices(profile, p) for p in dict.fromkeys(at or [precision])}
         mixture = _Mixture(prices, 1, self.members)
         forbidden = {p: profile.at(p).unsupported_ops for p in prices}
+        fused = (counted.kinds - set(counted.ops)) & set().union(*forbidden.values())
         runs = np.any([counted.runnable(forbidden[p]) & np.array([a == p for a in at], dtype=bool) for p in prices], axis=0)
         rows = {p: counted.rows[runs & np.array([a == p for a in at], dtype=bool)].sum(axis=0) for p in prices}
         for p, row in rows.items():
@@ -445,7 +446,9 @@ class Physical(Predictor):
             lower_ms=lower,
             upper_ms=upper,
             confidence=confidence,
-            unsupported=tuple(sorted({*counted.unknown, *(op for op, p in zip(counted.ops, at, strict=True) if op in forbidden[p])})),
+            unsupported=tuple(
+                sorted({*counted.unknown, *fused, *(op for op, p in zip(counted.ops, at, strict=True) if op in forbidden[p])})
+            ),
             extrapolated=_extrapolated(prices, rows, central, unseen, beyond),
             operators=breakdown,
         )

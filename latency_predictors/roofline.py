@@ -49,6 +49,7 @@ class Work:
 
     names: tuple[str, ...]
     ops: tuple[str, ...]
+    kinds: frozenset[str]
     gmacs: Floats
     weight_gb: Floats
     activation_gb: Floats
@@ -63,6 +64,7 @@ def work_of(graph: Graph, precision: str) -> Work:
     return Work(
         tuple(op.name for op in known),
         tuple(op.op for op in known),
+        compiled.kinds,
         np.array([compiled.macs_of(op) for op in known]) / 1e9,
         weight / 1e9 * np.array([sum(w.elements for w in op.weights) for op in known]),
         activation / 1e9 * np.array(moved),
@@ -162,7 +164,7 @@ class Roofline(Predictor):
             latency / factor,
             latency * factor,
             confidence,
-            unsupported=tuple(sorted(absent & {*graph.unknown, *work.ops})),
+            unsupported=tuple(sorted({*graph.unknown, *work.kinds.intersection(at.unsupported_ops)})),
             extrapolated=(WHY, *filter(None, [at.facts_doubt])),
             operators=tuple(
                 OperatorLatency(name, op, float(t)) for name, op, t in zip(work.names, work.ops, ms, strict=True) if op not in absent

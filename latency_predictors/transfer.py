@@ -579,7 +579,7 @@ class Transfer(Predictor):
             max(0.0, latency - float(half[0])),
             latency + float(half[0]),
             confidence,
-            unsupported=graph.unknown,
+            unsupported=tuple(sorted({*graph.unknown, *graph.kinds.intersection(profile.at(precision).unsupported_ops)})),
             extrapolated=(*_unseen(basis, networks.kinds), *_far(fit, latency)),
             operators=_shares(graph, latency),
         )
@@ -587,13 +587,15 @@ class Transfer(Predictor):
     def estimate_batch(self, candidates: Sequence[Segments], profile: Profile, precision: str, confidence: float = 0.9) -> Estimates:
         """Estimate many candidates at once; a segment is read once however often it stands."""
         basis, fit = self._ready(profile, precision)
-        networks = catalogue(candidates)
+        networks, forbidden = catalogue(candidates), profile.at(precision).unsupported_ops
         mean, half = predict_rows(fit, basis.groups(networks), confidence)
         return Estimates(
             latency_ms=mean,
             lower_ms=np.maximum(mean - half, 0.0),
             upper_ms=mean + half,
-            usable=np.array([not any(graph.unknown for _, graph in parts) for parts in candidates], dtype=bool),
+            usable=np.array(
+                [not any(graph.unknown or not graph.kinds.isdisjoint(forbidden) for _, graph in parts) for parts in candidates], dtype=bool
+            ),
             extrapolated=np.array(
                 [bool(_unseen(basis, _kinds(networks, i)) or _far(fit, float(mean[i]))) for i in range(len(networks))], dtype=bool
             ),

@@ -249,6 +249,12 @@ class Graph:
         return sum(w.elements * _at_precision(w.dtype, width[op.precision]) for op in self.operators for w in op.weights)
 
     @cached_property
+    def kinds(self) -> frozenset[str]:
+        """Kinds of the operators, and of the activations that are fused into them: what a device must be able to run."""
+        fused = {str(activation) for op in self.operators if (activation := op.attribute("activation"))}
+        return frozenset(fused | {op.op for op in self.operators})
+
+    @cached_property
     def precisions(self) -> frozenset[str | None]:
         """Precisions that operators fix; it holds None where one leaves it to the run."""
         return frozenset(op.precision for op in self.operators)

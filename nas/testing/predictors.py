@@ -86,6 +86,19 @@ def check_unknown_operator_is_named(predictor: Predictor, profile: Profile, prec
     assert not predictor.estimate_batch([[("a", graph)]], profile, precision).usable[0]
 
 
+def check_what_the_device_lacks_is_named(predictor: Predictor, profile: Profile, precision: str) -> None:
+    """An activation that the device lacks is unsupported by name, in single and batched estimates, also where it is fused into a convolution."""
+    own = profile.precisions[precision]
+    lacking = own.model_copy(update={"unsupported_ops": (*own.unsupported_ops, "HardSwish")})
+    without = Profile.model_validate({**profile.model_dump(), "precisions": {**profile.precisions, precision: lacking}})
+    b = GraphBuilder("apart")
+    apart = b.build(b.conv(b.unary("HardSwish", b.conv(b.input((1, 32, 14, 14)), 32)), 32))
+    for graph in (block(32, activation="HardSwish"), apart):
+        assert predictor.estimate(graph, without, precision).unsupported == ("HardSwish",)
+        assert not predictor.estimate_batch([[("a", graph)]], without, precision).usable[0]
+    assert not predictor.estimate(block(32), without, precision).unsupported
+
+
 def check_more_work_takes_longer(predictor: Predictor, profile: Profile, precision: str) -> None:
     """Twice the width, or twice the size, is never faster."""
     for narrow, wide in ((block(32), block(64)), (block(64, 14), block(64, 28)), (block(64, kernel=3), block(64, kernel=7))):

@@ -20,6 +20,7 @@ GRAPH_CHECKS: list[Callable[[Predictor, Profile, str], None]] = [
     suite.check_estimate_is_an_interval,
     suite.check_computing_operators_have_prices,
     suite.check_unknown_operator_is_named,
+    suite.check_what_the_device_lacks_is_named,
     suite.check_more_work_takes_longer,
     suite.check_more_work_never_takes_less,
     suite.check_batch_equals_single,
