@@ -13,7 +13,7 @@ from nas.runs.request import Request
 from nas.spaces.naming import family_of
 from nas.spaces.space import spaces
 from nas.training.evaluator import evaluators
-from nas.units import parse_duration, write_duration
+from nas.units import parse_duration, parse_resolution, write_duration
 
 Space = Literal["zoo", "chain", "residual-s", "hybrid", "vit-t"]
 PUBLISHED: Space = "zoo"
@@ -154,7 +154,8 @@ def _stitched(problem: Problem, share_s: float) -> Kind:
     priced = sorted(_whole(problem, networks))
     inside, outside = ([name for _, fits, name in priced if fits is wanted] for wanted in (True, False))
     if not outside:
-        return no.model_copy(update={"why": "every network with weights here is within the budgets whole, at its own size"})
+        size = f"{problem.request.resolution} px" if problem.request.resolution else "its own size"
+        return no.model_copy(update={"why": f"every network with weights here is within the budgets whole, at {size}"})
     pair = (inside[-1], outside[0]) if inside else tuple(outside[:2])
     if len(pair) < 2:
         return no.model_copy(update={"why": "fewer than two networks with weights here can be priced"})
@@ -163,12 +164,13 @@ def _stitched(problem: Problem, share_s: float) -> Kind:
 
 
 def _whole(problem: Problem, networks: list[str]) -> Iterator[tuple[float, bool, str]]:
-    """Yield (multiply-adds, whether it is within the budgets, name) of each network at its own size, as far as it can be priced."""
+    """Yield (multiply-adds, whether it is within the budgets, name) of each network at the size that is asked for, else at its own, as far as it can be priced."""
+    fixed = parse_resolution(problem.request.resolution) if problem.request.resolution else None
     for name in networks:
-        member = problem.space.member(name, problem.space.own_size(name))  # type: ignore[attr-defined]
+        member = problem.space.member(name, fixed or problem.space.own_size(name))  # type: ignore[attr-defined]
         try:
             verdict = problem.judge.verdicts([member])[0]
-        except GraphError:
+        except (GraphError, UsageError):  # it does not run at that size, or takes no other classes
             continue
         yield verdict.values["macs"], verdict.feasible, name
 

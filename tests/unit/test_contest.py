@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from nas.errors import ArtifactError, InfeasibleError
+from nas.errors import ArtifactError, InfeasibleError, UsageError
 from nas.events import EventBus
 from nas.report.results import result_text
 from nas.results import Contender, Result
@@ -13,6 +13,8 @@ from nas.runs.contest import Contest, Standing, settled, share
 from nas.runs.default_space import Kind, kinds_beside
 from nas.runs.directory import RunDirectory
 from nas.runs.request import Request
+from nas.spaces.architecture import Architecture
+from search_spaces._published_networks import PublishedNetworks
 
 PICTURES = 100
 
@@ -140,6 +142,33 @@ def test_a_budget_between_two_networks_makes_a_chain_worth_trying() -> None:
     assert not lines(posed(8000, "30min", fits=("small", "large")))["chain"].tried
     assert lines(posed(8000, "30min"))["chain"].anchors == ("small", "large")
     assert "those of 1 are here" in lines(posed(8000, "30min", networks=("small",)))["chain"].line
+
+
+def test_networks_are_priced_at_the_size_that_is_asked_for() -> None:
+    problem, names = posed(8000, "30min", resolution="224"), ("efficientnet_lite0", "efficientnet_lite1")
+    problem.space, priced = PublishedNetworks(names, num_classes=3, resolution=(224, 224)), []
+    assert problem.space.own_size("efficientnet_lite1") == (240, 240)
+
+    def verdicts(members: list[Architecture]) -> list[SimpleNamespace]:
+        priced.extend(problem.space.size_of(member) for member in members)
+        return [SimpleNamespace(values={"macs": 1.0}, feasible=True) for _ in members]
+
+    problem.judge = SimpleNamespace(verdicts=verdicts)
+    assert "within the budgets whole, at 224 px" in lines(problem)["chain"].line
+    assert priced == [(224, 224)] * 2
+
+
+def test_a_network_that_takes_no_other_classes_is_passed_over() -> None:
+    problem = posed(8000, "30min", networks=("small", "odd", "large"), fits=("small",))
+    whole = problem.judge.verdicts
+
+    def verdicts(names: list[str]) -> list[SimpleNamespace]:
+        if names == ["odd"]:
+            raise UsageError("network odd: its last operator is no linear layer.")
+        return whole(names)
+
+    problem.judge = SimpleNamespace(verdicts=verdicts)
+    assert lines(problem)["chain"].anchors == ("small", "large")
 
 
 def test_many_pictures_and_much_time_make_training_from_nothing_worth_trying() -> None:
