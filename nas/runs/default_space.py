@@ -111,8 +111,7 @@ def kinds_beside(problem: Problem) -> list[Kind]:
     request = problem.request
     if not request.data or problem.dataset is None:
         return []
-    first: Space = PUBLISHED if problem.evaluator.transfers else ALONE if problem.evaluator.fresh else FROM_NOTHING
-    others: list[Space] = [*([STITCHED] if first == PUBLISHED else []), *(name for name in WORTH if name != first)]
+    others: list[Space] = [*([STITCHED] if request.space == PUBLISHED else []), *(name for name in WORTH if name != request.space)]
     others = [name for name in others if _family(name) in spaces.names()]
     if request.time_limit is None:
         return [Kind(space=name, tried=False, why="there is no --time-limit to share") for name in others]

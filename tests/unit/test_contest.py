@@ -179,6 +179,13 @@ def test_many_pictures_and_much_time_make_training_from_nothing_worth_trying() -
     assert "--anchor has no effect with --space hybrid" in lines(posed(100_000, "8h", anchors=("a",)))["hybrid"].line
 
 
+def test_a_space_that_is_trained_alone_is_not_a_kind_beside_itself() -> None:
+    problem = posed(100_000, "8h")
+    problem.request = problem.request.model_copy(update={"space": "hybrid"})
+    problem.evaluator = SimpleNamespace(transfers=False, fresh=True)  # as under a time limit
+    assert list(lines(problem)) == ["vit-t"]
+
+
 def test_one_table_has_every_kind_under_the_same_heads() -> None:
     common = {"resolution": 96, "latency_ms": 1.0, "upper_ms": 1.2, "pictures": 408}
     rows = (
