@@ -209,9 +209,10 @@ def deliver(run: RunDirectory, problem: Problem, evaluator: Evaluator, architect
     if problem.dataset is None or not isinstance(problem.space, ElasticSpace):
         return export_as_scored(run, problem, module, architecture, bus)
     device = next(module.parameters()).device
-    module = _tuned_before(run, problem, architecture, _MOST_TRIALS) or module
+    tuned = _tuned_before(run, problem, architecture, _MOST_TRIALS)
+    trained = tuned is not None or not problem.evaluator.fresh
     teacher = teacher_of(run, problem, evaluator, architecture, pace, bus)
-    return finish(run, problem, problem.dataset, module.to(device), architecture, bus, pace, teacher)
+    return finish(run, problem, problem.dataset, (tuned or module).to(device), architecture, bus, pace, teacher, trained=trained)
 
 
 def export_as_scored(run: RunDirectory, problem: Problem, module: nn.Module, architecture: Architecture, bus: EventBus) -> Delivery:
@@ -237,8 +238,21 @@ def finish(
     bus: EventBus,
     pace: Pace,
     teacher: Teacher | None,
+    *,
+    trained: bool,
 ) -> Delivery:
     """Fine-tune at the deployment resolution, recalibrate, fuse, quantise where asked for, export, reload, and test what was exported.
+
+    Args:
+        run: Where.
+        problem: Of the run.
+        dataset: Of the problem.
+        module: As it starts.
+        architecture: What it is.
+        bus: Told of the progress.
+        pace: Of the run.
+        teacher: From whom it learns beside the labels.
+        trained: Whether its weights are trained already.
 
     Raises:
         ArtifactError: The exported file does not say what the network says.
@@ -261,7 +275,7 @@ def finish(
         device=str(device),
         left_s=pace.but(reserve_s_of(problem, dataset, module, architecture)) if pace.limited else None,
         teacher=teacher,
-        keep_start=not problem.evaluator.fresh,
+        keep_start=trained,
     )
     predicted = predictions(tuned.module, Batches(dataset, "test", verdict.resolution, device))
     return _export_tested(run, problem, dataset, architecture, (tuned.module, tuned.validation_accuracy_pct), predicted, bus)
@@ -293,7 +307,8 @@ def tune_for_a_while(
     if dataset.count("validation") > PROBED_PICTURES:
         dataset = dataset.thinned("validation", PROBED_PICTURES)
     size = problem.judge.verdicts([architecture])[0].resolution
-    module = _tuned_before(run, problem, architecture, rung) or evaluator.module(architecture, size)
+    tuned = _tuned_before(run, problem, architecture, rung)
+    module = tuned or evaluator.module(architecture, size)
     device = str(next(module.parameters()).device)
     final_pictures = CALIBRATION_PICTURES + 2 * dataset.count("validation")
     reserve_s = final_pictures * _picture_s(dataset, module, size)
@@ -311,7 +326,7 @@ def tune_for_a_while(
         device=device,
         left_s=left_s,
         teacher=teacher,
-        keep_start=not problem.evaluator.fresh,
+        keep_start=tuned is not None or not problem.evaluator.fresh,
     ).right
 
 

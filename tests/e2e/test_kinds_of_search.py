@@ -54,7 +54,11 @@ def _shared(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_winner_becomes_the_run(nas: Callable[..., Result], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import nas as product
     from nas.runs.contest import try_published, try_study
+    from nas.training.supernet.finetune import finetune
 
+    trained: list[bool] = []
+    finetune_as = "nas.training.supernet.finetune.finetune"
+    monkeypatch.setattr(finetune_as, lambda *args, **named: trained.append(named["keep_start"]) or finetune(*args, **named))
     monkeypatch.setattr("nas.runs.contest.try_published", lambda *args: (np.zeros(9, bool), try_published(*args)[1]))
     monkeypatch.setattr("nas.runs.contest.try_study", lambda *args: (np.ones(9, bool), try_study(*args)[1]))
     winner = "hybrid"
@@ -75,6 +79,7 @@ def test_the_winner_becomes_the_run(nas: Callable[..., Result], folder: Path, tm
     assert {row.kind for row in found.contenders} == {"zoo", "hybrid"}
     [chosen] = [row for row in found.contenders if row.accuracy_pct is not None]
     assert chosen.kind == winner
+    assert trained == [False, True]  # the trial from nothing, the run from where that ended
     assert chosen.key == found.chosen.key
     assert chosen.accuracy_pct == found.chosen.accuracy_pct
     assert all(row.supernet_accuracy_pct is None for row in found.contenders if row.kind == "zoo")

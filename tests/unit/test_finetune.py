@@ -76,6 +76,18 @@ def test_a_whitening_start_is_part_of_the_recipe_and_resumes_to_the_same_bits(sp
         run(space, data, tmp_path / "plain.safetensors", recipe)
 
 
+def test_weights_that_are_trained_already_are_not_whitened(
+    space: ElasticSpace, data: Dataset, unbroken: tuple[Finetuned, Path], tmp_path: Path
+) -> None:
+    still = replace(TINY, epochs=1, learning_rate=1e-12)
+    ends = []
+    for recipe in (replace(still, whitening=True), still):
+        architecture, module, _ = load_member(unbroken[1], space)
+        path = tmp_path / f"{recipe.whitening}.safetensors"
+        ends.append(finetune(module, architecture, data, path, recipe, resolution=SIDE, seed=2, keep_start=True).module)
+    assert all(torch.equal(*pair) for pair in zip(*(end.parameters() for end in ends), strict=True))
+
+
 def test_a_network_of_any_size_sees_small_pictures_first_and_costs_as_much_less(
     data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -154,7 +154,7 @@ def finetune(
         stop_after: Stop when so many epochs are done, as an interruption would.
         left_s: Returns the seconds that are left: the schedule is cut so that it ends then, at `recipe.epochs` at the latest.
         teacher: From whose scores of the training pictures it learns beside the labels.
-        keep_start: Whether the network stays as it starts where validation likes no epoch as well: for weights that are trained already.
+        keep_start: Whether its weights are trained already: they are not whitened, and stay as they are where validation likes no epoch as well.
 
     Raises:
         TrainingError: It diverged.
@@ -176,7 +176,9 @@ def finetune(
         "start": _hash(module),
     } | ({"teacher": teacher.key} if teacher else {})
     train, validation = (Batches(dataset, split, resolution, torch.device(device)) for split in ("train", "validation"))
-    if recipe.whitening and not path.is_file():  # after the start was hashed: processors differ in the last bits of components
+    if (
+        recipe.whitening and not keep_start and not path.is_file()
+    ):  # after the start was hashed: processors differ in the last bits of components
         whiten(module, _calibration(train, SCORING_PICTURES))
     tuning = _Finetuning(module, train, recipe, seed, teacher)
     tuning.length.left_s = left_s
