@@ -148,6 +148,11 @@ class Scheduled(Protocol):
         """Take the form of a training of which the share `progress` is done, 0 to 1."""
 
 
+def is_scheduled(module: nn.Module) -> bool:
+    """Return whether some part of a module changes with its training."""
+    return any(isinstance(part, Scheduled) for part in module.modules())
+
+
 def follow(module: nn.Module, progress: float) -> None:
     """Tell every part of a module that changes with its training how far that has come."""
     for part in module.modules():

@@ -20,6 +20,7 @@ from nas.training.supernet.finetune import Finetuned, alone_recipe, finetune, fi
 from nas.training.supernet.statistics import predictions, recalibrated
 from nas.training.supernet.train import Recipe
 from nas.training.threads import quickest_threads
+from search_spaces.reparam.depth import ParallelLayer, share_at
 
 SIDE = (32, 32)
 TINY = Recipe(epochs=4, batch=32, learning_rate=3e-3)
@@ -86,6 +87,29 @@ def test_weights_that_are_trained_already_are_not_whitened(
         path = tmp_path / f"{recipe.whitening}.safetensors"
         ends.append(finetune(module, architecture, data, path, recipe, resolution=SIDE, seed=2, keep_start=True).module)
     assert all(torch.equal(*pair) for pair in zip(*(end.parameters() for end in ends), strict=True))
+
+
+def test_parallel_layers_are_apart_first_and_one_by_the_end(data: Dataset, tmp_path: Path) -> None:
+    space = get_space("vit-parallel-n", num_classes=10, resolution=SIDE)
+    member = space.architecture(["32x32", 48, "6x2", "sum", "sum"])
+    trained, scored = list[float](), list[float]()
+
+    def once(path: Path, stop_after: int | None = None, *, keep_start: bool = False) -> None:
+        module = fresh(space, member, num_classes=10, resolution=SIDE, seed=1)
+        layer = next(part for part in module.modules() if isinstance(part, ParallelLayer))
+        layer.register_forward_pre_hook(lambda part, _: (trained if torch.is_grad_enabled() else scored).append(part.share))
+        finetune(module, member, data, path, TINY, resolution=SIDE, seed=2, stop_after=stop_after, keep_start=keep_start)
+
+    once(tmp_path / "a.safetensors")
+    steps = TINY.epochs * (data.count("train") // TINY.batch)
+    assert trained == [share_at(step / steps) for step in range(steps)]
+    assert set(scored) == {1.0}
+    for stop in (2, None):
+        once(tmp_path / "b.safetensors", stop)
+    assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+    trained.clear()
+    once(tmp_path / "c.safetensors", 1, keep_start=True)
+    assert set(trained) == {1.0}
 
 
 def test_a_network_of_any_size_sees_small_pictures_first_and_costs_as_much_less(

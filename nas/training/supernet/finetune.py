@@ -25,6 +25,7 @@ from nas.errors import ArtifactError, TrainingError
 from nas.events import EventBus, PhaseFinished
 from nas.spaces.architecture import Architecture
 from nas.spaces.elastic import ElasticSpace
+from nas.spaces.operator_family import follow, is_scheduled
 from nas.spaces.space import Resolution, SearchSpace
 from nas.training.dataset import Dataset
 from nas.training.memory import keep_compiled_kernels, keep_freed_memory
@@ -154,7 +155,8 @@ def finetune(
         stop_after: Stop when so many epochs are done, as an interruption would.
         left_s: Returns the seconds that are left: the schedule is cut so that it ends then, at `recipe.epochs` at the latest.
         teacher: From whose scores of the training pictures it learns beside the labels.
-        keep_start: Whether its weights are trained already: they are not whitened, and stay as they are where validation likes no epoch as well.
+        keep_start: Whether its weights are trained already: they are not whitened, parts that change with their training keep the form at its end, and the network
+            stays as it starts where validation likes no epoch as well.
 
     Raises:
         TrainingError: It diverged.
@@ -175,12 +177,14 @@ def finetune(
         "recipe": recipe.entries,
         "start": _hash(module),
     } | ({"teacher": teacher.key} if teacher else {})
+    if scheduled := not keep_start and is_scheduled(module):
+        identity["follows"] = True  # which nothing did that was trained alone by 0.1.0
     train, validation = (Batches(dataset, split, resolution, torch.device(device)) for split in ("train", "validation"))
     if (
         recipe.whitening and not keep_start and not path.is_file()
     ):  # after the start was hashed: processors differ in the last bits of components
         whiten(module, _calibration(train, SCORING_PICTURES))
-    tuning = _Finetuning(module, train, recipe, seed, teacher)
+    tuning = _Finetuning(module, train, recipe, seed, teacher, scheduled=scheduled)
     tuning.length.left_s = left_s
     shown = Shown("finetune", bus, recipe.epochs, tuning.length)
     epoch, history, start_pct = 0, list[dict[str, float]](), -1.0
@@ -279,6 +283,7 @@ class _Finetuning:
 
     Attributes:
         length: Of the whole, in steps.
+        scheduled: Whether parts of the network change with this training; between steps they have the form at its end.
         average: Of the weights; None where the recipe averages none.
         threads: Of an operator, for each size of the pictures; those with which a step was quickest when the size came first. Under a time limit alone:
             otherwise the weights are to follow from the seed.
@@ -286,8 +291,8 @@ class _Finetuning:
         loss: Their sum.
     """
 
-    def __init__(self, module: nn.Module, train: Batches, recipe: Recipe, seed: int, teacher: Teacher | None) -> None:
-        self.module, self.train, self.recipe, self.seed, self.teacher = module, train, recipe, seed, teacher
+    def __init__(self, module: nn.Module, train: Batches, recipe: Recipe, seed: int, teacher: Teacher | None, *, scheduled: bool) -> None:
+        self.module, self.train, self.recipe, self.seed, self.teacher, self.scheduled = module, train, recipe, seed, teacher, scheduled
         self.pictures = compose(recipe.methods).pictures
         self.average = Average(module) if recipe.window else None
         self.optimizer = optimizer_of(recipe, [[p for p in module.parameters() if (p.ndim > 1) is decays] for decays in (True, False)])
@@ -333,6 +338,8 @@ class _Finetuning:
         augmentation = self.pictures.augmentation(progress, recipe.augmentation)
         (x,), target, _ = self.train.augmented(indices, augmentation, recipe.smoothing, rng, soft_targets=soft_targets)
         x = self.pictures.shrink(x, self.pictures.size(progress, whole))
+        if self.scheduled:
+            follow(self.module, progress)
         if x.device.type == "cpu" and self.length.left_s is not None:
             self._take_threads(x, target)
         with torch.random.fork_rng(devices=[]):  # dropout and stochastic depth of a published network
@@ -341,6 +348,8 @@ class _Finetuning:
                 loss = self._loss(self.module(x).float(), target)
             self.optimizer.zero_grad()
             loss.backward()
+        if self.scheduled:
+            follow(self.module, 1.0)
         nn.utils.clip_grad_norm_(self.module.parameters(), recipe.clip)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate_at(step, self.length.steps, recipe)

@@ -27,7 +27,7 @@ from nas.errors import NasError
 from nas.graphs.operators import Shape
 from nas.spaces.architecture import Architecture
 from nas.spaces.elastic import ElasticSpace, Part
-from nas.spaces.operator_family import Scheduled, follow
+from nas.spaces.operator_family import follow, is_scheduled
 from nas.spaces.space import Resolution
 from nas.training.recipe import Sharing
 from nas.training.supernet.norm import SynchronisedBatchNorm
@@ -255,10 +255,9 @@ class Supernet:
         module.to(self.device)
         _strip(module)
         norms = tuple(m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm))
-        scheduled = any(isinstance(m, Scheduled) for m in module.modules())
         if len(self._links) >= _MOST_LINKS:
             self._links.clear()
-        self._links[copy, part] = Link(module, tuple(names), tuple(shapes), tuple(views), tuple(gradients), norms, scheduled)
+        self._links[copy, part] = Link(module, tuple(names), tuple(shapes), tuple(views), tuple(gradients), norms, is_scheduled(module))
         return self._links[copy, part]
 
 
