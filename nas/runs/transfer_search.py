@@ -119,7 +119,7 @@ class _Search:
         if record is None:
             chosen = self._alone(candidates) or self._compared(candidates)
             frozen = [one.key for one in chosen if self._keeps_norms(one)]
-            record = {"epochs": {one.key: self._epochs(one, len(chosen)) for one in chosen}, "frozen_norms": frozen}
+            record = {"epochs": {one.key: self._schedule(one, len(chosen)) for one in chosen}, "frozen_norms": frozen}
             self.run.write(_CONTESTANTS, record)
         self._frozen = frozenset(record["frozen_norms"])
         return {by_key[key]: float(epochs) for key, epochs in record["epochs"].items()}
@@ -136,7 +136,7 @@ class _Search:
     def _alone(self, candidates: Sequence[Candidate]) -> list[Candidate]:
         """Return the best that can be trained often enough, where others could not be compared with it in time; else none."""
         best = next((one for one in candidates if self._epochs(one, 1) >= ENOUGH_ALONE), None)
-        return [best] if best is not None and not self.times.telling(self._epochs(best, 2)) else []
+        return [best] if best is not None and not self.times.telling(self._schedule(best, 2)) else []
 
     def _compared(self, candidates: Sequence[Candidate]) -> list[Candidate]:
         tries = (*product((ENOUGH_EPOCHS, 0.0), range(CONTESTANTS, 1, -1)), (0.0, 1))
@@ -157,6 +157,10 @@ class _Search:
 
     def _epochs(self, candidate: Candidate, contestants: int) -> float:
         return self.times.epochs(candidate.architecture, candidate.picture_s, contestants)
+
+    def _schedule(self, candidate: Candidate, contestants: int) -> float:
+        """Return the epochs of the schedule of one of so many contestants: those for which there is time, at most as many as the user asks for."""
+        return min(self._epochs(candidate, contestants), self.times.most_epochs)
 
     def tuning(self, candidate: Candidate, epochs: float) -> Tuning:
         """Return a candidate ready to be fine-tuned from its probe, or its fine-tuning where an earlier session began it."""
@@ -276,7 +280,8 @@ class _Search:
         try:
             while tuning.step < tuning.steps:
                 if self.clock.limit_s is not None and tuning.seconds:
-                    tuning.fit_into(max(self.clock.left_s - self.times.reserve_s(winner.architecture, winner.picture_s), 0.0))
+                    left_s = max(self.clock.left_s - self.times.reserve_s(winner.architecture, winner.picture_s), 0.0)
+                    tuning.fit_into(left_s, self.times.most_epochs)
                 each = max(tuning.seconds.values(), default=1.0)
                 ahead = tuning.epoch_steps if self.clock.limit_s is None else max(4, round(30 / each)) if tuning.seconds else 4
                 tuning.advance(tuning.step + ahead, report)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -44,6 +45,11 @@ class Times:
     problem: Problem
     evaluator: ProbeEvaluator
     clock: Clock
+
+    @property
+    def most_epochs(self) -> float:
+        """How often a network sees every picture at most: as often as the user asks for."""
+        return float(self.problem.request.finetune_epochs or math.inf)
 
     def reserve_s(self, member: Architecture, picture_s: float) -> float:
         """Return the seconds that are kept for the last look at validation, the export and the test.

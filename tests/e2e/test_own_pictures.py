@@ -131,6 +131,19 @@ def test_a_killed_run_ends_as_the_unbroken_one(weights: Path, photos: Path, tmp_
 
 
 @pytest.mark.slow
+def test_the_epochs_that_are_asked_for_bound_a_fine_tuning_that_has_more_time(
+    weights: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import nas
+
+    only(monkeypatch)
+    monkeypatch.setattr("nas.runs.transfer_times._EXPORT_S", 0.0)
+    options = {"space": "zoo", "data": photos, "weights_dir": weights, "resolution": 64, "finetune_epochs": 12, "time_limit": "60s"}
+    [row] = nas.search("sa8295p", "5ms", out=tmp_path / "run", **options).contenders
+    assert 0 < row.epochs <= 12
+
+
+@pytest.mark.slow
 def test_a_network_that_does_not_beat_its_probe_is_not_shipped(
     weights: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,7 @@
 """Pieces of fine-tuning published networks: the probe, the schedule that survives a kill, successive halving, the clock."""
 
 import copy
+import math
 from pathlib import Path
 
 import numpy as np
@@ -148,8 +149,12 @@ def test_a_schedule_is_cut_to_the_time_that_is_left(digits: Dataset, tmp_path: P
     timed.step, timed.seconds = 100, {SIZE: 0.5}
     timed.fit_into(60.0)
     assert 0.9 * 60 <= timed.forecast_s(timed.steps) <= 60
-    timed.fit_into(0.0)
-    assert timed.steps == 101
+    assert timed.steps > 110
+    timed.fit_into(60.0, 110 / timed.epoch_steps)
+    assert timed.steps == 110
+    for most_epochs in (math.inf, 1 / timed.epoch_steps):
+        timed.fit_into(0.0, most_epochs)
+        assert timed.steps == 101
 
 
 def test_pictures_grow_to_the_deployment_size() -> None:

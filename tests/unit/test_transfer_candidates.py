@@ -93,5 +93,12 @@ def test_where_no_comparison_tells_anything_the_best_probe_is_trained_alone(tell
     times = SimpleNamespace(telling=lambda _epochs: telling, epochs=lambda member, _picture_s, contestants: epochs(member, contestants))
     networks: list[Any] = [SimpleNamespace(network=name) for name in MACS]  # the best probe first
     assert [Times.trainable(times, one, 0.1) for one in networks] == ([False, False, True] if telling else [False, True, True])  # type: ignore[arg-type]
-    search: Any = SimpleNamespace(times=times, _epochs=epochs)
+    search: Any = SimpleNamespace(times=times, _epochs=epochs, _schedule=epochs)
     assert _Search._alone(search, networks) == ([] if telling else networks[1:2])
+
+
+@pytest.mark.parametrize(("asked", "epochs"), [(None, 9.0), (20, 9.0), (3, 3.0)])
+def test_the_epochs_that_are_asked_for_bound_a_schedule_that_has_more_time(asked: int | None, epochs: float) -> None:
+    problem = SimpleNamespace(request=SimpleNamespace(finetune_epochs=asked))
+    search: Any = SimpleNamespace(times=Times(problem, None, None), _epochs=lambda _one, contestants: 18.0 / contestants)  # type: ignore[arg-type]
+    assert _Search._schedule(search, None, 2) == epochs  # type: ignore[arg-type]

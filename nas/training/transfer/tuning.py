@@ -177,15 +177,15 @@ class Tuning:
             step += run
         return total
 
-    def fit_into(self, seconds: float) -> None:
-        """Choose the number of steps so that the schedule ends after so many more seconds, by the steps that were timed."""
+    def fit_into(self, seconds: float, most_epochs: float = math.inf) -> None:
+        """Choose the number of steps so that the schedule ends after so many more seconds, by the steps that were timed, or after so many epochs in all."""
         low, high = self.step + 1, self.step + 2
         while high < 10**7 and self.forecast_s(high) < seconds:
             high *= 2
         while high - low > 1:
             middle = (low + high) // 2
             low, high = (middle, high) if self.forecast_s(middle) <= seconds else (low, middle)
-        self.steps = low
+        self.steps = int(min(low, max(self.step + 1, most_epochs * self.epoch_steps)))
 
     def averaged(self) -> nn.Module:
         """Return a network with the averaged weights, in evaluation mode; its norm statistics are taken anew unless they are frozen."""
