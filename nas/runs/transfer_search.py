@@ -376,6 +376,11 @@ class _Search:
         dataset = as_expected(self.dataset, self.problem.space, winner.architecture)
         return deliver_tuned(self.run, self.problem, dataset, winner.architecture, self.bus)
 
+    def _front(self, candidates: Sequence[Candidate]) -> list[Candidate]:
+        """Return the candidates that no other beats in every objective, by their probes."""
+        values = [{**c.verdict.values, "accuracy_pct": c.accuracy_pct} for c in candidates]
+        return [candidates[i] for i in pareto_front([self.problem.goal.losses(each) for each in values])]
+
     def _answered(
         self,
         empty: Result,
@@ -384,7 +389,7 @@ class _Search:
         delivery: Delivery,
         why: str,
     ) -> Result:
-        device, points = f"latency_ms/{self.problem.device}", dict[str, Point]()
+        points = dict[str, Point]()
         for c in candidates:
             row = self._rows[c.key]
             scores = {"probe_accuracy_pct": row.probe_accuracy_pct, "validation_accuracy_pct": row.validation_accuracy_pct}
@@ -393,14 +398,13 @@ class _Search:
         chosen = points[winner.key].model_copy(update={name: getattr(delivery, name) for name in accuracies})
         points[winner.key] = chosen
         self._rows[winner.key] = self._rows[winner.key].model_copy(update={"accuracy_pct": delivery.accuracy_pct})
-        best = pareto_front([(-c.accuracy_pct, c.verdict.values[device]) for c in candidates])
-        front = {candidates[i].key: points[candidates[i].key] for i in best} | {winner.key: chosen}
+        front = {c.key: points[c.key] for c in self._front(candidates)} | {winner.key: chosen}
         return empty.model_copy(
             update={
                 "chosen": chosen,
                 "why": why,
                 "front": tuple(front.values()),
-                "objectives": ("accuracy_pct", device),
+                "objectives": tuple(objective.name for objective in self.problem.goal.objectives),
                 "model": str(self.run.path / delivery.model) if delivery.model else None,
                 "model_reason": delivery.model_reason,
                 "model_sha256": delivery.sha256,

@@ -11,6 +11,7 @@ from nas.events import EventBus
 from nas.runs.transfer_candidates import Candidate, Candidates
 from nas.runs.transfer_search import _Search
 from nas.runs.transfer_times import ENOUGH_EPOCHS, Times
+from nas.searching.objective import Goal, Objective
 from nas.training.transfer.probe import Probe
 
 MACS = {"large": 400.0, "middle": 200.0, "small": 100.0}
@@ -102,3 +103,17 @@ def test_the_epochs_that_are_asked_for_bound_a_schedule_that_has_more_time(asked
     problem = SimpleNamespace(request=SimpleNamespace(finetune_epochs=asked))
     search: Any = SimpleNamespace(times=Times(problem, None, None), _epochs=lambda _one, contestants: 18.0 / contestants)  # type: ignore[arg-type]
     assert _Search._schedule(search, None, 2) == epochs  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("cost", "front"), [("latency_ms/phone", ["large", "middle"]), ("params", ["large", "small"])])
+def test_the_front_is_that_of_the_costs_that_are_minimised(cost: str, front: list[str]) -> None:
+    figures = {"large": (80.0, 3.0, 9.0), "middle": (60.0, 1.0, 8.0), "small": (60.0, 2.0, 4.0)}
+    costs = {name: {"latency_ms/phone": ms, "params": params} for name, (_, ms, params) in figures.items()}
+    networks: list[Any] = [
+        SimpleNamespace(network=name, accuracy_pct=figures[name][0], verdict=SimpleNamespace(values=values))
+        for name, values in costs.items()
+    ]
+    goal = Goal((Objective("accuracy_pct", "maximize"), Objective(cost, "minimize")))
+    search: Any = SimpleNamespace(problem=SimpleNamespace(goal=goal))
+    found = [one.network for one in _Search._front(search, networks)]
+    assert found == front
