@@ -218,14 +218,18 @@ def _revised(
 ) -> tuple[Problem, list[Trial], dict[str, object]]:
     """Time the front's best; return the problem and the front as these timings have them, and what the result says of it."""
     front = study.front()
-    points = [point_of(problem, trial) for trial in front]
     scored = _scored(problem, study.trials())
     timings = timed(scored)
     revised = problem.revised(timings, {a.key: verdict.estimates[problem.device] for a, verdict, _ in scored})
     if revised is problem:
         return problem, front, {"verified": timings}
     before = remembered(run, _DECISION[False], Decision, lambda: decide(problem, evaluator, front, study.trials()))
-    former = next(point for point in points if point.architecture.genes == before.genes)
+
+    def taken(judged: Problem, among: Sequence[Trial], decision: Decision) -> Point:
+        choice = Architecture(judged.space.name, judged.space.version, decision.genes)
+        return next(point for point in _with(judged, evaluator, among, choice) if point.key == choice.key)
+
+    former = taken(problem, front, before)
     again = _front_by(revised, study.trials())
     if not again:
         return problem, front, {"verified": timings, "revision": revision_of(revised, former, None, feasible=False)}
@@ -237,9 +241,7 @@ def _revised(
         return decision
 
     after = remembered(run, _DECISION[True], Decision, decided_again)
-    choice = Architecture(problem.space.name, problem.space.version, after.genes)
-    chosen = next(point for point in _with(revised, evaluator, again, choice) if point.key == choice.key)
-    return revised, again, {"verified": timings, "revision": revision_of(revised, former, chosen, feasible=True)}
+    return revised, again, {"verified": timings, "revision": revision_of(revised, former, taken(revised, again, after), feasible=True)}
 
 
 def _scored(problem: Problem, trials: Sequence[Trial]) -> list[Scored]:

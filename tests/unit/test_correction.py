@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from nas.devices.predictor import Estimate, OperatorLatency
+from nas.results import WhyNotMore
+from nas.runs.directory import RunDirectory
+from nas.runs.trained_search import _revised
 from nas.searching.correction import COMMON, Correction, Timed, correction_of
+from nas.spaces.architecture import Architecture
 
 WIDTH = math.log(1.3)
 
@@ -51,3 +58,27 @@ def test_intervals_hold_what_they_promise_where_errors_are_as_supposed() -> None
         found = correction_of(timed((common + own[:5]).tolist()), 0.9)
         inside.append(abs(common + own[5] - math.log(found.factor)) <= WIDTH * found.width_factor)
     assert np.mean(inside) == pytest.approx(0.9, abs=0.02)
+
+
+def test_timings_after_an_anchor_was_chosen_that_is_not_of_the_front(tmp_path: Path) -> None:
+    run = RunDirectory.create(tmp_path / "run", "label", {}, {})
+    run.write(
+        "decision.json", {"genes": ["anchor"], "why": "", "compared": [], "p_value": 1.0, "why_not_more": WhyNotMore(network=None).dump()}
+    )
+    space = SimpleNamespace(name="chain-a", version=1)
+    members = {name: Architecture("chain-a", 1, (name,)) for name in ("member", "anchor")}
+
+    def problem(feasible: bool, **more: Any) -> Any:
+        verdict = SimpleNamespace(estimates={"phone": Estimate(1.0, 0.9, 1.1)}, values={}, feasible=feasible)
+        correction = SimpleNamespace(count=1, factor=2.0, width_factor=1.0)
+        judge = SimpleNamespace(verdicts=lambda some: [verdict] * len(some), corrections={"phone": correction})
+        return SimpleNamespace(
+            space=space, judge=judge, device="phone", point=lambda a, _verdict, **_: SimpleNamespace(key=a.key, architecture=a), **more
+        )
+
+    trial: Any = SimpleNamespace(architecture=members["member"], evaluated=True, values={"accuracy_pct": 80.0}, number=0)
+    study: Any = SimpleNamespace(front=lambda: [trial], trials=lambda: [trial])
+    evaluator: Any = SimpleNamespace(evaluate=lambda _member: SimpleNamespace(accuracy_pct=70.0))
+    posed = problem(True, revised=lambda _timings, _known: problem(False))
+    _, _, changed = _revised(run, posed, evaluator, study, lambda _scored: (), lambda *_: None)  # type: ignore[arg-type, return-value]
+    assert changed["revision"].former_choice == members["anchor"].key  # type: ignore[attr-defined]
