@@ -19,18 +19,24 @@ _ENERGY = Path("/sys/class/powercap/intel-rapl:0/energy_uj")
 """The Linux kernel's counter of the processor package, in microjoules; it starts again at ``max_energy_range_uj``."""
 
 
+def moment() -> tuple[float, float]:
+    """Return seconds and processor seconds of this process, from which a clock may count."""
+    return time.monotonic(), time.process_time()
+
+
 class Clock:
     """A listener that counts seconds, processor seconds and energy of a run; they outlast the process.
 
     Args:
         run: Whose cost.
         limit_s: Of the whole run; None for none.
+        began: The `moment` from which it counts; None for now.
     """
 
-    def __init__(self, run: RunDirectory, limit_s: float | None) -> None:
+    def __init__(self, run: RunDirectory, limit_s: float | None, began: tuple[float, float] | None = None) -> None:
         self.run, self.limit_s = run, limit_s
         before = run.load(CLOCK_FILE, Ledger) or Ledger(seconds=0.0, processor_s=0.0)
-        self._before, self._began_s, self._began_cpu_s = before, time.monotonic(), time.process_time()
+        self._before, (self._began_s, self._began_cpu_s) = before, began or moment()
         self._began_j, self._saved_s = _energy_j(), time.monotonic()
         self._phases: dict[str, float] = {cost.phase: cost.seconds for cost in before.phases}
         self.forecast: dict[str, float] = {c.phase: c.forecast_s for c in before.phases if c.forecast_s is not None}

@@ -196,7 +196,7 @@ def _tried(run: RunDirectory, problem: Problem, contest: Contest, bus: EventBus)
     limit_s = parse_duration(problem.request.time_limit or "")
     names = ", ".join(kind.space for kind in contest.kinds)
     with clocked(run, limit_s, bus) as clock:
-        clock.say({"race": TRIED * limit_s, "finetune": max((1 - TRIED) * limit_s - EXPORT_S, 0.0), "export": EXPORT_S})
+        clock.say({"race": TRIED * limit_s, "finetune": max(clock.left_s - TRIED * limit_s - EXPORT_S, 0.0), "export": EXPORT_S})
         bus.emit(
             Notice(
                 f"forecast: {write_duration(limit_s)} by the time limit: {write_duration(TRIED * limit_s)} to try {names} for equal minutes, "

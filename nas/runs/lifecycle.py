@@ -9,6 +9,7 @@ from pathlib import Path
 from nas.errors import ArtifactError, InfeasibleError, NasError
 from nas.events import EventBus, Notice
 from nas.results import Fronts, Point, Result
+from nas.runs.clock import Clock, moment
 from nas.runs.cluster import check_workers
 from nas.runs.contest import open_contest, settled, with_all_kinds
 from nas.runs.default_space import Kind, decide_space, kinds_beside
@@ -38,6 +39,7 @@ def start(request: Request, out: Path | None, bus: EventBus) -> Result:
     Raises:
         NasError: What went wrong, in one line; what was done so far is kept.
     """
+    began = moment()
     if out is not None and out.exists():  # before data are read
         raise RunDirectory.taken(out)
     why = ""
@@ -58,7 +60,7 @@ def start(request: Request, out: Path | None, bus: EventBus) -> Result:
     if tried := [kind for kind in beside if kind.tried]:
         open_contest(run, [Kind(space=space, tried=True, why=why), *tried])
     try:
-        return _work(run, problem, bus)
+        return _work(run, problem, bus, began)
     except InfeasibleError:
         run.discard()
         raise
@@ -79,7 +81,7 @@ def resume(path: Path, bus: EventBus, *, runner: str = "", yes: bool = False, **
     Raises:
         ArtifactError: No run, one of another version, in use, or its profiles have changed since.
     """
-    run = RunDirectory.open(path)
+    began, run = moment(), RunDirectory.open(path)
     request, allowed = request_of(run), bool(runner or yes)
     if (result := run.results) is not None and not (result.open and allowed):
         return result
@@ -95,7 +97,7 @@ def resume(path: Path, bus: EventBus, *, runner: str = "", yes: bool = False, **
             raise ArtifactError(
                 f"run {path}: {name} has changed since, got {facts.get(name)}. Expected {believed}. Do this: start a new run."
             )
-    return _work(run, problem, bus, measuring=allowed or not request.runner)
+    return _work(run, problem, bus, began, measuring=allowed or not request.runner)
 
 
 def problem_of(run: RunDirectory, request: Request) -> Problem:
@@ -175,8 +177,9 @@ def facts_of(problem: Problem) -> dict[str, str]:
     return facts
 
 
-def _work(run: RunDirectory, problem: Problem, bus: EventBus, *, measuring: bool = True) -> Result:
+def _work(run: RunDirectory, problem: Problem, bus: EventBus, began: tuple[float, float], *, measuring: bool = True) -> Result:
     with run.work():
+        Clock(run, None, began).save()  # what reading the data took, which was before the run was there
         status = StatusFile(run)
         bus.listeners.append(status)
         try:

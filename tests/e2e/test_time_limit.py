@@ -1,11 +1,17 @@
 """A time limit of a search that trains from nothing: everything is cut to it, and the file is whole."""
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from nas.events import EventBus
+from nas.runs.clock import Clock
+from nas.runs.directory import RunDirectory
+from nas.runs.problem import Problem, make_problem
 from tests.e2e.conftest import Result
 
 
@@ -38,6 +44,30 @@ def test_a_network_of_a_space_of_supernets_has_all_the_time_for_itself(nas: Call
     assert result["chosen"]["accuracy_pct"] is not None
     assert not (tmp_path / "run" / "supernet.safetensors").exists()
     assert Path(result["model"]).is_file()
+
+
+def test_reading_the_pictures_is_part_of_the_time_of_every_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import nas
+    from nas.runs.lifecycle import resume
+
+    def slowly(*args: Any, **named: Any) -> Problem:
+        time.sleep(2.0)
+        return make_problem(*args, **named)
+
+    def stop(run: RunDirectory, problem: Problem, _bus: EventBus) -> Problem:
+        assert problem.request.time_limit == "8s"
+        left.append(Clock(run, 8.0).left_s)
+        raise KeyboardInterrupt
+
+    left: list[float] = []
+    monkeypatch.setattr("nas.runs.lifecycle.make_problem", slowly)
+    monkeypatch.setattr("nas.runs.lifecycle.settled", stop)
+    with pytest.raises(KeyboardInterrupt):
+        nas.search("sa8295p", "5ms", space="hybrid-s", data="digits", time_limit="8s", out=tmp_path / "run")
+    with pytest.raises(KeyboardInterrupt):
+        resume(tmp_path / "run", EventBus())
+    assert left[0] <= 6.0
+    assert left[1] <= left[0] - 2.0
 
 
 @pytest.mark.slow

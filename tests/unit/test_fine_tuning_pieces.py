@@ -12,7 +12,7 @@ from torch import nn
 from nas.errors import ArtifactError, TrainingError, UsageError
 from nas.events import EventBus, Notice, PhaseAdvanced, PhaseFinished, PhaseStarted
 from nas.report.results import with_interval
-from nas.runs.clock import Clock
+from nas.runs.clock import Clock, moment
 from nas.runs.directory import RunDirectory
 from nas.runs.forecast import TrainingForecast
 from nas.spaces.pretrained.classifier import classifier_of, replace_classifier
@@ -206,6 +206,15 @@ def test_the_clock_outlasts_the_process(tmp_path: Path) -> None:
     assert ledger.forecast_s is not None
     assert ledger.forecast_s >= 30
     assert Clock(run, None).left_s == float("inf")
+
+
+def test_the_clock_counts_what_was_before_the_run(tmp_path: Path) -> None:
+    run, (now_s, now_cpu_s) = RunDirectory.create(tmp_path / "run", "x", {}, {}), moment()
+    for _ in range(2):  # sessions, each of which reads the data
+        Clock(run, None, (now_s - 30.0, now_cpu_s - 20.0)).save()
+    clock = Clock(run, 100.0)
+    assert clock.left_s == pytest.approx(40.0, abs=1.0)
+    assert clock.ledger.processor_s == pytest.approx(40.0, abs=1.0)
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("30min", 1800), ("1.5h", 5400), (" 2 m ", 120)])
