@@ -368,7 +368,7 @@ def trained(run: RunDirectory, problem: Problem, dataset: Dataset, bus: EventBus
     try:
         left_s = pace.until(TRAINED)
         done = train(space, dataset, path, recipe, resolution=proxy, seed=request.seed, bus=bus, draw=draw, left_s=left_s)
-        if left_s and recipe.epochs and len(done.history) < _FEW_EPOCHS:
+        if left_s and len(done.history) < min(_FEW_EPOCHS, recipe.epochs):
             bus.emit(
                 Notice(
                     f"the time limit of {request.time_limit} left {len(done.history)} epochs for shared weights, which then say little of candidates. "
