@@ -33,7 +33,7 @@ def command(
         str | None,
         typer.Option(
             "--data",
-            help="Data set of the training and of the supernet: digits, cifar10, a folder of class folders, or a .tar of one; default digits.",
+            help="Data set of the training and of the supernet: digits, a folder of class folders, a .tar of one, or the archive cifar-10-binary.tar.gz; default digits.",
         ),
     ] = None,
     space: Annotated[

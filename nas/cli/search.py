@@ -119,7 +119,7 @@ def command(
         str | None,
         typer.Option(
             "--data",
-            help="Data set: digits, cifar10, a folder of class folders, or a .tar of one. Default: digits, which only shows that everything works.",
+            help="Data set: digits, a folder of class folders, a .tar of one, or the archive cifar-10-binary.tar.gz. Default: digits, which only shows that everything works.",
             metavar="NAME|DIR|TAR",
         ),
     ] = None,

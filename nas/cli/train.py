@@ -18,7 +18,10 @@ def command(
         Path | None,
         typer.Argument(help="Architecture to train alone; without it, the supernet of --space is trained.", metavar="[ARCH.json]"),
     ] = None,
-    data: Annotated[str, typer.Option("--data", help="Data set: digits, cifar10, a folder of class folders, or a .tar of one.")] = "digits",
+    data: Annotated[
+        str,
+        typer.Option("--data", help="Data set: digits, a folder of class folders, a .tar of one, or the archive cifar-10-binary.tar.gz."),
+    ] = "digits",
     space: Annotated[
         str | None, typer.Option("--space", help="Search space whose supernet is trained; default hybrid-s.", metavar="S")
     ] = None,

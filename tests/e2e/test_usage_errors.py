@@ -29,6 +29,11 @@ def test_help_is_no_error(nas: Callable[..., Result]) -> None:
     assert nas("devices", "--help").code == 0
 
 
+@pytest.mark.parametrize("command", ["search", "train", "rank"])
+def test_help_names_no_data_that_there_are_not(nas: Callable[..., Result], command: str) -> None:
+    assert "cifar10" not in nas(command, "--help").out  # its archive is given by path
+
+
 def test_doctor(nas: Callable[..., Result]) -> None:
     result = nas("doctor")
     assert "optuna" in result.out
