@@ -35,7 +35,7 @@ def command(
         str | None,
         typer.Option(
             "--resolution",
-            help="Size of the pictures, 32 or HEIGHTxWIDTH; default: the data's own for a supernet, 32 to 128; the architecture's own for ARCH.json.",
+            help="Size of the pictures, 32 or HEIGHTxWIDTH; default: the data's own for a supernet, 32 to 128 (of trained networks 64 to 128); the architecture's own for ARCH.json.",
         ),
     ] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Epochs; default: by data and machine.")] = None,
@@ -46,7 +46,11 @@ def command(
         ),
     ] = None,
     learning_rate: Annotated[
-        float | None, typer.Option("--learning-rate", help="Learning rate at the peak of the one-cycle schedule; default 0.003.")
+        float | None,
+        typer.Option(
+            "--learning-rate",
+            help="Learning rate at the peak of the one-cycle schedule; default 0.003, of trained networks' shared weights 0.001.",
+        ),
     ] = None,
     optimizer: Annotated[Literal["adamw", "sgd"] | None, typer.Option("--optimizer", help="Optimiser; default adamw.")] = None,
     mixed_precision: Annotated[

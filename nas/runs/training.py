@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from nas.errors import UsageError
 from nas.events import EventBus
 from nas.results import Training
-from nas.spaces.chain import ChainSpace
 from nas.spaces.naming import get_elastic_space
 from nas.spaces.network import read_architecture
 from nas.spaces.space import Resolution
@@ -42,8 +41,12 @@ def train_supernet(
     from nas.training.supernet.train import default_recipe, default_resolution, member_recipe, train
 
     served: ElasticSpace = get_elastic_space(space, num_classes=dataset.num_classes)
-    recipe = replace(member_recipe(dataset) if isinstance(served, ChainSpace) else default_recipe(dataset), **settings)
-    trained = train(served, dataset, out, recipe, resolution=resolution or default_resolution(dataset), seed=seed, bus=bus)
+    recipe = default_recipe(dataset, served)
+    recipe = replace(
+        recipe, **{"epochs": recipe.epochs or member_recipe(dataset).epochs, **settings}
+    )  # trained networks have none by default
+    size = resolution or default_resolution(dataset, served.least_proxy)
+    trained = train(served, dataset, out, recipe, resolution=size, seed=seed, bus=bus)
     evaluator = SupernetEvaluator(trained.supernet, dataset)
     scores = {name: evaluator.evaluate(served.extreme(name == "largest")).accuracy_pct for name in ("smallest", "largest")}
     return Training(

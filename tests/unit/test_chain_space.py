@@ -1,5 +1,6 @@
 """The space of trained networks, on small ones: exact counts, members that run, first weights by least squares."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 
 from nas.errors import UsageError
+from nas.events import EventBus
 from nas.spaces.chain import ChainSpace, Stitch
 from nas.spaces.naming import get_space
 from nas.testing.spaces import CHECKS
@@ -257,6 +259,29 @@ def test_frozen_anchors_do_not_move_while_stitches_learn(networks: Path, tmp_pat
     mask = held_slots(after)
     assert torch.equal(before.flat[mask], after.flat[mask])
     assert not torch.equal(before.flat[~mask], after.flat[~mask])
+
+
+def test_by_itself_its_supernet_is_trained_as_a_search_trains_it(networks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from nas.runs.training import train_supernet
+    from nas.training.dataset import load_dataset
+    from nas.training.supernet.train import Recipe, default_recipe, member_recipe
+
+    seen: list[tuple[Recipe, tuple[int, int]]] = []
+
+    def stop(*given: object, resolution: tuple[int, int], **_: object) -> None:
+        assert isinstance(given[3], Recipe)
+        seen.append((given[3], resolution))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("nas.training.supernet.train.train", stop)
+    space, dataset = chain(networks, "small", "large"), load_dataset("digits", images=200)
+    for settings in ({}, {"epochs": 2}):
+        with pytest.raises(KeyboardInterrupt):
+            train_supernet(space.name, dataset, Path("w"), resolution=None, settings=settings, seed=0, bus=EventBus())
+    (default, side), (two, _) = seen
+    assert side == (space.least_proxy, space.least_proxy) == (64, 64)
+    assert default.epochs == member_recipe(dataset).epochs
+    assert two == replace(default_recipe(dataset, space), epochs=2)
 
 
 def test_mistakes_name_the_remedy(networks: Path) -> None:
