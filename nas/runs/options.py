@@ -195,7 +195,8 @@ def check_for_devices(request: Request, targets: Sequence[Target]) -> None:
     """Refuse options that mean nothing on the devices asked for.
 
     Raises:
-        UsageError: ``--batch`` where every device states latency, ``--quantisation`` where nothing runs quantised or the format quantises itself.
+        UsageError: ``--batch`` where every device states latency, ``--quantisation`` where nothing runs quantised or the format quantises itself,
+            ``--verify`` where the first device may run quantised: what is timed is a float file.
     """
     if request.batch and all(target.profile.quantity == "latency" for target in targets):
         raise UsageError("search: --batch has no effect: every device states the latency of one picture. Do this: leave it out.")
@@ -204,6 +205,13 @@ def check_for_devices(request: Request, targets: Sequence[Target]) -> None:
     if request.quantisation and exporters.get(request.exporter).own_quantisation:
         raise UsageError(
             f"search: --quantisation has no effect on a file of {request.exporter}, which its own tool quantises. Do this: leave it out."
+        )
+    first, by_part = targets[0].profile.name, SpaceName.parse(request.space).precisions.split("+")
+    precisions = {str(target.precision) for target in targets if target.profile.name == first}.union(by_part) & QUANTISED
+    if request.verify and precisions:
+        raise UsageError(
+            f"--verify: times float files, which says nothing of {' or '.join(sorted(precisions))} on {first}. "
+            "Do this: leave it out and time the file that the search writes: nas measure FILE --runner CMD."
         )
 
 
