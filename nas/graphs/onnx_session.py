@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nas.errors import MeasurementError
+
 if TYPE_CHECKING:
     import onnxruntime
 
@@ -21,6 +23,9 @@ def onnx_session(model: str | Path | bytes, *, threads: int = 0, provider: str =
         model: Path of the file, or its bytes.
         threads: Of each operator; 0 lets ONNX Runtime take all cores.
         provider: ONNX Runtime's name of who computes.
+
+    Raises:
+        MeasurementError: Another one would compute: by itself ONNX Runtime takes the processor where a GPU's libraries are missing, or fail.
     """
     import onnxruntime
     from onnxruntime.capi.onnxruntime_pybind11_state import Fail
@@ -31,7 +36,13 @@ def onnx_session(model: str | Path | bytes, *, threads: int = 0, provider: str =
     options.add_session_config_entry("session.x64quantprecision", "1")
     source = model if isinstance(model, bytes) else str(model)
     try:
-        return onnxruntime.InferenceSession(source, options, providers=[provider])
+        session = onnxruntime.InferenceSession(source, options, providers=[provider], enable_fallback=0)
     except Fail:
         options.add_session_config_entry("optimization.disable_specified_optimizers", "QDQS8ToU8Transformer")
-        return onnxruntime.InferenceSession(source, options, providers=[provider])
+        session = onnxruntime.InferenceSession(source, options, providers=[provider], enable_fallback=0)
+    if (taken := session.get_providers()[0]) != provider:
+        raise MeasurementError(
+            f"ONNX Runtime: cannot start {provider} and would compute by {taken}. "
+            f"Do this: install the CUDA and cuDNN libraries that onnxruntime {onnxruntime.__version__} asks for."
+        )
+    return session

@@ -10,6 +10,7 @@ import pytest
 from nas.devices.measure import Measurement, measure_graph, measure_in_turn, measure_onnx, measure_with_runner, runner_samples, trusted
 from nas.errors import MeasurementError, UsageError
 from nas.graphs.graph import Graph, GraphBuilder
+from nas.graphs.onnx_session import onnx_session
 from nas.graphs.onnx_writer import write_onnx
 
 
@@ -48,6 +49,19 @@ def test_networks_are_timed_in_turn(tmp_path: Path) -> None:
     (tmp_path / "m.onnx").write_bytes(b"nothing")
     with pytest.raises(MeasurementError, match="cannot run"):
         measure_in_turn([tmp_path / "m.onnx"])
+
+
+def test_a_gpu_is_not_replaced_by_the_processor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ONNX Runtime lists CUDA where its libraries are missing, and then computes on the processor without an error."""
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this machine may have the GPU")
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
+    write_onnx(tiny(), path := tmp_path / "m.onnx", np.random.default_rng(0))
+    with pytest.warns(UserWarning, match="CUDAExecutionProvider"), pytest.raises(MeasurementError, match=r"would compute by CPU.*Do this"):
+        measure_onnx(path, "local-cuda")
+    assert not onnx_session(path)._enable_fallback
 
 
 def test_runner_prints_milliseconds(tmp_path: Path) -> None:
