@@ -7,6 +7,7 @@ network is evaluated once, and is then known under all its spellings. Where cell
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -58,6 +59,7 @@ class Table:
         members: Architectures whose latency is known.
         accuracy_pct: By architecture of the space; the mean over an identity's members.
         latency_ms: By device, then by architecture; a table may lack members of the space.
+        content: Short hash of both files.
     """
 
     space: SearchSpace
@@ -66,6 +68,7 @@ class Table:
     members: tuple[Architecture, ...]
     accuracy_pct: Mapping[Architecture, float]
     latency_ms: Mapping[str, Mapping[Architecture, float]]
+    content: str
 
     @classmethod
     def load(
@@ -102,7 +105,8 @@ class Table:
         if lacking := timed - set(members):
             raise DataError(f"{latencies}: has {len(lacking)} architectures that {accuracies.name} lacks.")
         members = tuple(member for member in members if member in timed)
-        return cls(family, column, raw, members, accuracy_pct, latency_ms)
+        content = hashlib.sha256(b"".join(hashlib.sha256(path.read_bytes()).digest() for path in (latencies, accuracies)))
+        return cls(family, column, raw, members, accuracy_pct, latency_ms, content.hexdigest()[:16])
 
     def task(self, device: str, quantile: float) -> Task:
         """Return the search within the latency that a share of the members keeps on a device."""
@@ -306,6 +310,7 @@ class Job:
             "searcher": self.searcher,
             "space": table.space.name,
             "column": table.column,
+            "tables": table.content,
             "isomorphic": "apart" if table.raw else "one",
             "device": task.device,
             "budget_quantile": task.quantile,

@@ -2,13 +2,14 @@
 
 import json
 from contextlib import suppress
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from nas.bench.search import Enough, Meter, Runs, Table, Task, compare, contestants, peer_names, run_once, run_searcher
+from nas.bench.search import Enough, Job, Meter, Runs, Table, Task, compare, contestants, peer_names, run_once, run_searcher
 from nas.cli import main
 from nas.errors import DataError, UnknownNameError
 
@@ -125,6 +126,17 @@ def test_runs_are_kept_and_not_made_again(task: Task, tmp_path: Path, monkeypatc
     path.write_text("{}\n")
     with pytest.raises(DataError, match="line 1 is not a run"):
         Runs(path)
+
+
+def test_runs_of_other_tables_are_made_again(files: tuple[Path, Path], task: Task, tmp_path: Path) -> None:
+    with np.load(files[0]) as table:
+        np.savez(tmp_path / "slow.npz", arch=table["arch"], **{"ms/toy": 2 * table["ms/toy"]})
+    runs, job = Runs(tmp_path / "runs.jsonl"), Job("random", task, 0, 10)
+    runs.add(job, {"regret_10": 1.0})
+    same, slow = (Table.load(path, files[1], "test", ["toy"], raw=False).task("toy", 0.4) for path in (files[0], tmp_path / "slow.npz"))
+    kept = Runs(tmp_path / "runs.jsonl")
+    assert kept.figures(replace(job, task=same)) == {"regret_10": 1.0}
+    assert kept.figures(replace(job, task=slow)) is None
 
 
 def test_command(files: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
