@@ -360,13 +360,11 @@ def operators_spec(operators: Mapping[str, Sequence[OperatorTime]]) -> Spec:
 
 def timings_spec(result: Result) -> Spec:
     """Return the chart of timings beside the intervals that were estimated for them."""
-    estimates = {p.key: p for p in result.front}
-    rows = []
-    for v in result.verified:
-        point = estimates.get(v.key)
-        at = point.devices.get(v.device or "") if point else None
-        if point and at and v.median_ms is not None:
-            rows.append({"network": point.name, "timed": v.median_ms, "value": at.latency_ms, "lower": at.lower_ms, "upper": at.upper_ms})
+    rows = [
+        {"network": v.network, "timed": v.median_ms, "value": v.latency_ms, "lower": v.lower_ms, "upper": v.upper_ms}
+        for v in result.verified
+        if v.latency_ms is not None
+    ]
     x: Spec = {"type": "quantitative", "title": "ms"}
     y: Spec = {"field": "network", "type": "nominal", "title": None}
     return {

@@ -127,7 +127,7 @@ def _sections(page: Page) -> Iterator[tuple[str, str]]:
     yield "Where the milliseconds go", _chart("operators", operators_spec(page.operators), _by_kind(page.operators)) if timed else ""
     yield (
         "Estimates and timings",
-        _chart("timings", timings_spec(result), _TIMED) if any(v.median_ms for v in result.verified) else "",
+        _chart("timings", timings_spec(result), _TIMED) if any(v.latency_ms for v in result.verified) else "",
     )
     drawing = _chart("stages", stages_spec(page.stages, page.operators), _STAGES) if page.stages and timed else ""
     pictures = "".join(_picture(title, png) for title, png in page.pictures.items())

@@ -346,6 +346,10 @@ class Verification(Record):
         runtime: Runtime that executed the file.
         threads: Number of threads.
         pinned: Whether each thread was bound to one processor.
+        network: Its name; None in runs of before, as the estimate is.
+        latency_ms: What was estimated.
+        lower_ms: Lower end of its interval.
+        upper_ms: Upper end.
         error_pct: Error of the estimate.
         inside: Whether the median lies inside the interval.
     """
@@ -360,6 +364,10 @@ class Verification(Record):
     runtime: str | None = None
     threads: int | None = None
     pinned: bool | None = None
+    network: str | None = None
+    latency_ms: float | None = None
+    lower_ms: float | None = None
+    upper_ms: float | None = None
     error_pct: float | None = None
     inside: bool | None = None
 

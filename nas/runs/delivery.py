@@ -151,7 +151,15 @@ def _verified(point: Point, measured: Measurement) -> Verification:
     where = f"{'inside' if inside else 'outside'} the interval of {point.lower_ms:.3g}–{point.upper_ms:.3g} ms"
     line = f"verify: {point.name}: {measured.median_ms:.3g} ms measured on {measured.device}, estimated {point.latency_ms:.3g} ms "
     return Verification(
-        key=point.key, **measured.to_json(), error_pct=error_pct, inside=inside, line=f"{line}({error_pct:+.0f} %), {where}"
+        key=point.key,
+        line=f"{line}({error_pct:+.0f} %), {where}",
+        **measured.to_json(),
+        network=point.name,
+        latency_ms=point.latency_ms,
+        lower_ms=point.lower_ms,
+        upper_ms=point.upper_ms,
+        error_pct=error_pct,
+        inside=inside,
     )
 
 

@@ -6,13 +6,14 @@ import shlex
 import shutil
 import socket
 import subprocess
+import sys
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
-from nas.report.charts import OperatorTime, Stage
+from nas.report.charts import OperatorTime, Stage, timings_spec
 from nas.report.html import Page, page_html
 from nas.results import ByClass, Result, Verification
 from tests.e2e.browser import CHROMIUM, browser, wrong_figures
@@ -90,7 +91,11 @@ def everything(run: Path) -> str:
         update={
             "by_class": ByClass(classes=("cat", "<b>dog</b>"), pictures=(10, 20), accuracy_pct=(90.0, 75.0), confusion=((9, 1), (5, 15))),
             "sensitivity_db": {"stem": 30.0, "stage 1": 12.5},
-            "verified": (Verification(key=front[0].key, line="timed", device=device, median_ms=1.5),),
+            "verified": (
+                Verification(
+                    key="k", line="timed", device="runner", median_ms=1.5, network="a net", latency_ms=1.2, lower_ms=1, upper_ms=1.4
+                ),
+            ),
             "hypervolume_history": (0.1, 0.2, 0.4),
             "notices": ("a <script>alert(1)</script> & more",),
         }
@@ -99,6 +104,20 @@ def everything(run: Path) -> str:
     stages = [Stage(("stem",), "16×32×32", 32, 10, 20, 3), Stage(("stages.1", "stages.2"), "32×16×16", 16, 30, 40, 5)]
     page = Page(result, {"scored by the search": front}, {device: times}, stages, "nas search", {"seed": "1"}, {"a picture": b"png"})
     return page_html(page)
+
+
+def test_timings_stand_beside_what_was_estimated(nas: Callable[..., Answer], run: Path, tmp_path: Path) -> None:
+    before = {p.key: p for p in Result.model_validate_json((run / "results.json").read_text()).front}
+    runner = f'{sys.executable} -c "print(50.0)" {{onnx}}'
+    words = ("--budget", "40ms", "--space", "tiny-published", "--verify", "1", "--runner", runner, "--out", tmp_path / "timed")
+    assert nas("search", "--device", tmp_path / "a-device.toml", *words).code == 0
+    result = Result.model_validate_json((tmp_path / "timed" / "results.json").read_text())
+    (row,) = timings_spec(result)["data"]["values"]
+    point = before[result.verified[0].key]
+    assert row == {"network": point.name, "timed": 50, "value": point.latency_ms, "lower": point.lower_ms, "upper": point.upper_ms}
+    assert "Estimates and timings" in Text((tmp_path / "timed" / "report.html").read_text()).text
+    old = result.model_copy(update={"verified": (Verification(key=point.key, line="timed", median_ms=50.0),)})
+    assert "Estimates and timings" not in Text(page_html(Page(old, {}, {}, [], "nas search", {}, {}))).text
 
 
 def test_runs_are_compared(nas: Callable[..., Answer], refused: Callable[..., str], run: Path, tmp_path: Path) -> None:
