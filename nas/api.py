@@ -114,7 +114,7 @@ def search(
         quantisation: Names of quantisation methods, in order, for candidates and for the choice at 8 bits. None are the usual ones.
         exporter: Format of the model file.
         input_range: Input that the model file expects: ``normalised``, ``unit`` (0 to 1) or ``bytes`` (0 to 255).
-        verify: Number of finalists that are measured at the end.
+        verify: Number of finalists that are measured before the choice.
         runner: Command that times the file ``{onnx}`` on the device, for `verify`.
         batch: Pictures in one run, for devices whose profile states throughput.
         from_scratch: Train without published weights where no `space` is named.

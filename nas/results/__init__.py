@@ -380,7 +380,7 @@ class Revision(Record):
         count: Number of networks that were timed.
         factor: Factor on the estimates.
         width_factor: Factor on the logarithm of the intervals' half widths.
-        former_choice: Key of the choice before the timings.
+        former_choice: Key of the choice before the timings; of published networks on your pictures, of the best probe before them.
         line: The same in one sentence.
     """
 

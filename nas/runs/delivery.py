@@ -116,25 +116,39 @@ def revision_of(problem: Problem, before: Point, after: Point | None, feasible: 
         after: The choice with them.
         feasible: Whether any candidate is within the budgets by now.
     """
+    if not feasible:
+        said = "no candidate is within the budgets by its upper end any more, so the choice is that of before: do not rely on it"
+    elif after is None or after.key == before.key:
+        said = "the choice stays"
+    else:
+        said = f"the choice is {after.name} in place of {before.name}"
+    return _revision(problem, before.key, said)
+
+
+def revision_before_race(problem: Problem, favourite: str, within: int, count: int) -> Revision:
+    """Return what timings have changed where the choice is made by fine-tuning those that are within the budgets by then.
+
+    Args:
+        problem: As it is since the timings.
+        favourite: Key of the best before any fine-tuning, without the timings.
+        within: How many candidates are within the budgets by now, one at least.
+        count: How many there are.
+    """
+    said = f"{within} of {count} candidates are within the budgets by their upper ends now, and the choice is one of these"
+    return _revision(problem, favourite, said)
+
+
+def _revision(problem: Problem, former: str, said: str) -> Revision:
     device = problem.device
     correction = problem.judge.corrections[device]
-    line = (
-        f"verify: by {correction.count} timings estimates of {device} are multiplied by {correction.factor:.3f} and the logarithms of their intervals by "
-        f"{correction.width_factor:.2f}; "
-    )
-    if not feasible:
-        line += "no candidate is within the budgets by its upper end any more, so the choice is that of before: do not rely on it"
-    elif after is None or after.key == before.key:
-        line += "the choice stays"
-    else:
-        line += f"the choice is {after.name} in place of {before.name}"
     return Revision(
         device=device,
         count=correction.count,
         factor=correction.factor,
         width_factor=correction.width_factor,
-        former_choice=before.key,
-        line=line,
+        former_choice=former,
+        line=f"verify: by {correction.count} timings estimates of {device} are multiplied by {correction.factor:.3f} and the logarithms of their intervals by "
+        f"{correction.width_factor:.2f}; {said}",
     )
 
 

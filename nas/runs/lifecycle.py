@@ -19,7 +19,6 @@ from nas.runs.request import Request
 from nas.runs.teaching import check_teachers
 from nas.searching.address import keep_password
 from nas.searching.judge import Target
-from nas.spaces.architecture import Architecture
 from nas.spaces.chain import ChainSpace
 from nas.spaces.elastic import ElasticSpace
 from nas.spaces.naming import SpaceName, family_of
@@ -212,11 +211,7 @@ def _answered(run: RunDirectory, problem: Problem, bus: EventBus, measuring: boo
         result, points = survey_space(run, problem, empty, bus, timed)
         others: dict[str, Sequence[Point]] = {"all published networks": points}
     elif problem.evaluator.transfers:
-        result, others = search_published(run, problem, empty, bus), {}
-        if timed is not None:
-            fronts = [Architecture(p.architecture.space, p.architecture.version, p.architecture.genes) for p in result.front]
-            judged = zip(fronts, problem.judge.verdicts(fronts), [p.compared_accuracy_pct for p in result.front], strict=True)
-            result = result.model_copy(update={"verified": timed(list(judged))})
+        result, others = search_published(run, problem, empty, bus, timed), {}
     else:
         result, points = search_by_study(run, problem, empty, bus, timed)
         others = {"scored by the search": points}

@@ -196,7 +196,8 @@ def check_for_devices(request: Request, targets: Sequence[Target]) -> None:
 
     Raises:
         UsageError: ``--batch`` where every device states latency, ``--quantisation`` where nothing runs quantised or the format quantises itself,
-            ``--verify`` where the first device may run quantised: what is timed is a float file.
+            ``--verify`` where the first device may run quantised and can run floats: what is timed is a float file. (One that has integers alone can time
+            nothing else, by whatever tool.)
     """
     if request.batch and all(target.profile.quantity == "latency" for target in targets):
         raise UsageError("search: --batch has no effect: every device states the latency of one picture. Do this: leave it out.")
@@ -206,11 +207,11 @@ def check_for_devices(request: Request, targets: Sequence[Target]) -> None:
         raise UsageError(
             f"search: --quantisation has no effect on a file of {request.exporter}, which its own tool quantises. Do this: leave it out."
         )
-    first, by_part = targets[0].profile.name, SpaceName.parse(request.space).precisions.split("+")
-    precisions = {str(target.precision) for target in targets if target.profile.name == first}.union(by_part) & QUANTISED
-    if request.verify and precisions:
+    first, by_part = targets[0].profile, SpaceName.parse(request.space).precisions.split("+")
+    precisions = {str(target.precision) for target in targets if target.profile.name == first.name}.union(by_part) & QUANTISED
+    if request.verify and precisions and not QUANTISED.issuperset(first.precisions):
         raise UsageError(
-            f"--verify: times float files, which says nothing of {' or '.join(sorted(precisions))} on {first}. "
+            f"--verify: times float files, which {first.name} runs in floats, and so says nothing of {' or '.join(sorted(precisions))}. "
             "Do this: leave it out and time the file that the search writes: nas measure FILE --runner CMD."
         )
 

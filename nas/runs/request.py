@@ -41,7 +41,7 @@ class Request(BaseModel):
         study: Name of the study in the storage, which may hold many.
         storage_timeout: How long the storage may be away, in seconds.
         workers: ``ray://ADDRESS`` of a cluster that evaluates; empty for this process alone.
-        verify: How many of the front's best are measured at the end.
+        verify: How many finalists are measured before the choice.
         quantisation: Methods by which candidates are scored and the choice is written at 8 bits, in order; none for the usual ones.
         exporter: Format of the model file.
         takes: What the exported file takes, a key of `nas.exporting.exporter.PEAKS`.

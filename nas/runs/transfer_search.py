@@ -1,8 +1,8 @@
 """Published networks on the user's pictures: priced, probed while frozen, fine-tuned one against the other, the winner fully, then handed over.
 
-    price ─▶ probe (network × size) ─▶ successive halving ─▶ the winner to its end ─▶ export, reload, test
-                     │                                              │
-                     └──────── kept: shipped where fine-tuning ◀────┘ does not beat it
+    price ─▶ probe (network × size) ─▶ time (--verify) ─▶ successive halving ─▶ the winner to its end ─▶ export, reload, test
+                     │                                                                 │
+                     └──────── kept: shipped where fine-tuning ◀───────────────────────┘ does not beat it
 
 Each step keeps its outcome in the run directory; a run that was killed loses the last half minute of a training, or one probe.
 """
@@ -24,8 +24,8 @@ from nas.events import EventBus, Notice, PhaseAdvanced, PhaseFinished, PhaseStar
 from nas.results import Contender, Point, Result
 from nas.runs.choice import LEADER, LEVEL, bounds_latency, choose
 from nas.runs.clock import Clock, clocked
-from nas.runs.delivery import MEMBER_FILE, Delivery, deliver_tuned
-from nas.runs.directory import RunDirectory, remembered
+from nas.runs.delivery import MEMBER_FILE, Delivery, Finalists, deliver_tuned, handed_over, revision_before_race, revision_of
+from nas.runs.directory import RunDirectory
 from nas.runs.facts import as_expected
 from nas.runs.problem import Problem
 from nas.runs.transfer_candidates import Candidate, Candidates
@@ -51,12 +51,21 @@ _LEAST_EPOCHS, _LEAST_ALONE = 1.5, 0.3
 """How often, times the number of contestants, each of them must see every picture in the time that is left in any case; where none could alone, the quickest
 is fine-tuned from the latter. Set by hand."""
 
+_OVER = "over a budget by the timings"
+
 _EVERY_S = 1.0
 """Seconds between two events of a training: each writes a file. Set by hand."""
 
 
-def search_published(run: RunDirectory, problem: Problem, result: Result, bus: EventBus) -> Result:
+def search_published(run: RunDirectory, problem: Problem, result: Result, bus: EventBus, timed: Finalists | None = None) -> Result:
     """Do everything that is not done yet; return `result` with what follows from it.
+
+    Args:
+        run: Where it is kept.
+        problem: What is searched.
+        result: That grows.
+        bus: Told of the progress.
+        timed: Times the finalists among those that were probed; only what is within the budgets by then is fine-tuned. None: nothing is timed.
 
     Raises:
         InfeasibleError: No network at any size is within the budgets.
@@ -64,7 +73,7 @@ def search_published(run: RunDirectory, problem: Problem, result: Result, bus: E
     """
     limit = problem.request.time_limit
     with clocked(run, parse_duration(limit) if limit else None, bus) as clock:
-        return _Search(run, problem, bus, clock).result(result)
+        return _Search(run, problem, bus, clock).result(result, timed)
 
 
 TRIED_BY_LIMIT = 0.44
@@ -106,23 +115,44 @@ class _Search:
         self._rows = self.found.rows
         self._frozen = frozenset[str]()
 
+    # --- timing --------------------------------------------------------------------------------------------------------
+
+    def timed(self, candidates: Sequence[Candidate], finalists: Finalists) -> tuple[list[Candidate], dict[str, object]]:
+        """Time the finalists; return the candidates within the budgets by then, all where none is, and what the result says of it."""
+        device, favourite = self.problem.device, candidates[0]
+        timings = finalists([(c.architecture, c.verdict, c.accuracy_pct) for c in candidates])
+        revised = self.problem.revised(timings, {c.key: c.verdict.estimates[device] for c in candidates})
+        if revised is self.problem:
+            return list(candidates), {"verified": timings}
+        again = [replace(c, verdict=revised.judge.revised(c.key, c.verdict, device)) for c in candidates]
+        within = [c for c in again if c.verdict.feasible]
+        if not within:
+            point = self.problem.point(favourite.architecture, favourite.verdict)
+            return list(candidates), {"verified": timings, "revision": revision_of(revised, point, None, feasible=False)}
+        self.problem = revised
+        for one in again:
+            latency = {"latency_ms": one.verdict.values[f"latency_ms/{device}"], "upper_ms": one.verdict.estimates[device].upper_ms}
+            outcome = {} if one.verdict.feasible else {"outcome": _OVER}
+            self._rows[one.key] = self._rows[one.key].model_copy(update=latency | outcome)
+        return within, {"verified": timings, "revision": revision_before_race(revised, favourite.key, len(within), len(again))}
+
     # --- fine-tuning ---------------------------------------------------------------------------------------------------
 
     def contestants(self, candidates: Sequence[Candidate]) -> dict[Candidate, float]:
-        """Return the candidates that are fine-tuned, each with the epochs of its schedule: decided once in a run.
+        """Return the candidates that are fine-tuned, each with the epochs of its schedule: decided once in a run, and anew where timings leave none of them.
 
         The best by their probes that can see every picture often enough in the time that is left; the fewer, the less time there is, and
         one alone where the schedules are too short for a comparison on the way.
         """
         by_key = {candidate.key: candidate for candidate in candidates}
         record = self.run.read(_CONTESTANTS)
-        if record is None:
+        if record is None or (record["epochs"] and not by_key.keys() & record["epochs"].keys()):
             chosen = self._alone(candidates) or self._compared(candidates)
             frozen = [one.key for one in chosen if self._keeps_norms(one)]
             record = {"epochs": {one.key: self._schedule(one, len(chosen)) for one in chosen}, "frozen_norms": frozen}
             self.run.write(_CONTESTANTS, record)
         self._frozen = frozenset(record["frozen_norms"])
-        return {by_key[key]: float(epochs) for key, epochs in record["epochs"].items()}
+        return {by_key[key]: float(epochs) for key, epochs in record["epochs"].items() if key in by_key}
 
     def _keeps_norms(self, candidate: Candidate) -> bool:
         from nas.training.transfer.tuning import keeps_norms
@@ -229,6 +259,8 @@ class _Search:
         self.bus.emit(PhaseFinished("race", time.monotonic() - began_s))
         if len(left) == 1:
             best = "the best probe of those that there is time for; the time is too short to compare several while they are fine-tuned"
+            if any(row.outcome == _OVER for row in self._rows.values()):
+                best = "the best probe of those that are within the budgets by the timings and that there is time for"
             only = best if len(self._rows) > 1 else "the only published network that was fine-tuned"
             return left[0], only if len(contestants) == 1 else "the others could not be fine-tuned"
         speeds = [c.verdict.values[device] for c in left]
@@ -307,6 +339,9 @@ class _Search:
     def _finished(self, winner: Candidate, epochs: float) -> bool:
         """Return whether fine-tuning beat the probe, from the run directory where an earlier session came so far."""
         record = self.run.read("finished.json")
+        if record is not None and record["row"]["key"] != winner.key:  # made before the timings
+            record = None
+            (self.run.path / "export.json").unlink(missing_ok=True)
         if record is None:
             better = self.finish(winner, epochs)
             self.run.write("finished.json", {"better": better, "row": self._rows[winner.key].dump()})
@@ -352,9 +387,12 @@ class _Search:
 
     # --- the whole -----------------------------------------------------------------------------------------------------
 
-    def result(self, empty: Result) -> Result:
+    def result(self, empty: Result, timed: Finalists | None) -> Result:
         """Run every step that is not done; return what follows."""
-        candidates = self.found.probed()
+        candidates, changed = self.found.probed(), dict[str, object]()
+        everyone = [c.key for c in candidates]
+        if timed is not None:
+            candidates, changed = self.timed(candidates, timed)
         contestants = self.contestants(candidates)
         if contestants:
             if self.run.read(_RACE) is None:
@@ -367,10 +405,12 @@ class _Search:
             winner, why = candidates[0], "the best probe: the time limit leaves none for fine-tuning"
             self._ship_probe(winner)
         self.run.write_text("architecture.json", winner.architecture.to_json() + "\n")
-        delivery = remembered(self.run, "export.json", Delivery, lambda: self._deliver(winner))
+        delivery = handed_over(self.run, winner.architecture, lambda: self._deliver(winner))
         for left in self.run.path.glob("tuning-*.safetensors"):
             left.unlink()
-        return self._answered(empty, candidates, winner, delivery, why)
+        answered = self._answered(empty, candidates, winner, delivery, why)
+        rows = tuple(self._rows[key] for key in everyone)
+        return answered.model_copy(update={"evaluations": len(rows), "contenders": rows, **changed})
 
     def _deliver(self, winner: Candidate) -> Delivery:
         dataset = as_expected(self.dataset, self.problem.space, winner.architecture)
@@ -412,9 +452,7 @@ class _Search:
                 "by_class": delivery.by_class,
                 "lacking_operators": delivery.lacking_operators,
                 "sensitivity_db": delivery.sensitivity_db,
-                "evaluations": len(candidates),
                 "proposals": len(self.found.priced),
-                "contenders": tuple(self._rows[c.key] for c in candidates),
                 "ledger": self.clock.ledger,
             }
         )

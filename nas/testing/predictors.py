@@ -14,6 +14,7 @@ from nas.devices.predictor import Predictor
 from nas.devices.profile import Profile
 from nas.graphs.graph import Graph, GraphBuilder, join
 from nas.testing.monotonicity import cases, falls
+from nas.units import Precision
 
 
 def block(channels: int, size: int = 28, *, kernel: int = 3, activation: str = "Relu") -> Graph:
@@ -88,7 +89,7 @@ def check_unknown_operator_is_named(predictor: Predictor, profile: Profile, prec
 
 def check_what_the_device_lacks_is_named(predictor: Predictor, profile: Profile, precision: str) -> None:
     """An activation that the device lacks is unsupported by name, in single and batched estimates, also where it is fused into a convolution."""
-    own = profile.precisions[precision]
+    own = profile.precisions[Precision(precision)]
     lacking = own.model_copy(update={"unsupported_ops": (*own.unsupported_ops, "HardSwish")})
     without = Profile.model_validate({**profile.model_dump(), "precisions": {**profile.precisions, precision: lacking}})
     b = GraphBuilder("apart")

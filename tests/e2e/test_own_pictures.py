@@ -1,6 +1,7 @@
 """Published networks on a user's pictures, from files of weights that the test makes: probed, fine-tuned, compared, handed over."""
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -141,6 +142,51 @@ def test_the_epochs_that_are_asked_for_bound_a_fine_tuning_that_has_more_time(
     options = {"space": "zoo", "data": photos, "weights_dir": weights, "resolution": 64, "finetune_epochs": 12, "time_limit": "60s"}
     [row] = nas.search("sa8295p", "5ms", out=tmp_path / "run", **options).contenders
     assert 0 < row.epochs <= 12
+
+
+@pytest.mark.slow
+def test_timings_decide_what_is_fine_tuned(
+    nas: Callable[..., Result], weights: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A finished run whose choice turns out to be too slow hands over the other network; so does a run that times before it fine-tunes."""
+    other, both = "lcnet_050", tmp_path / "weights"
+    both.mkdir()
+    (both / f"{NETWORK}.safetensors").symlink_to(weights / f"{NETWORK}.safetensors")
+    save_file(build_published(other).state_dict(), both / f"{other}.safetensors")
+    only(monkeypatch)
+    words = ("search", *COMMON, "--weights-dir", both, "--data", photos, "--format", "json")
+    done = nas(*words, "--out", run := tmp_path / "run")
+    assert done.code == 0, done.err
+    slow = json.loads(done.out)["chosen"]["network"]
+    assert len(json.loads(done.out)["contenders"]) == 2
+    script = tmp_path / "time.py"
+    script.write_text(f"import os, sys; print(50.0 if (os.path.getsize(sys.argv[1]) > 3.3e6) == {slow == NETWORK} else 1.0)")
+    runner = f"{sys.executable} {script} {{onnx}}"
+    manifest = json.loads((run / "manifest.json").read_text())
+    manifest["request"] |= {"verify": 2, "runner": runner}
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    (run / "results.json").unlink()
+    waiting = json.loads(nas("resume", run, "--format", "json").out)
+    assert "this run asks to execute" in waiting["open"][0]
+    assert waiting["chosen"]["network"] == slow
+    for answer in (
+        nas("resume", run, "--yes", "--format", "json"),
+        nas(*words, "--verify", 2, "--runner", runner, "--out", tmp_path / "new"),
+    ):
+        assert answer.code == 0, answer.err
+        found = json.loads(answer.out)
+        [quick] = {NETWORK, other} - {slow}
+        assert (found["chosen"]["network"], found["chosen"]["latency_ms"]) == (quick, 1.0)
+        assert [point["network"] for point in found["front"]] == [quick]
+        assert {row["median_ms"] for row in found["verified"]} == {1.0, 50.0}
+        rows = {row["network"]: row for row in found["contenders"]}
+        assert rows[slow]["outcome"] == "over a budget by the timings"
+        assert rows[quick]["outcome"].startswith("chosen")
+        assert found["revision"]["count"] == 2
+        assert "1 of 2 candidates are within the budgets" in found["revision"]["line"]
+        props = {entry.key: entry.value for entry in onnx.load(found["model"]).metadata_props}
+        assert json.loads(props["architecture"]) == found["chosen"]["architecture"]
+        assert any(cost["phase"] == "verify" for cost in found["ledger"]["phases"])
 
 
 @pytest.mark.slow

@@ -117,3 +117,16 @@ def test_the_front_is_that_of_the_costs_that_are_minimised(cost: str, front: lis
     search: Any = SimpleNamespace(problem=SimpleNamespace(goal=goal))
     found = [one.network for one in _Search._front(search, networks)]
     assert found == front
+
+
+@pytest.mark.parametrize(
+    ("within", "goes_on"), [("small large", {"small": 9.0, "large": 3.0}), ("small", {"small": 9.0}), ("middle", {"middle": 1.0})]
+)
+def test_contestants_of_before_the_timings_go_on_where_they_are_within_the_budgets(within: str, goes_on: dict[str, float]) -> None:
+    """Their schedules have begun; where none of them is left, others are chosen."""
+    kept: dict[str, Any] = {"epochs": {"large": 3.0, "small": 9.0}, "frozen_norms": []}
+    run = SimpleNamespace(read=lambda _name: kept, write=lambda _name, record: kept.update(record))
+    search: Any = SimpleNamespace(run=run, _alone=lambda all_: all_[:1], _keeps_norms=lambda _: False, _schedule=lambda *_: 1.0)
+    verdict: Any = SimpleNamespace()
+    found = _Search.contestants(search, [Candidate(member(name), verdict, PROBE, 0.01) for name in within.split()])
+    assert {one.key: epochs for one, epochs in found.items()} == goes_on
