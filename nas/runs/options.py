@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from nas.devices.runner import named_runner
 from nas.errors import UsageError
 from nas.exporting.exporter import exporters
 from nas.runs.request import Request
@@ -196,8 +197,8 @@ def check_for_devices(request: Request, targets: Sequence[Target]) -> None:
 
     Raises:
         UsageError: ``--batch`` where every device states latency, ``--quantisation`` where nothing runs quantised or the format quantises itself,
-            ``--verify`` where the first device may run quantised and can run floats: what is timed is a float file. (One that has integers alone can time
-            nothing else, by whatever tool.)
+            ``--verify`` where the first device may run quantised: what is timed is a float file. A command of the user's own is believed to quantise it
+            for a device whose profile has integers alone; the built-in runners do not.
     """
     if request.batch and all(target.profile.quantity == "latency" for target in targets):
         raise UsageError("search: --batch has no effect: every device states the latency of one picture. Do this: leave it out.")
@@ -209,9 +210,10 @@ def check_for_devices(request: Request, targets: Sequence[Target]) -> None:
         )
     first, by_part = targets[0].profile, SpaceName.parse(request.space).precisions.split("+")
     precisions = {str(target.precision) for target in targets if target.profile.name == first.name}.union(by_part) & QUANTISED
-    if request.verify and precisions and not QUANTISED.issuperset(first.precisions):
+    quantising = QUANTISED.issuperset(first.precisions) and request.runner and named_runner(request.runner) is None
+    if request.verify and precisions and not quantising:
         raise UsageError(
-            f"--verify: times float files, which {first.name} runs in floats, and so says nothing of {' or '.join(sorted(precisions))}. "
+            f"--verify: times float files, which says nothing of {' or '.join(sorted(precisions))} on {first.name}. "
             "Do this: leave it out and time the file that the search writes: nas measure FILE --runner CMD."
         )
 

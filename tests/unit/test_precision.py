@@ -1,10 +1,14 @@
 """Precision as genes: spellings, prices with borders, and scores that are those of the quantised network."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 
 from nas.errors import UsageError
 from nas.graphs.graph import Graph
+from nas.runs.options import check_for_devices
+from nas.runs.request import Request
 from nas.runs.targets import choose_by_part, load_targets, make_goal
 from nas.searching.judge import Judge, precision_of
 from nas.searching.searcher import searchers
@@ -14,6 +18,13 @@ from nas.spaces.precision import INHERIT, PrecisionSpace
 from nas.testing import spaces as checks
 
 NAME = "hybrid-s@fp16+w8a16+w8a8"
+
+
+@pytest.mark.parametrize(("runner", "refused"), [("time-it {onnx}", False), ("ssh:host=a", True)])
+def test_what_quantises_may_time_a_device_of_integers(runner: str, refused: bool) -> None:
+    request = Request(devices=("hailo-8",), budgets=("100fps",), space="zoo", verify=3, runner=runner)
+    with pytest.raises(UsageError, match="nothing of w8a8 on hailo-8") if refused else nullcontext():
+        check_for_devices(request, load_targets(["hailo-8"]))
 
 
 @pytest.fixture(scope="module")
