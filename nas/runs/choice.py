@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,7 +14,9 @@ from nas.runs.problem import Problem
 from nas.searching.searcher import Trial
 from nas.spaces.architecture import Architecture
 from nas.spaces.precision import INHERIT
-from nas.training.evaluator import Evaluator
+from nas.training.evaluator import FAILURES, Evaluator
+
+log = logging.getLogger(__name__)
 
 Correct = npt.NDArray[np.bool_]
 
@@ -146,7 +149,7 @@ def _compared(trial: Trial, right: Correct | None) -> Compared:
 
 
 def explain(problem: Problem, evaluator: Evaluator, trials: Sequence[Trial], winner: Architecture) -> WhyNotMore:
-    """Score a few proposals beyond the budget, the nearest first and the largest, and compare."""
+    """Score a few proposals beyond the budget, the nearest first and the largest, and compare; those that cannot be scored are left out."""
     judge = problem.judge
     scored = {
         t.architecture.key: (t.architecture, judge.verdicts([t.architecture])[0], t.values["accuracy_pct"]) for t in trials if t.evaluated
@@ -158,6 +161,12 @@ def explain(problem: Problem, evaluator: Evaluator, trials: Sequence[Trial], win
     near.sort(key=lambda pair: (-pair[1].values["macs"], pair[0].key))
     large = sorted(excluded, key=lambda pair: (-pair[1].values["macs"], pair[0].key))
     for architecture, verdict in [*near[: _BEYOND // 2], *large[: _BEYOND // 2]]:
-        if architecture.key not in scored:
-            scored[architecture.key] = (architecture, verdict, evaluator.evaluate(architecture).accuracy_pct)
+        if architecture.key in scored:
+            continue
+        try:
+            accuracy_pct = evaluator.evaluate(architecture).accuracy_pct
+        except FAILURES as error:
+            log.info("%s, which is beyond the budget, cannot be scored: %s", architecture.key, error)
+            continue
+        scored[architecture.key] = (architecture, verdict, accuracy_pct)
     return why_not_more(judge, list(scored.values()), winner)

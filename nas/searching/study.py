@@ -24,7 +24,7 @@ from nas.searching.searcher import Prescreen, Searcher, Trial, searchers
 from nas.searching.storage import Row, TrialStore
 from nas.spaces.architecture import Architecture
 from nas.spaces.space import SearchSpace
-from nas.training.evaluator import Evaluator
+from nas.training.evaluator import FAILURES, Evaluator
 
 logger = logging.getLogger(__name__)
 
@@ -433,7 +433,7 @@ class _Session:
         if not all(objective.name in values for objective in self.study.goal.objectives):  # not evaluated, or seen in the middle of it
             try:
                 metrics = self.evaluator.evaluate(row.architecture)
-            except (NasError, RuntimeError, ValueError, ArithmeticError, MemoryError, OSError) as error:
+            except FAILURES as error:
                 message = " ".join(f"{type(error).__name__}: {error}".split())
             else:
                 values = {**row.cheap, **metrics.extra, "accuracy_pct": metrics.accuracy_pct}

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 
-from nas.errors import UsageError
+from nas.errors import NasError, UsageError
 from nas.quantisation.method import DEFAULT_RECIPE
 from nas.registry import Registry
 from nas.spaces.architecture import Architecture
@@ -130,6 +130,10 @@ class Evaluator(ABC):
     def module(self, architecture: Architecture, resolution: Resolution) -> Any:  # noqa: ARG002
         """Return the network as it was scored, a `torch.nn.Module` for pictures of this size; None where there are no weights."""
         return None
+
+
+FAILURES: tuple[type[Exception], ...] = (NasError, RuntimeError, ValueError, ArithmeticError, MemoryError, OSError)
+"""What `Evaluator.evaluate` raises for an architecture that cannot be scored: a search goes on without it."""
 
 
 evaluators: Registry[type[Evaluator]] = Registry("evaluators", "nas.training.evaluators")
