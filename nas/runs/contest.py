@@ -24,7 +24,7 @@ from typing import Protocol
 import numpy as np
 from pydantic import Field
 
-from nas.errors import ArtifactError, InfeasibleError, NasError, TrainingError, UsageError
+from nas.errors import ArtifactError, GraphError, InfeasibleError, NasError, TrainingError, UsageError
 from nas.events import Event, EventBus, Notice
 from nas.report.results import with_interval
 from nas.results import Contender, Record, Result
@@ -246,7 +246,10 @@ class _Tried:
 
     @cached_property
     def _problem(self) -> Problem:
-        return _of_kind(self._first, self._kind)
+        try:
+            return _of_kind(self._first, self._kind)
+        except (ArtifactError, GraphError) as error:  # its weights or networks cannot be used; other kinds need others
+            raise UsageError(str(error)) from error
 
     def _hand_on(self, event: Event) -> None:
         if not isinstance(event, Notice):

@@ -5,11 +5,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from nas.errors import ArtifactError, InfeasibleError, UsageError
+from nas.errors import ArtifactError, GraphError, InfeasibleError, NasError, UsageError
 from nas.events import EventBus
 from nas.report.results import result_text
 from nas.results import Contender, Result
-from nas.runs.contest import Contest, Standing, settled, share
+from nas.runs.contest import Arm, Contest, Standing, _Tried, settled, share
 from nas.runs.default_space import Kind, kinds_beside
 from nas.runs.directory import RunDirectory
 from nas.runs.request import Request
@@ -33,11 +33,11 @@ class StubArm:
         return Standing(right="1" * found + "0" * (PICTURES - found))
 
 
-def contest_of(*arms: StubArm) -> Contest:
+def contest_of(*arms: Arm) -> Contest:
     return Contest(kinds=tuple(Kind(space=arm.name, tried=True, why="") for arm in arms))
 
 
-def shared(*arms: StubArm, contest: Contest | None = None) -> tuple[Contest, list[Contest], list[str]]:
+def shared(*arms: Arm, contest: Contest | None = None) -> tuple[Contest, list[Contest], list[str]]:
     kept, told = [], []
     bus = EventBus([lambda event: told.append(event.text)])
     return share(arms, 800.0, contest or contest_of(*arms), kept.append, bus), kept, told
@@ -85,6 +85,20 @@ def test_a_kind_that_cannot_go_on_is_given_up() -> None:
     assert "no other could be tried" in found.why
     with pytest.raises(InfeasibleError, match="not this one"):
         shared(StubArm("zoo", InfeasibleError("nothing fits.")), StubArm("chain", InfeasibleError("not this one.")))
+
+
+@pytest.mark.parametrize("fault", [ArtifactError("weights small.safetensors: damaged."), GraphError("small: cannot be cut.")])
+def test_a_kind_whose_weights_cannot_be_used_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: NasError) -> None:
+    def make_problem(*_: object, **__: object) -> None:
+        raise fault
+
+    monkeypatch.setattr("nas.runs.contest.make_problem", make_problem)
+    run = RunDirectory.create(tmp_path / "run", "label", {"space": "zoo"}, {})
+    first = SimpleNamespace(request=Request(devices=("sa8295p",), space="zoo"), dataset=None)
+    kind = Kind(space="chain", tried=True, why="", anchors=("small", "large"))
+    found, _, told = shared(StubArm("zoo", 70), _Tried(run, first, kind, EventBus()))
+    assert found.winner == "zoo"
+    assert told[0] == f"kind chain: given up: {fault}"
 
 
 def test_the_winners_files_move_up_once_its_manifest_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
