@@ -22,6 +22,7 @@ from nas.runs.facts import as_expected, data_facts, run_facts
 from nas.runs.lifecycle import problem_of, request_of
 from nas.runs.problem import Problem
 from nas.runs.targets import load_targets
+from nas.runs.trainable import as_searched
 from nas.runs.trained_search import SUPERNET_FILE, open_study
 from nas.spaces.architecture import Architecture
 from nas.spaces.elastic import ElasticSpace
@@ -307,7 +308,7 @@ def _of_trial(run: RunDirectory, problem: Problem, trial: int, weights: str | No
     space, dataset = problem.space, problem.dataset
     if dataset is None:
         raise UsageError("--trial: this run keeps no trials, its networks are published. Do this: nas export with an architecture file.")
-    trials = {row.number: row.architecture for row in open_study(run, problem, create=False).trials()}
+    trials = {row.number: row.architecture for row in open_study(run, as_searched(run, problem), create=False).trials()}
     if trial not in trials:
         raise UsageError(f"--trial {trial}: not in this run. Expected 0 to {max(trials, default=0)}.")
     architecture = trials[trial]

@@ -12,6 +12,7 @@ from nas.runs.directory import RunDirectory
 from nas.runs.lifecycle import problem_of, request_of, write_report
 from nas.runs.ranking import rank_members
 from nas.runs.ranking_request import RankingRequest
+from nas.runs.trainable import as_searched
 from nas.runs.trained_search import open_study, scored_points
 
 
@@ -37,13 +38,16 @@ def rank_run(path: Path, asked: RankingRequest, bus: EventBus) -> Ranking:
     request = request_of(run)
     request = request.model_copy(update={"data": asked.data} if asked.data else {}).located()
     with run.work():
-        problem = settled(run, problem_of(run, request), bus)
+        posed = settled(run, problem_of(run, request), bus)
+        problem = as_searched(run, posed)
         if problem.evaluator.needs >= {"supernet"} and problem.evaluator.scored != SupernetEvaluator.scored:
             bus.emit(
                 Notice(
                     f"rank: the run went by another score ({problem.evaluator.scored}); shared scores are judged as they are, in float, for equal epochs."
                 )
             )
-        ranking = rank_members(asked.contest_of(problem, run, result.front, bus))
-        write_report(run, problem, result, {"scored by the search": scored_points(problem, open_study(run, problem))})
+        contest = asked.contest_of(problem, run, result.front, bus)
+        scored = scored_points(problem, open_study(run, problem, create=False))  # before anything is trained
+        ranking = rank_members(contest)
+        write_report(run, posed, result, {"scored by the search": scored})
     return ranking

@@ -52,21 +52,37 @@ def trainable(run: RunDirectory, problem: Problem, pace: Pace, bus: EventBus) ->
     if not problem.evaluator.fresh or problem.request.storage or problem.request.workers:
         return problem
     macs = remembered(run, TRAINABLE_FILE, Trainable, lambda: _timed(problem, pace, bus)).macs
+    if (bounded := _bounded(problem, macs)) is None:
+        bus.emit(
+            Notice(
+                f"size: nothing of at most {_text(macs)} is within the budgets, so larger networks are searched, which see the pictures less often."
+            )
+        )
+    return bounded or problem
+
+
+def as_searched(run: RunDirectory, problem: Problem) -> Problem:
+    """Return a run's problem as its study has it: bounded where `trainable` bounded it, else itself."""
+    found = run.load(TRAINABLE_FILE, Trainable)
+    return (found and _bounded(problem, found.macs)) or problem
+
+
+def _bounded(problem: Problem, macs: float) -> Problem | None:
+    """Return a problem whose networks have so many multiply-adds at most, itself where its budgets say so; None where nothing would be left."""
     if any(b.name == "macs" and b.limit.value <= macs for b in problem.goal.budgets):
         return problem
-    budget = Budget("macs", Limit("macs", macs, f"{macs / 1e6:.4g}MMACs"))
+    budget = Budget("macs", Limit("macs", macs, _text(macs)))
     goal = Goal(problem.goal.objectives, (*(b for b in problem.goal.budgets if b.name != "macs"), budget))
     bounded = replace(problem, goal=goal, judge=replace(problem.judge, goal=goal))
     try:
         check_feasible(bounded)
     except InfeasibleError:
-        bus.emit(
-            Notice(
-                f"size: nothing of at most {budget.limit.text} is within the budgets, so larger networks are searched, which see the pictures less often."
-            )
-        )
-        return problem
+        return None
     return bounded
+
+
+def _text(macs: float) -> str:
+    return f"{macs / 1e6:.4g}MMACs"
 
 
 def _timed(problem: Problem, pace: Pace, bus: EventBus) -> Trainable:

@@ -12,6 +12,7 @@ from nas.events import EventBus
 from nas.runs.clock import Clock
 from nas.runs.directory import RunDirectory
 from nas.runs.problem import Problem, make_problem
+from nas.runs.trainable import _picture_s
 from tests.e2e.conftest import Result
 
 
@@ -34,7 +35,10 @@ def test_even_the_shortest_limit_ends_in_a_tested_file(nas: Callable[..., Result
 
 
 @pytest.mark.slow
-def test_a_network_of_a_space_of_supernets_has_all_the_time_for_itself(nas: Callable[..., Result], tmp_path: Path) -> None:
+def test_a_network_of_a_space_of_supernets_has_all_the_time_for_itself(
+    nas: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nas.runs.trainable._picture_s", lambda *given: 1e-6 * _picture_s(*given))  # so that nearly all can be trained
     words = ("search", "--device", "sa8295p", "--budget", "5ms", "--space", "hybrid-s", "--data", "digits")
     found = nas(*words, "--time-limit", "5s", "--out", tmp_path / "run", "--format", "json")
     assert found.code == 0, found.err
@@ -44,6 +48,11 @@ def test_a_network_of_a_space_of_supernets_has_all_the_time_for_itself(nas: Call
     assert result["chosen"]["accuracy_pct"] is not None
     assert not (tmp_path / "run" / "supernet.safetensors").exists()
     assert Path(result["model"]).is_file()
+    exported = nas("export", tmp_path / "run", "--trial", "0", "--weights", "random", "--to", tmp_path / "first.onnx")
+    assert exported.code == 0, exported.err
+    ranked = nas("rank", tmp_path / "run", "-n", "3", "--epochs", "1", "--format", "json")
+    assert ranked.code == 0, ranked.err
+    assert json.loads(ranked.out)["n"] == 3
 
 
 def test_reading_the_pictures_is_part_of_the_time_of_every_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from nas.runs.directory import RunDirectory
 from nas.runs.pace import Pace
 from nas.runs.problem import Problem, make_problem
 from nas.runs.request import Request
-from nas.runs.trainable import trainable
+from nas.runs.trainable import as_searched, trainable
 
 
 def bounded_macs(problem: Problem, folder: Path, limit_s: float | None, told: list[str]) -> float | None:
@@ -25,6 +25,7 @@ def bounded_macs(problem: Problem, folder: Path, limit_s: float | None, told: li
     once, again = (trainable(run, problem, pace, EventBus([hear])) for _ in range(2))  # the second reads the first's
     limits = [next((b.limit.value for b in one.goal.budgets if b.name == "macs"), None) for one in (once, again)]
     assert limits[0] == limits[1]
+    assert as_searched(run, problem).goal == once.goal
     assert {budget.name for budget in problem.goal.budgets} <= {budget.name for budget in once.goal.budgets}
     return limits[0]
 
