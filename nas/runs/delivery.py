@@ -320,14 +320,12 @@ def tune_for_a_while(
     Returns:
         Which of the validation pictures it names rightly, of as many as published networks are compared on.
     """
-    from nas.training.evaluators.probe import PROBED_PICTURES
+    from nas.training.evaluators.probe import compared
     from nas.training.supernet.finetune import finetune
     from nas.training.supernet.statistics import CALIBRATION_PICTURES
 
-    dataset = problem.dataset
-    assert dataset is not None
-    if dataset.count("validation") > PROBED_PICTURES:
-        dataset = dataset.thinned("validation", PROBED_PICTURES)
+    assert problem.dataset is not None
+    dataset = compared(problem.dataset)
     size = problem.judge.verdicts([architecture])[0].resolution
     tuned = _tuned_before(run, problem, architecture, rung)
     module = tuned or evaluator.module(architecture, size)

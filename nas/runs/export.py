@@ -19,7 +19,7 @@ from nas.results import Export, ExportAtPrecision, Exports, Genotype
 from nas.runs.delivery import MEMBER_FILE
 from nas.runs.directory import RunDirectory
 from nas.runs.facts import as_expected, data_facts, run_facts
-from nas.runs.lifecycle import problem_of, request_of
+from nas.runs.lifecycle import check_facts, problem_of, request_of
 from nas.runs.problem import Problem
 from nas.runs.targets import load_targets
 from nas.runs.trainable import as_searched
@@ -111,7 +111,7 @@ def export(
         weights: Checkpoint of trained weights, or ``random``.
         precision: ``fp32``, ``fp16``, ``w8a16``, ``w8a8``, ``mixed``, or ``all`` for one file each; None for the network's own.
         quantisation: Other methods for a quantised file than the usual ones, in order, with commas between.
-        data: For an architecture file: what calibrates and tests a quantised file, and normalises.
+        data: For an architecture file: what calibrates and tests a quantised file, and normalises; with weights of a file, the data of their training.
         input_range: Pictures that the file expects, a key of `nas.exporting.exporter.PEAKS`.
         exporter: Name of the format, where the suffix does not say it.
         task: ``classes`` for the classifier, ``features`` for its maps at strides 4 to 32 as outputs ``stride4`` to ``stride32``.
@@ -259,20 +259,25 @@ def _subject(path: Path, trial: int | None, weights: str | None, data: str | Non
 
 def _of_file(path: Path, weights: str | None, data: str | None) -> Subject:
     space, architecture = read_architecture(path)
+    if weights is None and not space.recipe(architecture):
+        raise UsageError(f"export: {path} is an architecture without weights. Do this: --weights FILE.safetensors, or --weights random.")
+    dataset = load_dataset(data, seed=_seed_of(weights)) if data else None
     if weights is None:
-        if not space.recipe(architecture):
-            raise UsageError(
-                f"export: {path} is an architecture without weights. Do this: --weights FILE.safetensors, or --weights random."
-            )
-        loaded = Subject(space, architecture, space.build(architecture), None, "published")
-    else:
-        loaded = _with_weights(space, architecture, weights)
-    return replace(loaded, dataset=load_dataset(data)) if data else loaded
+        return Subject(space, architecture, space.build(architecture), None, "published", dataset)
+    return replace(_with_weights(space, architecture, weights, dataset), dataset=dataset)
+
+
+def _seed_of(weights: str | None) -> int:
+    """Return the seed by which the pictures were split that a file's weights were trained on; 0 where no file is given."""
+    from nas.training.supernet.checkpoint import read_checkpoint
+
+    return 0 if weights in (None, "random") else int(read_checkpoint(Path(weights), "member").identity.get("seed", 0))
 
 
 def _of_run(path: Path, trial: int | None, weights: str | None) -> Subject:
     run = RunDirectory.open(path)
     problem = problem_of(run, request_of(run))
+    check_facts(run, problem, only="the data")
     if trial is not None:
         return _of_trial(run, problem, trial, weights)
     result = run.results
@@ -285,8 +290,10 @@ def _of_run(path: Path, trial: int | None, weights: str | None) -> Subject:
         if weights is not None:
             raise UsageError("--weights: this run's networks are published, with their own. Do this: leave it out.")
         return Subject(space, architecture, space.build(architecture), None, "published")
-    subject = _of_problem(_with_weights(space, architecture, weights or str(path / MEMBER_FILE)), problem, run)
-    return subject if weights else replace(subject, known={**subject.known, **_accuracies(run)})
+    if weights is not None:
+        return _of_problem(_with_weights(space, architecture, weights, problem.dataset), problem, run)
+    subject = _of_problem(_with_weights(space, architecture, str(path / MEMBER_FILE), None), problem, run)
+    return replace(subject, known={**subject.known, **_accuracies(run)})
 
 
 def _accuracies(run: RunDirectory) -> dict[str, str]:
@@ -313,7 +320,7 @@ def _of_trial(run: RunDirectory, problem: Problem, trial: int, weights: str | No
         raise UsageError(f"--trial {trial}: not in this run. Expected 0 to {max(trials, default=0)}.")
     architecture = trials[trial]
     if weights is not None:
-        return _of_problem(_with_weights(space, architecture, weights), problem, run)
+        return _of_problem(_with_weights(space, architecture, weights, dataset), problem, run)
     if not isinstance(space, ElasticSpace):
         raise UsageError(f"--trial: space {space.name} has no shared weights. Do this: --weights FILE.safetensors, or --weights random.")
     supernet = load_supernet(Path(problem.request.supernet or run.path / SUPERNET_FILE), space.plain)
@@ -334,7 +341,9 @@ def _of_problem(subject: Subject, problem: Problem, run: RunDirectory) -> Subjec
     return replace(subject, dataset=dataset, precision=chosen, target=problem.targets[0], device=device, recipe=problem.recipe, known=known)
 
 
-def _with_weights(space: SearchSpace, architecture: Architecture, weights: str) -> Subject:
+def _with_weights(space: SearchSpace, architecture: Architecture, weights: str, dataset: Dataset | None) -> Subject:
+    """Return an architecture with fresh weights or those of a file, which must be trained on the data that test it, if there are some."""
+    from nas.training.supernet.checkpoint import check_pictures, read_checkpoint
     from nas.training.supernet.finetune import fresh, load_member
 
     if weights == "random":
@@ -345,4 +354,7 @@ def _with_weights(space: SearchSpace, architecture: Architecture, weights: str) 
     actual, module, resolution = load_member(Path(weights), space)
     if actual != architecture:
         raise ArtifactError(f"--weights {weights}: of another architecture, got {actual.key}. Expected {architecture.key}.")
+    if dataset is not None:
+        remedy = "Do this: give weights that were trained on these, or an architecture without --data."
+        check_pictures(Path(weights), read_checkpoint(Path(weights), "member").identity, dataset, remedy)
     return Subject(space, architecture, module, resolution, "trained")

@@ -89,13 +89,7 @@ def resume(path: Path, bus: EventBus, *, runner: str = "", yes: bool = False, **
         changes["storage"] = keep_password(storage)
     request = request.model_copy(update=changes).located()
     problem = problem_of(run, request)
-    facts = facts_of(problem)
-    former = {_profile_at(t): t.profile.former_hash for t in problem.targets}
-    for name, believed in run.manifest.facts.items():
-        if believed not in (facts.get(name), former.get(name)):
-            raise ArtifactError(
-                f"run {path}: {name} has changed since, got {facts.get(name)}. Expected {believed}. Do this: start a new run."
-            )
+    check_facts(run, problem)
     return _work(run, problem, bus, began, measuring=allowed or not request.runner)
 
 
@@ -174,6 +168,26 @@ def facts_of(problem: Problem) -> dict[str, str]:
         if problem.dataset.decoder:
             facts[_DECODER] = problem.dataset.decoder
     return facts
+
+
+def check_facts(run: RunDirectory, problem: Problem, only: str = "") -> None:
+    """Refuse to go on where what a run believed is no longer so.
+
+    Args:
+        run: The run.
+        problem: The run's, as it is posed now.
+        only: The one fact that is looked at; all of them where it is empty.
+
+    Raises:
+        ArtifactError: Profiles, space or data have changed since.
+    """
+    facts = facts_of(problem)
+    former = {_profile_at(t): t.profile.former_hash for t in problem.targets}
+    for name, believed in run.manifest.facts.items():
+        if only in ("", name) and believed not in (facts.get(name), former.get(name)):
+            raise ArtifactError(
+                f"run {run.path}: {name} has changed since, got {facts.get(name)}. Expected {believed}. Do this: start a new run."
+            )
 
 
 def _work(run: RunDirectory, problem: Problem, bus: EventBus, began: tuple[float, float], *, measuring: bool = True) -> Result:

@@ -9,7 +9,7 @@ from nas.events import EventBus, Notice
 from nas.results import Ranking
 from nas.runs.contest import settled
 from nas.runs.directory import RunDirectory
-from nas.runs.lifecycle import problem_of, request_of, write_report
+from nas.runs.lifecycle import check_facts, problem_of, request_of, write_report
 from nas.runs.ranking import rank_members
 from nas.runs.ranking_request import RankingRequest
 from nas.runs.trainable import as_searched
@@ -25,7 +25,7 @@ def rank_run(path: Path, asked: RankingRequest, bus: EventBus) -> Ranking:
         bus: Told of the progress.
 
     Raises:
-        ArtifactError: No run, an unfinished one, or one in use.
+        ArtifactError: No run, an unfinished one, one in use, or what it believed has changed since.
         NasError: See `RankingRequest.contest_of` and `nas.runs.ranking.rank_members`.
     """
     asked.check()
@@ -38,7 +38,9 @@ def rank_run(path: Path, asked: RankingRequest, bus: EventBus) -> Ranking:
     request = request_of(run)
     request = request.model_copy(update={"data": asked.data} if asked.data else {}).located()
     with run.work():
-        posed = settled(run, problem_of(run, request), bus)
+        posed = problem_of(run, request)
+        check_facts(run, posed)
+        posed = settled(run, posed, bus)
         problem = as_searched(run, posed)
         if problem.evaluator.needs >= {"supernet"} and problem.evaluator.scored != SupernetEvaluator.scored:
             bus.emit(

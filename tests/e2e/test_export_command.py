@@ -6,6 +6,7 @@ import pytest
 
 from nas.spaces.naming import get_space
 from tests.e2e.conftest import Result
+from tests.e2e.test_design import write_pictures
 
 
 @pytest.fixture
@@ -97,3 +98,36 @@ def test_features_are_named_outputs_equal_to_the_maps_of_the_classifier(
     assert [(output.name, output.shape[2:]) for output in outputs] == [(f"stride{s}", [128 // s, 128 // s]) for s in (4, 8, 16, 32)]
     said = refused("export", arch, "--weights", "random", "--task", "features", "--to", tmp_path / "net.pt2")
     assert "--task features: writes ONNX files" in said
+
+
+@pytest.mark.slow
+def test_weights_are_tested_on_pictures_that_they_have_not_seen(
+    nas: Callable[..., Result], refused: Callable[..., str], arch: Path, tmp_path: Path
+) -> None:
+    from nas.training.dataset import load_dataset
+
+    data, weights = write_pictures(tmp_path / "data", per_class=12), tmp_path / "w.safetensors"
+    seeds = {load_dataset(str(data), seed=seed).key for seed in (0, 3)}
+    assert len(seeds) == 2  # what is drawn as test depends on the seed
+    trained = nas("train", arch, "--data", data, "--seed", "3", "--resolution", "32", "--epochs", "1", "--batch", "4", "--out", weights)
+    assert trained.code == 0, trained.err
+    words = ["export", arch, "--weights", weights, "--data", data, "--to"]
+    result = nas(*words, tmp_path / "a.onnx", "--format", "json")
+    assert result.code == 0, result.err
+    assert json.loads(result.out)["accuracy_pct"] is not None
+    (data / "light" / "0.png").rename(data / "dark" / "another.png")
+    assert "trained on other pictures or splits, got data" in refused(*words, tmp_path / "b.onnx", code=1)
+    assert nas("export", arch, "--weights", weights, "--to", tmp_path / "b.onnx").code == 0
+
+
+def test_a_run_whose_pictures_have_changed_is_refused(refused: Callable[..., str], tmp_path: Path) -> None:
+    from nas.results import Result as Found
+    from nas.runs.directory import RunDirectory
+    from nas.runs.request import Request
+
+    data = write_pictures(tmp_path / "data", per_class=12)
+    request = Request(devices=("sa8295p",), space="hybrid-xs", data=str(data))
+    run = RunDirectory.create(tmp_path / "run", "run", request.model_dump(), {"the data": "those that were here before"})
+    assert "the data has changed since" in refused("export", run.path, "--to", tmp_path / "m.onnx", code=1)
+    run.write("results.json", Found(run_dir=str(run.path), status="finished").dump())
+    assert "the data has changed since" in refused("rank", run.path, code=1)

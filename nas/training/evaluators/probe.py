@@ -26,6 +26,11 @@ PROBED_PICTURES = 1000
 """Training pictures to which a probe is fitted, and validation pictures on which candidates are compared, at most. Set by hand."""
 
 
+def compared(dataset: Dataset) -> Dataset:
+    """Return data whose validation is cut to what candidates are compared on; itself where it has no more."""
+    return dataset if dataset.count("validation") <= PROBED_PICTURES else dataset.thinned("validation", PROBED_PICTURES)
+
+
 @runtime_checkable
 class Transferable(Protocol):
     """A space whose members come with trained weights for other classes."""
@@ -92,8 +97,7 @@ class ProbeEvaluator(Evaluator):
     def pictures_of(self, architecture: Architecture) -> Dataset:
         """Return the data as a network expects them, validation cut to what candidates are compared on."""
         expected = self.space.normalisation(architecture)  # type: ignore[attr-defined]
-        dataset = self.dataset.normalised_by(*expected)
-        return dataset if dataset.count("validation") <= PROBED_PICTURES else dataset.thinned("validation", PROBED_PICTURES)
+        return compared(self.dataset.normalised_by(*expected))
 
     def opened(self, network: str) -> tuple[nn.Module, str]:
         """Return a network with its published weights, which is not to be changed, and the name of its classifier.

@@ -11,13 +11,16 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
 from nas.errors import ArtifactError
+
+if TYPE_CHECKING:
+    from nas.training.dataset import Dataset
 
 FORMAT_VERSION = 1
 _META = "nas"
@@ -110,6 +113,8 @@ def _check_contents(checkpoint: Checkpoint) -> None:
         raise ValueError(f"epoch, epochs and classes are no counts, got {counts}")
     if not (isinstance(sides, list) and len(sides) == 2 and all(type(side) is int and 0 < side <= 16384 for side in sides)):
         raise ValueError(f"its resolution is no height and width, got {sides!r}")
+    if not (type(seed := identity.get("seed", 0)) is int and seed >= 0):
+        raise ValueError(f"its seed is no seed, got {str(seed)[:100]!r}")
     if checkpoint.kind == "member" and not isinstance(identity.get("architecture"), str):
         raise ValueError("it names no architecture")
     history = progress.get("history")
@@ -145,6 +150,21 @@ def check_identity(path: Path, found: Mapping[str, Any], expected: Mapping[str, 
             raise ArtifactError(
                 f"checkpoint {path}: of another training, got {name} {found.get(name)!r}. Expected {expected.get(name)!r}. "
                 "Do this: give another folder, or the same settings."
+            )
+
+
+def check_pictures(path: Path, identity: Mapping[str, Any], dataset: Dataset, remedy: str) -> None:
+    """Refuse weights that were trained on other pictures than those of a data set's training split: they may have seen its test pictures.
+
+    Raises:
+        ArtifactError: Classes, pictures or splits are others.
+    """
+    from nas.training.evaluators.probe import compared
+
+    for name, here in (("classes", (dataset.num_classes,)), ("data", (dataset.key, compared(dataset).key))):
+        if identity.get(name) not in here:
+            raise ArtifactError(
+                f"checkpoint {path}: trained on other pictures or splits, got {name} {identity.get(name)!r}. Expected {here[0]!r}. {remedy}"
             )
 
 
