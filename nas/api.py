@@ -104,7 +104,7 @@ def search(
         searcher: Name of the method that proposes candidates.
         evals: Number of accuracies to compute.
         confidence: Nominal coverage of the latency intervals, 0.5 to 0.99.
-        supernet: File of trained supernet weights to use.
+        supernet: File of supernet weights to use, trained on the same data with the same seed.
         seed: Seed of all randomness.
         out: Run directory to create. None makes ``runs/TIME-SPACE-DEVICE``.
         storage: URL of a shared study, or path of a journal file.
@@ -418,7 +418,7 @@ def rank(
     Args:
         run: Finished run whose scores are judged, on members within its budgets. It says what `supernet`, `space` and `device` say elsewhere, and its report
             then shows the answer.
-        supernet: Trained supernet whose scores are judged. None judges the baselines alone.
+        supernet: Supernet whose scores are judged, trained on the same data with the same seed. None judges the baselines alone.
         data: Data on which the members and the supernet are trained. None takes the digits, or nothing where nothing is trained. Beside a run, the place
             where its pictures lie by now.
         space: Space from which the members are drawn. None takes ``hybrid-s``.

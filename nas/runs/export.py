@@ -323,7 +323,7 @@ def _of_trial(run: RunDirectory, problem: Problem, trial: int, weights: str | No
         return _of_problem(_with_weights(space, architecture, weights, dataset), problem, run)
     if not isinstance(space, ElasticSpace):
         raise UsageError(f"--trial: space {space.name} has no shared weights. Do this: --weights FILE.safetensors, or --weights random.")
-    supernet = load_supernet(Path(problem.request.supernet or run.path / SUPERNET_FILE), space.plain)
+    supernet = load_supernet(Path(problem.request.supernet or run.path / SUPERNET_FILE), space.plain, dataset)
     resolution = problem.judge.verdicts([architecture])[0].resolution
     module = Members(supernet, dataset).module(space.without_precisions(architecture), resolution)
     train = Batches(dataset, "train", resolution, supernet.device)

@@ -106,7 +106,7 @@ class RankingRequest:
                 f"rank: run {run.path.name} trained no network of its space {space.name}. Do this: nas rank --space S --data DIR."
             )
         shared = "supernet" in problem.evaluator.needs
-        supernet = load_supernet(Path(problem.request.supernet or run.path / SUPERNET_FILE), space.plain) if shared else None
+        supernet = load_supernet(Path(problem.request.supernet or run.path / SUPERNET_FILE), space.plain, dataset) if shared else None
         recipe = member_recipe(dataset)
         return Contest(
             space=space.plain,
@@ -172,10 +172,7 @@ class RankingRequest:
             return None
         assert isinstance(space, ElasticSpace)
         assert dataset is not None
-        weights = load_supernet(self.supernet, space)
-        if weights.num_classes != dataset.num_classes:
-            raise UsageError(f"rank: the supernet has {weights.num_classes} classes, got data with {dataset.num_classes}.")
-        return weights
+        return load_supernet(self.supernet, space, dataset)
 
 
 def _plain(space: ElasticSpace, point: Point) -> Architecture:

@@ -352,7 +352,7 @@ def trained(run: RunDirectory, problem: Problem, dataset: Dataset, bus: EventBus
     assert isinstance(problem.space, ElasticSpace)
     space = problem.space.plain
     if request.supernet:
-        return load_supernet(Path(request.supernet), space)
+        return load_supernet(Path(request.supernet), space, dataset)
     path = run.path / SUPERNET_FILE
     recipe = default_recipe(dataset, space) if isinstance(space, ChainSpace) or not _begun_before(path) else member_recipe(dataset)
     shown = round(PASSES * SHOWN_EPOCHS) if recipe.methods else SHOWN_EPOCHS

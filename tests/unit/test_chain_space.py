@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from nas.errors import UsageError
+from nas.errors import ArtifactError, UsageError
 from nas.events import EventBus
 from nas.spaces.chain import ChainSpace, Stitch
 from nas.spaces.naming import get_space
@@ -282,6 +282,23 @@ def test_by_itself_its_supernet_is_trained_as_a_search_trains_it(networks: Path,
     assert side == (space.least_proxy, space.least_proxy) == (64, 64)
     assert default.epochs == member_recipe(dataset).epochs
     assert two == replace(default_recipe(dataset, space), epochs=2)
+
+
+def test_shared_weights_of_other_anchors_are_refused(tmp_path: Path) -> None:
+    from nas.training.dataset import load_dataset
+    from nas.training.supernet.train import Recipe, load_supernet, train
+
+    mine, path = tmp_path / "mine.py", tmp_path / "w.safetensors"
+    mine.write_text(NETWORKS)
+    space = chain(mine, "small", pairs="near", changes=1, edits=("width",))
+    data = load_dataset("digits", images=64)
+    trained = train(space, data, path, Recipe(epochs=0, batch=16), resolution=(32, 32), device="cpu").supernet
+    assert load_supernet(path, space, data).key == trained.key
+    mine.write_text(NETWORKS.replace("(2, 2), 0)", "(2, 2), 7)"))
+    other = chain(mine, "small", pairs="near", changes=1, edits=("width",))
+    assert other.name == space.name
+    with pytest.raises(ArtifactError, match="of another training, got anchors"):
+        load_supernet(path, other)
 
 
 def test_mistakes_name_the_remedy(networks: Path) -> None:

@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 from collections import Counter
+from copy import copy
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -122,6 +123,13 @@ def test_foreign_and_broken_checkpoints_are_refused(
         run(space, data, path, replace(TINY, learning_rate=2e-3))
     with pytest.raises(ArtifactError, match="of another space, got 'hybrid-s'"):
         load_supernet(path, get_space("hybrid-npu-s"))  # type: ignore[arg-type]
+    assert load_supernet(path, space, data).key == unbroken[0].supernet.key
+    with pytest.raises(ArtifactError, match=r"trained on other pictures or splits, got data .* and --seed 5"):
+        load_supernet(path, space, load_dataset("digits", images=80, seed=1))
+    fewer = copy(data)
+    fewer.classes = data.classes[:3]
+    with pytest.raises(ArtifactError, match=r"trained on other pictures or splits, got classes 10\. Expected 3"):
+        load_supernet(path, space, fewer)
     path.write_bytes(unbroken[1].read_bytes()[:-1000])
     with pytest.raises(ArtifactError, match="damaged or foreign"):
         load_supernet(path, space)

@@ -36,6 +36,7 @@ from nas.training.supernet.batches import Augmentation, Batches
 from nas.training.supernet.checkpoint import (
     Checkpoint,
     check_identity,
+    check_pictures,
     optimizer_tensors,
     read_checkpoint,
     restore_optimizer,
@@ -272,11 +273,7 @@ def checkpoint_of_first(path: Path, identity: Mapping[str, Any], accelerator: Ac
 
 def identity_of(supernet: Supernet, dataset: Dataset, recipe: Recipe, seed: int) -> dict[str, object]:
     """Return what a checkpoint says of itself."""
-    space = supernet.space
-    own: dict[str, object] = {}
-    if isinstance(space, ChainSpace):
-        own = {"anchors": [chain.key for chain in space.anchors], "frozen": space.frozen, "importance": space.importance}
-    return own | {
+    return _anchors_of(supernet.space) | {
         "space": supernet.space.name,
         "layout": supernet.layout,
         "classes": supernet.num_classes,
@@ -287,15 +284,33 @@ def identity_of(supernet: Supernet, dataset: Dataset, recipe: Recipe, seed: int)
     }
 
 
-def load_supernet(path: Path, space: ElasticSpace, *, device: str = "cpu") -> Supernet:
+def _anchors_of(space: ElasticSpace) -> dict[str, object]:
+    """Return what a checkpoint says of the networks that a chain is made of; nothing for other spaces."""
+    if not isinstance(space, ChainSpace):
+        return {}
+    return {"anchors": [chain.key for chain in space.anchors], "frozen": space.frozen, "importance": space.importance}
+
+
+def load_supernet(path: Path, space: ElasticSpace, dataset: Dataset | None = None, *, device: str = "cpu") -> Supernet:
     """Return the supernet of a file, for a space whose slots the file covers.
 
+    Args:
+        path: Of the file.
+        space: Of the members.
+        dataset: Whose pictures score and test members; None where others have seen to it that it was trained on these.
+        device: Where the weights are to be.
+
     Raises:
-        ArtifactError: Missing, damaged, unfinished, or of another space.
+        ArtifactError: Missing, damaged, unfinished, of another space or of other anchors, or trained on other pictures.
     """
     found = read_checkpoint(path, "supernet")
     if found.identity.get("space") != space.name:
         raise ArtifactError(f"checkpoint {path}: of another space, got {found.identity.get('space')!r}. Expected {space.name!r}.")
+    anchors = _anchors_of(space)
+    check_identity(path, {name: found.identity.get(name) for name in anchors}, anchors)
+    if dataset is not None:
+        seed = found.identity.get("seed", 0)
+        check_pictures(path, found.identity, dataset, f"Do this: give what it was trained with: the same --data, and --seed {seed}.")
     if found.progress["epoch"] < found.progress["epochs"]:
         done = f"{found.progress['epoch']} of {found.progress['epochs']} epochs"
         raise ArtifactError(f"checkpoint {path}: the training is unfinished, got {done}. Do this: nas train with the same settings.")
