@@ -16,9 +16,8 @@ from typing import Literal
 
 from nas.errors import DataError
 from nas.graphs import workloads
+from nas.results import StatedQuantity
 from nas.units import Precision
-
-Quantity = Literal["latency", "reciprocal_throughput"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +44,7 @@ class PublicTiming:
     network: str
     precision: Precision
     ms: float
-    quantity: Quantity
+    quantity: StatedQuantity
     batch: int
     runtime: str
     kind: Literal["npu", "gpu", "cpu", "tpu"]
@@ -158,7 +157,7 @@ def read_timm(path: Path, device: str, title: str, kind: Literal["gpu", "cpu"], 
         batch, name = int(row["infer_batch_size"]), named(row["model"], int(row["infer_img_size"]))
         if name is None or abs(float(row["param_count"]) * 1e6 / workloads.describe(name).params - 1) > 0.01:
             continue
-        quantity: Quantity = "latency" if kind == "cpu" and batch == 1 else "reciprocal_throughput"
+        quantity: StatedQuantity = "latency" if kind == "cpu" and batch == 1 else "reciprocal_throughput"
         precision = Precision.FP32 if kind == "cpu" else Precision.FP16
         ms = float(row["infer_step_time"]) / batch
         yield PublicTiming(device, title, name, precision, ms, quantity, 1 if kind == "cpu" else batch, runtime, kind, None)

@@ -62,15 +62,7 @@ def command(
         predictor = load_predictor(profile, at, find_profile(name).parent)
         whole, parts = shares([(s.label, s.graph()) for s in segments], predictor, profile, at)
         key = f"{profile.name} {at}"
-        totals[key] = WholeLatency(
-            latency_ms=whole.latency_ms,
-            lower_ms=whole.lower_ms,
-            upper_ms=whole.upper_ms,
-            basis=whole.basis,
-            quantity=profile.quantity,
-            unsupported=whole.unsupported,
-            extrapolated=whole.extrapolated,
-        )
+        totals[key] = WholeLatency.model_validate(whole, from_attributes=True).model_copy(update={"quantity": profile.quantity})
         for row, segment in zip(rows, segments, strict=True):
             row.setdefault("latency_ms", {})[key] = parts[segment.label]
     result = AnchorOverview(

@@ -23,7 +23,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from nas.devices.names import config_home, find_profile, is_plain_name
 from nas.devices.trust import grade_of, model_error, stated_confidence
 from nas.errors import UnknownNameError, UsageError, did_you_mean, one_line
-from nas.results import CARRIED_OVER, Grade, ModelError
+from nas.results import CARRIED_OVER, Grade, ModelError, StatedQuantity
 from nas.units import Precision
 
 _MOST_FAULTS = 8
@@ -325,7 +325,7 @@ class Profile(_Strict):
     family: Text = ""
     generation: Text = ""
     aliases: tuple[Name, ...] = ()
-    quantity: Literal["latency", "reciprocal_throughput"] = "latency"
+    quantity: StatedQuantity = "latency"
     batch: Annotated[int, Field(ge=1, le=65_536)] = 1
     runtime: Name
     operators: Annotated[str, Field(pattern=r"^[a-z0-9-]*$")] = ""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Basis = Literal["measured", "estimated", "proxy"]
 """How a latency is known: by the device itself, by a model, or by a device that stands in for it."""
 
-Quantity = Literal["latency", "reciprocal_throughput"]
+StatedQuantity = Literal["latency", "reciprocal_throughput"]
 """What milliseconds are: those of one picture, or those of a frame at full load."""
 
 Grade = Literal["A", "B", "C", "D"]
@@ -155,7 +155,7 @@ class DeviceLatency(Record):
     grade: Grade | None = None
     budget_ms: float | None = None
     margin_ms: float | None = None
-    quantity: Quantity = "latency"
+    quantity: StatedQuantity = "latency"
     budget_fps: float | None = None
     margin_fps: float | None = None
 
@@ -1001,7 +1001,7 @@ class Calibrated(Record):
     name: str
     path: str
     base: str
-    quantity: Quantity
+    quantity: StatedQuantity
     precisions: dict[str, Scores]
     broken: tuple[str, ...]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import ConfigDict, Field
 
-from nas.results import Basis, DeviceLatency, Genotype, Grade, Quantity, Record, Scores
+from nas.results import Basis, DeviceLatency, Genotype, Grade, Record, Scores, StatedQuantity
 
 
 class ChoiceOverview(Record):
@@ -254,7 +254,7 @@ class WholeLatency(Record):
     lower_ms: float
     upper_ms: float
     basis: Basis
-    quantity: Quantity = "latency"
+    quantity: StatedQuantity = "latency"
     unsupported: tuple[str, ...] = ()
     extrapolated: tuple[str, ...] = ()
 
@@ -322,7 +322,7 @@ class DeviceOverview(Record):
     family: str
     generation: str
     aliases: tuple[str, ...]
-    quantity: Quantity
+    quantity: StatedQuantity
     batch: int
     runtime: str
     operators: str

@@ -165,13 +165,10 @@ def _verified(point: Point, measured: Measurement) -> Verification:
     where = f"{'inside' if inside else 'outside'} the interval of {point.lower_ms:.3g}–{point.upper_ms:.3g} ms"
     line = f"verify: {point.name}: {measured.median_ms:.3g} ms measured on {measured.device}, estimated {point.latency_ms:.3g} ms "
     return Verification(
-        key=point.key,
-        line=f"{line}({error_pct:+.0f} %), {where}",
+        **point.model_dump(include={"key", "latency_ms", "lower_ms", "upper_ms"}),
         **measured.to_json(),
         network=point.name,
-        latency_ms=point.latency_ms,
-        lower_ms=point.lower_ms,
-        upper_ms=point.upper_ms,
+        line=f"{line}({error_pct:+.0f} %), {where}",
         error_pct=error_pct,
         inside=inside,
     )

@@ -42,9 +42,8 @@ def train_supernet(
 
     served: ElasticSpace = get_elastic_space(space, num_classes=dataset.num_classes)
     recipe = default_recipe(dataset, served)
-    recipe = replace(
-        recipe, **{"epochs": recipe.epochs or member_recipe(dataset).epochs, **settings}
-    )  # trained networks have none by default
+    epochs = recipe.epochs or member_recipe(dataset).epochs  # a search trains chains of trained networks for none by default
+    recipe = replace(recipe, **{"epochs": epochs, **settings})
     size = resolution or default_resolution(dataset, served.least_proxy)
     trained = train(served, dataset, out, recipe, resolution=size, seed=seed, bus=bus)
     evaluator = SupernetEvaluator(trained.supernet, dataset)

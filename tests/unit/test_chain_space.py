@@ -294,7 +294,7 @@ def test_shared_weights_of_other_anchors_are_refused(tmp_path: Path) -> None:
     data = load_dataset("digits", images=64)
     trained = train(space, data, path, Recipe(epochs=0, batch=16), resolution=(32, 32), device="cpu").supernet
     assert load_supernet(path, space, data).key == trained.key
-    mine.write_text(NETWORKS.replace("(2, 2), 0)", "(2, 2), 7)"))
+    mine.write_text(NETWORKS.replace("(2, 2), 0)", "(2, 2), 17)"))  # of another length: compiled code of the former is not taken for it
     other = chain(mine, "small", pairs="near", changes=1, edits=("width",))
     assert other.name == space.name
     with pytest.raises(ArtifactError, match="of another training, got anchors"):

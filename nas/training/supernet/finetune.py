@@ -180,9 +180,8 @@ def finetune(
     if scheduled := not keep_start and is_scheduled(module):
         identity["follows"] = True  # which nothing did that was trained alone by 0.1.0
     train, validation = (Batches(dataset, split, resolution, torch.device(device)) for split in ("train", "validation"))
-    if (
-        recipe.whitening and not keep_start and not path.is_file()
-    ):  # after the start was hashed: processors differ in the last bits of components
+    # after the start was hashed: processors differ in the last bits of components
+    if recipe.whitening and not keep_start and not path.is_file():
         whiten(module, _calibration(train, SCORING_PICTURES))
     tuning = _Finetuning(module, train, recipe, seed, teacher, scheduled=scheduled)
     tuning.length.left_s = left_s
