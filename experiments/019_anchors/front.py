@@ -212,9 +212,8 @@ class Knapsack:
             for size in sizes:
                 yield Route((size, *genes[1:]), lost + self.sizes[genes[1]][size])
 
-    def members(self, latencies: int) -> list[Architecture]:
-        """Return the member that should lose least of each of so many spans of latency, equally wide from the least to that of the best anchor; empty spans have none."""
-        found: list[tuple[float, float, Architecture]] = []
+    def choices(self) -> Iterator[tuple[float, float, Architecture]]:
+        """Yield (milliseconds, points lost, member): on every route the best forms of its blocks within each latency."""
         for route in self.routes:
             blocks = [i for i in self._blocks(route.genes) if i in self.losses]
             changed = [{str(form): self._with(route.genes, {i: str(form)}) for form in self.space.choices[i].values} for i in blocks]
@@ -225,7 +224,11 @@ class Knapsack:
             extra = [{form: value - low for form, value in row.items()} for row, low in zip(prices, least, strict=True)]
             for ms, loss, forms in best_forms(extra, [self.losses[i] for i in blocks], own_ms - floor_ms + 1e-9):
                 member = self._with(route.genes, dict(zip(blocks, forms, strict=True)))
-                found.append((floor_ms + ms, route.points_lost + loss, member))
+                yield floor_ms + ms, route.points_lost + loss, member
+
+    def members(self, latencies: int) -> list[Architecture]:
+        """Return the member that should lose least of each of so many spans of latency, equally wide from the least to that of the best anchor; empty spans have none."""
+        found = list(self.choices())
         least_ms, most_ms = min(ms for ms, _, _ in found), self.scores.latencies_ms([self.best])[0]
         spans: dict[int, tuple[float, float, Architecture]] = {}
         for row in found:
@@ -234,6 +237,16 @@ class Knapsack:
             span = min(int(latencies * (row[0] - least_ms) / (most_ms - least_ms)), latencies - 1)
             spans[span] = min(spans.get(span, row), row, key=lambda one: (one[1], one[0]))
         return list(dict.fromkeys(spans[span][2] for span in sorted(spans)))
+
+    def within(self, share: float) -> list[Architecture]:
+        """Return for each size of picture the member that should lose least within a share of the best anchor's latency."""
+        limit_ms = share * self.scores.latencies_ms([self.best])[0]
+        sizes: dict[str, tuple[float, float, Architecture]] = {}
+        for row in self.choices():
+            if row[0] <= limit_ms:
+                size = str(row[2].genes[0])
+                sizes[size] = min(sizes.get(size, row), row, key=lambda one: (one[1], one[0]))
+        return [member for _, _, member in sizes.values()]
 
 
 def front(args: argparse.Namespace) -> dict[str, Any]:
@@ -252,7 +265,7 @@ def front(args: argparse.Namespace) -> dict[str, Any]:
     scores = Scores(args, space)
     knapsack = Knapsack(scores, args.stitches, args.known)
     rows = []
-    members = knapsack.members(args.latencies)
+    members = knapsack.within(args.share) if args.share else knapsack.members(args.latencies)
     for member, ms in zip(members, scores.latencies_ms(members), strict=True):
         row = {
             "genes": list(member.genes),
@@ -308,6 +321,9 @@ def main() -> None:
     parser.add_argument("--stitches", type=int, default=0, help="changes of anchor that are scored")
     parser.add_argument("--known", type=Path, help="earlier results, for what single changes lose")
     parser.add_argument("--latencies", type=int, default=LATENCIES)
+    parser.add_argument(
+        "--share", type=float, default=0.0, help="of the best anchor's latency: the best member of each size within it, instead of a front"
+    )
     parser.add_argument("--members", type=int, default=60, help="of the front, at most")
     parser.add_argument("--data", default="digits")
     parser.add_argument("--images", type=int, default=10_000)
@@ -328,6 +344,7 @@ def main() -> None:
     words = ["front", *args.anchor, args.device, *([] if args.edits == parser.get_default("edits") else args.edits.split(","))]
     words += [args.importance] if args.importance != IMPORTANCE else []
     words += [f"{args.epochs}-epochs"] if args.epochs else []
+    words += [f"within-{args.share:g}"] if args.share else []
     (HERE / "results" / f"{'-'.join(words)}.json").write_text(json.dumps(found, indent=1) + "\n")
     print(json.dumps({key: value for key, value in found.items() if key not in ("front", "singles")}, indent=1))
 

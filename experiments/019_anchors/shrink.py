@@ -15,20 +15,24 @@ from __future__ import annotations
 
 import argparse
 import json
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from study import EDITS, IMPORTANCE, Lines
 from torch import nn
 
-from nas.devices.measure import measure_graph, measure_in_turn
+from nas.devices.measure import measure_in_turn
 from nas.errors import UsageError
 from nas.graphs.frontends.torch_module import trace_module
+from nas.graphs.graph import Graph
+from nas.graphs.onnx_writer import write_onnx
 from nas.graphs.passes import normalise
 from nas.runs.targets import load_targets
 from nas.spaces.architecture import Architecture
@@ -53,25 +57,40 @@ LOCAL = "local-cpu"
 
 
 class Prices:
-    """Latencies of modules on a device: predicted, or timed on this machine.
+    """Latencies of modules on a device: predicted, or timed on this machine in turn with the anchor, which then has the time that it had at first.
 
     Args:
         device: Its name; ``local-cpu`` is ONNX Runtime on one thread.
+        anchor: What is made faster.
+        folder: Where the anchor's file is kept.
     """
 
-    def __init__(self, device: str) -> None:
+    def __init__(self, device: str, anchor: nn.Module, folder: Path) -> None:
         self.precision: str = "fp32"
-        self.target = None if device == LOCAL else load_targets([device])[0]
+        self.target, self.anchor_path = None if device == LOCAL else load_targets([device])[0], folder / "anchor.onnx"
         if self.target is not None:
             self.precision = self.target.precision
+            self.anchor_ms = self.latency_ms(anchor)
+        else:
+            write_onnx(self.graph(anchor), self.anchor_path, np.random.default_rng(0))
+            self.anchor_ms = measure_in_turn([self.anchor_path])[0][0].median_ms
+
+    @staticmethod
+    def graph(module: nn.Module, side: int = 224) -> Graph:
+        """Return what is deployed of a network at a size of picture."""
+        return normalise(trace_module(fuse(module), (1, 3, side, side), "network"))
 
     def latency_ms(self, module: nn.Module, side: int = 224) -> float:
         """Return what a network takes at a size of picture."""
-        graph = normalise(trace_module(fuse(module), (1, 3, side, side), "network"))
-        if self.target is None:
-            return measure_graph(graph, lambda path: measure_in_turn([path], rounds=3)[0][0]).median_ms
-        assert self.target.predictor is not None
-        return float(self.target.predictor.estimate(graph, self.target.profile, self.precision).latency_ms)
+        graph = self.graph(module, side)
+        if self.target is not None:
+            assert self.target.predictor is not None
+            return float(self.target.predictor.estimate(graph, self.target.profile, self.precision).latency_ms)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "network.onnx"
+            write_onnx(graph, path, np.random.default_rng(0))
+            anchor, own = (found.median_ms for found, _ in measure_in_turn([self.anchor_path, path]))
+        return self.anchor_ms * own / anchor
 
 
 def trained(name: str, folder: Path | None) -> nn.Module:
@@ -188,7 +207,18 @@ class Trainings:
         test_pct = 100 * float(np.mean(predictions(done.module, test) == test.labels.numpy()))
         row = key | {"latency_ms": self.prices.latency_ms(done.module, side), "input": side, "trained_at": size}
         row |= {"epochs": len(done.history), "validation_pct": done.validation_accuracy_pct, "test_pct": test_pct}
+        if self.prices.target is None:
+            write_onnx(self.prices.graph(done.module, side), path.with_suffix(".onnx"), np.random.default_rng(0))
+            row["file"] = path.with_suffix(".onnx").name
         self.lines.add(row | {"processor_minutes": minutes})
+
+    def timed(self) -> list[dict[str, Any]]:
+        """Return the rows with all networks timed in turn, which takes a quiet machine."""
+        done = [row for row in self.lines.rows if "file" in row]
+        times = measure_in_turn([self.args.out / row["file"] for row in done], rounds=9)
+        for row, (found, _) in zip(done, times, strict=True):
+            row["latency_ms"] = found.median_ms
+        return [{key: value for key, value in row.items() if key != "file"} for row in self.lines.rows]
 
 
 def peer(name: str) -> Architecture:
@@ -227,8 +257,12 @@ class Fronts:
         rows = [row for row in json.loads(front.read_text())["front"] if row["latency_ms"] <= limit_ms]
         if not rows:
             raise UsageError(f"{front}: has no member within {limit_ms:.3f} ms.")
+        return self.made(max(rows, key=lambda row: row["validation_pct"])["genes"])
+
+    def made(self, genes: Sequence[int | str]) -> tuple[nn.Module, Architecture, int]:
+        """Return a member with its weights before any training, and the size of its pictures."""
         space = self.evaluator.supernet.space
-        member = space.architecture(max(rows, key=lambda row: row["validation_pct"])["genes"])
+        member = space.architecture(genes)
         size = space.proxy(member, self.evaluator.supernet.resolution)
         return self.evaluator.module(member, size), member, parse_resolution(str(member.genes[0]))[0]
 
@@ -258,25 +292,32 @@ def main() -> None:
     parser.add_argument("--weights-dir", type=Path, help="of fine-tuned anchors; default: the published weights")
     parser.add_argument("--importance", default=IMPORTANCE, help="by which inner channels of a chain stay, as the front has it")
     parser.add_argument("--front", type=Path, required=True, help="results of front.py for the same anchor and device")
-    parser.add_argument("--merged-front", type=Path, help="likewise, with --edits merge: a member that is 1.3 times as fast is trained too")
+    parser.add_argument("--sizes", type=Path, help="likewise, with --share: all of its members are trained too")
+    parser.add_argument("--merged-front", type=Path, help="likewise, with --edits merge: members of it are trained too")
+    parser.add_argument("--faster", type=float, nargs="+", default=[1.3], help="how many times as fast as the anchor these are")
     parser.add_argument("--only", default="", help="names of networks, joined by semicolons; default: all")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    prices, dataset = Prices(args.device), load_dataset(args.data, seed=args.seed, images=args.images)
-    anchor_ms = prices.latency_ms(trained(args.anchor, args.weights_dir))
+    dataset = load_dataset(args.data, seed=args.seed, images=args.images)
+    prices = Prices(args.device, trained(args.anchor, args.weights_dir), args.out)
+    anchor_ms = prices.anchor_ms
     target_ms = args.share * anchor_ms
+    own_ms = {row.get("name"): row["latency_ms"] for row in json.loads(args.front.read_text())["front"]}.get("as it is", anchor_ms)
+    limit_ms = args.share * own_ms  # as the anchor was on the day on which the front was timed
     trainings = Trainings(args, prices, dataset)
 
     def at(name: str, module: nn.Module) -> tuple[nn.Module, Architecture, int]:
         return module, peer(name), fitting_side(module, prices, target_ms)
 
     fronts = Fronts(args, dataset)
-    trainings.run("chain", lambda: fronts.member(args.front, target_ms))
+    trainings.run("chain", lambda: fronts.member(args.front, limit_ms))
     if not args.only or "chain, taught" in args.only:
-        trainings.run("chain, taught", lambda: fronts.member(args.front, target_ms), fronts.teacher)
-    if args.merged_front:
-        trainings.run("merged", lambda: fronts.member(args.merged_front, anchor_ms / 1.3))
+        trainings.run("chain, taught", lambda: fronts.member(args.front, limit_ms), fronts.teacher)
+    for row in json.loads(args.sizes.read_text())["front"] if args.sizes else []:
+        trainings.run(f"chain at {row['genes'][0]}", lambda row=row: fronts.made(row["genes"]))  # type: ignore[misc]
+    for faster in args.faster if args.merged_front else ():
+        trainings.run(f"merged, {faster:g} times", lambda faster=faster: fronts.member(args.merged_front, anchor_ms / faster))  # type: ignore[misc]
     trainings.run("as it is", lambda: (trained(args.anchor, args.weights_dir), peer("as it is"), 224))
     trainings.run("torch-pruning", lambda: (pruned(args.weights_dir, args.anchor, prices, target_ms), peer("torch-pruning"), 224))
     trainings.run("fastnas", lambda: (fastnas(args, dataset, prices, target_ms), peer("fastnas"), 224))
@@ -284,12 +325,20 @@ def main() -> None:
         trainings.run(name, lambda share=share, name=name: (sliced(args.weights_dir, args.anchor, share), peer(name), 224))  # type: ignore[misc]
     trainings.run("smaller input", lambda: at("smaller input", trained(args.anchor, args.weights_dir)))
     trainings.run("Lite0, smaller input", lambda: at("Lite0", trained(OTHER, args.weights_dir)))
+    rows = trainings.lines.rows
+    if args.device == LOCAL:
+        rows = trainings.timed()
+        anchor_ms = next(row["latency_ms"] for row in rows if row["network"] == "as it is")
     facts = {"anchor": args.anchor, "device": args.device, "precision": prices.precision, "images": args.images}
-    facts |= {"side": args.side, "minutes": args.minutes, "anchor_ms": anchor_ms, "target_ms": target_ms, "torch": torch.__version__}
-    kind = "" if args.weights_dir else "-published"
-    (HERE / "results" / f"shrink-{args.device}{kind}.json").write_text(
-        json.dumps(facts | {"networks": trainings.lines.rows}, indent=1) + "\n"
-    )
+    facts |= {
+        "side": args.side,
+        "minutes": args.minutes,
+        "anchor_ms": anchor_ms,
+        "target_ms": args.share * anchor_ms,
+        "torch": torch.__version__,
+    }
+    kind = "".join(("" if args.weights_dir else "-published", "" if args.side == 64 else f"-{args.side}px"))
+    (HERE / "results" / f"shrink-{args.device}{kind}.json").write_text(json.dumps(facts | {"networks": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -36,8 +36,10 @@ from nas.devices.measure import measure_in_turn
 from nas.graphs.graph import Graph
 from nas.graphs.onnx_writer import write_onnx
 from nas.runs.targets import load_targets
+from nas.spaces.architecture import Architecture
 from nas.spaces.chain import ChainSpace, Stitch
 from nas.spaces.naming import get_space
+from nas.spaces.pretrained import open_pretrained
 from nas.training.dataset import Dataset, load_dataset
 from nas.training.memory import keep_freed_memory
 from nas.training.supernet.batches import Batches
@@ -128,16 +130,22 @@ def anchors(dataset: Dataset, args: argparse.Namespace) -> None:
         if lines.has(anchor=name, seed=seed, side=side):
             continue
         began_s = time.process_time()
-        space = get_space("chain", anchors=[name], num_classes=10, resolution=(side, side))
-        assert isinstance(space, ChainSpace)
-        supernet, batches = supernet_of(space, dataset, side)
-        probe = None if args.from_scratch else fit(supernet, lambda _size, found=batches[name]: found).classifier_pct[name]
-        member = space.member(name)
+        probe = None
+        if args.from_scratch:
+            member = Architecture("anchor", 1, (name,))
+            module = open_pretrained(name, weights="random", num_classes=10, resolution=(side, side)).module
+        else:
+            space = get_space("chain", anchors=[name], num_classes=10, resolution=(side, side))
+            assert isinstance(space, ChainSpace)
+            supernet, batches = supernet_of(space, dataset, side)
+            probe = fit(supernet, lambda _size, found=batches[name]: found).classifier_pct[name]
+            member = space.member(name)
+            module = supernet.extract(member)
         recipe = replace(FINETUNING, epochs=epochs, learning_rate=1e-3 if args.from_scratch else 5e-4)
         path = out / f"{name}-{seed}.safetensors"
-        done = finetune(supernet.extract(member), member, dataset, path, recipe, resolution=(side, side), seed=seed)
+        done = finetune(module, member, dataset, path, recipe, resolution=(side, side), seed=seed)
         (out / "weights").mkdir(exist_ok=True)
-        state = {key.split(".", 1)[1]: value.contiguous() for key, value in done.module.state_dict().items()}
+        state = {key if args.from_scratch else key.split(".", 1)[1]: value.contiguous() for key, value in done.module.state_dict().items()}
         save_file(state, out / "weights" / f"{name}.safetensors")
         row = {
             "anchor": name,

@@ -107,6 +107,10 @@ def next_finalist(problem: Problem, scored: Sequence[Scored], rows: Sequence[Ver
     return None if position is None else scored[position]
 
 
+NOTHING_WITHIN = "by the timings no candidate is within the budgets any more"
+"""Said beside the reason of a choice that was made before them."""
+
+
 def revision_of(problem: Problem, before: Point, after: Point | None, feasible: bool) -> Revision:
     """Return what timings have changed.
 
@@ -117,7 +121,7 @@ def revision_of(problem: Problem, before: Point, after: Point | None, feasible: 
         feasible: Whether any candidate is within the budgets by now.
     """
     if not feasible:
-        said = "no candidate is within the budgets by its upper end any more, so the choice is that of before: do not rely on it"
+        said = "no candidate is within the budgets by its upper end any more; the choice is that of before, with its latency by these timings: do not rely on it"
     elif after is None or after.key == before.key:
         said = "the choice stays"
     else:

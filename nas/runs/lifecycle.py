@@ -51,6 +51,10 @@ def start(request: Request, out: Path | None, bus: EventBus) -> Result:
     request = request.located()
     problem = make_problem(request)
     check_teachers(problem)
+    if request.supernet:
+        from nas.runs.trained_search import given_supernet
+
+        given_supernet(problem)  # before the run has a directory, which a refused one would leave
     beside = kinds_beside(problem) if why else []
     problem = replace(problem, notices=(*([why] if why else []), *(kind.line for kind in beside), *problem.notices))
     plain = SpaceName.parse(problem.space.name).plain

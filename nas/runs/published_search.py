@@ -15,7 +15,7 @@ from typing import Protocol, runtime_checkable
 
 from nas.events import EventBus, Notice, PhaseAdvanced, PhaseFinished, PhaseStarted
 from nas.results import Fronts, Point, Result
-from nas.runs.delivery import Delivery, Finalists, export_as_scored, handed_over, revision_of
+from nas.runs.delivery import NOTHING_WITHIN, Delivery, Finalists, export_as_scored, handed_over, revision_of
 from nas.runs.directory import RunDirectory
 from nas.runs.explain import why_not_more
 from nas.runs.problem import Problem, nearest_miss
@@ -104,7 +104,13 @@ def _revised(
         again = [replace(c, verdict=revised.judge.revised(c.architecture.key, c.verdict, device)) for c in candidates]
         if feasible := any(c.verdict.feasible for c in again):
             answered, winner, points = _answered(revised, result, again, bus)
-            problem = revised
+        else:
+            now = {c.architecture.key: c.point(revised) for c in again}
+            front = tuple(now[point.key] for point in answered.front)
+            points = tuple(now[point.key] for point in points)
+            why = f"{answered.why}; {NOTHING_WITHIN}"
+            answered = answered.model_copy(update={"chosen": now[former.key], "why": why, "front": front, "zoo": front})
+        problem = revised
         answered = answered.model_copy(update={"revision": revision_of(revised, former, answered.chosen, feasible)})
     return problem, answered.model_copy(update={"verified": timings}), winner, points
 

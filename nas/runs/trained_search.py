@@ -21,6 +21,7 @@ from nas.runs.clock import clocked
 from nas.runs.cluster import OneAtATime, search_on_cluster
 from nas.runs.delivery import (
     MEMBER_FILE,
+    NOTHING_WITHIN,
     Delivery,
     Finalists,
     Verifications,
@@ -232,7 +233,9 @@ def _revised(
     former = taken(problem, front, before)
     again = _front_by(revised, study.trials())
     if not again:
-        return problem, front, {"verified": timings, "revision": revision_of(revised, former, None, feasible=False)}
+        remembered(run, _DECISION[True], Decision, lambda: before)
+        said = {"why": f"{before.why}; {NOTHING_WITHIN}", "revision": revision_of(revised, former, None, feasible=False)}
+        return revised, _judged(revised, front), {"verified": timings, **said}
 
     def decided_again() -> Decision:
         decision = decided(revised, again)
@@ -252,15 +255,18 @@ def _scored(problem: Problem, trials: Sequence[Trial]) -> list[Scored]:
 
 def _front_by(problem: Problem, trials: Sequence[Trial]) -> list[Trial]:
     """Return the evaluated trials that a problem's judge finds within the budgets and that no other dominates, most accurate first."""
-    evaluated = [trial for trial in trials if trial.evaluated]
-    verdicts = problem.judge.verdicts([trial.architecture for trial in evaluated])
-    found = [
-        replace(trial, values={**trial.values, **verdict.values}, violations=verdict.violations)
-        for trial, verdict in zip(evaluated, verdicts, strict=True)
-        if verdict.feasible
-    ]
+    found = [trial for trial in _judged(problem, [trial for trial in trials if trial.evaluated]) if trial.feasible]
     best = [found[i] for i in pareto_front([problem.goal.losses(trial.values) for trial in found])]
     return sorted(best, key=lambda trial: (problem.goal.losses(trial.values), trial.number))
+
+
+def _judged(problem: Problem, trials: Sequence[Trial]) -> list[Trial]:
+    """Return trials with what a problem's judge says of them by now."""
+    verdicts = problem.judge.verdicts([trial.architecture for trial in trials])
+    return [
+        replace(trial, values={**trial.values, **verdict.values}, violations=verdict.violations)
+        for trial, verdict in zip(trials, verdicts, strict=True)
+    ]
 
 
 def verified(run: RunDirectory, problem: Problem, scored: Sequence[Scored], bus: EventBus) -> tuple[Verification, ...]:
@@ -344,15 +350,28 @@ class FrontKeeper:
             self.run.write("front.json", Fronts(front=tuple(point_of(self.problem, trial) for trial in front)).dump())
 
 
+def given_supernet(problem: Problem) -> Supernet:
+    """Return the shared weights that the user gives.
+
+    Raises:
+        ArtifactError: See `nas.training.supernet.train.load_supernet`.
+    """
+    from nas.training.supernet.train import load_supernet
+
+    assert isinstance(problem.space, ElasticSpace)
+    assert problem.request.supernet is not None
+    return load_supernet(Path(problem.request.supernet), problem.space.plain, problem.dataset)
+
+
 def trained(run: RunDirectory, problem: Problem, dataset: Dataset, bus: EventBus, pace: Pace) -> Supernet:
     """Return the supernet: the user's, or the run's own, trained as far as is lacking."""
-    from nas.training.supernet.train import PASSES, default_recipe, default_resolution, load_supernet, member_recipe, train
+    from nas.training.supernet.train import PASSES, default_recipe, default_resolution, member_recipe, train
 
     request = problem.request
+    if request.supernet:
+        return given_supernet(problem)
     assert isinstance(problem.space, ElasticSpace)
     space = problem.space.plain
-    if request.supernet:
-        return load_supernet(Path(request.supernet), space, dataset)
     path = run.path / SUPERNET_FILE
     recipe = default_recipe(dataset, space) if isinstance(space, ChainSpace) or not _begun_before(path) else member_recipe(dataset)
     shown = round(PASSES * SHOWN_EPOCHS) if recipe.methods else SHOWN_EPOCHS

@@ -126,15 +126,17 @@ class _Search:
             return list(candidates), {"verified": timings}
         again = [replace(c, verdict=revised.judge.revised(c.key, c.verdict, device)) for c in candidates]
         within = [c for c in again if c.verdict.feasible]
-        if not within:
+        if within:
+            revision = revision_before_race(revised, favourite.key, len(within), len(again))
+        else:
             point = self.problem.point(favourite.architecture, favourite.verdict)
-            return list(candidates), {"verified": timings, "revision": revision_of(revised, point, None, feasible=False)}
+            revision = revision_of(revised, point, None, feasible=False)
         self.problem = revised
         for one in again:
             latency = {"latency_ms": one.verdict.values[f"latency_ms/{device}"], "upper_ms": one.verdict.estimates[device].upper_ms}
             outcome = {} if one.verdict.feasible else {"outcome": _OVER}
             self._rows[one.key] = self._rows[one.key].model_copy(update=latency | outcome)
-        return within, {"verified": timings, "revision": revision_before_race(revised, favourite.key, len(within), len(again))}
+        return within or again, {"verified": timings, "revision": revision}
 
     # --- fine-tuning ---------------------------------------------------------------------------------------------------
 
@@ -259,7 +261,7 @@ class _Search:
         self.bus.emit(PhaseFinished("race", time.monotonic() - began_s))
         if len(left) == 1:
             best = "the best probe of those that there is time for; the time is too short to compare several while they are fine-tuned"
-            if any(row.outcome == _OVER for row in self._rows.values()):
+            if left[0].verdict.feasible and any(row.outcome == _OVER for row in self._rows.values()):
                 best = "the best probe of those that are within the budgets by the timings and that there is time for"
             only = best if len(self._rows) > 1 else "the only published network that was fine-tuned"
             return left[0], only if len(contestants) == 1 else "the others could not be fine-tuned"

@@ -78,7 +78,7 @@ def test_every_phase(nas: Callable[..., Result], words: list[object], splits: li
     from PIL import Image
 
     runner = tmp_path / "runner.py"  # what a user would write around adb or ssh
-    runner.write_text("import os, sys\nprint(os.path.getsize(sys.argv[1]) / 1e5)\n")
+    runner.write_text("import os, sys\nprint(os.path.getsize(sys.argv[1]) / 1e7)\n")
     result = nas(*words, "--input", "bytes", "--verify", "2", "--runner", f"{sys.executable} {runner} {{onnx}}", "--format", "json")
     assert result.code == 0, result.err
     found = json.loads(result.out)
@@ -131,9 +131,21 @@ def test_every_phase(nas: Callable[..., Result], words: list[object], splits: li
         assert "0.png: light (" in subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
+@pytest.mark.slow
+def test_a_choice_that_its_timings_forbid(nas: Callable[..., Result], small_words: list[object]) -> None:
+    runner = f'{sys.executable} -c "print(500.0)" {{onnx}}'
+    answer = nas(*small_words, "--verify", "9", "--runner", runner, "--format", "json")
+    assert answer.code == 0, answer.err
+    found = json.loads(answer.out)
+    assert {point["latency_ms"] for point in found["front"]} == {500.0}
+    assert found["chosen"] in found["front"]
+    assert "by the timings no candidate is within the budgets any more" in found["why"]
+    assert "do not rely on it" in found["revision"]["line"]
+    assert json.loads(nas("resume", found["run_dir"], "--format", "json").out) == found
+
+
 def check_verified(found: dict[str, Any]) -> None:
-    """Two finalists were measured, each is told whether its estimate held; the front has the device's word for them where any network fits by it."""
-    fits = "do not rely on it" not in found["revision"]["line"]  # on a slow machine the runner's milliseconds break the budget
+    """Two finalists were measured, each is told whether its estimate held; the front has the device's word for them."""
     assert len({row["key"] for row in found["verified"]}) == 2
     points = {point["key"]: point for point in found["front"]}
     assert points.keys() & {row["key"] for row in found["verified"]}
@@ -142,8 +154,7 @@ def check_verified(found: dict[str, Any]) -> None:
         assert f"({row['error_pct']:+.0f} %)" in row["line"]
         assert ("inside the interval" in row["line"]) == row["inside"]
         if (point := points.get(row["key"])) is not None:
-            said = (point["latency_ms"], point["devices"]["sa8295p"]["basis"])
-            assert (said == (row["median_ms"], "measured")) == fits, said
+            assert (point["latency_ms"], point["devices"]["sa8295p"]["basis"]) == (row["median_ms"], "measured")
 
 
 @pytest.mark.slow

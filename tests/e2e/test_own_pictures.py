@@ -187,6 +187,12 @@ def test_timings_decide_what_is_fine_tuned(
         props = {entry.key: entry.value for entry in onnx.load(found["model"]).metadata_props}
         assert json.loads(props["architecture"]) == found["chosen"]["architecture"]
         assert any(cost["phase"] == "verify" for cost in found["ledger"]["phases"])
+    script.write_text("print(50.0)")
+    none = json.loads(nas(*words, "--verify", 2, "--runner", runner, "--out", tmp_path / "none").out)
+    assert none["chosen"]["latency_ms"] == 50.0
+    assert {row["latency_ms"] for row in none["contenders"]} == {50.0}
+    assert "do not rely on it" in none["revision"]["line"]
+    assert "within the budgets by the timings" not in none["why"]
 
 
 @pytest.mark.slow

@@ -120,6 +120,20 @@ def test_timings_stand_beside_what_was_estimated(nas: Callable[..., Answer], run
     assert "Estimates and timings" not in Text(page_html(Page(old, {}, {}, [], "nas search", {}, {}))).text
 
 
+def test_a_choice_that_its_timings_forbid_is_shown_with_them(nas: Callable[..., Answer], run: Path, tmp_path: Path) -> None:
+    runner = f'{sys.executable} -c "print(500.0)" {{onnx}}'
+    words = ("--budget", "40ms", "--space", "tiny-published", "--verify", "9", "--runner", runner, "--out", tmp_path / "timed")
+    assert nas("search", "--device", tmp_path / "a-device.toml", *words).code == 0
+    result = Result.model_validate_json((tmp_path / "timed" / "results.json").read_text())
+    before = Result.model_validate_json((run / "results.json").read_text())
+    assert result.chosen is not None
+    assert result.chosen.key == before.chosen.key  # type: ignore[union-attr]
+    assert result.chosen.latency_ms == 500.0
+    assert {point.latency_ms for point in result.front} == {500.0}
+    assert "by the timings no candidate is within the budgets any more" in result.why
+    assert "do not rely on it" in result.revision.line  # type: ignore[union-attr]
+
+
 def test_runs_are_compared(nas: Callable[..., Answer], refused: Callable[..., str], run: Path, tmp_path: Path) -> None:
     other, page = tmp_path / "other", tmp_path / "both.html"
     shutil.copytree(run, other)

@@ -48,6 +48,7 @@ def test_train_then_rank(nas: Callable[..., Result], tmp_path: Path, monkeypatch
     assert other in nas(*words[:-2], "--seed", "1", "--out", tmp_path / "other").err
     searched = ("search", *SMALL, "--device", "sa8295p", "--budget", "5ms", "--data", "digits", "--supernet", weights)
     assert other in nas(*searched, "--seed", "1", "--out", tmp_path / "searched").err
+    assert not (tmp_path / "searched").exists()
     again = answer(*words, "--ceiling", "3", "--device", "sa8295p")
     assert [n["accuracy_pct"] for n in again["networks"]] == [n["accuracy_pct"] for n in found["networks"]]
     assert again["ceiling"]["n"] == 3
