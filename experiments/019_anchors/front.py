@@ -335,6 +335,7 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=5e-4)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--weights-dir", type=Path, required=True)
+    parser.add_argument("--name", default="", help="of the file of results; default: by what was asked")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     keep_freed_memory()
@@ -345,7 +346,7 @@ def main() -> None:
     words += [args.importance] if args.importance != IMPORTANCE else []
     words += [f"{args.epochs}-epochs"] if args.epochs else []
     words += [f"within-{args.share:g}"] if args.share else []
-    (HERE / "results" / f"{'-'.join(words)}.json").write_text(json.dumps(found, indent=1) + "\n")
+    (HERE / "results" / f"{args.name or '-'.join(words)}.json").write_text(json.dumps(found, indent=1) + "\n")
     print(json.dumps({key: value for key, value in found.items() if key not in ("front", "singles")}, indent=1))
 
 

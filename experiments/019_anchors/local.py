@@ -126,7 +126,8 @@ def main() -> None:
         row["validation_pct"] = evaluator.evaluate(member).accuracy_pct
     prices = {space.choices[i].name: row for i, row in blocks.prices.items()}
     found = {"anchor": args.anchor, "runtime": "onnxruntime", "threads": 1, "front": rows, "prices_ms": prices, "rest_ms": blocks.rest_ms}
-    name = "-".join(["local", args.anchor, *([args.importance] if args.importance != IMPORTANCE else [])])
+    words = ["local", args.anchor, *([args.importance] if args.importance != IMPORTANCE else [])]
+    name = "-".join(words + ([] if args.side == 64 else [f"{args.side}px"]))
     (HERE / "results" / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n")
     print(json.dumps(rows, indent=1))
 
