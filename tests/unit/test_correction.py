@@ -15,6 +15,7 @@ from nas.results import WhyNotMore
 from nas.runs.directory import RunDirectory
 from nas.runs.trained_search import _revised
 from nas.searching.correction import COMMON, Correction, Timed, correction_of
+from nas.searching.searcher import Trial
 from nas.spaces.architecture import Architecture
 
 WIDTH = math.log(1.3)
@@ -69,16 +70,20 @@ def test_timings_after_an_anchor_was_chosen_that_is_not_of_the_front(tmp_path: P
     members = {name: Architecture("chain-a", 1, (name,)) for name in ("member", "anchor")}
 
     def problem(feasible: bool, **more: Any) -> Any:
-        verdict = SimpleNamespace(estimates={"phone": Estimate(1.0, 0.9, 1.1)}, values={}, feasible=feasible)
+        verdict = SimpleNamespace(
+            estimates={"phone": Estimate(1.0, 0.9, 1.1)}, values={}, violations={"latency": 0.0 if feasible else 1.0}, feasible=feasible
+        )
         correction = SimpleNamespace(count=1, factor=2.0, width_factor=1.0)
         judge = SimpleNamespace(verdicts=lambda some: [verdict] * len(some), corrections={"phone": correction})
         return SimpleNamespace(
             space=space, judge=judge, device="phone", point=lambda a, _verdict, **_: SimpleNamespace(key=a.key, architecture=a), **more
         )
 
-    trial: Any = SimpleNamespace(architecture=members["member"], evaluated=True, values={"accuracy_pct": 80.0}, number=0)
+    trial = Trial(0, members["member"], "complete", {"accuracy_pct": 80.0})
     study: Any = SimpleNamespace(front=lambda: [trial], trials=lambda: [trial])
     evaluator: Any = SimpleNamespace(evaluate=lambda _member: SimpleNamespace(accuracy_pct=70.0))
     posed = problem(True, revised=lambda _timings, _known: problem(False))
-    _, _, changed = _revised(run, posed, evaluator, study, lambda _scored: (), lambda *_: None)  # type: ignore[arg-type, return-value]
+    _, front, changed = _revised(run, posed, evaluator, study, lambda _scored: (), lambda *_: None)  # type: ignore[arg-type, return-value]
     assert changed["revision"].former_choice == members["anchor"].key  # type: ignore[attr-defined]
+    assert [one.feasible for one in front] == [False]
+    assert "by the timings no candidate is within the budgets any more" in str(changed["why"])
