@@ -24,7 +24,16 @@ from nas.events import EventBus, Notice, PhaseAdvanced, PhaseFinished, PhaseStar
 from nas.results import Contender, Point, Result
 from nas.runs.choice import LEADER, LEVEL, bounds_latency, choose
 from nas.runs.clock import Clock, clocked
-from nas.runs.delivery import MEMBER_FILE, Delivery, Finalists, deliver_tuned, handed_over, revision_before_race, revision_of
+from nas.runs.delivery import (
+    MEMBER_FILE,
+    NOTHING_WITHIN,
+    Delivery,
+    Finalists,
+    deliver_tuned,
+    handed_over,
+    revision_before_race,
+    revision_of,
+)
 from nas.runs.directory import RunDirectory
 from nas.runs.facts import as_expected
 from nas.runs.problem import Problem
@@ -406,6 +415,8 @@ class _Search:
         else:
             winner, why = candidates[0], "the best probe: the time limit leaves none for fine-tuning"
             self._ship_probe(winner)
+        if not winner.verdict.feasible:
+            why = f"{why}; {NOTHING_WITHIN}"
         self.run.write_text("architecture.json", winner.architecture.to_json() + "\n")
         delivery = handed_over(self.run, winner.architecture, lambda: self._deliver(winner))
         for left in self.run.path.glob("tuning-*.safetensors"):
